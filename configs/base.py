@@ -1,0 +1,100 @@
+"""Every field there is, once, with its unit and its reason: the field's recipe for ViT-B/16.
+
+Each group holds the keyword arguments of exactly one callable, named in its comment. The other files change values only.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The locked base config."""
+    config = ConfigDict()
+    config.seed = 0  # of initial parameters, data order, augmentation and the step's random numbers
+    config.stages = ('teacher', 'student')  # in this order; 'baseline' is the dual encoder without fusion
+
+    config.model = ConfigDict(  # lcr2s_jax.pretrained.load
+        dict(
+            pretrained='openai/clip-vit-base-patch16',  # folder in Hugging Face layout, hub name, or '' for random
+            architecture='ViT-B/16',  # read where `pretrained` is ''
+            image_size=(384, 128),  # pixels, height and width; the field's [IRRA]
+            context_length=77,  # tokens
+            vocab_size=49408,  # read where `pretrained` is ''
+            resize='bicubic',  # of the position table; Hugging Face and open_clip resize so, IRRA bilinearly
+            dtype='bfloat16',  # compute; parameters, softmax, normalisation and losses are float32
+            remat=False,  # recompute activations in the backward pass: less memory, about a third more time
+        )
+    )
+    config.tokenizer = ''  # folder or hub name; '' for the one beside config.model.pretrained
+
+    config.data = ConfigDict(  # data.people.open_source, and `cache` of data.people.load
+        dict(
+            dataset='demo',
+            root='',  # the dataset's folder
+            demo=dict(seed=0, people=dict(train=2000, val=100, test=250)),  # read where dataset is 'demo'
+            cache='',  # where built datasets are kept; '' for TFDS's own (~/tensorflow_datasets)
+        )
+    )
+    config.batch = ConfigDict(  # data.plan.Plan: P identities x K views are the N rows of the global batch
+        dict(identities=16, views=4)  # 64 rows [IRRA]; K = 4 is ours
+    )
+    config.augment = ConfigDict(  # data.transforms.augment  [IRRA]
+        dict(flip=0.5, pad=10, erase=0.5)  # probability; pixels at 384 x 128; probability
+    )
+    config.masking = ConfigDict(  # data.transforms.mask_tokens: share of the tokens, and what becomes of them  [IRRA]
+        dict(prob=0.15, mask_share=0.8, replace_share=0.1, delete_share=0.0)
+    )
+
+    config.baseline = ConfigDict(  # lcr2s_jax.stages.baseline_stage
+        dict(align='sdm', identity_weight=1.0, scale=50.0)  # [IRRA]
+    )
+    config.teacher = ConfigDict(  # lcr2s_jax.stages.teacher_stage
+        dict(
+            align='sdm',
+            identity_weight=1.0,
+            scale=50.0,
+            heads=8,
+            shared_fusion=False,
+            single_weight=1.0,
+            detach=True,  # ours; see the docstring of teacher_stage
+            support_dropout=0.0,
+        )
+    )
+    config.student = ConfigDict(  # lcr2s_jax.stages.student_stage
+        dict(
+            align='sdm',
+            identity_weight=1.0,
+            scale=50.0,
+            feature_weight=1.0,
+            relation_weight=1.0,
+            from_teacher=False,  # the paper starts the student from the pretrained encoders
+        )
+    )
+
+    config.optim = ConfigDict(  # lcr2s_jax.optim.adam
+        dict(
+            learning_rate=1e-5,  # [IRRA]; to be tuned again with float32 weights and eps 1e-8
+            warmup=1 / 12,  # share of the steps: 5 of 60 epochs [IRRA]
+            warmup_start=0.1,  # share of the learning rate [IRRA]
+            b1=0.9,
+            b2=0.999,
+            eps=1e-8,
+            clip_norm=1.0,  # global gradient norm; ours
+            rules=(  # (regex, learning-rate multiplier, weight decay): the first that finds a path wins  [IRRA]
+                ('logit_scale', 0.0, 0.0),  # no loss reads it
+                ('(head|fusion)/.*bias', 5.0, 0.0),
+                ('head|fusion', 5.0, 4e-5),  # new layers
+                ('bias', 2.0, 0.0),
+                ('.*', 1.0, 4e-5),
+            ),
+        )
+    )
+    config.train = ConfigDict(  # lcr2s_jax.train.fit
+        dict(steps=31_000, eval_every=500, save_every=500, log_every=20)  # steps of each stage: about 60 epochs of CUHK-PEDES
+    )
+    config.evaluate = ConfigDict(  # batches of data.pipeline.gallery_batches and query_batches
+        dict(batch_size=128)  # rows on a host
+    )
+    config.parallel = ConfigDict(  # lcr2s_jax.parallel.Parallel; may change when a run is resumed
+        dict(driver='jit', devices=0)  # 'jit' or 'pmap'; 0 for all devices
+    )
+    return config.lock()

@@ -1,0 +1,123 @@
+"""Which images and captions form each batch: a pure function of (seed, step), the same on every host.
+
+Identity-balanced (P identities x K views) for K > 1, one-to-one for K = 1. NumPy only.
+"""
+
+import numpy as np
+
+from data.records import DataError
+
+
+class Plan:
+    """The batches of an endless run over one split.
+
+    Every epoch shuffles each identity's images and cuts them into chunks of K distinct images. Of n images, n mod K
+    sit out the epoch; an identity with n < K has one chunk, filled up by repeats, which the model's support mask drops
+    by their view id. For K > 1 no identity occurs twice in a batch. The incomplete last batch is dropped. [ours]
+
+    Attributes:
+      steps_per_epoch: the same for every epoch.
+    """
+
+    def __init__(
+        self, image_pid: np.ndarray, caption_image: np.ndarray, *, identities: int, views: int, seed: int
+    ):
+        """Count what an epoch holds.
+
+        Args:
+          image_pid: identity of every image, int [images], 0 or more.
+          caption_image: image of every caption, int [captions].
+          identities: B, chunks in a batch.
+          views: K, images of each.
+          seed: 0 or more.
+
+        Raises:
+          DataError: the split cannot fill one batch, or an image has no caption.
+        """
+        if identities < 1 or views < 1:
+            raise DataError(f'config.batch: found identities={identities}, views={views}; expected 1 or more of each.')
+        self._B, self._K, self._seed = identities, views, seed
+        self._cached: tuple = (None, ())
+        self._pid = np.asarray(image_pid)
+        self._count_P = np.bincount(self._pid)
+        self._first_P = np.cumsum(self._count_P) - self._count_P
+        self._captions = np.argsort(caption_image, kind='stable')
+        self._captions_of = np.bincount(caption_image, minlength=len(self._pid))
+        self._first_caption = np.cumsum(self._captions_of) - self._captions_of
+        chunks_P = np.maximum(self._count_P // views, self._count_P > 0)
+        self.steps_per_epoch = _steps(chunks_P, identities, views)
+        self._chunks_P = chunks_P if views == 1 else np.minimum(chunks_P, self.steps_per_epoch)
+        self._check()
+
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Content of one global batch.
+
+        Args:
+          step: 0 or more.
+
+        Returns:
+          image_index int32 [B, K], which is the view id as well; caption_index int32 [B, K]; pid int32 [B].
+        """
+        epoch, step = divmod(step, self.steps_per_epoch)
+        if self._cached[0] != epoch:
+            self._cached = epoch, self._shuffle(epoch)
+        return tuple(array[step] for array in self._cached[1])
+
+    def _shuffle(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng((self._seed, epoch))
+        shuffled = np.lexsort((rng.random(len(self._pid)), self._pid))  # images by identity, each at random
+        pid, number = self._layout(rng)
+        slot = number[..., None] * self._K + np.arange(self._K)
+        count = self._count_P[pid][..., None]
+        image = shuffled[self._first_P[pid][..., None] + slot % count]
+        draw = rng.random(image.shape)
+        if self._K > 1:  # a repeat goes on from the caption that its first occurrence drew
+            draw = np.take_along_axis(draw, np.where(count < self._K, slot % count, slot % self._K), axis=-1)
+        captions = self._captions_of[image]
+        nth = ((draw * captions).astype(np.int64) + slot // count) % captions
+        caption = self._captions[self._first_caption[image] + nth]
+        return image.astype(np.int32), caption.astype(np.int32), pid.astype(np.int32)
+
+    def _layout(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The identity, and which of its chunks, at every place of the epoch: int [steps, B] each."""
+        S, B = self.steps_per_epoch, self._B
+        people = rng.permutation(len(self._chunks_P))
+        pid = np.repeat(people, self._chunks_P[people])
+        first = np.cumsum(self._chunks_P[people]) - self._chunks_P[people]
+        number = np.arange(len(pid)) - np.repeat(first, self._chunks_P[people])
+        if self._K == 1:
+            place = rng.permutation(len(pid))[: S * B].reshape(S, B)
+        else:
+            # Dealt like cards to S batches: no identity has more than S chunks, so no batch gets two of one.
+            place = np.arange(S * B).reshape(B, S).T[rng.permutation(S)]
+        return pid[place], number[place]
+
+    def _check(self) -> None:
+        people, images = int((self._count_P > 0).sum()), len(self._pid)
+        if self.steps_per_epoch == 0:
+            have = f'{people} identities' if self._K > 1 else f'{images} images'
+            raise DataError(
+                f'config.batch: found identities={self._B} with views={self._K}, but the split has {have} only. '
+                'Set config.batch.identities to that or less.'
+            )
+        if not self._captions_of.all():
+            bare = np.flatnonzero(self._captions_of == 0)
+            raise DataError(
+                f'found {len(bare)} images without a caption, the first of them image {bare[0]} of the split; '
+                'expected one caption or more for each. Remove them from the annotations.'
+            )
+
+
+def _steps(chunks_P: np.ndarray, identities: int, views: int) -> int:
+    """The largest S for which S batches can be filled, each with distinct identities where views > 1."""
+    most = int(chunks_P.sum()) // identities
+    if views == 1:
+        return most
+    enough, too_many = 0, most + 1
+    while too_many - enough > 1:
+        middle = (enough + too_many) // 2
+        if np.minimum(chunks_P, middle).sum() >= middle * identities:
+            enough = middle
+        else:
+            too_many = middle
+    return enough

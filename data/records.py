@@ -1,0 +1,26 @@
+"""What every source of people yields: one record per image, and the error a user's data can raise."""
+
+import dataclasses
+
+
+class DataError(Exception):
+    """A mistake in the user's data or its place; the message is all that the user sees."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image with its captions, before it is tokenised and stored.
+
+    Attributes:
+      split: 'train', 'val' or 'test'.
+      person: the identity as its source names it; identities are never shared by splits.
+      file_name: unique within the source, with forward slashes.
+      jpeg: the encoded image, kept byte for byte.
+      captions: one sentence or more about this very image.
+    """
+
+    split: str
+    person: str
+    file_name: str
+    jpeg: bytes
+    captions: tuple[str, ...]

@@ -1,0 +1,148 @@
+"""What happens to one image and one caption on the way to a batch: pure functions of (value, seed) in TensorFlow ops.
+
+Images stay uint8 throughout; the model normalises them on the device. Recipe: IRRA's.
+"""
+
+import math
+import os
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
+
+import tensorflow as tf  # noqa: E402
+
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
+# IRRA erases after normalisation and writes the mean into the normalised image: that is this pixel, not the mean pixel.
+ERASED = tuple(round(255 * (mean + std * mean)) for mean, std in zip(_MEAN, _STD, strict=True))
+_ERASE_ATTEMPTS = 10  # torchvision's: a box that sticks out is drawn anew
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """JPEG, PNG or BMP bytes (CUHK-PEDES has all three) to uint8 [h, w, 3]; grey becomes RGB."""
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Bilinear resize of uint8 [h, w, 3] to `size` (height, width), as Pillow and so torchvision do it.
+
+    That is an antialiased resize, which matters where an image shrinks (without it, levels differ by up to 30). Where
+    it grows the filter changes nothing and costs four times as much, so it is left out there.
+    """
+    target = tf.constant(size)
+    grows = tf.reduce_all(tf.shape(image)[:2] <= target)
+    resized = tf.cond(
+        grows,
+        lambda: tf.raw_ops.ResizeBilinear(images=image[None], size=target, half_pixel_centers=True),
+        lambda: tf.image.resize(image[None], size, antialias=True),
+    )
+    return tf.ensure_shape(tf.cast(resized[0] + 0.5, tf.uint8), (*size, 3))
+
+
+def flip(image: tf.Tensor, seed: tf.Tensor, prob: float) -> tf.Tensor:
+    """Mirror left and right with probability `prob`."""
+    step = tf.where(tf.random.stateless_uniform([], seed) < prob, -1, 1)
+    mirrored = tf.strided_slice(image, [0, 0, 0], [0, 0, 0], tf.stack([1, step, 1]), begin_mask=7, end_mask=7)
+    return tf.ensure_shape(mirrored, image.shape)
+
+
+def pad_crop(image: tf.Tensor, seed: tf.Tensor, pad: int) -> tf.Tensor:
+    """Pad every side with `pad` zero pixels, then crop the image's own size at random."""
+    height, width, _ = image.shape
+    top, left = tf.unstack(tf.random.stateless_uniform([2], seed, 0, 2 * pad + 1, tf.int32))
+    padded = tf.pad(image, [[pad, pad], [pad, pad], [0, 0]])
+    return tf.slice(padded, [top, left, 0], [height, width, 3])
+
+
+def erase(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    prob: float,
+    area: tuple[float, float] = (0.02, 0.4),
+    aspect: tuple[float, float] = (0.3, 3.3),
+) -> tf.Tensor:
+    """Fill a random box with `ERASED`, with probability `prob`.
+
+    Args:
+      image: uint8 [h, w, 3].
+      seed: int [2].
+      prob: of erasing.
+      area: range of the box's share of the image, uniform.
+      aspect: range of its height over width, uniform in the logarithm. Of up to 10 draws the first box smaller than
+        the image is taken; where there is none nothing is erased.
+    """
+    height, width, _ = image.shape
+    draw = tf.random.stateless_uniform([5, _ERASE_ATTEMPTS], seed)
+    pixels = height * width * (area[0] + draw[0] * (area[1] - area[0]))
+    ratio = tf.exp(math.log(aspect[0]) + draw[1] * math.log(aspect[1] / aspect[0]))
+    tall, wide = tf.round(tf.sqrt(pixels * ratio)), tf.round(tf.sqrt(pixels / ratio))
+    fits = (tall < height) & (wide < width)
+    first = tf.argmax(tf.cast(fits, tf.int32))
+    tall, wide, across, down, erased = (x[first] for x in (tall, wide, draw[2], draw[3], fits & (draw[4, 0] < prob)))
+    top = tf.floor(down * (height - tall + 1))
+    left = tf.floor(across * (width - wide + 1))
+    row, column = tf.range(height, dtype=tf.float32), tf.range(width, dtype=tf.float32)
+    inside_h = (row >= top) & (row < top + tall) & erased
+    inside_w = (column >= left) & (column < left + wide)
+    return tf.where(inside_h[:, None, None] & inside_w[None, :, None], tf.constant(ERASED, tf.uint8), image)
+
+
+def augment(image: tf.Tensor, seed: tf.Tensor, *, flip: float, pad: int, erase: float) -> tf.Tensor:
+    """IRRA's order: flip, pad and crop, erase. What has probability or padding 0 adds no op.
+
+    Args:
+      image: uint8 [h, w, 3], static shape.
+      seed: int [2].
+      flip: probability.
+      pad: pixels.
+      erase: probability.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 3))
+    if flip:
+        image = _FLIP(image, seeds[0], flip)
+    if pad:
+        image = pad_crop(image, seeds[1], pad)
+    if erase:
+        image = _ERASE(image, seeds[2], erase)
+    return image
+
+
+_FLIP, _ERASE = flip, erase  # the configuration's words for their probabilities
+
+
+def mask_tokens(
+    tokens: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    prob: float,
+    mask_share: float,
+    replace_share: float,
+    delete_share: float,
+    mask_token: int,
+    ordinary: int,
+) -> tf.Tensor:
+    """Corrupt the words of a caption; what stands before, at or after its two ends stays [IRRA, RDE].
+
+    Args:
+      tokens: int32 [L]: SOT, words, EOT (the highest id), 0.
+      seed: int [2].
+      prob: of each word to be chosen.
+      mask_share, replace_share, delete_share: what becomes of the chosen: the mask token, a random ordinary token,
+        or nothing, what follows moving up. The rest of them stay as they are.
+      mask_token: its id.
+      ordinary: ids 1 .. ordinary - 1 may replace a word.
+
+    Returns:
+      int32 [L].
+    """
+    length = tokens.shape[0]
+    place = tf.range(length)
+    inside = (place > 0) & (place < tf.argmax(tokens, output_type=tf.int32))
+    draw = tf.random.stateless_uniform([3, length], seed)
+    fate = tf.where(inside & (draw[0] < prob), draw[1], 2.0)
+    random = 1 + tf.cast(draw[2] * (ordinary - 1), tf.int32)
+    masked, replaced = mask_share, mask_share + replace_share
+    tokens = tf.where(fate < masked, mask_token, tf.where(fate < replaced, random, tokens))
+    if not delete_share:
+        return tokens
+    deleted = (fate >= replaced) & (fate < replaced + delete_share)
+    order = tf.argsort(tf.cast(deleted, tf.int32), stable=True)
+    return tf.gather(tf.where(deleted, 0, tokens), order)

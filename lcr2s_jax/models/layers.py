@@ -1,0 +1,171 @@
+"""The transformer that both CLIP towers and the support-set fusion are made of, as Linen modules.
+
+Block: x + MHA(LN(x)), then x + MLP(LN(x)). Parameters are f32; ``dtype`` is what matrices are multiplied in.
+"""
+
+from collections.abc import Callable
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+EPSILON = 1e-5
+
+
+def quick_gelu(x: jax.Array) -> jax.Array:
+    """x * sigmoid(1.702 x), any shape: the activation of OpenAI's CLIP [field]."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def exact_gelu(x: jax.Array) -> jax.Array:
+    """x * Phi(x), any shape: the activation of CLIPs trained by open_clip [field]."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    'quick_gelu': quick_gelu,
+    'gelu': exact_gelu,
+}
+
+
+class LayerNorm(nn.Module):
+    """Normalises the last axis; mean and variance in f32 whatever comes in, result in ``dtype``.
+
+    Attributes:
+        dtype: of the result.
+    """
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
+        scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        x = x.astype(jnp.float32)
+        x = x - jnp.mean(x, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        return (x * jax.lax.rsqrt(variance + EPSILON) * scale + bias).astype(self.dtype)
+
+
+def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Softmax attention, softmax in f32.
+
+    q [N, T, H, d], k and v [N, S, H, d], mask boolean [N or 1, T, S] (True: may look) -> [N, T, H, d].
+    Each row of the mask must allow at least one place.
+    """
+    # Heads before places: XLA's batched products on CPU are half as fast again when the batch axes are not in front.
+    q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
+    scores = jnp.einsum('NHTd,NHSd->NHTS', q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
+    if mask is not None:
+        scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
+    return jnp.einsum('NHTS,NHSd->NHTd', weights, v).swapaxes(1, 2)
+
+
+class MultiHeadAttention(nn.Module):
+    """Scaled dot-product attention of queries to keys and values, several heads side by side.
+
+    Attributes:
+        heads: number of heads; divides the width of the queries.
+        dtype: compute type.
+        zero_init: start with a zero output projection, so that a residual branch begins as the identity.
+    """
+
+    heads: int
+    dtype: jnp.dtype = jnp.float32
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(
+        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """q [N, T, D], k and v [N, S, D], mask boolean [N or 1, T, S] (True: may look) -> [N, T, D]."""
+        chex.assert_rank([q, k, v], 3)
+        rows, length, width = q.shape
+        chex.assert_is_divisible(width, self.heads)
+        if mask is not None:
+            chex.assert_shape(mask, (None, length, k.shape[1]))
+
+        def split(name: str, x: jax.Array) -> jax.Array:
+            x = nn.Dense(width, dtype=self.dtype, name=name)(x)
+            return x.reshape(rows, -1, self.heads, width // self.heads)
+
+        mixed = attend(split('q', q), split('k', k), split('v', v), mask)
+        init = nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
+        out = nn.Dense(width, dtype=self.dtype, kernel_init=init, name='out')
+        return out(mixed.reshape(rows, length, width))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between them.
+
+    Attributes:
+        hidden: width between the two layers.
+        activation: a key of ACTIVATIONS.
+        dtype: compute type.
+        zero_init: start with a zero second layer, so that a residual branch begins as the identity.
+    """
+
+    hidden: int
+    activation: str = 'quick_gelu'
+    dtype: jnp.dtype = jnp.float32
+    zero_init: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., D] -> [..., D]."""
+        init = nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
+        width = x.shape[-1]
+        x = nn.Dense(self.hidden, dtype=self.dtype, name='fc1')(x)
+        x = ACTIVATIONS[self.activation](x)
+        return nn.Dense(width, dtype=self.dtype, kernel_init=init, name='fc2')(x)
+
+
+class Block(nn.Module):
+    """One pre-norm residual layer of a transformer, its MLP four times as wide as itself.
+
+    Attributes:
+        heads: attention heads.
+        activation: a key of ACTIVATIONS.
+        dtype: compute type.
+    """
+
+    heads: int
+    activation: str = 'quick_gelu'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """[N, T, D], mask boolean [N or 1, T, T] -> [N, T, D]."""
+        y = LayerNorm(self.dtype, name='ln_1')(x)
+        x = x + MultiHeadAttention(self.heads, self.dtype, name='attn')(y, y, y, mask)
+        y = LayerNorm(self.dtype, name='ln_2')(x)
+        return x + Mlp(4 * x.shape[-1], self.activation, self.dtype, name='mlp')(y)
+
+
+class Transformer(nn.Module):
+    """A stack of blocks named block_0, block_1, ...
+
+    Attributes:
+        layers: number of blocks.
+        heads: attention heads of each.
+        activation: a key of ACTIVATIONS.
+        dtype: compute type.
+        remat: recompute a block in the backward pass instead of keeping its insides (memory for time).
+    """
+
+    layers: int
+    heads: int
+    activation: str = 'quick_gelu'
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+        """[N, T, D], mask boolean [N or 1, T, T] -> [N, T, D]."""
+        block = nn.remat(Block) if self.remat else Block
+        for i in range(self.layers):
+            x = block(self.heads, self.activation, self.dtype, name=f'block_{i}')(x, mask)
+        return x

@@ -1,0 +1,69 @@
+"""Position tables of image transformers, resampled from any grid of patches to any grid.
+
+A table is [1 + rows * columns, D], the class token's row first: that one is kept as it is.
+"""
+
+import numpy as np
+
+from lcr2s_jax.errors import ConfigError
+
+
+def resize_positions(
+    table: np.ndarray, from_grid: tuple[int, int], to_grid: tuple[int, int], method: str
+) -> np.ndarray:
+    """Resample a position table as torch's F.interpolate(align_corners=False) does, without antialiasing.
+
+    Args:
+        table: [1 + rows * columns, D], the class token's row first (it is kept).
+        from_grid, to_grid: rows and columns of patches.
+        method: 'bilinear' or 'bicubic'.
+    """
+    if tuple(from_grid) == tuple(to_grid):
+        return table
+    rows, columns = (_resample(a, b, method) for a, b in zip(from_grid, to_grid, strict=True))
+    return _apply(rows, columns, table)
+
+
+def _resample(size: int, new_size: int, method: str) -> np.ndarray:
+    """Matrix [new_size, size] of one axis; places outside repeat the border."""
+    place = (np.arange(new_size) + 0.5) * size / new_size - 0.5
+    left = np.floor(place).astype(int)
+    if method == 'bilinear':
+        taps, kernel = (0, 1), lambda x: 1 - x
+    elif method == 'bicubic':
+        taps, kernel = (-1, 0, 1, 2), _keys_cubic
+    else:
+        raise ConfigError(
+            f"config.model.resize: found '{method}', expected 'bilinear' or 'bicubic'"
+        )
+    matrix = np.zeros((new_size, size))
+    for tap in taps:
+        column = np.clip(left + tap, 0, size - 1)
+        np.add.at(matrix, (np.arange(new_size), column), kernel(np.abs(place - left - tap)))
+    return matrix
+
+
+def _keys_cubic(x: np.ndarray, a: float = -0.75) -> np.ndarray:
+    """Keys' kernel with torch's constant."""
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    return np.where(x <= 1, near, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a)
+
+
+def _apply(rows: np.ndarray, columns: np.ndarray, table: np.ndarray) -> np.ndarray:
+    patches = table[1:].astype(np.float64).reshape(rows.shape[1], columns.shape[1], -1)
+    patches = np.einsum('ir,jc,rcD->ijD', rows, columns, patches, optimize=True)
+    return np.concatenate([table[:1], patches.reshape(-1, table.shape[1]).astype(table.dtype)])
+
+
+def square_positions(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """The square table that bicubic resizing turns into `table` [1 + rows * columns, D]: lines repeated, then corrected.
+
+    Repeating is right as it is where the ratio is odd (every new place falls on the middle of a run); otherwise
+    resizing blurs the repeated columns, and the columns are solved for.
+    """
+    side = max(grid)
+    inverses = []
+    for size in grid:
+        repeat = np.eye(size)[np.arange(side) * size // side]
+        inverses.append(repeat @ np.linalg.inv(_resample(side, size, 'bicubic') @ repeat))
+    return _apply(*inverses, table)

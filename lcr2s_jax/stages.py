@@ -1,0 +1,233 @@
+"""The paper in one file: what each stage trains, on what loss, and what stays frozen.
+
+    baseline   L = align(v, t) + w_id ID(v, t)                                          a plain dual encoder
+    teacher    L = base(v+, t+) + w_s base(v, t), base the baseline's loss                v+ = MHAF(v, its support set)
+    student    L = base(v, t) + w_f (d(v, v+) + d(t, t+)) + w_r |R - R+|^2 / N      teacher frozen
+
+v, t: image and text features of the encoders; align is SDM or InfoNCE; R, R+ the image-by-text cosines of the batch.
+The two stages, MHAF and both distillation terms are the paper's; the weights and reductions are ours.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lcr2s_jax import losses
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.arrays import Batch, merge_rows, split_rows
+from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.models.fusion import AttentionalFusion, drop_supports, support_mask
+from lcr2s_jax.models.heads import IdentityHead
+from lcr2s_jax.parallel import Axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What `fit` trains and `evaluate` embeds with.
+
+    Attributes:
+      name: of its folder and its lines in the log.
+      init: key -> parameters.
+      loss: (params, frozen, batch, key, axis) -> (scalar over the global batch, metrics).
+      embed_image: (params, image [n, h, w, 3] uint8) -> float32 [n, E].
+      embed_text: (params, tokens int32 [n, L]) -> float32 [n, E].
+      enrich: (params, 'image' or 'text', v_BKE, view_BK) -> rich_BKE; None without a fusion. It needs to know who is
+        who, so at test time its result is an oracle's.
+      frozen: parameters that the loss reads and never changes.
+    """
+
+    name: str
+    init: Callable[[jax.Array], Any]
+    loss: Callable[[Any, Any, Batch, jax.Array, Axis], tuple[jax.Array, dict]]
+    embed_image: Callable[[Any, jax.Array], jax.Array]
+    embed_text: Callable[[Any, jax.Array], jax.Array]
+    enrich: Callable[[Any, str, jax.Array, jax.Array], jax.Array] | None = None
+    frozen: Any = None
+
+
+def baseline_stage(clip: CLIP, clip_params, num_people: int, *, align: str, identity_weight: float, scale: float) -> Stage:
+    """The dual encoder alone: the honest comparison, and the pre-training of a CLIP.
+
+    Args:
+      clip, clip_params: the encoders and where they start.
+      num_people: C, identities of the training split.
+      align: 'sdm' or 'infonce'.
+      identity_weight: w_id; 0 leaves the classifier out.
+      scale: inverse temperature of the alignment loss.
+    """
+    base = _base_loss(num_people, align, identity_weight, scale)
+
+    def loss(params, frozen, batch, key, axis):
+        del frozen, key
+        return base(params, *_rows(clip, params, batch, axis))
+
+    return _dual_encoder('baseline', clip, _init(clip, clip_params, num_people, identity_weight), loss)
+
+
+def teacher_stage(
+    clip: CLIP,
+    clip_params,
+    num_people: int,
+    *,
+    align: str,
+    identity_weight: float,
+    scale: float,
+    heads: int,
+    shared_fusion: bool,
+    single_weight: float,
+    detach: bool,
+    support_dropout: float,
+) -> Stage:
+    """The richer model: every image and text is fused with the others of its identity, and many meet many.
+
+    Args:
+      clip, clip_params, num_people, align, identity_weight, scale: as of `baseline_stage`.
+      heads: of MHAF.
+      shared_fusion: one MHAF for both modalities instead of one each.
+      single_weight: w_s, weight of the loss of single views (ours): it keeps the encoders usable alone.
+      detach: stop the gradient between encoders and fusion, so that the encoders learn what the baseline's learn and
+        the fusion adds to it (ours): with all views at hand alignment becomes easy, and teaches encoders less.
+      support_dropout: share of the supports hidden at random while training, 0..1 (ours).
+    """
+    base = _base_loss(num_people, align, identity_weight, scale)
+    fusion = AttentionalFusion(heads, dtype=clip.dtype)
+
+    def enrich(params, modality, v_BKE, view_BK, mask_BKK=None):
+        mask_BKK = support_mask(view_BK) if mask_BKK is None else mask_BKK
+        weights = params['fusion']['both' if shared_fusion else modality]
+        return fusion.apply({'params': weights}, v_BKE, mask_BKK)
+
+    def init(key):
+        params = _init(clip, clip_params, num_people, identity_weight)(key)
+        names = ('both',) if shared_fusion else ('image', 'text')
+        view_BKE, mask_BKK = jnp.zeros((1, 1, clip.embed_dim)), jnp.ones((1, 1, 1), bool)
+        fresh = {
+            name: fusion.init(jax.random.fold_in(key, i + 1), view_BKE, mask_BKK)['params']
+            for i, name in enumerate(names)
+        }
+        return params | {'fusion': fresh}
+
+    def loss(params, frozen, batch, key, axis):
+        del frozen
+        v_NE, t_NE = _encode(clip, params, batch)
+        mask_BKK = support_mask(batch.view_BK)
+        if support_dropout:
+            keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(mask_BKK.shape[0]))
+            mask_BKK = drop_supports(mask_BKK, keys_B, support_dropout)
+        v_BKE, t_BKE = (split_rows(jax.lax.stop_gradient(x) if detach else x, mask_BKK.shape[1]) for x in (v_NE, t_NE))
+        rich_v_NE = axis.gather(merge_rows(enrich(params, 'image', v_BKE, batch.view_BK, mask_BKK)))
+        rich_t_NE = axis.gather(merge_rows(enrich(params, 'text', t_BKE, batch.view_BK, mask_BKK)))
+        pid_N = axis.gather(_pid_rows(batch))
+        rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
+        single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
+        return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
+
+    return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich)
+
+
+def student_stage(
+    clip: CLIP,
+    clip_params,
+    num_people: int,
+    teacher: Stage,
+    teacher_params,
+    *,
+    align: str,
+    identity_weight: float,
+    scale: float,
+    feature_weight: float,
+    relation_weight: float,
+    from_teacher: bool,
+) -> Stage:
+    """The light model that serves queries: it sees one image or one text, and is shown what the teacher made of many.
+
+    Args:
+      clip, clip_params, num_people, align, identity_weight, scale: as of `baseline_stage`.
+      teacher, teacher_params: the trained richer model; frozen.
+      feature_weight: w_f of the intra-modal term (paper), see `losses.feature_distillation`.
+      relation_weight: w_r of the inter-modal term (paper), see `losses.relation_distillation`.
+      from_teacher: start from the teacher's encoders instead of the pretrained ones (the paper: pretrained).
+    """
+    base = _base_loss(num_people, align, identity_weight, scale)
+    start = teacher_params['clip'] if from_teacher else clip_params
+
+    def loss(params, frozen, batch, key, axis):
+        del key
+        v_NE, t_NE, pid_N = _rows(clip, params, batch, axis)
+        rich_v_NE, rich_t_NE = jax.lax.stop_gradient(_rich_rows(clip, teacher, frozen, batch, axis))
+        labels, terms = base(params, v_NE, t_NE, pid_N)
+        feature = losses.feature_distillation(v_NE, rich_v_NE) + losses.feature_distillation(t_NE, rich_t_NE)
+        relation = losses.relation_distillation(v_NE, t_NE, rich_v_NE, rich_t_NE)
+        total = labels + feature_weight * feature + relation_weight * relation
+        return total, terms | {'feature': feature, 'relation': relation}
+
+    frozen = {'clip': teacher_params['clip'], 'fusion': teacher_params['fusion']}
+    stage = _dual_encoder('student', clip, _init(clip, start, num_people, identity_weight), loss)
+    return dataclasses.replace(stage, frozen=frozen)
+
+
+def _dual_encoder(name: str, clip: CLIP, init: Callable, loss: Callable) -> Stage:
+    return Stage(
+        name,
+        init,
+        loss,
+        embed_image=lambda params, image: clip.apply({'params': params['clip']}, image, method='encode_image'),
+        embed_text=lambda params, tokens: clip.apply({'params': params['clip']}, tokens, method='encode_text'),
+    )
+
+
+def _encode(clip: CLIP, params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """v_NE, t_NE of this device's rows; every image and every caption is encoded once."""
+    variables = {'params': params['clip']}
+    v_NE = clip.apply(variables, merge_rows(batch.image_BKhwc), method='encode_image')
+    return v_NE, clip.apply(variables, merge_rows(batch.tokens_BKL), method='encode_text')
+
+
+def _pid_rows(batch: Batch) -> jax.Array:
+    return jnp.repeat(batch.pid_B, batch.view_BK.shape[1])
+
+
+def _rows(clip: CLIP, params, batch: Batch, axis: Axis):
+    """v_NE, t_NE, pid_N of the global batch."""
+    v_NE, t_NE = _encode(clip, params, batch)
+    return axis.gather(v_NE), axis.gather(t_NE), axis.gather(_pid_rows(batch))
+
+
+def _rich_rows(clip: CLIP, teacher: Stage, params, batch: Batch, axis: Axis):
+    """The teacher's enriched features of the global batch."""
+    views = batch.view_BK.shape[1]
+    rich = (
+        merge_rows(teacher.enrich(params, modality, split_rows(x_NE, views), batch.view_BK))
+        for modality, x_NE in zip(('image', 'text'), _encode(clip, params, batch), strict=True)
+    )
+    return tuple(axis.gather(x_NE) for x_NE in rich)
+
+
+def _init(clip: CLIP, clip_params, num_people: int, identity_weight: float) -> Callable:
+    def init(key):
+        params = {'clip': clip_params}
+        if identity_weight:
+            params['head'] = IdentityHead(num_people).init(key, jnp.zeros((1, clip.embed_dim)))['params']
+        return params
+
+    return init
+
+
+def _base_loss(num_people: int, align: str, identity_weight: float, scale: float) -> Callable:
+    """align(v, t) + w_id ID(v, t), what every stage learns from labels; also returns its terms."""
+    if align not in losses.ALIGNMENT:
+        raise ConfigError(f"align: found '{align}', expected one of {', '.join(losses.ALIGNMENT)}")
+    head = IdentityHead(num_people)
+
+    def base(params, v_NE, t_NE, pid_N):
+        terms = {align: losses.ALIGNMENT[align](v_NE, t_NE, pid_N, scale)}
+        if not identity_weight:
+            return terms[align], terms
+        logits = (head.apply({'params': params['head']}, x_NE) for x_NE in (v_NE, t_NE))
+        terms['identity'] = losses.identity(*logits, pid_N)
+        return terms[align] + identity_weight * terms['identity'], terms
+
+    return base

@@ -1,0 +1,139 @@
+"""The stages do what the paper says they do: who learns, who stays frozen, what the fusion sees."""
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from lcr2s_jax import losses
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.parallel import Axis
+from tests import tiny
+
+
+def loss_and_grad(stage, batch, params=None):
+    params = stage.init(jax.random.key(0)) if params is None else params
+
+    def loss(params, frozen):
+        return stage.loss(params, frozen, batch, jax.random.key(1), Axis())
+
+    (value, terms), grads = jax.jit(jax.value_and_grad(loss, argnums=0, has_aux=True))(params, stage.frozen)
+    return value, terms, grads
+
+
+def size(tree):
+    return sum(float(np.abs(x).sum()) for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_every_stage_embeds_one_image_and_one_text_alone(name):
+    stage, batch = tiny.stage(name), tiny.batch()
+    params = stage.init(jax.random.key(0))
+    for embed, x in ((stage.embed_image, batch.image_BKhwc[:, 0]), (stage.embed_text, batch.tokens_BKL[:, 0])):
+        many = jax.jit(embed)(params, x)
+        chex.assert_shape(many, (8, 8))
+        np.testing.assert_allclose(jax.jit(embed)(params, x[:1]), many[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_every_parameter_but_the_unread_temperature_learns(name):
+    stage = tiny.stage(name, detach=False) if name == 'teacher' else tiny.stage(name)
+    value, _, grads = loss_and_grad(stage, tiny.batch())
+    assert np.isfinite(value)
+    still = [
+        jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(g).max() > 0
+    ]
+    # softmax ignores a key's bias; and what stands before a zero-initialised projection waits for its first step
+    waits = ("logit_scale", "'k']['bias']", 'fusion')
+    assert [path for path in still if not any(w in path for w in waits)] == []
+
+
+def test_the_student_loss_is_the_baselines_plus_both_distillation_terms():
+    batch = tiny.batch()
+    base, base_terms, _ = loss_and_grad(tiny.stage('baseline'), batch)
+    value, terms, _ = loss_and_grad(tiny.stage('student', feature_weight=2.0, relation_weight=3.0), batch)
+    assert terms['feature'] > 0.01 and terms['relation'] > 0.01
+    np.testing.assert_allclose(terms['sdm'], base_terms['sdm'], rtol=1e-5)
+    np.testing.assert_allclose(value, base + 2 * terms['feature'] + 3 * terms['relation'], rtol=1e-5)
+
+
+def test_the_student_learns_nothing_about_the_teacher_and_never_changes_it():
+    stage, batch = tiny.stage('student'), tiny.batch()
+    params = stage.init(jax.random.key(0))
+
+    def loss(frozen):
+        return stage.loss(params, frozen, batch, jax.random.key(1), Axis())[0]
+
+    assert size(jax.jit(jax.grad(loss))(stage.frozen)) == 0
+
+
+def test_teacher_targets_are_its_enriched_features():
+    """Feature distillation measured from outside, through the public parts, is the term the student reports."""
+    model, batch = tiny.clip(), tiny.batch()
+    stage = tiny.stage('student', model)
+    teacher = tiny.stage('teacher', model)
+    params = stage.init(jax.random.key(0))
+    terms = loss_and_grad(stage, batch)[1]
+    total = 0
+    for modality, values, embed in (
+        ('image', batch.image_BKhwc, teacher.embed_image), ('text', batch.tokens_BKL, teacher.embed_text),
+    ):  # fmt: skip
+        rows = values.reshape(-1, *values.shape[2:])
+        single = jax.jit(embed)(stage.frozen, rows)
+        rich = teacher.enrich(stage.frozen, modality, single.reshape(8, 3, -1), batch.view_BK).reshape(24, -1)
+        own = jax.jit(stage.embed_image if modality == 'image' else stage.embed_text)(params, rows)
+        total += losses.feature_distillation(own, rich)
+    np.testing.assert_allclose(terms['feature'], total, rtol=1e-4)
+
+
+def test_a_detached_teachers_encoders_learn_what_the_baselines_learn():
+    batch = tiny.batch()
+    _, _, base = loss_and_grad(tiny.stage('baseline'), batch)
+    _, _, teacher = loss_and_grad(tiny.stage('teacher', detach=True), batch)
+    chex.assert_trees_all_close(teacher['clip'], base['clip'], rtol=1e-4, atol=1e-6)
+    _, _, coupled = loss_and_grad(tiny.stage('teacher', detach=False), batch)
+    assert size(jax.tree.map(lambda a, b: a - b, coupled['clip'], base['clip'])) > 1e-2
+
+
+def test_before_its_first_step_the_teacher_is_two_baselines():
+    batch = tiny.batch()
+    base, _, _ = loss_and_grad(tiny.stage('baseline'), batch)
+    for weight in (0.0, 0.5):
+        value, _, _ = loss_and_grad(tiny.stage('teacher', single_weight=weight), batch)
+        np.testing.assert_allclose(value, (1 + weight) * base, rtol=1e-5)
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_fusion_weights_are_shared_or_not(shared):
+    stage = tiny.stage('teacher', shared_fusion=shared)
+    names = set(stage.init(jax.random.key(0))['fusion'])
+    assert names == ({'both'} if shared else {'image', 'text'})
+    assert np.isfinite(loss_and_grad(stage, tiny.batch())[0])
+
+
+def test_support_dropout_changes_the_loss_of_a_taught_fusion_only():
+    batch, values = tiny.batch(), {}
+    for rate in (0.0, 0.9):
+        stage = tiny.stage('teacher', support_dropout=rate)
+        taught = jax.tree.map(lambda x: x + 0.05, stage.init(jax.random.key(0)))
+        values[rate] = loss_and_grad(stage, batch, params=taught)[1]
+    assert values[0.0]['rich_sdm'] != values[0.9]['rich_sdm']
+    assert values[0.0]['sdm'] == values[0.9]['sdm']
+
+
+def test_the_student_starts_from_the_pretrained_encoders_or_from_the_teachers():
+    own, taught = (tiny.stage('student', from_teacher=flag) for flag in (False, True))
+    chex.assert_trees_all_equal(own.init(jax.random.key(0))['clip'], tiny.clip_params(tiny.clip()))
+    chex.assert_trees_all_equal(taught.init(jax.random.key(0))['clip'], taught.frozen['clip'])
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_without_identity_weight_there_is_no_classifier(name):
+    stage = tiny.stage(name, identity_weight=0.0)
+    assert 'head' not in stage.init(jax.random.key(0))
+    assert 'identity' not in loss_and_grad(stage, tiny.batch())[1]
+
+
+def test_an_unknown_alignment_loss_names_the_known_ones():
+    with pytest.raises(ConfigError, match="'cosine'.*sdm, infonce"):
+        tiny.stage('baseline', align='cosine')

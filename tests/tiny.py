@@ -1,0 +1,63 @@
+"""The smallest model and batches that still have every part: what the tests train."""
+
+import jax
+import numpy as np
+
+from lcr2s_jax import stages
+from lcr2s_jax.arrays import Batch
+from lcr2s_jax.models.clip import CLIP
+
+PEOPLE, LENGTH, VOCAB = 12, 10, 50
+TEACHER = dict(
+    align='sdm', identity_weight=1.0, scale=20.0, heads=2,
+    shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0,
+)  # fmt: skip
+STUDENT = dict(
+    align='sdm', identity_weight=1.0, scale=20.0, feature_weight=1.0, relation_weight=1.0, from_teacher=False
+)
+BASELINE = dict(align='sdm', identity_weight=1.0, scale=20.0)
+
+
+def clip(**changes) -> CLIP:
+    """A CLIP of one block a tower."""
+    return CLIP(
+        **dict(
+            image_size=(16, 8), patch_size=4, vision_width=16, vision_layers=1, vision_heads=2,
+            text_width=16, text_layers=1, text_heads=2, context_length=LENGTH, vocab_size=VOCAB, embed_dim=8,
+        )
+        | changes
+    )  # fmt: skip
+
+
+def clip_params(model: CLIP, seed: int = 0):
+    """Random parameters of `clip()`."""
+    image, tokens = np.zeros((1, 16, 8, 3), np.uint8), np.zeros((1, LENGTH), np.int32)
+    return jax.jit(model.init)(jax.random.key(seed), image, tokens)['params']
+
+
+def batch(seed: int = 0, identities: int = 8, views: int = 3, repeats: bool = True) -> Batch:
+    """Random pixels and captions; with `repeats` the first identity shows one image twice."""
+    rng = np.random.default_rng(seed)
+    shape = (identities, views)
+    tokens = rng.integers(1, VOCAB - 1, (*shape, LENGTH)).astype(np.int32)
+    tokens[..., LENGTH // 2] = VOCAB - 1
+    tokens[..., LENGTH // 2 + 1 :] = 0
+    view = np.arange(identities * views, dtype=np.int32).reshape(shape)
+    image = rng.integers(0, 256, (*shape, 16, 8, 3)).astype(np.uint8)
+    if repeats:
+        view[0, -1], image[0, -1] = view[0, 0], image[0, 0]
+    pid = rng.choice(PEOPLE, identities, replace=False).astype(np.int32)
+    return Batch(image, tokens, pid, view)
+
+
+def stage(name: str, model: CLIP | None = None, **changes) -> stages.Stage:
+    """A stage by name, with its frozen teacher made if it needs one."""
+    model = model or clip()
+    params = clip_params(model)
+    if name == 'baseline':
+        return stages.baseline_stage(model, params, PEOPLE, **BASELINE | changes)
+    teacher = stages.teacher_stage(model, params, PEOPLE, **TEACHER | (changes if name == 'teacher' else {}))
+    if name == 'teacher':
+        return teacher
+    taught = jax.tree.map(lambda x: x + 0.05, teacher.init(jax.random.key(7)))  # zero-initialised fusion would do nothing
+    return stages.student_stage(model, params, PEOPLE, teacher, taught, **STUDENT | changes)

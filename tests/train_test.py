@@ -1,0 +1,164 @@
+"""One loop: it resumes exactly, keeps the best, stops on a loss that is not finite, and agrees on any device count."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lcr2s_jax import optim, train
+from lcr2s_jax.checkpoint import CheckpointError, Checkpoints
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.parallel import Parallel
+from lcr2s_jax.report import Report
+from tests import tiny
+
+OPTIM = dict(
+    learning_rate=1e-2, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
+    rules=(('logit_scale', 0.0, 0.0), ('.*', 1.0, 1e-4)),
+)  # fmt: skip
+
+
+def batches(start):
+    step = start
+    while True:
+        yield tiny.batch(seed=step)
+        step += 1
+
+
+def run(folder, stage, steps=6, driver='jit', devices=1, validate=None, batches=batches, **changes):
+    settings = dict(seed=3, steps=steps, eval_every=2, save_every=2, log_every=1) | changes
+    with Checkpoints(folder / stage.name) as checkpoints:
+        return train.fit(
+            stage, batches, tx=optim.adam(steps=6, **OPTIM), parallel=Parallel(driver, devices),
+            checkpoints=checkpoints, report=Report(folder, quiet=True), validate=validate, **settings,
+        )  # fmt: skip
+
+
+def losses(folder):
+    return [row['loss'] for row in map(json.loads, (folder / 'metrics.jsonl').open()) if 'loss' in row]
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_after(count):
+    def some(start):
+        for step, batch in enumerate(batches(start), start):
+            if step == count:
+                raise Killed
+            yield batch
+
+    return some
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+@pytest.mark.parametrize('driver,devices', [('jit', 8), ('pmap', 1), ('pmap', 8)])
+def test_any_driver_and_device_count_trains_the_same_model(tmp_path, name, driver, devices):
+    stage = tiny.stage(name, **({'support_dropout': 0.5} if name == 'teacher' else {}))
+    one, _ = run(tmp_path / 'one', stage)
+    many, _ = run(tmp_path / 'many', stage, driver=driver, devices=devices)
+    np.testing.assert_allclose(losses(tmp_path / 'many'), losses(tmp_path / 'one'), rtol=1e-5)
+    chex.assert_trees_all_close(many, one, rtol=1e-3, atol=2e-5)
+
+
+def test_a_killed_run_ends_exactly_like_one_that_was_not(tmp_path):
+    stage = tiny.stage('teacher', support_dropout=0.5)
+    whole, step = run(tmp_path / 'whole', stage)
+    with pytest.raises(Killed):
+        run(tmp_path / 'cut', stage, batches=killed_after(5))
+    resumed, _ = run(tmp_path / 'cut', stage)
+    assert step == 6
+    chex.assert_trees_all_equal(resumed, whole)
+    assert losses(tmp_path / 'cut') == losses(tmp_path / 'whole')
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path):
+    stage = tiny.stage('baseline')
+    first, _ = run(tmp_path, stage)
+
+    def never(start):
+        raise AssertionError('a finished stage needs no batch')
+        yield
+
+    again, step = run(tmp_path, stage, batches=never)
+    assert step == 6
+    chex.assert_trees_all_equal(again, first)
+
+
+def test_the_best_step_is_returned_and_the_latest_kept(tmp_path):
+    seen = {}
+
+    def validate(params):
+        seen[len(seen)] = jax.tree.map(np.array, params)
+        return [1.0, 9.0, 2.0][len(seen) - 1], {'val': {'R1': 0.0}}
+
+    best, step = run(tmp_path, tiny.stage('baseline'), validate=validate)
+    assert step == 4
+    chex.assert_trees_all_equal(jax.tree.map(np.array, best), seen[1])
+    with Checkpoints(tmp_path / 'baseline') as checkpoints:
+        assert (checkpoints.latest(), checkpoints.best()) == (6, 4)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path):
+    stage = tiny.stage('baseline')
+    poisoned = stage.init(jax.random.key(0))
+
+    def explode(params, frozen, batch, key, axis):
+        value, terms = stage.loss(params, frozen, batch, key, axis)
+        return jnp.where(batch.pid_B[0] == tiny.batch(seed=4).pid_B[0], jnp.nan, 1.0) * value, terms
+
+    import dataclasses
+
+    pids = [tiny.batch(seed=s).pid_B[0] for s in range(6)]
+    first_bad = 1 + pids.index(pids[4])
+    with pytest.raises(train.NonFinite) as caught:
+        run(tmp_path, dataclasses.replace(stage, loss=explode), log_every=100)
+    assert caught.value.step == first_bad
+    with Checkpoints(tmp_path / 'baseline') as checkpoints:
+        assert checkpoints.latest() == (first_bad - 1) // 2 * 2
+        kept = checkpoints.restore_params(Parallel(devices=1).put_state(poisoned))
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept))
+
+
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path):
+    stage = tiny.stage('baseline')
+    run(tmp_path, stage)
+    for file in (tmp_path / 'baseline' / '6' / 'params').rglob('*'):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match='baseline/6.*cannot be read'):
+        run(tmp_path, stage)
+
+
+def test_bf16_trains_close_to_f32(tmp_path):
+    values = {}
+    for dtype in ('float32', 'bfloat16'):
+        run(tmp_path / dtype, tiny.stage('baseline', tiny.clip(dtype=dtype)))
+        values[dtype] = losses(tmp_path / dtype)
+    assert values['float32'] != values['bfloat16']
+    np.testing.assert_allclose(values['bfloat16'], values['float32'], rtol=0.1)
+
+
+def test_training_brings_the_loss_down(tmp_path):
+    def same(start):
+        while True:
+            yield tiny.batch(seed=0)
+
+    run(tmp_path, tiny.stage('baseline'), batches=same)
+    assert losses(tmp_path)[-1] < 0.9 * losses(tmp_path)[0]
+
+
+def test_rows_that_the_devices_cannot_share_are_an_error():
+    with pytest.raises(ConfigError, match='identities'):
+        Parallel(devices=8).put(tiny.batch(identities=6))
+
+
+def test_unknown_drivers_and_missing_devices_are_errors():
+    with pytest.raises(ConfigError, match="'jit' or 'pmap'"):
+        Parallel('xmap')
+    with pytest.raises(ConfigError, match='8 devices'):
+        Parallel(devices=9)
