@@ -40,8 +40,10 @@ def get_config() -> ConfigDict:
     config.augment = ConfigDict(  # data.transforms.augment  [IRRA]
         dict(flip=0.5, pad=10, erase=0.5)  # probability; pixels at 384 x 128; probability
     )
-    config.masking = ConfigDict(  # data.transforms.mask_tokens: share of the tokens, and what becomes of them  [IRRA]
-        dict(prob=0.15, mask_share=0.8, replace_share=0.1, delete_share=0.0)
+    config.masking = (
+        ConfigDict(  # data.transforms.mask_tokens: share of the tokens, and what becomes of them  [IRRA]
+            dict(prob=0.15, mask_share=0.8, replace_share=0.1, delete_share=0.0)
+        )
     )
 
     config.baseline = ConfigDict(  # lcr2s_jax.stages.baseline_stage
@@ -89,7 +91,9 @@ def get_config() -> ConfigDict:
         )
     )
     config.train = ConfigDict(  # lcr2s_jax.train.fit
-        dict(steps=31_000, eval_every=500, save_every=500, log_every=20)  # steps of each stage: about 60 epochs of CUHK-PEDES
+        dict(
+            steps=31_000, eval_every=500, save_every=500, log_every=20
+        )  # steps of each stage: about 60 epochs of CUHK-PEDES
     )
     config.evaluate = ConfigDict(  # batches of data.pipeline.gallery_batches and query_batches
         dict(batch_size=128)  # rows on a host

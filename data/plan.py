@@ -1,4 +1,4 @@
-"""Which images and captions form each batch: a pure function of (seed, step), the same on every host.
+"""Which images and captions form each batch: a pure function of (seed, step), on every host.
 
 Identity-balanced (P identities x K views) for K > 1, one-to-one for K = 1. NumPy only.
 """
@@ -11,16 +11,23 @@ from data.records import DataError
 class Plan:
     """The batches of an endless run over one split.
 
-    Every epoch shuffles each identity's images and cuts them into chunks of K distinct images. Of n images, n mod K
-    sit out the epoch; an identity with n < K has one chunk, filled up by repeats, which the model's support mask drops
-    by their view id. For K > 1 no identity occurs twice in a batch. The incomplete last batch is dropped. [ours]
+    Every epoch shuffles each identity's images and cuts them into chunks of K distinct images. Of n
+    images, n mod K sit out the epoch; an identity with n < K has one chunk, filled up by repeats,
+    which the model's support mask drops by their view id. For K > 1 no identity occurs twice in a
+    batch. The incomplete last batch is dropped. [ours]
 
     Attributes:
       steps_per_epoch: the same for every epoch.
     """
 
     def __init__(
-        self, image_pid: np.ndarray, caption_image: np.ndarray, *, identities: int, views: int, seed: int
+        self,
+        image_pid: np.ndarray,
+        caption_image: np.ndarray,
+        *,
+        identities: int,
+        views: int,
+        seed: int,
     ):
         """Count what an epoch holds.
 
@@ -35,7 +42,9 @@ class Plan:
           DataError: the split cannot fill one batch, or an image has no caption.
         """
         if identities < 1 or views < 1:
-            raise DataError(f'config.batch: found identities={identities}, views={views}; expected 1 or more of each.')
+            raise DataError(
+                f'config.batch: found identities={identities}, views={views}; expected 1 or more of each.'
+            )
         self._B, self._K, self._seed = identities, views, seed
         self._cached: tuple = (None, ())
         self._pid = np.asarray(image_pid)
@@ -56,7 +65,8 @@ class Plan:
           step: 0 or more.
 
         Returns:
-          image_index int32 [B, K], which is the view id as well; caption_index int32 [B, K]; pid int32 [B].
+          image_index int32 [B, K], which is the view id as well; caption_index int32 [B, K]; pid
+          int32 [B].
         """
         epoch, step = divmod(step, self.steps_per_epoch)
         if self._cached[0] != epoch:
@@ -79,7 +89,7 @@ class Plan:
         return image.astype(np.int32), caption.astype(np.int32), pid.astype(np.int32)
 
     def _layout(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The identity, and which of its chunks, at every place of the epoch: int [steps, B] each."""
+        """Identity, and which of its chunks, at every place of the epoch: int [steps, B] each."""
         S, B = self.steps_per_epoch, self._B
         people = rng.permutation(len(self._chunks_P))
         pid = np.repeat(people, self._chunks_P[people])
@@ -88,7 +98,7 @@ class Plan:
         if self._K == 1:
             place = rng.permutation(len(pid))[: S * B].reshape(S, B)
         else:
-            # Dealt like cards to S batches: no identity has more than S chunks, so no batch gets two of one.
+            # Dealt like cards to S batches: nobody has more than S chunks, so no batch gets two.
             place = np.arange(S * B).reshape(B, S).T[rng.permutation(S)]
         return pid[place], number[place]
 
@@ -97,19 +107,20 @@ class Plan:
         if self.steps_per_epoch == 0:
             have = f'{people} identities' if self._K > 1 else f'{images} images'
             raise DataError(
-                f'config.batch: found identities={self._B} with views={self._K}, but the split has {have} only. '
-                'Set config.batch.identities to that or less.'
+                f'config.batch: found identities={self._B} with views={self._K}, but the split has '
+                f'{have} only. Set config.batch.identities to that or less.'
             )
         if not self._captions_of.all():
             bare = np.flatnonzero(self._captions_of == 0)
             raise DataError(
-                f'found {len(bare)} images without a caption, the first of them image {bare[0]} of the split; '
-                'expected one caption or more for each. Remove them from the annotations.'
+                f'found {len(bare)} images without a caption, the first of them image {bare[0]} of '
+                'the split; expected one caption or more for each. Remove them from the '
+                'annotations.'
             )
 
 
 def _steps(chunks_P: np.ndarray, identities: int, views: int) -> int:
-    """The largest S for which S batches can be filled, each with distinct identities where views > 1."""
+    """The most batches that can be filled, each with distinct identities where views > 1."""
     most = int(chunks_P.sum()) // identities
     if views == 1:
         return most

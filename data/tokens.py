@@ -1,4 +1,4 @@
-"""Captions to token ids, in CLIP's own way, and the training of a small tokenizer of the same kind."""
+"""Captions to token ids, as CLIP does it, and the training of a small tokenizer of that kind."""
 
 import hashlib
 import json
@@ -24,8 +24,10 @@ class Tokenizer:
 
     Attributes:
       vocab_size: ids are 0 .. vocab_size - 1.
-      sot, eot: ids around every caption; eot is the highest, as the model pools where the id is highest.
-      mask_token: id that hides a word: '<|mask|>' where the vocabulary has it, else the last ordinary id [IRRA].
+      sot, eot: ids around every caption; eot is the highest, as the model pools where the id is
+        highest.
+      mask_token: id that hides a word: '<|mask|>' where the vocabulary has it, else the last
+        ordinary id [IRRA].
       ordinary: ids 1 .. ordinary - 1 stand for text: none of them pads, hides, begins or ends.
       fingerprint: hex digest, another for every other vocabulary.
     """
@@ -34,7 +36,8 @@ class Tokenizer:
         """Read a tokenizer.
 
         Args:
-          name: a folder with tokenizer.json, or with vocab.json and merges.txt, or a name on the Hugging Face hub.
+          name: a folder with tokenizer.json, or with vocab.json and merges.txt, or a name on the
+            Hugging Face hub.
 
         Raises:
           DataError: nothing readable there, or a vocabulary that CLIP's pooling cannot use.
@@ -51,8 +54,8 @@ class Tokenizer:
         if missing or ids[EOT] != self.vocab_size - 1:
             found = f'no {missing[0]}' if missing else f'{EOT} = {ids[EOT]} of 0..{self.vocab_size - 1}'
             raise DataError(
-                f"Tokenizer '{name}': found {found}; expected a CLIP vocabulary, in which {EOT} has the highest id. "
-                'Change config.tokenizer to the tokenizer of a CLIP.'
+                f"Tokenizer '{name}': found {found}; expected a CLIP vocabulary, in which {EOT} "
+                'has the highest id. Change config.tokenizer to the tokenizer of a CLIP.'
             )
         self.sot, self.eot = ids[SOT], ids[EOT]
         self.mask_token = ids.get(MASK, self.sot - 1)
@@ -90,8 +93,8 @@ def _read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
         content = CLIPTokenizer.from_pretrained(name, local_files_only=True).backend_tokenizer.to_str()
         return tokenizers.Tokenizer.from_str(content), content.encode()
     raise DataError(
-        f'{folder}: found neither tokenizer.json nor vocab.json with merges.txt; expected a tokenizer in Hugging '
-        "Face's layout. Put it there, or change config.tokenizer."
+        f'{folder}: found neither tokenizer.json nor vocab.json with merges.txt; expected a '
+        "tokenizer in Hugging Face's layout. Put it there, or change config.tokenizer."
     )
 
 
@@ -101,8 +104,8 @@ def _parse(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes]:
         return tokenizers.Tokenizer.from_str(content.decode()), content
     except Exception as error:  # the library raises bare Exception
         raise DataError(
-            f"{path}: found a file that cannot be read ({error}); expected a tokenizer in Hugging Face's format. "
-            'Fetch it again, or change config.tokenizer.'
+            f'{path}: found a file that cannot be read ({error}); expected a tokenizer in Hugging '
+            "Face's format. Fetch it again, or change config.tokenizer."
         ) from error
 
 
@@ -113,23 +116,26 @@ def _from_hub(name: str) -> pathlib.Path:
 
     try:
         try:
-            return pathlib.Path(huggingface_hub.hf_hub_download(name, 'tokenizer.json', local_files_only=True))
+            return pathlib.Path(
+                huggingface_hub.hf_hub_download(name, 'tokenizer.json', local_files_only=True)
+            )
         except errors.LocalEntryNotFoundError:
             return pathlib.Path(huggingface_hub.hf_hub_download(name, 'tokenizer.json'))
     except Exception as error:  # OSError, ValueError and the network library's own
         raise DataError(
             f"Tokenizer '{name}': found no such folder, and the Hugging Face hub gave none "
-            f'({type(error).__name__}). Change config.tokenizer, or config.model.pretrained where that is empty, '
-            'to a downloaded folder in Hugging Face layout.'
+            f'({type(error).__name__}). Change config.tokenizer, or config.model.pretrained where '
+            'that is empty, to a downloaded folder in Hugging Face layout.'
         ) from error
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Train a byte-level BPE laid out like CLIP's: 256 bytes, 256 word ends, merges, then three special ids.
+    """Train a BPE laid out like CLIP's: 256 bytes, 256 word ends, merges, three special ids.
 
     Args:
       captions: the text to learn merges from.
-      vocab_size: ids wanted, at least 516; fewer come out where the text has no more pairs to merge.
+      vocab_size: ids wanted, at least 516; fewer come out where the text has no more pairs to
+        merge.
 
     Returns:
       A tokenizer whose last ids are '<|mask|>', '<|startoftext|>', '<|endoftext|>', in this order.
@@ -139,23 +145,34 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
     special = [MASK, SOT, EOT]
     room = vocab_size - len(symbols) - len(special)
     if room < 1:
-        raise ValueError(f'found vocab_size={vocab_size}, expected at least {len(symbols) + len(special) + 1}')
+        raise ValueError(
+            f'found vocab_size={vocab_size}, expected at least {len(symbols) + len(special) + 1}'
+        )
     learner = _pipeline(models.BPE(end_of_word_suffix=_WORD_END))
     learner.train_from_iterator(
         captions,
         trainers.BpeTrainer(
-            vocab_size=vocab_size, initial_alphabet=alphabet, end_of_word_suffix=_WORD_END, show_progress=False
+            vocab_size=vocab_size,
+            initial_alphabet=alphabet,
+            end_of_word_suffix=_WORD_END,
+            show_progress=False,
         ),
     )
-    # Merges come out most frequent first, so the first of them are the vocabulary that fits.
-    merges = [tuple(pair) for pair in json.loads(learner.to_str())['model']['merges']][:room]
-    words = list(dict.fromkeys(symbols + [left + right for left, right in merges]))
-    vocabulary = {word: i for i, word in enumerate(words + special)}
+    merges, words = [], dict.fromkeys(symbols)
+    for left, right in json.loads(learner.to_str())['model']['merges']:  # most frequent first
+        if len(words) == len(symbols) + room and left + right not in words:
+            break
+        words[left + right] = None  # two merges may make one word
+        merges.append((left, right))
+    vocabulary = {word: i for i, word in enumerate([*words, *special])}
     model = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END, unk_token=EOT)
     tokenizer = _pipeline(model)
     tokenizer.add_special_tokens(special)
     tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(EOT, vocabulary[EOT]), cls=(SOT, vocabulary[SOT]), add_prefix_space=False, trim_offsets=False
+        sep=(EOT, vocabulary[EOT]),
+        cls=(SOT, vocabulary[SOT]),
+        add_prefix_space=False,
+        trim_offsets=False,
     )
     return tokenizer
 
@@ -163,7 +180,11 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
 def _pipeline(model: models.BPE) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(tokenizers.Regex(r'\s+'), ' '), normalizers.Lowercase()]
+        [
+            normalizers.NFC(),
+            normalizers.Replace(tokenizers.Regex(r'\s+'), ' '),
+            normalizers.Lowercase(),
+        ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -187,7 +208,7 @@ def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: str, context_length:
     path.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path / 'tokenizer.json'))
     config = dict(
-        tokenizer_class='CLIPTokenizer', bos_token=SOT, eos_token=EOT, unk_token=EOT, pad_token=EOT, mask_token=MASK,
-        model_max_length=context_length, do_lower_case=True,
+        tokenizer_class='CLIPTokenizer', bos_token=SOT, eos_token=EOT, unk_token=EOT, pad_token=EOT,
+        mask_token=MASK, model_max_length=context_length, do_lower_case=True,
     )  # fmt: skip
     (path / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')

@@ -1,4 +1,4 @@
-"""What happens to one image and one caption on the way to a batch: pure functions of (value, seed) in TensorFlow ops.
+"""One image, one caption on its way to a batch: pure functions of (value, seed) in TensorFlow.
 
 Images stay uint8 throughout; the model normalises them on the device. Recipe: IRRA's.
 """
@@ -6,12 +6,17 @@ Images stay uint8 throughout; the model normalises them on the device. Recipe: I
 import math
 import os
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
+# Read once, when TensorFlow is imported. No op here uses oneDNN.
+# It would announce itself at every start.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
+import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
-# IRRA erases after normalisation and writes the mean into the normalised image: that is this pixel, not the mean pixel.
+# IRRA erases after normalisation and writes the mean into the normalised image: this pixel it is,
+# not the mean one.
 ERASED = tuple(round(255 * (mean + std * mean)) for mean, std in zip(_MEAN, _STD, strict=True))
 _ERASE_ATTEMPTS = 10  # torchvision's: a box that sticks out is drawn anew
 
@@ -22,10 +27,11 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Bilinear resize of uint8 [h, w, 3] to `size` (height, width), as Pillow and so torchvision do it.
+    """Bilinear resize of uint8 [h, w, 3] to `size` (height, width), as Pillow and torchvision do.
 
-    That is an antialiased resize, which matters where an image shrinks (without it, levels differ by up to 30). Where
-    it grows the filter changes nothing and costs four times as much, so it is left out there.
+    That is an antialiased resize, which matters where an image shrinks (without it, levels differ
+    by up to 30). Where it grows the filter changes nothing and costs four times as much, so it is
+    left out there.
     """
     target = tf.constant(size)
     grows = tf.reduce_all(tf.shape(image)[:2] <= target)
@@ -37,11 +43,11 @@ def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     return tf.ensure_shape(tf.cast(resized[0] + 0.5, tf.uint8), (*size, 3))
 
 
-def flip(image: tf.Tensor, seed: tf.Tensor, prob: float) -> tf.Tensor:
+def mirror(image: tf.Tensor, seed: tf.Tensor, prob: float) -> tf.Tensor:
     """Mirror left and right with probability `prob`."""
-    step = tf.where(tf.random.stateless_uniform([], seed) < prob, -1, 1)
-    mirrored = tf.strided_slice(image, [0, 0, 0], [0, 0, 0], tf.stack([1, step, 1]), begin_mask=7, end_mask=7)
-    return tf.ensure_shape(mirrored, image.shape)
+    # One of two branches: a select over pixels costs five times the mirroring.
+    mirrored = tf.random.stateless_uniform([], seed) < prob
+    return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
 
 
 def pad_crop(image: tf.Tensor, seed: tf.Tensor, pad: int) -> tf.Tensor:
@@ -52,7 +58,7 @@ def pad_crop(image: tf.Tensor, seed: tf.Tensor, pad: int) -> tf.Tensor:
     return tf.slice(padded, [top, left, 0], [height, width, 3])
 
 
-def erase(
+def erase_box(
     image: tf.Tensor,
     seed: tf.Tensor,
     prob: float,
@@ -66,23 +72,27 @@ def erase(
       seed: int [2].
       prob: of erasing.
       area: range of the box's share of the image, uniform.
-      aspect: range of its height over width, uniform in the logarithm. Of up to 10 draws the first box smaller than
-        the image is taken; where there is none nothing is erased.
+      aspect: range of its height over width, uniform in the logarithm. Of up to 10 draws the first
+        box smaller than the image is taken; where there is none nothing is erased.
     """
     height, width, _ = image.shape
     draw = tf.random.stateless_uniform([5, _ERASE_ATTEMPTS], seed)
     pixels = height * width * (area[0] + draw[0] * (area[1] - area[0]))
     ratio = tf.exp(math.log(aspect[0]) + draw[1] * math.log(aspect[1] / aspect[0]))
-    tall, wide = tf.round(tf.sqrt(pixels * ratio)), tf.round(tf.sqrt(pixels / ratio))
+    tall, wide = (tf.cast(tf.round(tf.sqrt(x)), tf.int32) for x in (pixels * ratio, pixels / ratio))
     fits = (tall < height) & (wide < width)
     first = tf.argmax(tf.cast(fits, tf.int32))
-    tall, wide, across, down, erased = (x[first] for x in (tall, wide, draw[2], draw[3], fits & (draw[4, 0] < prob)))
-    top = tf.floor(down * (height - tall + 1))
-    left = tf.floor(across * (width - wide + 1))
-    row, column = tf.range(height, dtype=tf.float32), tf.range(width, dtype=tf.float32)
-    inside_h = (row >= top) & (row < top + tall) & erased
-    inside_w = (column >= left) & (column < left + wide)
-    return tf.where(inside_h[:, None, None] & inside_w[None, :, None], tf.constant(ERASED, tf.uint8), image)
+    tall, wide, down, across = tall[first], wide[first], draw[2, first], draw[3, first]
+
+    def fill():
+        top = tf.cast(down * tf.cast(height - tall + 1, tf.float32), tf.int32)
+        left = tf.cast(across * tf.cast(width - wide + 1, tf.float32), tf.int32)
+        box = tf.constant(np.full(image.shape, ERASED, np.uint8))[:tall, :wide]
+        rows = image[top : top + tall]
+        rows = tf.concat([rows[:, :left], box, rows[:, left + wide :]], axis=1)
+        return tf.ensure_shape(tf.concat([image[:top], rows, image[top + tall :]], axis=0), image.shape)
+
+    return tf.cond(fits[first] & (draw[4, 0] < prob), fill, lambda: image)
 
 
 def augment(image: tf.Tensor, seed: tf.Tensor, *, flip: float, pad: int, erase: float) -> tf.Tensor:
@@ -97,15 +107,12 @@ def augment(image: tf.Tensor, seed: tf.Tensor, *, flip: float, pad: int, erase: 
     """
     seeds = tf.unstack(tf.random.split(seed, 3))
     if flip:
-        image = _FLIP(image, seeds[0], flip)
+        image = mirror(image, seeds[0], flip)
     if pad:
         image = pad_crop(image, seeds[1], pad)
     if erase:
-        image = _ERASE(image, seeds[2], erase)
+        image = erase_box(image, seeds[2], erase)
     return image
-
-
-_FLIP, _ERASE = flip, erase  # the configuration's words for their probabilities
 
 
 def mask_tokens(
@@ -119,14 +126,14 @@ def mask_tokens(
     mask_token: int,
     ordinary: int,
 ) -> tf.Tensor:
-    """Corrupt the words of a caption; what stands before, at or after its two ends stays [IRRA, RDE].
+    """Corrupt the words of a caption, between its two ends only [IRRA, RDE].
 
     Args:
       tokens: int32 [L]: SOT, words, EOT (the highest id), 0.
       seed: int [2].
       prob: of each word to be chosen.
-      mask_share, replace_share, delete_share: what becomes of the chosen: the mask token, a random ordinary token,
-        or nothing, what follows moving up. The rest of them stay as they are.
+      mask_share, replace_share, delete_share: what becomes of the chosen: the mask token, a random
+        ordinary token, or nothing, what follows moving up. The rest of them stay as they are.
       mask_token: its id.
       ordinary: ids 1 .. ordinary - 1 may replace a word.
 

@@ -1,7 +1,7 @@
 """Checkpoints of one stage, by Orbax: the latest ones to resume from, the best one to keep, parameters on their own.
 
-    <folder>/<step>/params     what a model needs
-    <folder>/<step>/progress   what training needs besides: step number and optimiser state
+<folder>/<step>/params     what a model needs
+<folder>/<step>/progress   what training needs besides: step number and optimiser state
 """
 
 import logging
@@ -78,7 +78,9 @@ class Checkpoints:
         items = self._read(
             self.latest(), params=like.params, progress={'step': like.step, 'opt_state': like.opt_state}
         )
-        return type(like)(step=items.progress['step'], params=items.params, opt_state=items.progress['opt_state'])
+        return type(like)(
+            step=items.progress['step'], params=items.params, opt_state=items.progress['opt_state']
+        )
 
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""
@@ -92,7 +94,9 @@ class Checkpoints:
             return self._manager.restore(
                 step, args=ocp.args.Composite(**{k: ocp.args.StandardRestore(v) for k, v in abstract.items()})
             )
-        except Exception as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
+        except (
+            Exception
+        ) as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
             reason = (str(error).strip().splitlines() or [''])[0][:200]
             raise CheckpointError(
                 f'{self.folder / str(step)}: the checkpoint cannot be read ({type(error).__name__}: {reason}). '

@@ -210,7 +210,9 @@ def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> No
     faults += [f'extra: {name} {tensors[name].shape}' for name in tensors if name not in shapes]
     for name in shapes.keys() & tensors.keys():
         found, expected = tensors[name].shape, shapes[name]
-        if len(found) != len(expected) or any(b not in (a, None) for a, b in zip(found, expected, strict=True)):
+        if len(found) != len(expected) or any(
+            b not in (a, None) for a, b in zip(found, expected, strict=True)
+        ):
             faults.append(f'misshapen: {name} {found}, expected {expected}')
     if faults:
         raise WeightsError(

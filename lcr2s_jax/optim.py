@@ -48,7 +48,9 @@ def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: floa
       warmup_start: share of the peak at step 0.
     """
     if not 0 <= warmup < 1:
-        raise ConfigError(f'config.optim.warmup is a share of the steps: found {warmup}, expected 0 <= warmup < 1')
+        raise ConfigError(
+            f'config.optim.warmup is a share of the steps: found {warmup}, expected 0 <= warmup < 1'
+        )
     ramp = round(warmup * steps)
     rise = optax.linear_schedule(warmup_start * learning_rate, learning_rate, max(ramp, 1))
     fall = optax.cosine_decay_schedule(learning_rate, max(steps - ramp, 1))
@@ -93,5 +95,7 @@ def _scale_by_tree(factors) -> optax.GradientTransformation:
 def _add_decay(decays) -> optax.GradientTransformation:
     """Add decay * parameter to each update."""
     return optax.stateless(
-        lambda updates, params: jax.tree.map(lambda u, d, p: u + d * p if d else u, updates, decays(params), params)
+        lambda updates, params: jax.tree.map(
+            lambda u, d, p: u + d * p if d else u, updates, decays(params), params
+        )
     )

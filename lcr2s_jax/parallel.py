@@ -73,7 +73,9 @@ class Parallel:
                 f'{rows} identities a host cannot be divided among {local} devices; '
                 'change config.batch.identities or config.parallel.devices'
             )
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch
+        )
 
     def put_state(self, tree):
         """Any tree -> the same on every device."""

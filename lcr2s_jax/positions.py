@@ -33,9 +33,7 @@ def _resample(size: int, new_size: int, method: str) -> np.ndarray:
     elif method == 'bicubic':
         taps, kernel = (-1, 0, 1, 2), _keys_cubic
     else:
-        raise ConfigError(
-            f"config.model.resize: found '{method}', expected 'bilinear' or 'bicubic'"
-        )
+        raise ConfigError(f"config.model.resize: found '{method}', expected 'bilinear' or 'bicubic'")
     matrix = np.zeros((new_size, size))
     for tap in taps:
         column = np.clip(left + tap, 0, size - 1)
@@ -56,10 +54,10 @@ def _apply(rows: np.ndarray, columns: np.ndarray, table: np.ndarray) -> np.ndarr
 
 
 def square_positions(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """The square table that bicubic resizing turns into `table` [1 + rows * columns, D]: lines repeated, then corrected.
+    """The square table that bicubic resizing turns into `table`: learned lines repeated, then corrected.
 
-    Repeating is right as it is where the ratio is odd (every new place falls on the middle of a run); otherwise
-    resizing blurs the repeated columns, and the columns are solved for.
+    Where the ratio of the sides is odd, repeating is enough: every new place falls on the middle of a run.
+    Otherwise resizing mixes the repeated lines, and the lines that give the learned ones are solved for.
     """
     side = max(grid)
     inverses = []

@@ -40,9 +40,7 @@ def load(
     Raises:
         WeightsError, ConfigError: what was found, what was expected, what to change.
     """
-    wanted = dict(
-        image_size=tuple(image_size), context_length=context_length, dtype=dtype, remat=remat
-    )
+    wanted = dict(image_size=tuple(image_size), context_length=context_length, dtype=dtype, remat=remat)
     if not pretrained:
         if architecture not in ARCHITECTURES:
             raise ConfigError(
@@ -51,13 +49,14 @@ def load(
             )
         clip = CLIP(**ARCHITECTURES[architecture], **wanted, vocab_size=vocab_size)
         _check_image_size(clip)
-        return clip, jax.jit(lambda key: clip.init_params(key))(jax.random.key(0))
+        return clip, jax.jit(clip.init_params)(jax.random.key(0))
     folder = _folder(pretrained)
     sizes, native = huggingface.read_config(folder / 'config.json')
     clip = CLIP(**sizes | wanted)
     _check_image_size(clip)
     try:
-        params = huggingface.from_huggingface(huggingface.read_tensors(folder / 'model.safetensors'), clip, resize, native)
+        tensors = huggingface.read_tensors(folder / 'model.safetensors')
+        params = huggingface.from_huggingface(tensors, clip, resize, native)
     except WeightsError as error:
         raise WeightsError(f'{folder}: {error}') from None
     return clip, params

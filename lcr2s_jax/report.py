@@ -72,7 +72,9 @@ class Report:
             else:
                 self.say(f'{stage} {step:>6,}/{self._steps:,}  {self._line}  {_clock(left)} left')
         else:
-            found = '  '.join(f'{name} {value:.1f}' for name, value in flat.items() if name.startswith('val/t2i'))
+            found = '  '.join(
+                f'{name} {value:.1f}' for name, value in flat.items() if name.startswith('val/t2i')
+            )
             self.say(f'{stage} {step:>6,}/{self._steps:,}  {found}')
 
     def stop(self) -> None:
@@ -131,7 +133,9 @@ def table(results: dict, split: str) -> str:
         for name in columns:
             shown.add_column(f'{name}' if way == 't2i' else f'{name} i2t', justify='right')
     for label, row in result_rows(results, split):
-        cells = [f'{row[way][n]:.1f}' if n in row.get(way, {}) else '' for way in ('t2i', 'i2t') for n in columns]
+        cells = [
+            f'{row[way][n]:.1f}' if n in row.get(way, {}) else '' for way in ('t2i', 'i2t') for n in columns
+        ]
         shown.add_row(label, *cells)
     console = Console(width=110, record=True, file=open(os.devnull, 'w'))
     console.print(shown)

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from lcr2s_jax import losses
-from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.arrays import Batch, merge_rows, split_rows
+from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.fusion import AttentionalFusion, drop_supports, support_mask
 from lcr2s_jax.models.heads import IdentityHead
@@ -48,7 +48,9 @@ class Stage:
     frozen: Any = None
 
 
-def baseline_stage(clip: CLIP, clip_params, num_people: int, *, align: str, identity_weight: float, scale: float) -> Stage:
+def baseline_stage(
+    clip: CLIP, clip_params, num_people: int, *, align: str, identity_weight: float, scale: float
+) -> Stage:
     """The dual encoder alone: the honest comparison, and the pre-training of a CLIP.
 
     Args:
@@ -117,13 +119,17 @@ def teacher_stage(
         if support_dropout:
             keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(mask_BKK.shape[0]))
             mask_BKK = drop_supports(mask_BKK, keys_B, support_dropout)
-        v_BKE, t_BKE = (split_rows(jax.lax.stop_gradient(x) if detach else x, mask_BKK.shape[1]) for x in (v_NE, t_NE))
+        v_BKE, t_BKE = (
+            split_rows(jax.lax.stop_gradient(x) if detach else x, mask_BKK.shape[1]) for x in (v_NE, t_NE)
+        )
         rich_v_NE = axis.gather(merge_rows(enrich(params, 'image', v_BKE, batch.view_BK, mask_BKK)))
         rich_t_NE = axis.gather(merge_rows(enrich(params, 'text', t_BKE, batch.view_BK, mask_BKK)))
         pid_N = axis.gather(_pid_rows(batch))
         rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
-        return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
+        return rich + single_weight * single, terms | {
+            f'rich_{name}': value for name, value in rich_terms.items()
+        }
 
     return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich)
 
@@ -174,8 +180,12 @@ def _dual_encoder(name: str, clip: CLIP, init: Callable, loss: Callable) -> Stag
         name,
         init,
         loss,
-        embed_image=lambda params, image: clip.apply({'params': params['clip']}, image, method='encode_image'),
-        embed_text=lambda params, tokens: clip.apply({'params': params['clip']}, tokens, method='encode_text'),
+        embed_image=lambda params, image: clip.apply(
+            {'params': params['clip']}, image, method='encode_image'
+        ),
+        embed_text=lambda params, tokens: clip.apply(
+            {'params': params['clip']}, tokens, method='encode_text'
+        ),
     )
 
 

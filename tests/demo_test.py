@@ -1,27 +1,31 @@
 """Demo people: reproducible, honest about what a view shows, and as hard as the oracle states."""
 
 import io
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from data import demo
+from data.demo_people.outfits import identity
+from data.demo_people.views import BACK, FRONT, shown, views
 from data.records import DataError
 
-PEOPLE = {"train": 8, "val": 4, "test": 6}
+PEOPLE = {'train': 8, 'val': 4, 'test': 6}
 
 
-def _cases(count=150, split="test", seed=11):
+def _cases(count=150, split='test', seed=11):
     """(identity, view, what it shows, its captions) of every view of some people."""
     for person in range(count):
-        who = demo.identity(seed, split, person)
+        who = identity(seed, split, person)
         said = demo.captions(seed, split, person)
-        for view, pair in zip(demo.views(seed, split, person), said, strict=True):
-            yield who, view, demo.shown(who, view), pair
+        for view, pair in zip(views(seed, split, person), said, strict=True):
+            yield who, view, shown(who, view), pair
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def drawn():
     return list(demo.records(0, PEOPLE))
 
@@ -32,22 +36,22 @@ def test_the_same_seed_gives_the_same_records_with_any_number_of_workers(drawn):
 
 
 def test_a_larger_set_begins_with_the_smaller_one(drawn):
-    assert list(demo.records(0, {"train": 9}))[:40] == [r for r in drawn if r.split == "train"][:40]
+    assert list(demo.records(0, {'train': 9}))[:40] == [r for r in drawn if r.split == 'train'][:40]
 
 
 def test_another_seed_gives_other_people(drawn):
     other = list(demo.records(1, PEOPLE))
     assert not {r.jpeg for r in drawn} & {r.jpeg for r in other}
-    pairs = [[demo.identity(seed, "train", i).attributes for i in range(20)] for seed in (0, 1)]
+    pairs = [[identity(seed, 'train', i).attributes for i in range(20)] for seed in (0, 1)]
     assert all(a != b for a, b in zip(*pairs, strict=True))
 
 
 def test_splits_share_no_person_no_file_and_no_picture(drawn):
-    for field in ("person", "file_name", "jpeg"):
+    for field in ('person', 'file_name', 'jpeg'):
         values = [{getattr(r, field) for r in drawn if r.split == split} for split in PEOPLE]
         assert not values[0] & values[1] and not values[1] & values[2] and not values[0] & values[2]
     assert len({r.file_name for r in drawn}) == len({r.jpeg for r in drawn}) == len(drawn)
-    assert drawn[0].person == "train_0000" and drawn[0].file_name == "train/0000_0.jpg"
+    assert drawn[0].person == 'train_0000' and drawn[0].file_name == 'train/0000_0.jpg'
 
 
 def test_every_image_is_128_by_64_and_has_two_captions(drawn):
@@ -59,18 +63,18 @@ def test_every_image_is_128_by_64_and_has_two_captions(drawn):
 def test_every_person_has_4_to_6_views_no_two_alike_with_a_front_and_a_back():
     counts = set()
     for person in range(100):
-        points = [view.viewpoint for view in demo.views(3, "train", person)]
+        points = [view.viewpoint for view in views(3, 'train', person)]
         counts.add(len(points))
         assert len(set(points)) == len(points)
-        assert set(points) & set(demo.FRONT) and set(points) & set(demo.BACK)
+        assert set(points) & set(FRONT) and set(points) & set(BACK)
     assert counts == {4, 5, 6}
 
 
 def test_a_caption_names_only_what_its_image_shows():
-    for _, _, shown, pair in _cases():
+    for _, _, visible, pair in _cases():
         for text, named in pair:
-            assert named and named.items() <= shown.items(), text
-            assert "none" not in named.values(), text
+            assert named and named.items() <= visible.items(), text
+            assert 'none' not in named.values(), text
 
 
 def test_a_caption_leaves_things_out_and_its_twin_names_others():
@@ -84,38 +88,38 @@ def test_a_colour_is_spelt_in_the_sentence_that_names_it():
     for _, _, _, pair in _cases():
         for text, named in pair:
             for key, value in named.items():
-                if key.endswith("colour"):
-                    assert value in text.lower().replace("gray", "grey"), (text, key)
+                if key.endswith('colour'):
+                    assert value in text.lower().replace('gray', 'grey'), (text, key)
 
 
 def test_a_chest_print_hides_from_behind_and_a_back_print_from_the_front():
-    seen = {"chest": 0, "back": 0}
-    for who, view, shown, pair in _cases():
+    seen = {'chest': 0, 'back': 0}
+    for who, view, visible, pair in _cases():
         named = set().union(*(names for _, names in pair))
-        for place, sides in (("chest", demo.FRONT), ("back", demo.BACK)):
+        for place, sides in (('chest', FRONT), ('back', BACK)):
             if view.viewpoint not in sides:
-                assert place not in shown and f"{place}_colour" not in named
-            elif who.attributes[place] != "none":
+                assert place not in visible and f'{place}_colour' not in named
+            elif who.attributes[place] != 'none':
                 seen[place] += place in named
     assert min(seen.values()) > 5
 
 
 def test_the_front_gives_no_backpack_away_and_an_occluded_foot_no_shoe():
     kinds = set()
-    for who, view, shown, _ in _cases():
-        if who.attributes["bag"] == "backpack" and view.viewpoint == "front":
-            assert "bag" not in shown and "bag_colour" not in shown
-            kinds.add("backpack")
-        if view.occlusion in ("box", "car", "cut"):
-            assert "shoes" not in shown and "shoes_colour" not in shown
+    for who, view, visible, _ in _cases():
+        if who.attributes['bag'] == 'backpack' and view.viewpoint == 'front':
+            assert 'bag' not in visible and 'bag_colour' not in visible
+            kinds.add('backpack')
+        if view.occlusion in ('box', 'car', 'cut'):
+            assert 'shoes' not in visible and 'shoes_colour' not in visible
             kinds.add(view.occlusion)
-    assert kinds == {"backpack", "box", "car", "cut"}
+    assert kinds == {'backpack', 'box', 'car', 'cut'}
 
 
 def test_the_oracle_is_far_above_chance_and_below_certainty():
-    people = {"test": 80}
-    score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(0, people, "test")
-    images = sum(len(demo.views(0, "test", person)) for person in range(80))
+    people = {'test': 80}
+    score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(0, people, 'test')
+    images = sum(len(views(0, 'test', person)) for person in range(80))
     assert score_QG.shape == (2 * images, images) and score_QG.dtype == np.float64
     assert query_pid_Q.shape == (2 * images,) and gallery_pid_G.shape == (images,)
     recall = np.mean(gallery_pid_G[score_QG.argmax(1)] == query_pid_Q)
@@ -123,39 +127,50 @@ def test_the_oracle_is_far_above_chance_and_below_certainty():
 
 
 def test_the_oracles_rows_follow_the_records(drawn):
-    _, query_pid_Q, gallery_pid_G = demo.oracle_scores(0, PEOPLE, "test")
-    persons = [int(r.person.split("_")[1]) for r in drawn if r.split == "test"]
+    _, query_pid_Q, gallery_pid_G = demo.oracle_scores(0, PEOPLE, 'test')
+    persons = [int(r.person.split('_')[1]) for r in drawn if r.split == 'test']
     assert gallery_pid_G.tolist() == persons
     assert query_pid_Q.tolist() == [person for person in persons for _ in range(2)]
 
 
 def test_no_true_image_contradicts_its_caption():
-    score_QG, _, gallery_pid_G = demo.log_likelihood(0, {"test": 30}, "test")
+    score_QG, _, gallery_pid_G = demo.log_likelihood(0, {'test': 30}, 'test')
     own_Q = score_QG[np.arange(len(score_QG)), np.arange(len(score_QG)) // 2]
     assert len(gallery_pid_G) * 2 == len(own_Q)
     assert (own_Q > -0.05).all()
 
 
 def test_jitter_breaks_ties_and_reorders_nothing_else():
-    plain_QG, _, _ = demo.log_likelihood(0, {"test": 30}, "test")
-    score_QG, _, _ = demo.oracle_scores(0, {"test": 30}, "test")
+    plain_QG, _, _ = demo.log_likelihood(0, {'test': 30}, 'test')
+    score_QG, _, _ = demo.oracle_scores(0, {'test': 30}, 'test')
     order_QG = score_QG.argsort(1)
     sorted_QG = np.take_along_axis(plain_QG, order_QG, 1)
     assert (np.diff(sorted_QG, axis=1) > -1e-6).all()
     ties = [len(np.unique(row)) for row in plain_QG]
-    assert min(ties) < plain_QG.shape[1] and all(
-        len(np.unique(row)) == len(row) for row in score_QG
-    )
-    assert (demo.oracle_scores(0, {"test": 30}, "test")[0] == score_QG).all()
+    assert min(ties) < plain_QG.shape[1] and all(len(np.unique(row)) == len(row) for row in score_QG)
+    assert (demo.oracle_scores(0, {'test': 30}, 'test')[0] == score_QG).all()
 
 
-@pytest.mark.parametrize(
-    ("seed", "people"), [(-1, {"test": 1}), (0, {"tests": 1}), (0, {"test": -1})]
-)
+@pytest.mark.parametrize(('seed', 'people'), [(-1, {'test': 1}), (0, {'tests': 1}), (0, {'test': -1})])
 def test_a_wrong_request_says_what_is_expected(seed, people):
-    with pytest.raises(DataError, match="expected"):
+    with pytest.raises(DataError, match='expected'):
         list(demo.records(seed, people))
 
 
 def test_a_sheet_has_one_row_per_person():
     assert demo.sheet(0, 2).size == (900, 600)
+
+
+def test_the_fingerprint_changes_with_any_file_that_draws(tmp_path, monkeypatch):
+    folder = pathlib.Path(demo.__file__).parent
+    shutil.copy(folder / 'demo.py', tmp_path)
+    shutil.copytree(folder / 'demo_people', tmp_path / 'demo_people')
+    original = demo.fingerprint()
+    monkeypatch.setattr(demo, '__file__', str(tmp_path / 'demo.py'))
+    assert demo.fingerprint() == original
+    files = [tmp_path / 'demo.py', *(tmp_path / 'demo_people').glob('*.py')]
+    changed = [original]
+    for path in files:
+        path.write_text(path.read_text() + '# changed\n')
+        changed.append(demo.fingerprint())
+    assert len(set(changed)) == len(files) + 1

@@ -15,7 +15,9 @@ def draw(seed=0):
 
 
 def cosine(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True)) / np.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+    return sum(x * y for x, y in zip(a, b, strict=True)) / np.sqrt(
+        sum(x * x for x in a) * sum(y * y for y in b)
+    )
 
 
 def softmax(row):
@@ -67,7 +69,9 @@ def test_identity_is_its_reference():
     rng = np.random.default_rng(2)
     logits_v, logits_t = rng.normal(size=(2, N, C)).astype(np.float32)
     pid = rng.integers(0, C, N)
-    np.testing.assert_allclose(losses.identity(logits_v, logits_t, pid), slow_identity(logits_v, logits_t, pid), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.identity(logits_v, logits_t, pid), slow_identity(logits_v, logits_t, pid), rtol=1e-5
+    )
 
 
 def test_feature_distillation_is_two_minus_two_cosines():

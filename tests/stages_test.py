@@ -29,7 +29,10 @@ def size(tree):
 def test_every_stage_embeds_one_image_and_one_text_alone(name):
     stage, batch = tiny.stage(name), tiny.batch()
     params = stage.init(jax.random.key(0))
-    for embed, x in ((stage.embed_image, batch.image_BKhwc[:, 0]), (stage.embed_text, batch.tokens_BKL[:, 0])):
+    for embed, x in (
+        (stage.embed_image, batch.image_BKhwc[:, 0]),
+        (stage.embed_text, batch.tokens_BKL[:, 0]),
+    ):
         many = jax.jit(embed)(params, x)
         chex.assert_shape(many, (8, 8))
         np.testing.assert_allclose(jax.jit(embed)(params, x[:1]), many[:1], rtol=1e-4, atol=1e-5)
@@ -41,10 +44,12 @@ def test_every_parameter_but_the_unread_temperature_learns(name):
     value, _, grads = loss_and_grad(stage, tiny.batch())
     assert np.isfinite(value)
     still = [
-        jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(g).max() > 0
+        jax.tree_util.keystr(path)
+        for path, g in jax.tree_util.tree_leaves_with_path(grads)
+        if not np.abs(g).max() > 0
     ]
     # softmax ignores a key's bias; and what stands before a zero-initialised projection waits for its first step
-    waits = ("logit_scale", "'k']['bias']", 'fusion')
+    waits = ('logit_scale', "'k']['bias']", 'fusion')
     assert [path for path in still if not any(w in path for w in waits)] == []
 
 

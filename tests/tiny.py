@@ -30,9 +30,11 @@ def clip(**changes) -> CLIP:
 
 
 def clip_params(model: CLIP, seed: int = 0):
-    """Random parameters of `clip()`."""
+    """Random parameters of `clip()`, drawn by NumPy: compiling the initialisers takes longer than most tests."""
+    rng = np.random.default_rng(seed)
     image, tokens = np.zeros((1, 16, 8, 3), np.uint8), np.zeros((1, LENGTH), np.int32)
-    return jax.jit(model.init)(jax.random.key(seed), image, tokens)['params']
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image, tokens)['params']
+    return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
 
 
 def batch(seed: int = 0, identities: int = 8, views: int = 3, repeats: bool = True) -> Batch:
@@ -59,5 +61,7 @@ def stage(name: str, model: CLIP | None = None, **changes) -> stages.Stage:
     teacher = stages.teacher_stage(model, params, PEOPLE, **TEACHER | (changes if name == 'teacher' else {}))
     if name == 'teacher':
         return teacher
-    taught = jax.tree.map(lambda x: x + 0.05, teacher.init(jax.random.key(7)))  # zero-initialised fusion would do nothing
+    taught = jax.tree.map(
+        lambda x: x + 0.05, teacher.init(jax.random.key(7))
+    )  # zero-initialised fusion would do nothing
     return stages.student_stage(model, params, PEOPLE, teacher, taught, **STUDENT | changes)

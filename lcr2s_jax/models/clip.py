@@ -55,7 +55,7 @@ class VisionTower(nn.Module):
     heads: int
     embed_dim: int
     activation: str
-    dtype: jnp.dtype
+    dtype: str
     remat: bool
 
     @nn.compact
@@ -92,7 +92,7 @@ class TextTower(nn.Module):
     vocab_size: int
     embed_dim: int
     activation: str
-    dtype: jnp.dtype
+    dtype: str
     remat: bool
 
     @nn.compact
@@ -102,7 +102,8 @@ class TextTower(nn.Module):
         small = nn.initializers.normal(0.02)
         table = self.param('token_embedding', small, (self.vocab_size, self.width), jnp.float32)
         positions = self.param('positions', small, (self.context_length, self.width), jnp.float32)
-        x = (table[tokens] + positions[:length]).astype(self.dtype)
+        # An id outside the vocabulary becomes NaN, where plain indexing would take another token's row.
+        x = (jnp.take(table, tokens, axis=0) + positions[:length]).astype(self.dtype)
 
         causal = jnp.tril(jnp.ones((1, length, length), bool))
         blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, self.remat)
@@ -146,7 +147,7 @@ class CLIP(nn.Module):
     vocab_size: int
     embed_dim: int
     activation: str = 'quick_gelu'
-    dtype: jnp.dtype = jnp.float32
+    dtype: str = 'float32'
     remat: bool = False
 
     @property
@@ -164,7 +165,7 @@ class CLIP(nn.Module):
             raise ValueError(
                 f'image_size is {self.image_size}; expected multiples of patch_size {self.patch_size}'
             )
-        shared = (self.embed_dim, self.activation, jnp.dtype(self.dtype), self.remat)
+        shared = (self.embed_dim, self.activation, self.dtype, self.remat)
         self.vision = VisionTower(
             self.patch_size, self.vision_width, self.vision_layers, self.vision_heads, *shared
         )
@@ -189,9 +190,7 @@ class CLIP(nn.Module):
         """int32 [N, L], L at most context_length -> f32 [N, E], not normalised."""
         chex.assert_rank(tokens, 2)
         if tokens.shape[1] > self.context_length:
-            raise ValueError(
-                f'texts have {tokens.shape[1]} tokens; expected at most {self.context_length}'
-            )
+            raise ValueError(f'texts have {tokens.shape[1]} tokens; expected at most {self.context_length}')
         return self.text(tokens)
 
     def __call__(self, image: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,6 @@
 """Multi-head attentional fusion (MHAF): a view and its support set become one richer feature.
 
-    q = LN(v_i)    k = v = LN([v_i ; support])    z = v_i + MHA(q, k, v)    rich = z + FFN(LN(z))
+q = LN(v_i)    k = v = LN([v_i ; support])    z = v_i + MHA(q, k, v)    rich = z + FFN(LN(z))
 """
 
 import chex

@@ -36,7 +36,7 @@ class LayerNorm(nn.Module):
         dtype: of the result.
     """
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -74,13 +74,11 @@ class MultiHeadAttention(nn.Module):
     """
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: str = 'float32'
     zero_init: bool = False
 
     @nn.compact
-    def __call__(
-        self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """q [N, T, D], k and v [N, S, D], mask boolean [N or 1, T, S] (True: may look) -> [N, T, D]."""
         chex.assert_rank([q, k, v], 3)
         rows, length, width = q.shape
@@ -110,7 +108,7 @@ class Mlp(nn.Module):
 
     hidden: int
     activation: str = 'quick_gelu'
-    dtype: jnp.dtype = jnp.float32
+    dtype: str = 'float32'
     zero_init: bool = False
 
     @nn.compact
@@ -134,7 +132,7 @@ class Block(nn.Module):
 
     heads: int
     activation: str = 'quick_gelu'
-    dtype: jnp.dtype = jnp.float32
+    dtype: str = 'float32'
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -159,7 +157,7 @@ class Transformer(nn.Module):
     layers: int
     heads: int
     activation: str = 'quick_gelu'
-    dtype: jnp.dtype = jnp.float32
+    dtype: str = 'float32'
     remat: bool = False
 
     @nn.compact

@@ -1,0 +1,69 @@
+"""What benchmarks share: interleaved timing, the machine in words, a table, a JSON file."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+
+OUT = pathlib.Path('docs/evidence')
+
+
+def interleaved(calls: dict, rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call, one of each a round, so that a noisy neighbour hits them alike; the first round is dropped."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, call in calls.items():
+            clock = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - clock)
+    return {name: values[1:] for name, values in seconds.items()}
+
+
+def ratio(seconds: dict[str, list[float]], name: str, to: str) -> float:
+    """Median over rounds of the ratio within a round."""
+    return statistics.median(a / b for a, b in zip(seconds[name], seconds[to], strict=True))
+
+
+def machine() -> dict:
+    """Date, processor, cores, accelerator and the versions that matter."""
+    import jax
+
+    model = platform.processor()
+    if os.path.exists('/proc/cpuinfo'):
+        lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+        model = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), model)
+    versions = {}
+    for package in ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'transformers', 'tensorflow-cpu', 'numpy'):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        'date': datetime.date.today().isoformat(),
+        'processor': model,
+        'cores': os.cpu_count(),
+        'device': jax.devices()[0].device_kind,
+        'devices': jax.device_count(),
+        'versions': versions,
+    }
+
+
+def write(name: str, rows: list[dict], command: str) -> None:
+    """Print the rows as a table and write docs/evidence/<name>.json."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    cells = [columns] + [[_cell(row.get(column, '')) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print('  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    OUT.mkdir(parents=True, exist_ok=True)
+    content = {'command': command, 'machine': machine(), 'rows': rows}
+    (OUT / f'{name}.json').write_text(json.dumps(content, indent=2) + '\n')
+    print(f'written: {OUT / name}.json')
+
+
+def _cell(value) -> str:
+    return f'{value:.3f}' if isinstance(value, float) else str(value)

@@ -1,0 +1,40 @@
+"""Makes data/demo_clip/ again:  python -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip
+
+Trains the tokenizer on captions of people disjoint from the demo's, then the towers with this project's own one-to-one
+contrastive stage, and writes both in Hugging Face layout with the log of the run. It resumes like any other run.
+"""
+
+import pathlib
+import shutil
+import sys
+
+import main
+from data import demo, tokens
+from lcr2s_jax import huggingface
+
+FOLDER = pathlib.Path('data/demo_clip')
+SPEAKERS = 3000  # people whose captions the tokenizer learns from
+
+
+def train(config, workdir: pathlib.Path) -> None:
+    """Tokenizer, towers, files."""
+    if not (FOLDER / 'tokenizer.json').exists():
+        people = ((config.data.demo.seed, 'train', person) for person in range(SPEAKERS))
+        said = (text for who in people for view in demo.captions(*who) for text, _ in view)
+        learned = tokens.train_tokenizer(said, config.model.vocab_size)
+        tokens.save_tokenizer(learned, str(FOLDER), config.model.context_length)
+    run = main.Run(config, workdir)
+    if run.tokenizer.vocab_size > config.model.vocab_size:
+        raise SystemExit(
+            f'the tokenizer has {run.tokenizer.vocab_size} ids, config.model.vocab_size is smaller'
+        )
+    run.train_stage('baseline')
+    huggingface.save_huggingface(FOLDER, run.clip, run.params['baseline']['clip'], dtype='float16')
+    shutil.copy(workdir / 'metrics.jsonl', FOLDER / 'pretraining.jsonl')
+    print(f'{FOLDER} is made; it is committed with its log, pretraining.jsonl')
+
+
+if __name__ == '__main__':
+    arguments = main.parse(sys.argv)
+    main.claim(arguments[1], arguments[0])
+    train(*arguments)

@@ -1,0 +1,258 @@
+"""Datasets of people through TFDS: built once, one example an image, then reused.
+
+A source says where records come from; everything behind it is the same for every dataset.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import rich.console
+import rich.progress
+from absl import logging
+
+from data.records import DataError, Record
+from data.tokens import Tokenizer
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
+
+import tensorflow_datasets as tfds  # noqa: E402
+
+_DATASETS = ('demo',)
+_READ = 1024  # examples read at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the records of one dataset come from.
+
+    Attributes:
+      name: lower case, of the built dataset's folder.
+      fingerprint: another whenever the records may be others.
+      splits: those that it has.
+      records: a new pass over all splits' records; cheap in memory where each split is in one
+        piece.
+    """
+
+    name: str
+    fingerprint: str
+    splits: tuple[str, ...]
+    records: Callable[[], Iterator[Record]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split in memory; images stay encoded.
+
+    Attributes:
+      name: 'train', 'val' or 'test'.
+      jpegs: encoded images, byte for byte the source's, in its order.
+      file_names: where each image comes from.
+      image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
+      captions: sentences, image by image.
+      tokens: int32 [captions, L].
+      caption_image: int32 [captions], the image that each describes.
+    """
+
+    name: str
+    jpegs: list[bytes]
+    file_names: list[str]
+    image_pid: np.ndarray
+    captions: list[str]
+    tokens: np.ndarray
+    caption_image: np.ndarray
+
+    @property
+    def caption_pid(self) -> np.ndarray:
+        """int32 [captions]."""
+        return self.image_pid[self.caption_image]
+
+    @property
+    def num_people(self) -> int:
+        """Identities of this split."""
+        return int(self.image_pid.max()) + 1
+
+
+def open_source(dataset: str, root: str, demo: Mapping) -> Source:
+    """The source of a dataset by name.
+
+    Args:
+      dataset: 'demo'.
+      root: the dataset's folder; the demo has none.
+      demo: seed and number of people by split, arguments of `data.demo.records`.
+
+    Raises:
+      DataError: an unknown dataset, or no such folder.
+    """
+    if dataset not in _DATASETS:
+        raise DataError(
+            f"config.data.dataset: found '{dataset}', expected one of {', '.join(_DATASETS)}. "
+            'Change config.data.dataset.'
+        )
+    if root and not pathlib.Path(root).is_dir():
+        raise DataError(
+            f"config.data.root: found no folder '{root}' (from {pathlib.Path.cwd()}); expected the "
+            f"folder of the dataset '{dataset}'. Change config.data.root."
+        )
+    from data import demo as drawn
+
+    modules = sorted(pathlib.Path(__file__).parent.glob('demo*.py'))
+    code = b''.join(module.read_bytes() for module in modules)
+    people = {split: number for split, number in demo['people'].items() if number}
+    return Source(
+        name='demo',
+        fingerprint=hashlib.sha256(code + repr((demo['seed'], people)).encode()).hexdigest(),
+        splits=tuple(people),
+        records=lambda: drawn.records(demo['seed'], people),
+    )
+
+
+class People(tfds.core.GeneratorBasedBuilder):
+    """One example = one image: encoded bytes, captions, their tokens, identity, origin."""
+
+    VERSION = tfds.core.Version('1.0.0')
+    RELEASE_NOTES = {'1.0.0': 'One example an image.'}
+
+    def __init__(self, source: Source, tokenizer: Tokenizer, context_length: int, cache: str):
+        """Name the folder after all that its examples depend on: a change is built anew."""
+        self._source, self._tokenizer, self._length = source, tokenizer, context_length
+        key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
+        name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
+        config = tfds.core.BuilderConfig(name=name)
+        super().__init__(config=config, data_dir=cache or None, file_format='array_record')
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(None, None, 3)),
+                    'captions': tfds.features.Sequence(tfds.features.Text()),
+                    'tokens': tfds.features.Tensor(shape=(None, self._length), dtype=np.int32),
+                    'pid': np.int64,
+                    'person': tfds.features.Text(),
+                    'image_id': np.int64,
+                    'file_name': tfds.features.Text(),
+                }
+            ),
+            description='Images of people with captions, for text-to-image re-identification.',
+            disable_shuffling=True,  # the source's order, which an oracle of the source may rely on
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        by_split = _by_split(self._source)
+        return {split: self._generate_examples(by_split(split)) for split in self._source.splits}
+
+    def _generate_examples(self, records: Iterator[Record]):
+        pid_of: dict[str, int] = {}
+        for number, record in enumerate(records):
+            yield (
+                number,
+                {
+                    'image': record.jpeg,
+                    'captions': list(record.captions),
+                    'tokens': self._tokenizer.encode(record.captions, self._length),
+                    'pid': pid_of.setdefault(record.person, len(pid_of)),
+                    'person': record.person,
+                    'image_id': number,
+                    'file_name': record.file_name,
+                },
+            )
+        if not pid_of:
+            raise DataError(
+                f"dataset '{self._source.name}': found a split without a single image; expected "
+                f'some in each of {self._source.splits}. Check the annotations below '
+                'config.data.root.'
+            )
+
+
+def _by_split(source: Source) -> Callable[[str], Iterator[Record]]:
+    """Split after split in a single pass; records that come too early wait in memory."""
+    waiting = collections.defaultdict(collections.deque)
+    everything = _with_progress(source)
+
+    def of(split: str) -> Iterator[Record]:
+        while True:
+            while waiting[split]:
+                yield waiting[split].popleft()
+            record = next(everything, None)
+            if record is None:
+                return
+            waiting[record.split].append(record)
+
+    return of
+
+
+def _with_progress(source: Source) -> Iterator[Record]:
+    clock, count = time.perf_counter(), 0
+    console = rich.console.Console(file=sys.__stdout__)
+    say = functools.partial(print, file=console.file, flush=True)
+    say(f"Building dataset '{source.name}' (once; the next run finds it built)")
+    columns = rich.progress.SpinnerColumn(), '{task.completed:,} images'
+    shown = dict(console=console, transient=True, disable=not console.is_terminal)
+    with rich.progress.Progress(*columns, **shown) as bar:
+        task = bar.add_task('', total=None)
+        for count, record in enumerate(source.records(), 1):  # noqa: B007
+            bar.advance(task)
+            yield record
+    say(f"Built dataset '{source.name}': {count:,} images in {time.perf_counter() - clock:.0f} s")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """TFDS reports every step to the terminal; a user needs only what `_with_progress` says."""
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def load(source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '') -> dict[str, Split]:
+    """All splits of a source, built first if this very dataset was not built before.
+
+    Args:
+      source: from `open_source`.
+      tokenizer: makes the tokens that are stored.
+      context_length: L, tokens of a caption.
+      cache: folder of built datasets; '' for TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
+
+    Raises:
+      DataError: the source's own mistakes, or a split without images.
+    """
+    tfds.disable_progress_bar()
+    with _quiet():
+        builder = People(source, tokenizer, context_length, cache)
+        if not builder.is_prepared():
+            builder.download_and_prepare()
+    return {split: _read(builder, split) for split in source.splits}
+
+
+def _read(builder: People, split: str) -> Split:
+    examples = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+    columns = collections.defaultdict(list)
+    for start in range(0, len(examples), _READ):
+        for example in examples.__getitems__(range(start, min(start + _READ, len(examples)))):
+            for name, value in example.items():
+                columns[name].append(value)
+    counts = [len(captions) for captions in columns['captions']]
+    return Split(
+        name=split,
+        jpegs=columns['image'],
+        file_names=[name.decode() for name in columns['file_name']],
+        image_pid=np.array(columns['pid'], np.int32),
+        captions=[caption.decode() for captions in columns['captions'] for caption in captions],
+        tokens=np.concatenate(columns['tokens']),
+        caption_image=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+    )

@@ -1,0 +1,178 @@
+"""From a split to batches of NumPy arrays: endless for training, once for gallery and queries.
+
+A training batch is a pure function of (seed, step); each host decodes its own slice of it.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from data import transforms
+from data.people import Split
+from data.plan import Plan
+from data.records import DataError
+from data.tokens import Tokenizer
+from data.transforms import tf
+
+_PREFETCH = 4  # batches
+
+
+def train_batches(
+    split: Split,
+    *,
+    identities: int,
+    views: int,
+    seed: int,
+    image_size: tuple[int, int],
+    augment: Mapping,
+    masking: Mapping,
+    tokenizer: Tokenizer,
+    start: int = 0,
+    stop: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """This host's part of the batches of steps start .. stop - 1; b = identities / process_count.
+
+    Args:
+      split: what to draw from.
+      identities, views: B and K of the global batch, see `data.plan.Plan`.
+      seed: 0 or more.
+      image_size: height and width in pixels.
+      augment: arguments of `data.transforms.augment`.
+      masking: prob, mask_share, replace_share and delete_share of `data.transforms.mask_tokens`.
+      tokenizer: the one that made the split's tokens.
+      start, stop: steps; without `stop` there is no end.
+      process_index, process_count: which host of how many.
+
+    Yields:
+      image uint8 [b, K, h, w, 3], tokens int32 [b, K, L], pid int32 [b], view int32 [b, K] (equal
+      ids are one image).
+
+    Raises:
+      DataError: a batch that the split or the hosts cannot fill, shares above 1, an unreadable
+        image.
+    """
+    _check_masking(masking)
+    mine = _slice('config.batch.identities', identities, process_index, process_count)
+    plan = Plan(split.image_pid, split.caption_image, identities=identities, views=views, seed=seed)
+    rows, image_size = (mine.stop - mine.start) * views, tuple(image_size)
+    jpegs, tokens_nL = tf.constant(split.jpegs), tf.constant(split.tokens)
+    mask = functools.partial(
+        transforms.mask_tokens,
+        **masking,
+        mask_token=tokenizer.mask_token,
+        ordinary=tokenizer.ordinary,
+    )
+    slots = np.arange(identities * views).reshape(identities, views)
+
+    def host_slice(step):
+        image_BK, caption_BK, _ = plan.batch(int(step))
+        row_BK = slots + int(step) * slots.size  # of the run; with the seed it is the row's own randomness
+        return [x[mine].ravel().astype(np.int64) for x in (image_BK, caption_BK, row_BK)]
+
+    def planned(step):
+        indices = tf.numpy_function(host_slice, [step], [tf.int64] * 3)
+        return tf.data.Dataset.from_tensor_slices(tuple(tf.ensure_shape(x, [rows]) for x in indices))
+
+    def row(image_index, caption_index, number):
+        image_seed, text_seed = tf.unstack(
+            tf.random.split(tf.stack([tf.constant(seed, tf.int64), number]), 2)
+        )
+        image = transforms.resize(transforms.decode(jpegs[image_index]), image_size)
+        tokens = tokens_nL[caption_index]
+        if masking['prob']:
+            tokens = mask(tokens, text_seed)
+        return transforms.augment(image, image_seed, **augment), tokens, image_index
+
+    steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
+    for image, tokens, view in _rows(split, steps.flat_map(planned).map(row, tf.data.AUTOTUNE), rows):
+        image, tokens, view = (x.reshape(-1, views, *x.shape[1:]) for x in (image, tokens, view))
+        yield {
+            'image': image,
+            'tokens': tokens,
+            'pid': split.image_pid[view[:, 0]],
+            'view': view.astype(np.int32),
+        }
+
+
+def gallery_batches(
+    split: Split,
+    image_size: tuple[int, int],
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every image of a split once, in order: this host's part of batches of `batch_size`.
+
+    Yields:
+      image uint8 [batch_size / process_count, h, w, 3] and valid bool [same]; the last batch is
+      filled up.
+
+    Raises:
+      DataError: hosts that cannot share a batch evenly, an unreadable image.
+    """
+    jpegs = tf.constant(split.jpegs)
+    part = list(_parts(len(split.jpegs), batch_size, process_index, process_count))
+    index = tf.data.Dataset.from_tensor_slices(np.concatenate([index for index, _ in part]))
+    images = index.map(
+        lambda i: transforms.resize(transforms.decode(jpegs[i]), tuple(image_size)),
+        tf.data.AUTOTUNE,
+    )
+    for (_, valid), image in zip(part, _rows(split, images, len(part[0][0])), strict=True):
+        yield {'image': image, 'valid': valid}
+
+
+def query_batches(
+    split: Split, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Every caption of a split once, as `gallery_batches`: tokens int32 [n, L], valid bool [n]."""
+    for index, valid in _parts(len(split.tokens), batch_size, process_index, process_count):
+        yield {'tokens': split.tokens[index], 'valid': valid}
+
+
+def _parts(count: int, batch_size: int, process_index: int, process_count: int):
+    """This host's indices of every batch and which of them count; row 0 fills up the last one."""
+    mine = _slice('config.evaluate.batch_size', batch_size, process_index, process_count)
+    for first in range(0, count, batch_size):
+        index = np.arange(first, first + batch_size)[mine]
+        yield np.where(index < count, index, 0), index < count
+
+
+def _slice(field: str, size: int, process_index: int, process_count: int) -> slice:
+    if size % process_count:
+        raise DataError(
+            f'{field}: found {size}, expected a multiple of the {process_count} hosts. Change it.'
+        )
+    share = size // process_count
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def _rows(split: Split, rows: tf.data.Dataset, batch_size: int) -> Iterator:
+    """Batches of decoded rows as NumPy, and a readable error for an image that is none."""
+    options = tf.data.Options()
+    options.threading.max_intra_op_parallelism = 1  # rows are the parallelism
+    batches = rows.batch(batch_size, drop_remainder=True).prefetch(_PREFETCH).with_options(options)
+    try:
+        yield from batches.as_numpy_iterator()
+    except tf.errors.InvalidArgumentError as error:
+        for name, jpeg in zip(split.file_names, split.jpegs, strict=True):
+            try:
+                transforms.decode(tf.constant(jpeg))
+            except tf.errors.InvalidArgumentError:
+                raise DataError(
+                    f"split '{split.name}': found an image that cannot be decoded, {name} "
+                    f'({len(jpeg)} bytes); expected JPEG, PNG or BMP. Replace the file or remove '
+                    'it from the annotations.'
+                ) from error
+        raise
+
+
+def _check_masking(masking: Mapping) -> None:
+    shares = [masking[name] for name in ('mask_share', 'replace_share', 'delete_share')]
+    if not (0 <= masking['prob'] <= 1 and min(shares) >= 0 and sum(shares) <= 1 + 1e-9):
+        raise DataError(
+            f'config.masking: found {dict(masking)}; expected a probability and shares of 0 or '
+            'more that add up to 1 at most. Change config.masking.'
+        )

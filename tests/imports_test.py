@@ -1,0 +1,65 @@
+"""Who may import whom, read from the source: importing TensorFlow loads JAX, so sys.modules would prove nothing."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+NEVER = {
+    'lcr2s_jax': {'tensorflow', 'tensorflow_datasets', 'ml_collections', 'configs', 'data', 'main'},
+    'data': {'jax', 'flax', 'optax', 'orbax', 'lcr2s_jax', 'ml_collections', 'configs', 'main'},
+    'configs': {'jax', 'tensorflow', 'lcr2s_jax', 'data', 'main'},
+}
+LATE = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'transformers', 'torch', 'tensorboardX'}
+WITHOUT_TENSORFLOW = ('records', 'plan', 'tokens', 'demo')
+
+
+def imports(path, top_only=False):
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def files(package):
+    found = sorted((ROOT / package).rglob('*.py'))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize('package', sorted(NEVER))
+def test_nobody_imports_from_outside_its_floor(package):
+    for path in files(package):
+        wrong = {name for name in imports(path) if name.split('.')[0] in NEVER[package]}
+        assert not wrong, f'{path.relative_to(ROOT)} imports {wrong}'
+
+
+def test_models_and_losses_do_not_know_each_other():
+    for path in files('lcr2s_jax/models'):
+        assert not [name for name in imports(path) if 'losses' in name or 'stages' in name]
+    assert not [name for name in imports(ROOT / 'lcr2s_jax' / 'losses.py') if 'models' in name]
+
+
+def test_the_machinery_holds_no_word_of_re_identification():
+    for name in ('parallel', 'optim', 'checkpoint', 'train'):
+        path = ROOT / 'lcr2s_jax' / f'{name}.py'
+        assert not [
+            x
+            for x in imports(path)
+            if x.startswith('lcr2s_jax') and x.split('.')[1] in ('losses', 'models', 'stages')
+        ]
+
+
+def test_importing_the_model_side_or_main_loads_nothing_heavy_but_jax():
+    for path in [
+        *files('lcr2s_jax'),
+        ROOT / 'main.py',
+        *(ROOT / 'data' / f'{n}.py' for n in WITHOUT_TENSORFLOW),
+    ]:
+        heavy = {name.split('.')[0] for name in imports(path, top_only=True)} & LATE
+        assert not heavy, f'{path.relative_to(ROOT)} imports {heavy} at the top'

@@ -1,0 +1,171 @@
+"""The whole road through main.py, as a user walks it: train, die, resume, read the results; and every wrong turn."""
+
+import importlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMALL = {
+    'data.demo.people.train': 24, 'data.demo.people.val': 6, 'data.demo.people.test': 6,
+    'batch.identities': 8, 'batch.views': 3, 'evaluate.batch_size': 16,
+    'train.steps': 6, 'train.eval_every': 2, 'train.save_every': 2, 'train.log_every': 1,
+}  # fmt: skip
+
+
+def command(workdir, cache, *more, config='configs/demo.py', **changes):
+    fields = {name: value for name, value in (SMALL | {'data.cache': str(cache)} | changes).items()}
+    flags = [f'--config.{name}={value}' for name, value in fields.items()]
+    return [sys.executable, 'main.py', f'--config={config}', f'--workdir={workdir}', *flags, *more]
+
+
+def call(*args, **changes):
+    return subprocess.run(command(*args, **changes), cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def fails(run, status, *words):
+    assert run.returncode == status, run.stderr
+    assert 'Traceback' not in run.stderr
+    for word in words:
+        assert word in run.stderr, run.stderr
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp('built')
+
+
+@pytest.fixture(scope='module')
+def journey(tmp_path_factory, cache):
+    """A run killed while the student trains, and started again by the same command."""
+    workdir = tmp_path_factory.mktemp('run') / 'w'
+    log = (workdir.parent / 'log').open('w')
+    first = subprocess.Popen(command(workdir, cache), cwd=ROOT, stdout=log, stderr=log)
+    metrics, deadline = workdir / 'metrics.jsonl', time.time() + 240
+    while not (metrics.exists() and '"student", "step": 3' in metrics.read_text()):
+        assert first.poll() is None and time.time() < deadline, (workdir.parent / 'log').read_text()
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    again = call(workdir, cache)
+    assert again.returncode == 0, again.stderr
+    return workdir, again
+
+
+def test_a_killed_run_resumes_and_reports_everything(journey):
+    workdir, run = journey
+    assert 'teacher' in run.stdout and 'test: percent' in run.stdout
+    results = json.loads((workdir / 'results.json').read_text())
+    for ways in (results['student']['test'], results['student']['val'], results['teacher']['test'],
+                 results['teacher']['with_supports_oracle']['test']):  # fmt: skip
+        for way in ('t2i', 'i2t'):
+            assert {'R1', 'R5', 'R10', 'mAP', 'mINP'} <= set(ways[way])
+            assert 0 <= ways[way]['R1'] <= ways[way]['R5'] <= ways[way]['R10'] <= 100
+    assert results['student']['step'] in (2, 4, 6)
+    assert results['oracle']['test']['t2i']['R1'] > results['chance']['test']['t2i']['R1']
+    assert {'data', 'teacher', 'student', 'evaluate'} <= set(results['seconds'])
+
+
+def test_its_log_has_every_step_once(journey):
+    rows = [json.loads(line) for line in (journey[0] / 'metrics.jsonl').open()]
+    for stage in ('teacher', 'student'):
+        assert [row['step'] for row in rows if row['stage'] == stage and 'loss' in row] == [1, 2, 3, 4, 5, 6]
+        assert [row['step'] for row in rows if row['stage'] == stage and 'val/t2i/R1' in row] == [2, 4, 6]
+
+
+def test_it_ends_exactly_like_a_run_that_was_never_killed(journey, cache, tmp_path):
+    whole = call(tmp_path / 'w', cache)
+    assert whole.returncode == 0, whole.stderr
+    for part in ('teacher', 'student'):
+        ours, theirs = (
+            json.loads((w / 'results.json').read_text())[part] for w in (journey[0], tmp_path / 'w')
+        )
+        assert ours == theirs
+
+
+def test_pictures_are_drawn(journey):
+    for name in ('sheet.png', 'curves.png'):
+        with Image.open(journey[0] / name) as picture:
+            assert min(picture.size) > 200
+            assert len(picture.convert('RGB').getcolors(1 << 24)) > 50
+    assert list((journey[0] / 'tensorboard' / 'student').glob('events*'))
+
+
+def test_a_finished_run_is_shown_again_not_repeated(journey, cache):
+    before = (journey[0] / 'results.json').stat().st_mtime_ns
+    again = call(journey[0], cache)
+    assert again.returncode == 0 and 'is finished' in again.stdout
+    assert (journey[0] / 'results.json').stat().st_mtime_ns == before
+
+
+def test_the_resolved_config_is_saved(journey):
+    saved = json.loads((journey[0] / 'config.json').read_text())
+    assert saved['train']['steps'] == 6 and saved['batch'] == {'identities': 8, 'views': 3}
+
+
+def test_a_workdir_of_another_config_is_refused_by_field(journey, cache):
+    run = call(journey[0], cache, **{'optim.learning_rate': 0.5})
+    fails(run, 1, 'optim.learning_rate', '0.5 now', 'workdir')
+
+
+def test_where_to_compute_may_change(journey, cache):
+    assert call(journey[0], cache, **{'parallel.devices': 1}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    'changes,words',
+    [
+        ({'train.stepz': 5}, ('unknown config field', 'stepz')),
+        ({'data.root': '/no/such/folder'}, ('/no/such/folder', 'config.data.root')),
+        ({'data.dataset': 'people'}, ("'people'", 'demo')),
+        ({'model.pretrained': 'no/such/clip/folder'}, ('no/such/clip/folder', 'config.model.pretrained')),
+        ({'stages': "('student',)"}, ('config.stages', 'teacher')),
+        ({'config': 'configs/nothing.py'}, ('configs/nothing.py',)),
+    ],
+)
+def test_a_mistake_gets_one_message_and_leaves_no_results(tmp_path, cache, changes, words):
+    run = call(tmp_path / 'w', cache, **changes)
+    fails(run, 1, *words)
+    assert not (tmp_path / 'w' / 'results.json').exists()
+
+
+def test_a_wrong_command_line_is_usage(tmp_path, cache):
+    fails(call(tmp_path, cache, '--confg=3'), 2, 'confg', 'python main.py')
+    fails(call(tmp_path, cache, 'trian'), 2, 'trian')
+    fails(
+        subprocess.run([sys.executable, 'main.py'], cwd=ROOT, capture_output=True, text=True), 2, '--workdir'
+    )
+
+
+def test_a_loss_that_is_not_finite_names_step_people_and_remedies(tmp_path, cache):
+    run = call(tmp_path / 'w', cache, **{'optim.learning_rate': 1e38, 'optim.clip_norm': 0.0})
+    fails(run, 1, 'step', 'not finite', 'identities', 'learning_rate')
+
+
+def test_a_damaged_checkpoint_is_named(journey, cache):
+    workdir = journey[0]
+    results = workdir / 'results.json'
+    kept = results.read_bytes()
+    try:
+        results.unlink()
+        for file in (workdir / 'teacher' / '6' / 'params').rglob('*'):
+            if file.is_file():
+                file.write_bytes(b'')
+        fails(call(workdir, cache), 1, 'teacher/6', 'cannot be read')
+    finally:
+        results.write_bytes(kept)
+
+
+def test_main_returns_its_exit_status():
+    assert main.main(['main.py', '--no-such-flag']) == 2
+    assert os.environ.get('JAX_PLATFORMS') == 'cpu'
+    assert importlib.util.find_spec('main')
