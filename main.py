@@ -168,9 +168,7 @@ class Run:
         shown = pictures.ranked_queries(
             self._embed(last, 'test'), split.captions, split.jpegs, count=6, top=10, seed=self.config.seed
         )
-        pictures.contact_sheet(
-            shown, self.workdir / 'sheet.png', f'{last}: test captions and the ten best images'
-        )
+        pictures.contact_sheet(shown, self.workdir / 'sheet.png', f'{last}: test captions and the ten best images')
         pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
         return results
 
@@ -251,9 +249,7 @@ class Run:
             return {}
         results = {}
         for split in self._evaluated:
-            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(
-                **self.config.data.demo.to_dict(), split=split
-            )
+            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(**self.config.data.demo.to_dict(), split=split)
             found = metrics.from_scores(lambda rows: score_QG[rows], query_pid_Q, gallery_pid_G)  # noqa: B023
             results[split] = {'t2i': found}
         return results
@@ -263,10 +259,7 @@ class Run:
 
         ways = {'t2i': ('caption_pid', 'image_pid'), 'i2t': ('image_pid', 'caption_pid')}
         return {
-            split: {
-                way: metrics.chance(*(getattr(self.splits[split], x) for x in pair))
-                for way, pair in ways.items()
-            }
+            split: {way: metrics.chance(*(getattr(self.splits[split], x) for x in pair)) for way, pair in ways.items()}
             for split in self._evaluated
         }
 

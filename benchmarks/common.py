@@ -13,7 +13,7 @@ OUT = pathlib.Path('docs/evidence')
 
 
 def interleaved(calls: dict, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, one of each a round, so that a noisy neighbour hits them alike; the first round is dropped."""
+    """Seconds of each call, one of each a round, in turns: noise hits all alike; the first round is dropped."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():

@@ -25,9 +25,7 @@ def train(config, workdir: pathlib.Path) -> None:
         tokens.save_tokenizer(learned, str(FOLDER), config.model.context_length)
     run = main.Run(config, workdir)
     if run.tokenizer.vocab_size > config.model.vocab_size:
-        raise SystemExit(
-            f'the tokenizer has {run.tokenizer.vocab_size} ids, config.model.vocab_size is smaller'
-        )
+        raise SystemExit(f'the tokenizer has {run.tokenizer.vocab_size} ids, config.model.vocab_size is smaller')
     run.train_stage('baseline')
     huggingface.save_huggingface(FOLDER, run.clip, run.params['baseline']['clip'], dtype='float16')
     shutil.copy(workdir / 'metrics.jsonl', FOLDER / 'pretraining.jsonl')

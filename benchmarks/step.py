@@ -1,7 +1,8 @@
 """What a training step costs:  python -m benchmarks.step [--models demo vit-b16] [--rounds 7]
 
 Step time of baseline, teacher and student at equal rows, and ViT-B/16 forward and backward beside torch's CLIPModel.
-Ratios are medians over rounds of one run, in which the contestants take turns. Needs neither TensorFlow nor ml_collections.
+Ratios are medians over the rounds of one run, in which the contestants take turns.
+Needs neither TensorFlow nor ml_collections.
 """
 
 import argparse
@@ -40,9 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for model in args.models:
-        clip, params = pretrained.load(
-            **MODELS[model], pretrained='', resize='bicubic', dtype=args.dtype, remat=False
-        )
+        clip, params = pretrained.load(**MODELS[model], pretrained='', resize='bicubic', dtype=args.dtype, remat=False)
         rows += stage_rows(model, clip, params, args.rounds)
         if model == 'vit-b16' and not args.no_torch:
             rows += torch_rows(clip, params, args.rounds)
@@ -81,9 +80,7 @@ def stepper(stage, batch):
     held = [train.initial_state(stage, tx, parallel, seed=0)]
     frozen, batch = parallel.put_state(stage.frozen), parallel.put(batch)
     step = parallel.compile(
-        lambda state, frozen, batch, axis: train.train_step(
-            state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=0
-        )
+        lambda state, frozen, batch, axis: train.train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=0)
     )
 
     def call():
@@ -94,7 +91,7 @@ def stepper(stage, batch):
 
 
 def torch_rows(clip, params, rounds: int) -> list[dict]:
-    """Forward and backward of one contrastive loss: this project's CLIP and torch's, same weights' sizes, same batch."""
+    """Forward and backward of one contrastive loss: ours and torch's CLIP, same sizes, same batch."""
     import os
 
     import torch

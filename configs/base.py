@@ -1,6 +1,6 @@
 """Every field there is, once, with its unit and its reason: the field's recipe for ViT-B/16.
 
-Each group holds the keyword arguments of exactly one callable, named in its comment. The other files change values only.
+Each group holds the keyword arguments of exactly one callable, named in its comment. Other files change values only.
 """
 
 from ml_collections import ConfigDict
@@ -40,10 +40,8 @@ def get_config() -> ConfigDict:
     config.augment = ConfigDict(  # data.transforms.augment  [IRRA]
         dict(flip=0.5, pad=10, erase=0.5)  # probability; pixels at 384 x 128; probability
     )
-    config.masking = (
-        ConfigDict(  # data.transforms.mask_tokens: share of the tokens, and what becomes of them  [IRRA]
-            dict(prob=0.15, mask_share=0.8, replace_share=0.1, delete_share=0.0)
-        )
+    config.masking = ConfigDict(  # data.transforms.mask_tokens: share of the tokens, and what becomes of them  [IRRA]
+        dict(prob=0.15, mask_share=0.8, replace_share=0.1, delete_share=0.0)
     )
 
     config.baseline = ConfigDict(  # lcr2s_jax.stages.baseline_stage

@@ -77,9 +77,7 @@ def train_batches(
         return tf.data.Dataset.from_tensor_slices(tuple(tf.ensure_shape(x, [rows]) for x in indices))
 
     def row(image_index, caption_index, number):
-        image_seed, text_seed = tf.unstack(
-            tf.random.split(tf.stack([tf.constant(seed, tf.int64), number]), 2)
-        )
+        image_seed, text_seed = tf.unstack(tf.random.split(tf.stack([tf.constant(seed, tf.int64), number]), 2))
         image = transforms.resize(transforms.decode(jpegs[image_index]), image_size)
         tokens = tokens_nL[caption_index]
         if masking['prob']:
@@ -142,9 +140,7 @@ def _parts(count: int, batch_size: int, process_index: int, process_count: int):
 
 def _slice(field: str, size: int, process_index: int, process_count: int) -> slice:
     if size % process_count:
-        raise DataError(
-            f'{field}: found {size}, expected a multiple of the {process_count} hosts. Change it.'
-        )
+        raise DataError(f'{field}: found {size}, expected a multiple of the {process_count} hosts. Change it.')
     share = size // process_count
     return slice(process_index * share, (process_index + 1) * share)
 

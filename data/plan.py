@@ -42,9 +42,7 @@ class Plan:
           DataError: the split cannot fill one batch, or an image has no caption.
         """
         if identities < 1 or views < 1:
-            raise DataError(
-                f'config.batch: found identities={identities}, views={views}; expected 1 or more of each.'
-            )
+            raise DataError(f'config.batch: found identities={identities}, views={views}; expected 1 or more of each.')
         self._B, self._K, self._seed = identities, views, seed
         self._cached: tuple = (None, ())
         self._pid = np.asarray(image_pid)

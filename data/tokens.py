@@ -116,9 +116,7 @@ def _from_hub(name: str) -> pathlib.Path:
 
     try:
         try:
-            return pathlib.Path(
-                huggingface_hub.hf_hub_download(name, 'tokenizer.json', local_files_only=True)
-            )
+            return pathlib.Path(huggingface_hub.hf_hub_download(name, 'tokenizer.json', local_files_only=True))
         except errors.LocalEntryNotFoundError:
             return pathlib.Path(huggingface_hub.hf_hub_download(name, 'tokenizer.json'))
     except Exception as error:  # OSError, ValueError and the network library's own
@@ -145,9 +143,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
     special = [MASK, SOT, EOT]
     room = vocab_size - len(symbols) - len(special)
     if room < 1:
-        raise ValueError(
-            f'found vocab_size={vocab_size}, expected at least {len(symbols) + len(special) + 1}'
-        )
+        raise ValueError(f'found vocab_size={vocab_size}, expected at least {len(symbols) + len(special) + 1}')
     learner = _pipeline(models.BPE(end_of_word_suffix=_WORD_END))
     learner.train_from_iterator(
         captions,

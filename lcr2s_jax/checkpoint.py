@@ -75,12 +75,8 @@ class Checkpoints:
 
     def restore(self, like):
         """The latest state, shaped, typed and placed as `like`. Raises CheckpointError."""
-        items = self._read(
-            self.latest(), params=like.params, progress={'step': like.step, 'opt_state': like.opt_state}
-        )
-        return type(like)(
-            step=items.progress['step'], params=items.params, opt_state=items.progress['opt_state']
-        )
+        items = self._read(self.latest(), params=like.params, progress={'step': like.step, 'opt_state': like.opt_state})
+        return type(like)(step=items.progress['step'], params=items.params, opt_state=items.progress['opt_state'])
 
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""
@@ -94,9 +90,7 @@ class Checkpoints:
             return self._manager.restore(
                 step, args=ocp.args.Composite(**{k: ocp.args.StandardRestore(v) for k, v in abstract.items()})
             )
-        except (
-            Exception
-        ) as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
+        except Exception as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
             reason = (str(error).strip().splitlines() or [''])[0][:200]
             raise CheckpointError(
                 f'{self.folder / str(step)}: the checkpoint cannot be read ({type(error).__name__}: {reason}). '

@@ -23,7 +23,7 @@ class Embedder:
         self._image = parallel.compile_forward(stage.embed_image)
         self._text = parallel.compile_forward(stage.embed_text)
 
-    def __call__(self, params, split: 'Split', gallery: Callable, queries: Callable) -> Embeddings:
+    def __call__(self, params, split, gallery: Callable, queries: Callable) -> Embeddings:
         """Every image and caption of `split`.
 
         Args:
@@ -70,9 +70,7 @@ def with_supports(stage, params, e: Embeddings, views: int, seed: int = 0) -> Em
     def rich(modality, x_NE, pid_N, view_N):
         index_NK = support_index(pid_N, view_N, views, seed)
         rows = [
-            np.asarray(
-                enrich(params, modality, x_NE[index_NK[i : i + 1024]], view_N[index_NK[i : i + 1024]])
-            )[:, 0]
+            np.asarray(enrich(params, modality, x_NE[index_NK[i : i + 1024]], view_N[index_NK[i : i + 1024]]))[:, 0]
             for i in range(0, len(index_NK), 1024)
         ]
         return np.concatenate(rows)

@@ -210,9 +210,7 @@ def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> No
     faults += [f'extra: {name} {tensors[name].shape}' for name in tensors if name not in shapes]
     for name in shapes.keys() & tensors.keys():
         found, expected = tensors[name].shape, shapes[name]
-        if len(found) != len(expected) or any(
-            b not in (a, None) for a, b in zip(found, expected, strict=True)
-        ):
+        if len(found) != len(expected) or any(b not in (a, None) for a, b in zip(found, expected, strict=True)):
             faults.append(f'misshapen: {name} {found}, expected {expected}')
     if faults:
         raise WeightsError(
@@ -223,9 +221,7 @@ def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> No
 def _image_positions(table, grid, resize, native):
     side = math.isqrt(len(table) - 1)
     if side * side != len(table) - 1:
-        raise WeightsError(
-            f'{IMAGE_POSITIONS}: found {len(table)} rows, expected a square number of patches and one'
-        )
+        raise WeightsError(f'{IMAGE_POSITIONS}: found {len(table)} rows, expected a square number of patches and one')
     native = native or (side, side)
     table = resize_positions(table.astype(np.float32), (side, side), native, 'bicubic')
     return resize_positions(table, native, grid, resize)
@@ -234,8 +230,7 @@ def _image_positions(table, grid, resize, native):
 def _text_positions(table, length):
     if len(table) < length:
         raise ConfigError(
-            f'config.model.context_length: found {length}, expected at most the {len(table)} rows '
-            f'of {_TEXT_POSITIONS}'
+            f'config.model.context_length: found {length}, expected at most the {len(table)} rows of {_TEXT_POSITIONS}'
         )
     return table[:length]
 

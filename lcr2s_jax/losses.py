@@ -35,9 +35,7 @@ def sdm(v_NE: jax.Array, t_NE: jax.Array, pid_N: jax.Array, scale: float = 50.0)
         log_p_NN = jax.nn.log_softmax(logits_NN, axis=1)
         return jnp.mean(jnp.sum(jnp.exp(log_p_NN) * (log_p_NN - log_q_NN), axis=1))
 
-    return one_way(logits_NN) + one_way(
-        logits_NN.T
-    )  # q is symmetric: its rows have the counts of its columns
+    return one_way(logits_NN) + one_way(logits_NN.T)  # q is symmetric: its rows have the counts of its columns
 
 
 def infonce(v_NE: jax.Array, t_NE: jax.Array, pid_N: jax.Array, scale: float = 50.0) -> jax.Array:
@@ -72,9 +70,7 @@ def feature_distillation(student_NE: jax.Array, teacher_NE: jax.Array) -> jax.Ar
     return jnp.mean(jnp.sum(gap_NE * gap_NE, axis=-1))
 
 
-def relation_distillation(
-    v_NE: jax.Array, t_NE: jax.Array, rich_v_NE: jax.Array, rich_t_NE: jax.Array
-) -> jax.Array:
+def relation_distillation(v_NE: jax.Array, t_NE: jax.Array, rich_v_NE: jax.Array, rich_t_NE: jax.Array) -> jax.Array:
     """Squared Frobenius distance of the image-by-text cosine matrices, divided by N.
 
     The paper's inter-modal term; the division by N (not N*N) is ours.

@@ -98,7 +98,7 @@ def _block_metrics(sim_QG: jax.Array, relevant_QR: jax.Array, valid_QR: jax.Arra
 
 
 def _relevant(gallery_pid_G, query_pid_Q):
-    """The gallery ordered by identity, and for every query where its relevant items start there and how many they are."""
+    """The gallery ordered by identity, and where each query's relevant items start there, and how many."""
     order_G = np.argsort(gallery_pid_G, kind='stable')
     ordered = np.asarray(gallery_pid_G)[order_G]
     start = np.searchsorted(ordered, query_pid_Q, 'left')

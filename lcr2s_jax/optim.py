@@ -39,7 +39,7 @@ def match(rules: Sequence[Rule], params) -> tuple:
 
 
 def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: float) -> optax.Schedule:
-    """Linear from `warmup_start` x `learning_rate` over the first `warmup` share of the steps, then cosine to 0.  [field: IRRA]
+    """Linear rise from `warmup_start` x `learning_rate`, then cosine to 0.  [field: IRRA]
 
     Args:
       steps: optimiser steps of the stage.
@@ -48,9 +48,7 @@ def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: floa
       warmup_start: share of the peak at step 0.
     """
     if not 0 <= warmup < 1:
-        raise ConfigError(
-            f'config.optim.warmup is a share of the steps: found {warmup}, expected 0 <= warmup < 1'
-        )
+        raise ConfigError(f'config.optim.warmup is a share of the steps: found {warmup}, expected 0 <= warmup < 1')
     ramp = round(warmup * steps)
     rise = optax.linear_schedule(warmup_start * learning_rate, learning_rate, max(ramp, 1))
     fall = optax.cosine_decay_schedule(learning_rate, max(steps - ramp, 1))
@@ -95,7 +93,5 @@ def _scale_by_tree(factors) -> optax.GradientTransformation:
 def _add_decay(decays) -> optax.GradientTransformation:
     """Add decay * parameter to each update."""
     return optax.stateless(
-        lambda updates, params: jax.tree.map(
-            lambda u, d, p: u + d * p if d else u, updates, decays(params), params
-        )
+        lambda updates, params: jax.tree.map(lambda u, d, p: u + d * p if d else u, updates, decays(params), params)
     )

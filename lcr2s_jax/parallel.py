@@ -36,7 +36,7 @@ class Axis:
         return tree if self.name is None else jax.lax.pmean(tree, self.name)
 
     def slots(self, count: int) -> jax.Array:
-        """Places in the global batch of this device's `count` rows: what to draw random numbers by, on any device count."""
+        """Where this device's `count` rows stand globally: random numbers drawn by them are equal on any device count."""
         first = 0 if self.name is None else jax.lax.axis_index(self.name) * count
         return first + jnp.arange(count)
 
@@ -73,9 +73,7 @@ class Parallel:
                 f'{rows} identities a host cannot be divided among {local} devices; '
                 'change config.batch.identities or config.parallel.devices'
             )
-        return jax.tree.map(
-            lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch
-        )
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch)
 
     def put_state(self, tree):
         """Any tree -> the same on every device."""

@@ -21,15 +21,11 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
 
     rows = [json.loads(line) for line in pathlib.Path(metrics).read_text().splitlines()]
     stages = list(dict.fromkeys(row['stage'] for row in rows))
-    figure, axes = plt.subplots(
-        2, len(stages), figsize=(5 * len(stages), 6.5), squeeze=False, layout='constrained'
-    )
+    figure, axes = plt.subplots(2, len(stages), figsize=(5 * len(stages), 6.5), squeeze=False, layout='constrained')
     for column, stage in enumerate(stages):
         own = [row for row in rows if row['stage'] == stage]
         skipped = ('stage', 'step', 'elapsed', 'pairs_per_s', 'grad_norm')
-        names = dict.fromkeys(
-            name for row in own for name in row if name not in skipped and 'i2t' not in name
-        )
+        names = dict.fromkeys(name for row in own for name in row if name not in skipped and 'i2t' not in name)
         for name in names:
             upper = '/' not in name
             points = [(row['step'], row[name]) for row in own if name in row]
@@ -71,9 +67,7 @@ def contact_sheet(queries: list[dict], path: str | pathlib.Path, title: str) -> 
             x = WORDS + 2 * GAP + rank * (CELL[0] + GAP)
             frame = [x - 3, y - 3, x + CELL[0] + 2, y + CELL[1] + 2]
             draw.rectangle(frame, outline=RIGHT if right else WRONG, width=4 if right else 1)
-            sheet.paste(
-                Image.open(io.BytesIO(jpeg)).convert('RGB').resize(CELL, Image.Resampling.BICUBIC), (x, y)
-            )
+            sheet.paste(Image.open(io.BytesIO(jpeg)).convert('RGB').resize(CELL, Image.Resampling.BICUBIC), (x, y))
             if right:  # a sign beside the colour, for those who cannot tell red from green
                 draw.rectangle([x, y + CELL[1] - 18, x + 16, y + CELL[1] - 1], fill=RIGHT)
                 draw.line([(x + 3, y + 135), (x + 7, y + 139), (x + 13, y + 130)], fill=PAPER, width=2)

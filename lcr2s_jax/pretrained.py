@@ -44,8 +44,7 @@ def load(
     if not pretrained:
         if architecture not in ARCHITECTURES:
             raise ConfigError(
-                f"config.model.architecture: found '{architecture}', "
-                f'expected one of {", ".join(ARCHITECTURES)}'
+                f"config.model.architecture: found '{architecture}', expected one of {', '.join(ARCHITECTURES)}"
             )
         clip = CLIP(**ARCHITECTURES[architecture], **wanted, vocab_size=vocab_size)
         _check_image_size(clip)

@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl and TensorBoard files to keep, a progress bar or plain lines to watch, a table at the end."""
+"""What a run tells: metrics.jsonl and TensorBoard files to keep, a bar or lines to watch, a table at the end."""
 
 import contextlib
 import json
@@ -72,9 +72,7 @@ class Report:
             else:
                 self.say(f'{stage} {step:>6,}/{self._steps:,}  {self._line}  {_clock(left)} left')
         else:
-            found = '  '.join(
-                f'{name} {value:.1f}' for name, value in flat.items() if name.startswith('val/t2i')
-            )
+            found = '  '.join(f'{name} {value:.1f}' for name, value in flat.items() if name.startswith('val/t2i'))
             self.say(f'{stage} {step:>6,}/{self._steps:,}  {found}')
 
     def stop(self) -> None:
@@ -133,9 +131,7 @@ def table(results: dict, split: str) -> str:
         for name in columns:
             shown.add_column(f'{name}' if way == 't2i' else f'{name} i2t', justify='right')
     for label, row in result_rows(results, split):
-        cells = [
-            f'{row[way][n]:.1f}' if n in row.get(way, {}) else '' for way in ('t2i', 'i2t') for n in columns
-        ]
+        cells = [f'{row[way][n]:.1f}' if n in row.get(way, {}) else '' for way in ('t2i', 'i2t') for n in columns]
         shown.add_row(label, *cells)
     console = Console(width=110, record=True, file=open(os.devnull, 'w'))
     console.print(shown)
@@ -143,7 +139,7 @@ def table(results: dict, split: str) -> str:
 
 
 def result_rows(results: dict, split: str):
-    """(label, {'t2i': metrics, 'i2t': metrics}) of every row of a results.json that has `split`, worst to best informed."""
+    """(label, {'t2i': metrics, 'i2t': metrics}) of the rows that have `split`, worst to best informed."""
     labels = {
         'chance': 'chance',
         'baseline': 'baseline (no fusion)',

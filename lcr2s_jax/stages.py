@@ -119,17 +119,13 @@ def teacher_stage(
         if support_dropout:
             keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(mask_BKK.shape[0]))
             mask_BKK = drop_supports(mask_BKK, keys_B, support_dropout)
-        v_BKE, t_BKE = (
-            split_rows(jax.lax.stop_gradient(x) if detach else x, mask_BKK.shape[1]) for x in (v_NE, t_NE)
-        )
+        v_BKE, t_BKE = (split_rows(jax.lax.stop_gradient(x) if detach else x, mask_BKK.shape[1]) for x in (v_NE, t_NE))
         rich_v_NE = axis.gather(merge_rows(enrich(params, 'image', v_BKE, batch.view_BK, mask_BKK)))
         rich_t_NE = axis.gather(merge_rows(enrich(params, 'text', t_BKE, batch.view_BK, mask_BKK)))
         pid_N = axis.gather(_pid_rows(batch))
         rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
-        return rich + single_weight * single, terms | {
-            f'rich_{name}': value for name, value in rich_terms.items()
-        }
+        return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
 
     return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich)
 
@@ -180,12 +176,8 @@ def _dual_encoder(name: str, clip: CLIP, init: Callable, loss: Callable) -> Stag
         name,
         init,
         loss,
-        embed_image=lambda params, image: clip.apply(
-            {'params': params['clip']}, image, method='encode_image'
-        ),
-        embed_text=lambda params, tokens: clip.apply(
-            {'params': params['clip']}, tokens, method='encode_text'
-        ),
+        embed_image=lambda params, image: clip.apply({'params': params['clip']}, image, method='encode_image'),
+        embed_text=lambda params, tokens: clip.apply({'params': params['clip']}, tokens, method='encode_text'),
     )
 
 

@@ -103,9 +103,7 @@ def fit(
     first = int(state.step)
     frozen = parallel.put_state(stage.frozen)
     step_fn = parallel.compile(
-        lambda state, frozen, batch, axis: train_step(
-            state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=seed
-        )
+        lambda state, frozen, batch, axis: train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=seed)
     )
     report.start(stage.name, first, steps)
     pending, clock = [], time.perf_counter()

@@ -116,9 +116,7 @@ def test_a_text_may_be_shorter_than_the_context_but_not_longer():
     params = {'params': init(clip)}
     _, tokens = batch(clip)
     tokens[:, 7], tokens[:, 8:] = clip.vocab_size - 1, 0
-    short, whole = (
-        jax.jit(lambda t: clip.apply(params, t, method='encode_text'))(t) for t in (tokens[:, :8], tokens)
-    )
+    short, whole = (jax.jit(lambda t: clip.apply(params, t, method='encode_text'))(t) for t in (tokens[:, :8], tokens))
     np.testing.assert_allclose(short, whole, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match='13 tokens; expected at most 12'):
         clip.apply(params, np.zeros((1, 13), np.int32), method='encode_text')

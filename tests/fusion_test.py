@@ -12,8 +12,7 @@ VIEW_BK = np.array([[0, 1, 2, 3], [4, 5, 4, 5], [6, 6, 6, 6]])
 
 def slow_mask(view):
     rows = [
-        [i == j or (view[j] != view[i] and view[j] not in view[:j]) for j in range(len(view))]
-        for i in range(len(view))
+        [i == j or (view[j] != view[i] and view[j] not in view[:j]) for j in range(len(view))] for i in range(len(view))
     ]
     return np.array(rows)
 
@@ -45,9 +44,7 @@ def test_a_masked_view_gets_exactly_zero_gradient():
         grad = jax.grad(lambda v: fusion.apply(params, v, mask_BKK)[b, i].sum())(jnp.asarray(v_BKE))  # noqa: B023
         seen = np.abs(np.asarray(grad[b])).sum(axis=1) > 0
         np.testing.assert_array_equal(seen, mask_BKK[b, i])
-        assert not np.asarray(grad)[[x for x in range(3) if x != b]].any(), (
-            'another identity is never looked at'
-        )
+        assert not np.asarray(grad)[[x for x in range(3) if x != b]].any(), 'another identity is never looked at'
 
 
 def test_fusion_starts_as_the_identity():
@@ -64,9 +61,7 @@ def test_the_order_of_the_supports_does_not_matter():
     mask = np.ones((3, 4, 4), bool)
     rich = fusion.apply(params, v_BKE, mask)
     order = [0, 3, 1, 2]
-    np.testing.assert_allclose(
-        fusion.apply(params, v_BKE[:, order], mask), rich[:, order], rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(fusion.apply(params, v_BKE[:, order], mask), rich[:, order], rtol=1e-4, atol=1e-5)
 
 
 def test_dropping_supports_keeps_self_and_hides_the_stated_share():

@@ -49,9 +49,7 @@ def test_the_machinery_holds_no_word_of_re_identification():
     for name in ('parallel', 'optim', 'checkpoint', 'train'):
         path = ROOT / 'lcr2s_jax' / f'{name}.py'
         assert not [
-            x
-            for x in imports(path)
-            if x.startswith('lcr2s_jax') and x.split('.')[1] in ('losses', 'models', 'stages')
+            x for x in imports(path) if x.startswith('lcr2s_jax') and x.split('.')[1] in ('losses', 'models', 'stages')
         ]
 
 

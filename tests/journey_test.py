@@ -86,9 +86,7 @@ def test_it_ends_exactly_like_a_run_that_was_never_killed(journey, cache, tmp_pa
     whole = call(tmp_path / 'w', cache)
     assert whole.returncode == 0, whole.stderr
     for part in ('teacher', 'student'):
-        ours, theirs = (
-            json.loads((w / 'results.json').read_text())[part] for w in (journey[0], tmp_path / 'w')
-        )
+        ours, theirs = (json.loads((w / 'results.json').read_text())[part] for w in (journey[0], tmp_path / 'w'))
         assert ours == theirs
 
 
@@ -141,9 +139,7 @@ def test_a_mistake_gets_one_message_and_leaves_no_results(tmp_path, cache, chang
 def test_a_wrong_command_line_is_usage(tmp_path, cache):
     fails(call(tmp_path, cache, '--confg=3'), 2, 'confg', 'python main.py')
     fails(call(tmp_path, cache, 'trian'), 2, 'trian')
-    fails(
-        subprocess.run([sys.executable, 'main.py'], cwd=ROOT, capture_output=True, text=True), 2, '--workdir'
-    )
+    fails(subprocess.run([sys.executable, 'main.py'], cwd=ROOT, capture_output=True, text=True), 2, '--workdir')
 
 
 def test_a_loss_that_is_not_finite_names_step_people_and_remedies(tmp_path, cache):

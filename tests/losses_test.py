@@ -15,9 +15,7 @@ def draw(seed=0):
 
 
 def cosine(a, b):
-    return sum(x * y for x, y in zip(a, b, strict=True)) / np.sqrt(
-        sum(x * x for x in a) * sum(y * y for y in b)
-    )
+    return sum(x * y for x, y in zip(a, b, strict=True)) / np.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 
 
 def softmax(row):

@@ -38,9 +38,7 @@ def test_ties_count_against_the_system():
     score = np.round(np.random.default_rng(3).normal(size=(30, 50)))  # few distinct values: many ties
     query_pid, gallery_pid = np.arange(30) % 6, np.arange(50) % 6
     found = metrics.from_scores(lambda rows: score[rows], query_pid, gallery_pid, 8)
-    np.testing.assert_allclose(
-        [found[n] for n in metrics.NAMES], slow(score, query_pid, gallery_pid), rtol=1e-5
-    )
+    np.testing.assert_allclose([found[n] for n in metrics.NAMES], slow(score, query_pid, gallery_pid), rtol=1e-5)
     blind = metrics.from_scores(lambda rows: np.zeros((len(rows), 50)), query_pid, gallery_pid)
     assert blind['R10'] == 0, 'a system that scores all alike finds nobody'
 
@@ -62,8 +60,7 @@ def test_chance_is_what_random_rankings_reach():
     rng = np.random.default_rng(0)
     query_pid, gallery_pid = np.arange(40) % 8, np.arange(60) % 8
     runs = [
-        metrics.from_scores(lambda rows: rng.normal(size=(len(rows), 60)), query_pid, gallery_pid)
-        for _ in range(100)
+        metrics.from_scores(lambda rows: rng.normal(size=(len(rows), 60)), query_pid, gallery_pid) for _ in range(100)
     ]
     for name, expected in metrics.chance(query_pid, gallery_pid).items():
         assert abs(np.mean([run[name] for run in runs]) - expected) < 1.5

@@ -9,9 +9,7 @@ import pytest
 from lcr2s_jax import optim
 from lcr2s_jax.errors import ConfigError
 
-SETTINGS = dict(
-    steps=100, learning_rate=0.1, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=0.0
-)
+SETTINGS = dict(steps=100, learning_rate=0.1, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=0.0)
 RULES = (('tower', 0.0, 0.0), ('head/.*bias', 5.0, 0.0), ('head', 5.0, 0.5), ('.*', 1.0, 0.0))
 
 
@@ -60,18 +58,14 @@ def test_a_frozen_parameter_has_no_optimiser_memory_and_does_not_count_in_the_no
 
 def test_gradients_are_clipped_to_the_norm():
     grads = jax.tree.map(lambda x: 100 * jnp.ones_like(x), params())
-    free, cut = (
-        first_update(grads, clip_norm=norm, eps=1.0, rules=(('.*', 1.0, 0.0),)) for norm in (0.0, 1.0)
-    )
+    free, cut = (first_update(grads, clip_norm=norm, eps=1.0, rules=(('.*', 1.0, 0.0),)) for norm in (0.0, 1.0))
     assert float(optax.global_norm(cut)) < 0.5 * float(optax.global_norm(free))
 
 
 def test_the_schedule_rises_then_falls_to_zero():
     rate = optim.schedule(steps=100, learning_rate=1.0, warmup=0.1, warmup_start=0.1)
     values = np.array([float(rate(step)) for step in range(101)])
-    np.testing.assert_allclose(
-        [values[0], values[10], values[55], values[100]], [0.1, 1.0, 0.5, 0.0], atol=1e-6
-    )
+    np.testing.assert_allclose([values[0], values[10], values[55], values[100]], [0.1, 1.0, 0.5, 0.0], atol=1e-6)
     assert (np.diff(values[:11]) > 0).all() and (np.diff(values[10:]) < 0).all()
 
 

@@ -45,9 +45,7 @@ def jpeg(image):
 
 def make_split():
     """Image i has the colour of i and two captions whose second token is 1 + i."""
-    pid = (
-        np.random.default_rng(0).permutation(np.repeat(np.arange(len(IMAGES_OF)), IMAGES_OF)).astype(np.int32)
-    )
+    pid = np.random.default_rng(0).permutation(np.repeat(np.arange(len(IMAGES_OF)), IMAGES_OF)).astype(np.int32)
     caption_image = np.repeat(np.arange(len(pid), dtype=np.int32), 2)
     tokens = np.zeros((len(caption_image), LENGTH), np.int32)
     tokens[:, 0], tokens[:, 1], tokens[:, 2], tokens[:, 5] = SOT, 1 + caption_image, 50, EOT
@@ -117,12 +115,8 @@ def test_two_hosts_together_yield_the_batches_of_one():
 
 
 def test_augmentation_and_masking_differ_by_row_and_by_step():
-    one = dataclasses.replace(
-        SPLIT, jpegs=[jpeg(0)] * len(SPLIT.jpegs), tokens=SPLIT.tokens[[0] * len(SPLIT.tokens)]
-    )
-    rows = [
-        row.tobytes() for batch in batches(one, **FULL) for row in batch['image'].reshape(-1, 24 * 12 * 3)
-    ]
+    one = dataclasses.replace(SPLIT, jpegs=[jpeg(0)] * len(SPLIT.jpegs), tokens=SPLIT.tokens[[0] * len(SPLIT.tokens)])
+    rows = [row.tobytes() for batch in batches(one, **FULL) for row in batch['image'].reshape(-1, 24 * 12 * 3)]
     assert len(set(rows)) > len(rows) * 0.7
     texts = [row.tobytes() for batch in batches(one, **FULL) for row in batch['tokens'].reshape(-1, LENGTH)]
     assert len(set(texts)) > 20
@@ -147,9 +141,7 @@ def test_without_a_stop_there_is_no_end():
 @pytest.mark.parametrize('hosts', [1, 2])
 def test_the_gallery_is_every_image_once_in_order(hosts):
     parts = [list(pipeline.gallery_batches(SPLIT, (24, 12), 8, i, hosts)) for i in range(hosts)]
-    rows = [
-        np.concatenate([part[step][key] for step in range(3) for part in parts]) for key in ('image', 'valid')
-    ]
+    rows = [np.concatenate([part[step][key] for step in range(3) for part in parts]) for key in ('image', 'valid')]
     assert rows[0].shape == (24, 24, 12, 3)
     np.testing.assert_array_equal(rows[1], np.arange(24) < sum(IMAGES_OF))
     for i, image in enumerate(rows[0][rows[1]]):

@@ -58,9 +58,7 @@ def test_half_precision_files_are_read_as_float32(folder, dtype):
     clip, params = pretrained.load(pretrained=str(folder), **ASKED)
     assert {x.dtype for x in jax.tree.leaves(params)} == {np.dtype('float32')}
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
-    assert_equal_features(
-        features(clip, params, *batch(clip)), torch_features(model, *batch(clip)), tolerance=1e-5
-    )
+    assert_equal_features(features(clip, params, *batch(clip)), torch_features(model, *batch(clip)), tolerance=1e-5)
 
 
 @pytest.mark.parametrize('image_size', [(24, 24), (36, 12), (24, 12), (12, 36)])
@@ -79,9 +77,7 @@ def test_saving_and_loading_gives_the_same_model(tmp_path, image_size):
     clip = CLIP(**SIZES | dict(image_size=image_size))
     params = init(clip)
     huggingface.save_huggingface(tmp_path, clip, params, 'float32')
-    again, read = pretrained.load(
-        pretrained=str(tmp_path), **ASKED | dict(image_size=image_size, resize='bilinear')
-    )
+    again, read = pretrained.load(pretrained=str(tmp_path), **ASKED | dict(image_size=image_size, resize='bilinear'))
     assert again == clip
     table, learned = (x['vision'].pop('positions') for x in (read, params))
     chex.assert_trees_all_equal(read, params)
@@ -109,9 +105,7 @@ def test_saving_leaves_the_tokenizer_and_nothing_half_written(tmp_path):
 
 
 @pytest.mark.parametrize('method', ['bilinear', 'bicubic'])
-@pytest.mark.parametrize(
-    'grids', [((14, 14), (24, 8)), ((24, 24), (24, 8)), ((7, 7), (8, 4)), ((5, 3), (2, 9))]
-)
+@pytest.mark.parametrize('grids', [((14, 14), (24, 8)), ((24, 24), (24, 8)), ((7, 7), (8, 4)), ((5, 3), (2, 9))])
 def test_position_tables_are_resized_as_torch_does(grids, method):
     (rows, columns), to = grids
     table = np.random.default_rng(0).standard_normal((1 + rows * columns, 6)).astype(np.float32)

@@ -44,9 +44,7 @@ def test_every_parameter_but_the_unread_temperature_learns(name):
     value, _, grads = loss_and_grad(stage, tiny.batch())
     assert np.isfinite(value)
     still = [
-        jax.tree_util.keystr(path)
-        for path, g in jax.tree_util.tree_leaves_with_path(grads)
-        if not np.abs(g).max() > 0
+        jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(g).max() > 0
     ]
     # softmax ignores a key's bias; and what stands before a zero-initialised projection waits for its first step
     waits = ('logit_scale', "'k']['bias']", 'fusion')

@@ -79,12 +79,8 @@ def test_transformers_reads_the_same_ids_from_the_same_folder(folder, tokenizer)
 def test_vocab_and_merges_give_the_ids_of_tokenizer_json(folder, tokenizer, tmp_path):
     model = json.loads((folder / 'tokenizer.json').read_text())['model']
     (tmp_path / 'vocab.json').write_text(json.dumps(model['vocab']))
-    (tmp_path / 'merges.txt').write_text(
-        '\n'.join(['#version: 0.2'] + [' '.join(pair) for pair in model['merges']])
-    )
-    np.testing.assert_array_equal(
-        Tokenizer(str(tmp_path)).encode(CAPTIONS, 30), tokenizer.encode(CAPTIONS, 30)
-    )
+    (tmp_path / 'merges.txt').write_text('\n'.join(['#version: 0.2'] + [' '.join(pair) for pair in model['merges']]))
+    np.testing.assert_array_equal(Tokenizer(str(tmp_path)).encode(CAPTIONS, 30), tokenizer.encode(CAPTIONS, 30))
 
 
 def test_frequent_words_become_one_token(tokenizer):

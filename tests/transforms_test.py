@@ -80,19 +80,14 @@ def test_cropping_without_padding_changes_nothing():
 def test_every_crop_is_a_shift_by_at_most_the_padding_with_zeros_around():
     padded = np.pad(picture(6, 5) | 1, ((2, 2), (2, 2), (0, 0)))
     shifts = {padded[y : y + 6, x : x + 5].tobytes(): (y, x) for y in range(5) for x in range(5)}
-    found = {
-        shifts[crop.tobytes()]
-        for crop in many(functools.partial(transforms.pad_crop, pad=2), picture(6, 5) | 1)
-    }
+    found = {shifts[crop.tobytes()] for crop in many(functools.partial(transforms.pad_crop, pad=2), picture(6, 5) | 1)}
     assert found == {(y, x) for y in range(5) for x in range(5)}
 
 
 def test_erasing_fills_one_box_of_the_stated_size_with_the_normalised_mean():
     assert transforms.ERASED == (156, 147, 133)
     image = np.zeros((40, 30, 3), np.uint8)
-    changed = many(
-        functools.partial(transforms.erase_box, prob=1.0, area=(0.1, 0.3), aspect=(0.5, 2.0)), image
-    )
+    changed = many(functools.partial(transforms.erase_box, prob=1.0, area=(0.1, 0.3), aspect=(0.5, 2.0)), image)
     for one in changed:
         rows, columns = np.flatnonzero(one.any((1, 2))), np.flatnonzero(one.any((0, 2)))
         box = one[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -111,13 +106,8 @@ def test_augmenting_with_nothing_changes_nothing_and_a_seed_decides():
     image, seed = tf.constant(picture()), tf.constant([5, 6])
     np.testing.assert_array_equal(transforms.augment(image, seed, flip=0.0, pad=0, erase=0.0), picture())
     full = dict(flip=0.5, pad=3, erase=0.5)
-    np.testing.assert_array_equal(
-        transforms.augment(image, seed, **full), transforms.augment(image, seed, **full)
-    )
-    assert (
-        len({one.tobytes() for one in many(functools.partial(transforms.augment, **full), picture(), 50)})
-        > 40
-    )
+    np.testing.assert_array_equal(transforms.augment(image, seed, **full), transforms.augment(image, seed, **full))
+    assert len({one.tobytes() for one in many(functools.partial(transforms.augment, **full), picture(), 50)}) > 40
 
 
 @pytest.mark.parametrize('share', ['mask_share', 'replace_share'])

@@ -60,9 +60,7 @@ def _hair(say: Speaker) -> str:
         return f'{style} {colour}hair'
     if style == 'bob':
         return say.one_of(article(f'{colour}bob'), f'{colour}hair cut in a bob', f'chin-length {colour}hair')
-    return say.one_of(
-        article(colour + style), f'{colour}hair in a {style}', f'{colour}hair tied in a {style}'
-    )
+    return say.one_of(article(colour + style), f'{colour}hair in a {style}', f'{colour}hair tied in a {style}')
 
 
 def _phrase(say: Speaker, topic: str) -> str:

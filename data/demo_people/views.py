@@ -73,8 +73,7 @@ def shown(person: Identity, view: View) -> dict[str, str]:
         or (a['hat'] == 'beanie' and a['hair'] in ('short', 'bald', 'bun'))
         or (a['hat'] == 'cap' and a['hair'] in ('bald', 'bun')),
         'hair_colour': a['hat'] == 'beanie' and a['hair'] in ('short', 'bald', 'bun'),
-        'bag': (backpack and end == 'front')
-        or (low_bag and (depth < -0.9 or covers_side or in_the_way == 'car')),
+        'bag': (backpack and end == 'front') or (low_bag and (depth < -0.9 or covers_side or in_the_way == 'car')),
         'shoes': in_the_way in ('box', 'car', 'cut'),
         'lower': in_the_way == 'car',
     }

@@ -162,13 +162,9 @@ class CLIP(nn.Module):
 
     def setup(self):
         if any(side % self.patch_size for side in self.image_size):
-            raise ValueError(
-                f'image_size is {self.image_size}; expected multiples of patch_size {self.patch_size}'
-            )
+            raise ValueError(f'image_size is {self.image_size}; expected multiples of patch_size {self.patch_size}')
         shared = (self.embed_dim, self.activation, self.dtype, self.remat)
-        self.vision = VisionTower(
-            self.patch_size, self.vision_width, self.vision_layers, self.vision_heads, *shared
-        )
+        self.vision = VisionTower(self.patch_size, self.vision_width, self.vision_layers, self.vision_heads, *shared)
         self.text = TextTower(
             self.text_width,
             self.text_layers,
@@ -177,9 +173,7 @@ class CLIP(nn.Module):
             self.vocab_size,
             *shared,
         )
-        self.logit_scale = self.param(
-            'logit_scale', nn.initializers.constant(np.log(1 / 0.07)), (), jnp.float32
-        )
+        self.logit_scale = self.param('logit_scale', nn.initializers.constant(np.log(1 / 0.07)), (), jnp.float32)
 
     def encode_image(self, image: jax.Array) -> jax.Array:
         """Pixels 0..255, any number type, [N, h, w, 3] -> f32 [N, E], not normalised."""
