@@ -63,13 +63,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict:
     from lcr2s_jax import report
 
     clock = time.perf_counter()
-    claim(workdir, config)
+    resolved = claim(workdir, config)
     finished = workdir / 'results.json'
     if finished.exists():
         print(f'{workdir} is finished: delete {finished} to evaluate it again')
         results = json.loads(finished.read_text())
     else:
         run = Run(config, workdir)
+        workdir.mkdir(parents=True, exist_ok=True)  # not before: a mistake in the config leaves nothing behind
+        report.write_text(workdir / 'config.json', resolved)
         for name in config.stages:
             run.train_stage(name)
         results = run.evaluate()
@@ -81,8 +83,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict:
     return results
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Save the resolved config in the workdir. Raises ConfigError if another run's is there, naming the fields."""
+def claim(workdir: pathlib.Path, config: ConfigDict) -> str:
+    """The resolved config as JSON. Raises ConfigError if the workdir has another run's, naming the fields."""
     from lcr2s_jax import report
 
     path = workdir / 'config.json'
@@ -100,8 +102,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
                 f'{workdir} belongs to a run with another config:\n' + '\n'.join(differing).replace('/', '.')
                 + '\nChoose another --workdir, or set these fields as they were.'
             )  # fmt: skip
-    workdir.mkdir(parents=True, exist_ok=True)
-    report.write_text(path, json.dumps(wanted, indent=2) + '\n')
+    return json.dumps(wanted, indent=2) + '\n'
 
 
 class Run:
@@ -125,6 +126,10 @@ class Run:
         source = people.open_source(**data)
         self.splits = people.load(source, self.tokenizer, config.model.context_length, cache)
         self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
+        known = ('baseline', 'teacher', 'student')
+        names = tuple(config.stages)
+        if not set(names) <= set(known) or 'student' in names and 'teacher' not in names[: names.index('student')]:
+            raise ConfigError(f'config.stages: found {names}; expected some of {known}, the student after the teacher')
         self.seconds = {'data': time.perf_counter() - clock}
 
     def train_stage(self, name: str) -> None:
@@ -180,13 +185,8 @@ class Run:
             return stages.baseline_stage(*common, **self.config.baseline)
         if name == 'teacher':
             return stages.teacher_stage(*common, **self.config.teacher)
-        if name == 'student' and 'teacher' in self.stages:
-            teacher = (self.stages['teacher'], self.params['teacher'])
-            return stages.student_stage(*common, *teacher, **self.config.student)
-        raise ConfigError(
-            f"config.stages: found '{name}' in {tuple(self.config.stages)}; "
-            "expected 'baseline', 'teacher' and 'student', the student after the teacher"
-        )
+        teacher = (self.stages['teacher'], self.params['teacher'])
+        return stages.student_stage(*common, *teacher, **self.config.student)
 
     def _batches(self, start: int):
         from data import pipeline
@@ -214,15 +214,16 @@ class Run:
         return self.embedders[name](
             params,
             people,
-            gallery=lambda: pipeline.gallery_batches(people, self.config.model.image_size, size),
-            queries=lambda: pipeline.query_batches(people, size),
+            gallery=pipeline.gallery_batches(people, self.config.model.image_size, size, **self.host),
+            queries=pipeline.query_batches(people, size, **self.host),
         )
 
     def _validate(self, name: str, params) -> tuple[float, dict]:
-        from lcr2s_jax import evaluate
+        from lcr2s_jax import evaluate, metrics
 
         found = evaluate.both_ways(self._embed(name, 'val', params))
-        return found['t2i']['R1'], {'val': found}
+        logged = {way: {m: found[way][m] for m in metrics.NAMES} for way in found}
+        return found['t2i']['R1'], {'val': logged}
 
     def _measure(self, name: str, stage) -> dict:
         from lcr2s_jax import evaluate
@@ -250,6 +251,7 @@ class Run:
         results = {}
         for split in self._evaluated:
             score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(**self.config.data.demo.to_dict(), split=split)
+            score_QG = score_QG.argsort(axis=1).argsort(axis=1)  # float32 would round its tie-breaking jitter away
             found = metrics.from_scores(lambda rows: score_QG[rows], query_pid_Q, gallery_pid_G)  # noqa: B023
             results[split] = {'t2i': found}
         return results

@@ -96,46 +96,36 @@ def train_batches(
 
 
 def gallery_batches(
-    split: Split,
-    image_size: tuple[int, int],
-    batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Every image of a split once, in order: this host's part of batches of `batch_size`.
+    split: Split, image_size: tuple[int, int], batch_size: int, process_index: int = 0, process_count: int = 1
+) -> Iterator[np.ndarray]:
+    """Every image of a split once, in order, unaugmented: this host's rows of batches of `batch_size`.
 
     Yields:
-      image uint8 [batch_size / process_count, h, w, 3] and valid bool [same]; the last batch is
-      filled up.
+      uint8 [batch_size / process_count, h, w, 3]; the last batch is filled up with row 0.
 
     Raises:
       DataError: hosts that cannot share a batch evenly, an unreadable image.
     """
     jpegs = tf.constant(split.jpegs)
-    part = list(_parts(len(split.jpegs), batch_size, process_index, process_count))
-    index = tf.data.Dataset.from_tensor_slices(np.concatenate([index for index, _ in part]))
-    images = index.map(
-        lambda i: transforms.resize(transforms.decode(jpegs[i]), tuple(image_size)),
-        tf.data.AUTOTUNE,
+    mine = _indices(len(split.jpegs), batch_size, process_index, process_count)
+    images = tf.data.Dataset.from_tensor_slices(mine.ravel()).map(
+        lambda i: transforms.resize(transforms.decode(jpegs[i]), tuple(image_size)), tf.data.AUTOTUNE
     )
-    for (_, valid), image in zip(part, _rows(split, images, len(part[0][0])), strict=True):
-        yield {'image': image, 'valid': valid}
+    yield from _rows(split, images, mine.shape[1])
 
 
 def query_batches(
     split: Split, batch_size: int, process_index: int = 0, process_count: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
-    """Every caption of a split once, as `gallery_batches`: tokens int32 [n, L], valid bool [n]."""
-    for index, valid in _parts(len(split.tokens), batch_size, process_index, process_count):
-        yield {'tokens': split.tokens[index], 'valid': valid}
+) -> Iterator[np.ndarray]:
+    """Every caption of a split once, as `gallery_batches`: int32 [batch_size / process_count, L]."""
+    yield from split.tokens[_indices(len(split.tokens), batch_size, process_index, process_count)]
 
 
-def _parts(count: int, batch_size: int, process_index: int, process_count: int):
-    """This host's indices of every batch and which of them count; row 0 fills up the last one."""
+def _indices(count: int, batch_size: int, process_index: int, process_count: int) -> np.ndarray:
+    """[batches, rows of this host]: 0 .. count - 1 in order, filled up with 0."""
     mine = _slice('config.evaluate.batch_size', batch_size, process_index, process_count)
-    for first in range(0, count, batch_size):
-        index = np.arange(first, first + batch_size)[mine]
-        yield np.where(index < count, index, 0), index < count
+    index = np.arange(-(-count // batch_size) * batch_size).reshape(-1, batch_size)[:, mine]
+    return np.where(index < count, index, 0)
 
 
 def _slice(field: str, size: int, process_index: int, process_count: int) -> slice:

@@ -1,6 +1,6 @@
 """Embed a split once, then compare: what every table and every picture of results is made from."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import jax
 import numpy as np
@@ -23,29 +23,27 @@ class Embedder:
         self._image = parallel.compile_forward(stage.embed_image)
         self._text = parallel.compile_forward(stage.embed_text)
 
-    def __call__(self, params, split, gallery: Callable, queries: Callable) -> Embeddings:
-        """Every image and caption of `split`.
+    def __call__(self, params, split, gallery: Iterable, queries: Iterable) -> Embeddings:
+        """Every image and caption of `split`, on every host.
 
         Args:
           params: of the stage.
           split: has `image_pid`, `caption_pid` and `caption_image`.
-          gallery, queries: () -> batches of {'image' or 'tokens', 'valid'}, all of one size, padded rows not valid.
+          gallery, queries: this host's rows of batches in order, all of one size, the last one filled up.
         """
         return Embeddings(
-            image_GE=self._rows(self._image, params, gallery(), 'image'),
-            text_QE=self._rows(self._text, params, queries(), 'tokens'),
+            image_GE=self._rows(self._image, params, gallery)[: len(split.image_pid)],
+            text_QE=self._rows(self._text, params, queries)[: len(split.caption_pid)],
             image_pid_G=split.image_pid,
             text_pid_Q=split.caption_pid,
             image_view_G=np.arange(len(split.image_pid), dtype=np.int32),
             text_view_Q=split.caption_image,
         )
 
-    def _rows(self, forward, params, batches: Iterable[dict], name: str) -> np.ndarray:
-        found = []
-        for batch in batches:
-            rows = forward(params, self._parallel.put(batch[name]))
-            found.append((rows, batch['valid']))  # not fetched yet: the next batch is decoded meanwhile
-        return np.concatenate([np.asarray(rows)[valid] for rows, valid in found])
+    def _rows(self, forward, params, batches: Iterable[np.ndarray]) -> np.ndarray:
+        # all are sent before the first is fetched: the next batch is decoded meanwhile
+        found = [forward(params, self._parallel.put(batch)) for batch in batches]
+        return np.concatenate([np.asarray(rows) for rows in found])
 
 
 def both_ways(e: Embeddings) -> dict:

@@ -36,7 +36,7 @@ class Axis:
         return tree if self.name is None else jax.lax.pmean(tree, self.name)
 
     def slots(self, count: int) -> jax.Array:
-        """Where this device's `count` rows stand globally: random numbers drawn by them are equal on any device count."""
+        """Where this device's `count` rows stand globally: draw by it, and any device count draws the same."""
         first = 0 if self.name is None else jax.lax.axis_index(self.name) * count
         return first + jnp.arange(count)
 

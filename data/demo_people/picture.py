@@ -20,6 +20,7 @@ from data.demo_people.views import View
 
 # Film grain is cut from one strip at a random place: fresh noise would cost a tenth of the drawing.
 _GRAIN = np.random.default_rng(0).standard_normal(8 * HEIGHT * WIDTH * 3, np.float32)
+_SLOPE = np.linspace(-0.1, 0.1, WIDTH)
 
 
 def _paint_figure(f: Brush) -> None:
@@ -55,7 +56,7 @@ def _develop(image: Image.Image, dark: int, rng: np.random.Generator) -> Image.I
     if rng.random() < 0.35:
         image = image.filter(ImageFilter.BoxBlur(0.3 + 0.5 * rng.random()))
     gain = (0.72 + 0.42 * rng.random()) * (1 + 0.05 * rng.standard_normal(3))
-    slope_w = 1 + np.linspace(-0.1, 0.1, WIDTH) * -dark * rng.random()
+    slope_w = 1 + _SLOPE * -dark * rng.random()
     pixels_hwc = np.asarray(image) * (slope_w[:, None] * gain).astype(np.float32)
     strength, start = 2 + 5 * rng.random(), int(rng.integers(len(_GRAIN) - pixels_hwc.size))
     grain_hwc = _GRAIN[start : start + pixels_hwc.size].reshape(pixels_hwc.shape)

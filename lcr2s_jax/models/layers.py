@@ -55,7 +55,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
     q [N, T, H, d], k and v [N, S, H, d], mask boolean [N or 1, T, S] (True: may look) -> [N, T, H, d].
     Each row of the mask must allow at least one place.
     """
-    # Heads before places: XLA's batched products on CPU are half as fast again when the batch axes are not in front.
+    # Heads before places: XLA's batched products on CPU take half as long again if batch axes are not in front.
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     scores = jnp.einsum('NHTd,NHSd->NHTS', q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
     if mask is not None:
