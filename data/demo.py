@@ -152,7 +152,7 @@ def oracle_scores(seed: int, people: Mapping[str, int], split: str):
 
 def sheet(seed: int, count: int) -> Image.Image:
     """`count` test people in rows, two of each circle; columns are views, each over a caption."""
-    cell_h, cell_w = 300, 150
+    cell_h, cell_w = 318, 150
     page = Image.new('RGB', (6 * cell_w, count * cell_h), 'white')
     pen = ImageDraw.Draw(page)
     for row in range(count):

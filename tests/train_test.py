@@ -1,5 +1,7 @@
 """One loop: it resumes exactly, keeps the best, stops on a loss that is not finite, and agrees on any device count."""
 
+import dataclasses
+import functools
 import json
 
 import chex
@@ -15,8 +17,9 @@ from lcr2s_jax.parallel import Parallel
 from lcr2s_jax.report import Report
 from tests import tiny
 
+# eps: a key's bias has no gradient but rounding noise, which Adam with a tiny eps would make steps of
 OPTIM = dict(
-    learning_rate=1e-2, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
+    learning_rate=1e-2, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-3, clip_norm=1.0,
     rules=(('logit_scale', 0.0, 0.0), ('.*', 1.0, 1e-4)),
 )  # fmt: skip
 
@@ -55,25 +58,40 @@ def killed_after(count):
     return some
 
 
+def any_stage(name):
+    return tiny.stage(name, **({'support_dropout': 0.5} if name == 'teacher' else {}))
+
+
+@pytest.fixture(scope='module')
+def one_device(tmp_path_factory):
+    """Name of a stage -> the folder and parameters of its run on one device, trained once."""
+
+    @functools.cache
+    def trained(name):
+        folder = tmp_path_factory.mktemp(name)
+        return folder, run(folder, any_stage(name))[0]
+
+    return trained
+
+
 @pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
-@pytest.mark.parametrize('driver,devices', [('jit', 8), ('pmap', 1), ('pmap', 8)])
-def test_any_driver_and_device_count_trains_the_same_model(tmp_path, name, driver, devices):
-    stage = tiny.stage(name, **({'support_dropout': 0.5} if name == 'teacher' else {}))
-    one, _ = run(tmp_path / 'one', stage)
-    many, _ = run(tmp_path / 'many', stage, driver=driver, devices=devices)
-    np.testing.assert_allclose(losses(tmp_path / 'many'), losses(tmp_path / 'one'), rtol=1e-5)
-    chex.assert_trees_all_close(many, one, rtol=1e-3, atol=2e-5)
+@pytest.mark.parametrize('driver', ['jit', 'pmap'])
+def test_eight_devices_train_the_model_that_one_trains(tmp_path, one_device, name, driver):
+    folder, one = one_device(name)
+    many, _ = run(tmp_path, any_stage(name), driver=driver, devices=8)
+    np.testing.assert_allclose(losses(tmp_path), losses(folder), rtol=1e-5)
+    chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
 
 
-def test_a_killed_run_ends_exactly_like_one_that_was_not(tmp_path):
-    stage = tiny.stage('teacher', support_dropout=0.5)
-    whole, step = run(tmp_path / 'whole', stage)
+def test_a_killed_run_ends_exactly_like_one_that_was_not(tmp_path, one_device):
+    folder, whole = one_device('teacher')
+    stage = any_stage('teacher')
     with pytest.raises(Killed):
-        run(tmp_path / 'cut', stage, batches=killed_after(5))
-    resumed, _ = run(tmp_path / 'cut', stage)
+        run(tmp_path, stage, batches=killed_after(5))
+    resumed, step = run(tmp_path, stage)
     assert step == 6
     chex.assert_trees_all_equal(resumed, whole)
-    assert losses(tmp_path / 'cut') == losses(tmp_path / 'whole')
+    assert losses(tmp_path) == losses(folder)
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path):
@@ -110,8 +128,6 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path
     def explode(params, frozen, batch, key, axis):
         value, terms = stage.loss(params, frozen, batch, key, axis)
         return jnp.where(batch.pid_B[0] == tiny.batch(seed=4).pid_B[0], jnp.nan, 1.0) * value, terms
-
-    import dataclasses
 
     pids = [tiny.batch(seed=s).pid_B[0] for s in range(6)]
     first_bad = 1 + pids.index(pids[4])
