@@ -7,6 +7,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -16,18 +17,18 @@ from lcr2s_jax.errors import ConfigError, UserError
 
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='A file such as configs/demo.py.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run: checkpoints, results, pictures.')
-_MAY_CHANGE = ('parallel',)  # when a run is resumed: it says where to compute, not what
+_MAY_CHANGE = ('parallel', 'data.root', 'data.cache')  # when a run is resumed: they say where, not what
+STAGES = ('baseline', 'teacher', 'student')
 
 
 class UsageError(Exception):
     """The command line itself is wrong."""
 
 
-def main(argv: list[str]) -> int:
-    """Exit status: 0 done, 1 a mistake in config, data or files, 2 a mistake on the command line."""
+def main(argv: list[str], command: Callable) -> int:
+    """Run `command(config, workdir)`; 0 done, 1 a mistake in config, data or files, 2 one on the command line."""
     try:
-        config, workdir = parse(argv)
-        train(config, workdir)
+        command(*parse(argv))
     except UsageError as error:
         print(f'main.py: {error}\n\n{__doc__}', file=sys.stderr)
         return 2
@@ -58,20 +59,18 @@ def parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
     return _CONFIG.value, pathlib.Path(_WORKDIR.value)
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> dict:
-    """Train the config's stages, evaluate them once on test, write results and pictures; returns the results."""
+def train(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Train the config's stages, evaluate them once on test, write results and pictures, print a table."""
     from lcr2s_jax import report
 
     clock = time.perf_counter()
-    resolved = claim(workdir, config)
+    refuse_another_config(workdir, config)
     finished = workdir / 'results.json'
     if finished.exists():
         print(f'{workdir} is finished: delete {finished} to evaluate it again')
-        results = json.loads(finished.read_text())
+        results = read_json(finished)
     else:
         run = Run(config, workdir)
-        workdir.mkdir(parents=True, exist_ok=True)  # not before: a mistake in the config leaves nothing behind
-        report.write_text(workdir / 'config.json', resolved)
         for name in config.stages:
             run.train_stage(name)
         results = run.evaluate()
@@ -80,35 +79,44 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> dict:
     for split in ('val', 'test'):
         print('\n' + report.table(results, split))
     print(f'\n{workdir}: results.json  curves.png  sheet.png  metrics.jsonl  tensorboard/')
-    return results
 
 
-def claim(workdir: pathlib.Path, config: ConfigDict) -> str:
-    """The resolved config as JSON. Raises ConfigError if the workdir has another run's, naming the fields."""
+def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> None:
+    """Raise ConfigError, naming the fields, if the workdir has a run of another config (or `more` that is saved)."""
     from lcr2s_jax import report
 
     path = workdir / 'config.json'
-    wanted = json.loads(config.to_json())
-    if path.exists():
-        found = dict(report.flatten(json.loads(path.read_text())))
-        now = dict(report.flatten(wanted))
-        differing = [
-            f'  {field}: {found.get(field)} there, {now.get(field)} now'
-            for field in sorted(found | now)
-            if found.get(field) != now.get(field) and field.split('/')[0] not in _MAY_CHANGE
-        ]
-        if differing:
-            raise ConfigError(
-                f'{workdir} belongs to a run with another config:\n' + '\n'.join(differing).replace('/', '.')
-                + '\nChoose another --workdir, or set these fields as they were.'
-            )  # fmt: skip
-    return json.dumps(wanted, indent=2) + '\n'
+    if not path.exists():
+        return
+    found = dict(report.flatten(read_json(path), '.'))
+    now = dict(report.flatten(json.loads(config.to_json()) | more, '.'))
+    differing = [
+        f'  {field}: {found.get(field)} there, {now.get(field)} now'
+        for field in sorted(now if more else found | now)
+        if found.get(field) != now.get(field) and not field.startswith(_MAY_CHANGE)
+        if more or not field.startswith('made_of')
+    ]
+    if differing:
+        raise ConfigError(
+            f'{workdir} belongs to a run with another config:\n'
+            + '\n'.join(differing)
+            + '\nChoose another --workdir, or set these fields as they were.'
+        )
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """A JSON file of the workdir. Raises ConfigError where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f'{path}: found no JSON ({error}); delete it or choose another --workdir') from error
 
 
 class Run:
     """Joins config, data and models: the only place that knows all three."""
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+        """Open everything and check it; only then is anything written. Raises UserError, DataError."""
         import jax
 
         from data import people, tokens
@@ -116,20 +124,30 @@ class Run:
 
         clock = time.perf_counter()
         self.config, self.workdir = config, workdir
+        self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
+        self._check_fields()
         self.parallel = parallel.Parallel(**config.parallel)
-        self.report = report.Report(workdir)
         self.host = dict(process_index=jax.process_index(), process_count=jax.process_count())
         self.clip, self.clip_params = pretrained.load(**config.model.to_dict())
         self.tokenizer = tokens.Tokenizer(config.tokenizer or config.model.pretrained)
+        if self.tokenizer.vocab_size != self.clip.vocab_size:
+            raise ConfigError(
+                f'config.tokenizer: found {self.tokenizer.vocab_size} token ids, expected the {self.clip.vocab_size} '
+                'of the model; use the tokenizer that the weights were trained with'
+            )
+        self._check_stages()
         data = config.data.to_dict()
         cache = data.pop('cache')
         source = people.open_source(**data)
         self.splits = people.load(source, self.tokenizer, config.model.context_length, cache)
-        self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
-        known = ('baseline', 'teacher', 'student')
-        names = tuple(config.stages)
-        if not set(names) <= set(known) or 'student' in names and 'teacher' not in names[: names.index('student')]:
-            raise ConfigError(f'config.stages: found {names}; expected some of {known}, the student after the teacher')
+        if not {'train', 'test'} <= set(self.splits):
+            raise ConfigError(f'config.data: found the splits {", ".join(self.splits)}; expected train and test')
+        made_of = {'data': source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
+        refuse_another_config(workdir, config, made_of=made_of)
+        workdir.mkdir(parents=True, exist_ok=True)
+        resolved = json.loads(config.to_json()) | {'made_of': made_of}
+        report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
+        self.report = report.Report(workdir)
         self.seconds = {'data': time.perf_counter() - clock}
 
     def train_stage(self, name: str) -> None:
@@ -137,14 +155,14 @@ class Run:
         from lcr2s_jax import checkpoint, evaluate, optim
         from lcr2s_jax import train as training
 
-        stage = self.stages[name] = self._stage(name)
-        self.embedders[name] = evaluate.Embedder(stage, self.parallel)
         config = self.config
+        stage = self.stages[name] = self._stage(name, self.splits['train'].num_people, self.params.get('teacher'))
+        self.embedders[name] = evaluate.Embedder(stage, self.parallel)
         with checkpoint.Checkpoints(self.workdir / name) as checkpoints:
             try:
                 self.params[name], self.steps[name] = training.fit(
                     stage,
-                    self._batches,
+                    lambda start: self._batches(name, start),
                     tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
                     parallel=self.parallel,
                     checkpoints=checkpoints,
@@ -154,41 +172,71 @@ class Run:
                     **config.train,
                 )
             except training.NonFinite as error:
-                raise UserError(self._explain(error, checkpoints)) from error
+                raise UserError(self._explain(name, error, checkpoints)) from error
         self.seconds[name] = self.report.seconds[name]
 
     def evaluate(self) -> dict:
         """Every stage's best parameters on val and, for the first and only time, on test; writes the pictures."""
-        from lcr2s_jax import pictures
+        from lcr2s_jax import evaluate, pictures
 
         clock = time.perf_counter()
         results: dict = {}
         for name, stage in self.stages.items():
-            results[name] = {'step': self.steps[name], **self._measure(name, stage)}
+            results[name] = {'step': self.steps[name]}
+            for split in self._evaluated:
+                embeddings = self._embed(name, split)
+                results[name][split] = evaluate.both_ways(embeddings)
+                if stage.enrich:
+                    rich = evaluate.with_supports(stage, self.params[name], embeddings, self.config.batch.views)
+                    results[name].setdefault('with_supports_oracle', {})[split] = evaluate.both_ways(rich)
+        test = self.splits['test']
+        shown = pictures.ranked_queries(
+            embeddings, test.captions, test.jpegs, count=6, top=10, seed=self.config.seed
+        )  # the last stage's, on test
+        pictures.contact_sheet(shown, self.workdir / 'sheet.png', f'{name}: test captions and the ten best images')
+        pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
         results['oracle'], results['chance'] = self._oracle(), self._chance()
         results['seconds'] = {k: round(v, 1) for k, v in self.seconds.items()}
         results['seconds']['evaluate'] = round(time.perf_counter() - clock, 1)
-        last = self.config.stages[-1]
-        split = self.splits['test']
-        shown = pictures.ranked_queries(
-            self._embed(last, 'test'), split.captions, split.jpegs, count=6, top=10, seed=self.config.seed
-        )
-        pictures.contact_sheet(shown, self.workdir / 'sheet.png', f'{last}: test captions and the ten best images')
-        pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
         return results
 
-    def _stage(self, name: str):
+    def _check_fields(self) -> None:
+        """What can be seen from the config alone, before minutes are spent on data or a teacher."""
+        config, names = self.config, tuple(self.config.stages)
+        for field in ('train.steps', 'train.eval_every', 'train.save_every', 'train.log_every', 'evaluate.batch_size'):
+            group, name = field.split('.')
+            if config[group][name] < 1:
+                raise ConfigError(f'config.{field}: found {config[group][name]}, expected 1 or more')
+        if config.seed < 0:
+            raise ConfigError(f'config.seed: found {config.seed}, expected 0 or more')
+        if config.model.dtype not in ('float32', 'bfloat16'):
+            raise ConfigError(f"config.model.dtype: found '{config.model.dtype}', expected 'float32' or 'bfloat16'")
+        lonely = 'student' in names and 'teacher' not in names[: names.index('student')]
+        if not names or not set(names) <= set(STAGES) or lonely:
+            raise ConfigError(f'config.stages: found {names}; expected some of {STAGES}, the student after the teacher')
+
+    def _check_stages(self) -> None:
+        """Build every stage in shapes only: a mistake in the last should not cost the training of the first."""
+        import jax
+
+        teacher = None
+        for name in self.config.stages:
+            shapes = jax.eval_shape(self._stage(name, 1, teacher).init, jax.random.key(0))
+            teacher = shapes if name == 'teacher' else teacher
+            self.stages[name] = self._stage(name, 1, teacher)
+        self.stages.clear()
+
+    def _stage(self, name: str, num_people: int, teacher_params):
         from lcr2s_jax import stages
 
-        common = (self.clip, self.clip_params, self.splits['train'].num_people)
+        common = (self.clip, self.clip_params, num_people)
         if name == 'baseline':
             return stages.baseline_stage(*common, **self.config.baseline)
         if name == 'teacher':
             return stages.teacher_stage(*common, **self.config.teacher)
-        teacher = (self.stages['teacher'], self.params['teacher'])
-        return stages.student_stage(*common, *teacher, **self.config.student)
+        return stages.student_stage(*common, self.stages['teacher'], teacher_params, **self.config.student)
 
-    def _batches(self, start: int):
+    def _batches(self, name: str, start: int):
         from data import pipeline
         from lcr2s_jax.arrays import Batch
 
@@ -196,7 +244,7 @@ class Run:
         for batch in pipeline.train_batches(
             self.splits['train'],
             **config.batch,
-            seed=config.seed,
+            seed=config.seed + config.reseed[name],
             image_size=config.model.image_size,
             augment=config.augment.to_dict(),
             masking=config.masking.to_dict(),
@@ -209,10 +257,9 @@ class Run:
     def _embed(self, name: str, split: str, params=None):
         from data import pipeline
 
-        params = self.params[name] if params is None else params
         people, size = self.splits[split], self.config.evaluate.batch_size
         return self.embedders[name](
-            params,
+            self.params[name] if params is None else params,
             people,
             gallery=pipeline.gallery_batches(people, self.config.model.image_size, size, **self.host),
             queries=pipeline.query_batches(people, size, **self.host),
@@ -224,18 +271,6 @@ class Run:
         found = evaluate.both_ways(self._embed(name, 'val', params))
         logged = {way: {m: found[way][m] for m in metrics.NAMES} for way in found}
         return found['t2i']['R1'], {'val': logged}
-
-    def _measure(self, name: str, stage) -> dict:
-        from lcr2s_jax import evaluate
-
-        results: dict = {}
-        for split in self._evaluated:
-            single = self._embed(name, split)
-            results[split] = evaluate.both_ways(single)
-            if stage.enrich:
-                rich = evaluate.with_supports(stage, self.params[name], single, self.config.batch.views)
-                results.setdefault('with_supports_oracle', {})[split] = evaluate.both_ways(rich)
-        return results
 
     @property
     def _evaluated(self) -> list[str]:
@@ -251,32 +286,31 @@ class Run:
         results = {}
         for split in self._evaluated:
             score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(**self.config.data.demo.to_dict(), split=split)
-            score_QG = score_QG.argsort(axis=1).argsort(axis=1)  # float32 would round its tie-breaking jitter away
-            found = metrics.from_scores(lambda rows: score_QG[rows], query_pid_Q, gallery_pid_G)  # noqa: B023
-            results[split] = {'t2i': found}
+            rank_QG = score_QG.argsort(axis=1).argsort(axis=1)  # float32 would round its tie-breaking jitter away
+            results[split] = {'t2i': metrics.from_scores(rank_QG.__getitem__, query_pid_Q, gallery_pid_G)}
         return results
 
     def _chance(self) -> dict:
         from lcr2s_jax import metrics
 
-        ways = {'t2i': ('caption_pid', 'image_pid'), 'i2t': ('image_pid', 'caption_pid')}
-        return {
-            split: {way: metrics.chance(*(getattr(self.splits[split], x) for x in pair)) for way, pair in ways.items()}
-            for split in self._evaluated
-        }
+        results = {}
+        for split in self._evaluated:
+            image, caption = self.splits[split].image_pid, self.splits[split].caption_pid
+            results[split] = {'t2i': metrics.chance(caption, image), 'i2t': metrics.chance(image, caption)}
+        return results
 
-    def _explain(self, error, checkpoints) -> str:
-        pids = next(self._batches(error.step - 1)).pid_B
-        terms = '  '.join(f'{name} {value:g}' for name, value in error.metrics.items())
-        saved = checkpoints.latest()
+    def _explain(self, name: str, error, checkpoints) -> str:
+        config, saved = self.config, checkpoints.latest()
+        pids = next(self._batches(name, error.step - 1)).pid_B
+        terms = '  '.join(f'{term} {value:g}' for term, value in error.metrics.items())
         return (
-            f'step {error.step}: found a loss or gradient that is not finite ({terms}) on the identities '
+            f'{name}, step {error.step}: found a loss or gradient that is not finite ({terms}) on the identities '
             f'{", ".join(map(str, pids))}. It was not saved; the last checkpoint is '
             f'{"none" if saved is None else f"of step {saved}"}. What to try, in another --workdir: a smaller '
-            f'config.optim.learning_rate (now {self.config.optim.learning_rate:g}), config.optim.clip_norm (now '
-            f"{self.config.optim.clip_norm:g}), config.model.dtype='float32' (now {self.config.model.dtype})."
+            f'config.optim.learning_rate (now {config.optim.learning_rate:g}), config.optim.clip_norm (now '
+            f"{config.optim.clip_norm:g}; 0 is none), config.model.dtype='float32' (now {config.model.dtype})."
         )
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv))
+    sys.exit(main(sys.argv, train))

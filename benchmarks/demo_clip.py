@@ -18,14 +18,11 @@ SPEAKERS = 3000  # people whose captions the tokenizer learns from
 
 def train(config, workdir: pathlib.Path) -> None:
     """Tokenizer, towers, files."""
-    if not (FOLDER / 'tokenizer.json').exists():
-        people = ((config.data.demo.seed, 'train', person) for person in range(SPEAKERS))
-        said = (text for who in people for view in demo.captions(*who) for text, _ in view)
-        learned = tokens.train_tokenizer(said, config.model.vocab_size)
-        tokens.save_tokenizer(learned, str(FOLDER), config.model.context_length)
+    people = ((config.data.demo.seed, 'train', person) for person in range(SPEAKERS))
+    said = (text for who in people for view in demo.captions(*who) for text, _ in view)
+    learned = tokens.train_tokenizer(said, config.model.vocab_size)
+    tokens.save_tokenizer(learned, str(FOLDER), config.model.context_length)
     run = main.Run(config, workdir)
-    if run.tokenizer.vocab_size > config.model.vocab_size:
-        raise SystemExit(f'the tokenizer has {run.tokenizer.vocab_size} ids, config.model.vocab_size is smaller')
     run.train_stage('baseline')
     huggingface.save_huggingface(FOLDER, run.clip, run.params['baseline']['clip'], dtype='float16')
     shutil.copy(workdir / 'metrics.jsonl', FOLDER / 'pretraining.jsonl')
@@ -33,6 +30,4 @@ def train(config, workdir: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-    arguments = main.parse(sys.argv)
-    main.claim(arguments[1], arguments[0])
-    train(*arguments)
+    sys.exit(main.main(sys.argv, train))

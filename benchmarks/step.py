@@ -76,7 +76,7 @@ def stage_rows(model: str, clip, params, rounds: int) -> list[dict]:
 
 def stepper(stage, batch):
     """() -> None: one whole step, waited for."""
-    parallel, tx = Parallel(), optim.adam(steps=1000, **OPTIM)
+    parallel, tx = Parallel('jit', 0), optim.adam(steps=1000, **OPTIM)
     held = [train.initial_state(stage, tx, parallel, seed=0)]
     frozen, batch = parallel.put_state(stage.frozen), parallel.put(batch)
     step = parallel.compile(

@@ -9,7 +9,10 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """The locked base config."""
     config = ConfigDict()
-    config.seed = 0  # of initial parameters, data order, augmentation and the step's random numbers
+    config.seed = 0  # of new layers, data order, augmentation and the step's random numbers; 0 or more
+    config.reseed = ConfigDict(  # added to `seed` for a stage's batches; the student sees others than its teacher saw
+        dict(baseline=0, teacher=0, student=1)
+    )
     config.stages = ('teacher', 'student')  # in this order; 'baseline' is the dual encoder without fusion
 
     config.model = ConfigDict(  # lcr2s_jax.pretrained.load

@@ -41,7 +41,13 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=keep, best_fn=lambda metrics: metrics[SCORE], best_mode='max', create=True
         )
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=('params', 'progress'))
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=('params', 'progress'))
+        except ValueError as error:  # it reads the scores of all checkpoints at once
+            raise CheckpointError(
+                f'{self.folder}: the score of a checkpoint cannot be read ({error}). Expected JSON in '
+                '<step>/metrics/metrics. Delete the folder of that step, or choose another --workdir.'
+            ) from error
 
     def __enter__(self):
         return self

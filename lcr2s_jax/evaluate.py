@@ -60,18 +60,14 @@ def with_supports(stage, params, e: Embeddings, views: int, seed: int = 0) -> Em
     It needs the identity labels of the split, which no search has. Supports are drawn by `seed`, without the item's
     own image; items with fewer others use those there are.
     """
-    enrich = jax.jit(
-        lambda params, modality, x_BKE, view_BK: stage.enrich(params, modality, x_BKE, view_BK),
-        static_argnums=1,
-    )
+    enrich = jax.jit(stage.enrich, static_argnums=1)
 
     def rich(modality, x_NE, pid_N, view_N):
         index_NK = support_index(pid_N, view_N, views, seed)
-        rows = [
-            np.asarray(enrich(params, modality, x_NE[index_NK[i : i + 1024]], view_N[index_NK[i : i + 1024]]))[:, 0]
-            for i in range(0, len(index_NK), 1024)
-        ]
-        return np.concatenate(rows)
+        count, block = len(index_NK), min(len(index_NK), 1024)
+        index_NK = np.resize(index_NK, (-(-count // block) * block, views))  # whole blocks: one program for all
+        blocks = index_NK.reshape(-1, block, views)
+        return np.concatenate([enrich(params, modality, x_NE[i], view_N[i])[:, 0] for i in blocks])[:count]
 
     return e._replace(
         image_GE=rich('image', e.image_GE, e.image_pid_G, e.image_view_G),

@@ -20,7 +20,7 @@ def similarity(v_NE: jax.Array, t_ME: jax.Array) -> jax.Array:
     return jnp.matmul(normalise(v_NE), normalise(t_ME).T, precision=jax.lax.Precision.HIGHEST)
 
 
-def sdm(v_NE: jax.Array, t_NE: jax.Array, pid_N: jax.Array, scale: float = 50.0) -> jax.Array:
+def sdm(v_NE: jax.Array, t_NE: jax.Array, pid_N: jax.Array, scale: float) -> jax.Array:
     """Similarity distribution matching: KL(p || q) per row, mean over rows, both directions added.
 
     p = softmax(scale * cosine) over the batch, q = 1/n on the n rows of the same identity.  [field: IRRA]
@@ -38,7 +38,7 @@ def sdm(v_NE: jax.Array, t_NE: jax.Array, pid_N: jax.Array, scale: float = 50.0)
     return one_way(logits_NN) + one_way(logits_NN.T)  # q is symmetric: its rows have the counts of its columns
 
 
-def infonce(v_NE: jax.Array, t_NE: jax.Array, pid_N: jax.Array, scale: float = 50.0) -> jax.Array:
+def infonce(v_NE: jax.Array, t_NE: jax.Array, pid_N: jax.Array, scale: float) -> jax.Array:
     """CLIP's one-to-one contrastive loss: cross-entropy per row, mean over rows, mean of both directions.
 
     Every other row is a negative, also one of the same identity: `pid_N` is taken for a common signature only.

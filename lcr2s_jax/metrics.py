@@ -4,8 +4,6 @@ A query's k-th best relevant item has rank k + #{irrelevant items that score at 
 system. From these ranks alone:  R@n = [rank_1 <= n],  AP = mean_k k / rank_k,  INP = n_rel / rank_last.
 """
 
-import functools
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -77,7 +75,7 @@ def chance(query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray) -> dict:
     return found
 
 
-@functools.partial(jax.jit, donate_argnums=())
+@jax.jit
 def _block_metrics(sim_QG: jax.Array, relevant_QR: jax.Array, valid_QR: jax.Array) -> jax.Array:
     """[q, 5] metrics of a block; `relevant_QR` holds gallery indices, `valid_QR` which of them count."""
     chex.assert_rank([sim_QG, relevant_QR, valid_QR], 2)

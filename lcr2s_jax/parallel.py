@@ -49,9 +49,11 @@ class Parallel:
       devices: how many of the devices to use; 0 for all.
     """
 
-    def __init__(self, driver: str = 'jit', devices: int = 0):
+    def __init__(self, driver: str, devices: int):
         if driver not in ('jit', 'pmap'):
             raise ConfigError(f"config.parallel.driver: found '{driver}', expected 'jit' or 'pmap'")
+        if driver == 'pmap' and jax.process_count() > 1:
+            raise ConfigError("config.parallel.driver: found 'pmap' on several hosts, expected 'jit' there")
         found = jax.devices()
         if devices > len(found):
             raise ConfigError(f'config.parallel.devices: found {len(found)} devices, {devices} are asked for')
@@ -70,8 +72,8 @@ class Parallel:
         rows = jax.tree.leaves(batch)[0].shape[0]
         if rows % local:
             raise ConfigError(
-                f'{rows} identities a host cannot be divided among {local} devices; '
-                'change config.batch.identities or config.parallel.devices'
+                f'found {rows} identities or rows on a host, expected a multiple of its {local} devices; change '
+                'config.batch.identities, config.evaluate.batch_size or config.parallel.devices'
             )
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch)
 

@@ -29,8 +29,6 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
         for name in names:
             upper = '/' not in name
             points = [(row['step'], row[name]) for row in own if name in row]
-            if name.endswith(('queries', 'excluded')):
-                continue
             line = axes[0 if upper else 1, column]
             line.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == 'loss' else 1.2,
                       marker='' if upper else 'o', markersize=3)  # fmt: skip

@@ -3,10 +3,12 @@
 Everything about what the files hold is in huggingface.py.
 """
 
+import hashlib
 import pathlib
 import re
 
 import jax
+import numpy as np
 
 from lcr2s_jax import huggingface
 from lcr2s_jax.errors import ConfigError
@@ -59,6 +61,14 @@ def load(
     except WeightsError as error:
         raise WeightsError(f'{folder}: {error}') from None
     return clip, params
+
+
+def fingerprint(params) -> str:
+    """SHA-256 in hex of all numbers of a tree of parameters, in its order."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.ascontiguousarray(leaf))
+    return digest.hexdigest()
 
 
 def _folder(pretrained: str) -> pathlib.Path:

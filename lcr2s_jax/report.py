@@ -1,6 +1,7 @@
 """What a run tells: metrics.jsonl and TensorBoard files to keep, a bar or lines to watch, a table at the end."""
 
 import contextlib
+import io
 import json
 import os
 import pathlib
@@ -58,7 +59,7 @@ class Report:
         self.seconds[stage] += seconds
         if not self._writes:
             return
-        flat = dict(flatten(values))
+        flat = dict(flatten(values, '/'))
         row = {'stage': stage, 'step': step, 'elapsed': round(self.seconds[stage], 3), **flat}
         with self._jsonl.open('a') as file:
             file.write(json.dumps(row) + '\n')
@@ -103,13 +104,13 @@ class Report:
         self._bar.start()
 
 
-def flatten(tree: dict, prefix: str = ''):
-    """('a/b', value) for every leaf of nested dictionaries."""
+def flatten(tree: dict, separator: str):
+    """('a/b', value) for every leaf of nested dictionaries, with the separator between names."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from flatten(value, f'{prefix}{name}/')
+            yield from ((f'{name}{separator}{below}', leaf) for below, leaf in flatten(value, separator))
         else:
-            yield prefix + name, value
+            yield name, value
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
@@ -133,7 +134,7 @@ def table(results: dict, split: str) -> str:
     for label, row in result_rows(results, split):
         cells = [f'{row[way][n]:.1f}' if n in row.get(way, {}) else '' for way in ('t2i', 'i2t') for n in columns]
         shown.add_row(label, *cells)
-    console = Console(width=110, record=True, file=open(os.devnull, 'w'))
+    console = Console(width=110, record=True, file=io.StringIO())
     console.print(shown)
     return console.export_text().rstrip()
 

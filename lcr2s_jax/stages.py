@@ -90,11 +90,13 @@ def teacher_stage(
       heads: of MHAF.
       shared_fusion: one MHAF for both modalities instead of one each.
       single_weight: w_s, weight of the loss of single views (ours): it keeps the encoders usable alone.
-      detach: stop the gradient between encoders and fusion, so that the encoders learn what the baseline's learn and
-        the fusion adds to it (ours): with all views at hand alignment becomes easy, and teaches encoders less.
+      detach: stop the gradient between encoders and fusion, so that the encoders have the baseline's loss and the
+        fusion comes on top (ours): with all views at hand alignment becomes easy, and teaches encoders less.
       support_dropout: share of the supports hidden at random while training, 0..1 (ours).
     """
     base = _base_loss(num_people, align, identity_weight, scale)
+    if clip.embed_dim % heads:
+        raise ConfigError(f'config.teacher.heads: found {heads}, expected a divisor of the embedding, {clip.embed_dim}')
     fusion = AttentionalFusion(heads, dtype=clip.dtype)
 
     def enrich(params, modality, v_BKE, view_BK, mask_BKK=None):

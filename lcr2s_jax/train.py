@@ -33,7 +33,7 @@ class State(NamedTuple):
     opt_state: Any
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class NonFinite(Exception):
     """The loss or its gradient became NaN or infinite at `step`; nothing of it was saved."""
 
@@ -106,27 +106,29 @@ def fit(
         lambda state, frozen, batch, axis: train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=seed)
     )
     report.start(stage.name, first, steps)
-    pending, clock = [], time.perf_counter()
-    for step, batch in zip(range(first + 1, steps + 1), batches(first), strict=False):
-        state, metrics = step_fn(state, frozen, parallel.put(batch))
-        pending.append(metrics)
-        at_eval = step % eval_every == 0 or step == steps
-        at_save = at_eval or step % save_every == 0
-        if at_save or step % log_every == 0 or step == 1:
-            means = _collect(pending, step)
-            now = time.perf_counter()
-            rate = len(pending) * batch.rows * jax.process_count() / (now - clock)
-            report.log(stage.name, step, {**means, 'pairs_per_s': rate}, seconds=now - clock)
-            pending, clock = [], now
-        if at_save:
-            score = None
-            if at_eval and validate is not None:
-                score, found = validate(state.params)
-                report.log(stage.name, step, found, seconds=time.perf_counter() - clock)
-            # after the log: a run killed in between logs this step again, and the report drops the first telling
-            checkpoints.save(state, score)
-            clock = time.perf_counter()
-    report.stop()
+    try:
+        pending, clock = [], time.perf_counter()
+        for step, batch in zip(range(first + 1, steps + 1), batches(first), strict=False):
+            state, metrics = step_fn(state, frozen, parallel.put(batch))
+            pending.append(metrics)
+            at_eval = step % eval_every == 0 or step == steps
+            at_save = at_eval or step % save_every == 0
+            if at_save or step % log_every == 0 or step == 1:
+                means = _collect(pending, step)
+                now = time.perf_counter()
+                rate = len(pending) * batch.rows * jax.process_count() / (now - clock)
+                report.log(stage.name, step, {**means, 'pairs_per_s': rate}, seconds=now - clock)
+                pending, clock = [], now
+            if at_save:
+                score = None
+                if at_eval and validate is not None:
+                    score, found = validate(state.params)
+                    report.log(stage.name, step, found, seconds=time.perf_counter() - clock)
+                # after the log: a run killed in between logs this step again, and the report drops the first telling
+                checkpoints.save(state, score)
+                clock = time.perf_counter()
+    finally:
+        report.stop()  # also on an error: a live bar would swallow its message
     best = checkpoints.best()
     return (state.params if best == steps else checkpoints.restore_params(state.params, best)), best
 

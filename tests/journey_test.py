@@ -1,9 +1,9 @@
 """The whole road through main.py, as a user walks it: train, die, resume, read the results; and every wrong turn."""
 
-import importlib
+import contextlib
 import json
-import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +39,18 @@ def fails(run, status, *words):
         assert word in run.stderr, run.stderr
 
 
+@contextlib.contextmanager
+def again(workdir):
+    """The results so far, taken away so that the run goes on, and given back."""
+    path = workdir / 'results.json'
+    kept = path.read_bytes()
+    path.unlink()
+    try:
+        yield json.loads(kept)
+    finally:
+        path.write_bytes(kept)
+
+
 @pytest.fixture(scope='module')
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp('built')
@@ -55,15 +67,15 @@ def journey(tmp_path_factory, cache):
         assert first.poll() is None and time.time() < deadline, (workdir.parent / 'log').read_text()
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
-    first.wait()
-    again = call(workdir, cache)
-    assert again.returncode == 0, again.stderr
-    return workdir, again
+    assert first.wait() == -signal.SIGKILL and not (workdir / 'results.json').exists()
+    resumed = call(workdir, cache)
+    assert resumed.returncode == 0, resumed.stderr
+    return workdir, resumed
 
 
 def test_a_killed_run_resumes_and_reports_everything(journey):
     workdir, run = journey
-    assert 'teacher' in run.stdout and 'test: percent' in run.stdout
+    assert 'student: resumed at step 2 of 6' in run.stdout and 'test: percent' in run.stdout
     results = json.loads((workdir / 'results.json').read_text())
     for ways in (results['student']['test'], results['student']['val'], results['teacher']['test'],
                  results['teacher']['with_supports_oracle']['test']):  # fmt: skip
@@ -100,8 +112,8 @@ def test_pictures_are_drawn(journey):
 
 def test_a_finished_run_is_shown_again_not_repeated(journey, cache):
     before = (journey[0] / 'results.json').stat().st_mtime_ns
-    again = call(journey[0], cache)
-    assert again.returncode == 0 and 'is finished' in again.stdout
+    run = call(journey[0], cache)
+    assert run.returncode == 0 and 'is finished' in run.stdout
     assert (journey[0] / 'results.json').stat().st_mtime_ns == before
 
 
@@ -115,8 +127,24 @@ def test_a_workdir_of_another_config_is_refused_by_field(journey, cache):
     fails(run, 1, 'optim.learning_rate', '0.5 now', 'workdir')
 
 
-def test_where_to_compute_may_change(journey, cache):
-    assert call(journey[0], cache, **{'parallel.devices': 1}).returncode == 0
+def test_a_run_on_eight_devices_goes_on_on_one_and_evaluates_alike(journey, cache):
+    with again(journey[0]) as before:
+        run = call(journey[0], cache, **{'parallel.devices': 1})
+        assert run.returncode == 0, run.stderr
+        after = json.loads((journey[0] / 'results.json').read_text())
+    for part in ('teacher', 'student'):
+        assert after[part]['step'] == before[part]['step']
+        assert after[part]['test']['t2i']['mAP'] == pytest.approx(before[part]['test']['t2i']['mAP'], rel=1e-3)
+
+
+def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
+    run = call(tmp_path / 'w', cache, **{'parallel.driver': 'pmap'})
+    assert run.returncode == 0, run.stderr
+    jit, pmap = (
+        [row['loss'] for row in map(json.loads, (w / 'metrics.jsonl').open()) if 'loss' in row]
+        for w in (journey[0], tmp_path / 'w')
+    )
+    assert pmap == pytest.approx(jit, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -127,13 +155,17 @@ def test_where_to_compute_may_change(journey, cache):
         ({'data.dataset': 'people'}, ("'people'", 'demo')),
         ({'model.pretrained': 'no/such/clip/folder'}, ('no/such/clip/folder', 'config.model.pretrained')),
         ({'stages': "('student',)"}, ('config.stages', 'teacher')),
+        ({'teacher.heads': 7}, ('config.teacher.heads', '7')),
+        ({'student.align': 'cosine'}, ("'cosine'", 'infonce')),
+        ({'train.log_every': 0}, ('config.train.log_every',)),
+        ({'model.dtype': 'float31'}, ('config.model.dtype', 'bfloat16')),
         ({'config': 'configs/nothing.py'}, ('configs/nothing.py',)),
     ],
 )
 def test_a_mistake_gets_one_message_and_leaves_no_results(tmp_path, cache, changes, words):
     run = call(tmp_path / 'w', cache, **changes)
     fails(run, 1, *words)
-    assert not (tmp_path / 'w' / 'results.json').exists()
+    assert not (tmp_path / 'w').exists(), 'nothing half written'
 
 
 def test_a_wrong_command_line_is_usage(tmp_path, cache):
@@ -147,21 +179,16 @@ def test_a_loss_that_is_not_finite_names_step_people_and_remedies(tmp_path, cach
     fails(run, 1, 'step', 'not finite', 'identities', 'learning_rate')
 
 
-def test_a_damaged_checkpoint_is_named(journey, cache):
-    workdir = journey[0]
-    results = workdir / 'results.json'
-    kept = results.read_bytes()
-    try:
-        results.unlink()
-        for file in (workdir / 'teacher' / '6' / 'params').rglob('*'):
+def test_a_damaged_checkpoint_is_named(journey, cache, tmp_path):
+    workdir = tmp_path / 'w'
+    shutil.copytree(journey[0], workdir)
+    (workdir / 'results.json').unlink()
+    for part in ('params', 'metrics'):
+        for file in (workdir / 'teacher' / '6' / part).rglob('*'):
             if file.is_file():
-                file.write_bytes(b'')
-        fails(call(workdir, cache), 1, 'teacher/6', 'cannot be read')
-    finally:
-        results.write_bytes(kept)
+                file.write_bytes(file.read_bytes()[:9])
+        fails(call(workdir, cache), 1, '/teacher', 'cannot be read', 'Delete')
 
 
 def test_main_returns_its_exit_status():
-    assert main.main(['main.py', '--no-such-flag']) == 2
-    assert os.environ.get('JAX_PLATFORMS') == 'cpu'
-    assert importlib.util.find_spec('main')
+    assert main.main(['main.py', '--no-such-flag'], main.train) == 2

@@ -45,10 +45,12 @@ def batch(seed: int = 0, identities: int = 8, views: int = 3, repeats: bool = Tr
     tokens[..., LENGTH // 2] = VOCAB - 1
     tokens[..., LENGTH // 2 + 1 :] = 0
     view = np.arange(identities * views, dtype=np.int32).reshape(shape)
-    image = rng.integers(0, 256, (*shape, 16, 8, 3)).astype(np.uint8)
+    colour = rng.integers(20, 236, (identities, 1, 1, 1, 3))
+    image = (colour + rng.integers(-20, 20, (*shape, 16, 8, 3))).astype(np.uint8)
+    pid = rng.choice(PEOPLE, identities, replace=False).astype(np.int32)
+    tokens[..., 0] = 1 + pid[:, None]  # a word that tells who it is, as the colour of the picture does
     if repeats:
         view[0, -1], image[0, -1] = view[0, 0], image[0, 0]
-    pid = rng.choice(PEOPLE, identities, replace=False).astype(np.int32)
     return Batch(image, tokens, pid, view)
 
 

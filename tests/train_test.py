@@ -19,7 +19,7 @@ from tests import tiny
 
 # eps: a key's bias has no gradient but rounding noise, which Adam with a tiny eps would make steps of
 OPTIM = dict(
-    learning_rate=1e-2, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-3, clip_norm=1.0,
+    learning_rate=1e-3, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-3, clip_norm=1.0,
     rules=(('logit_scale', 0.0, 0.0), ('.*', 1.0, 1e-4)),
 )  # fmt: skip
 
@@ -31,11 +31,11 @@ def batches(start):
         step += 1
 
 
-def run(folder, stage, steps=6, driver='jit', devices=1, validate=None, batches=batches, **changes):
+def run(folder, stage, steps=6, driver='jit', devices=1, validate=None, batches=batches, adam=None, **changes):
     settings = dict(seed=3, steps=steps, eval_every=2, save_every=2, log_every=1) | changes
     with Checkpoints(folder / stage.name) as checkpoints:
         return train.fit(
-            stage, batches, tx=optim.adam(steps=6, **OPTIM), parallel=Parallel(driver, devices),
+            stage, batches, tx=optim.adam(steps=steps, **OPTIM | (adam or {})), parallel=Parallel(driver, devices),
             checkpoints=checkpoints, report=Report(folder, quiet=True), validate=validate, **settings,
         )  # fmt: skip
 
@@ -81,6 +81,13 @@ def test_eight_devices_train_the_model_that_one_trains(tmp_path, one_device, nam
     many, _ = run(tmp_path, any_stage(name), driver=driver, devices=8)
     np.testing.assert_allclose(losses(tmp_path), losses(folder), rtol=1e-5)
     chex.assert_trees_all_close(many, one, rtol=1e-4, atol=1e-5)
+
+
+def test_the_teacher_is_bit_identical_after_the_student_has_trained(tmp_path):
+    stage = tiny.stage('student')
+    before = jax.tree.map(np.array, stage.frozen)
+    run(tmp_path, stage, steps=2)
+    chex.assert_trees_all_equal(jax.tree.map(np.array, stage.frozen), before)
 
 
 def test_a_killed_run_ends_exactly_like_one_that_was_not(tmp_path, one_device):
@@ -136,7 +143,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path
     assert caught.value.step == first_bad
     with Checkpoints(tmp_path / 'baseline') as checkpoints:
         assert checkpoints.latest() == (first_bad - 1) // 2 * 2
-        kept = checkpoints.restore_params(Parallel(devices=1).put_state(poisoned))
+        kept = checkpoints.restore_params(Parallel('jit', 1).put_state(poisoned))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept))
 
 
@@ -164,17 +171,17 @@ def test_training_brings_the_loss_down(tmp_path):
         while True:
             yield tiny.batch(seed=0)
 
-    run(tmp_path, tiny.stage('baseline'), batches=same)
-    assert losses(tmp_path)[-1] < 0.9 * losses(tmp_path)[0]
+    run(tmp_path, tiny.stage('baseline'), batches=same, adam=dict(learning_rate=1e-2, eps=1e-8), steps=40)
+    assert losses(tmp_path)[-1] < 0.7 * losses(tmp_path)[0]
 
 
 def test_rows_that_the_devices_cannot_share_are_an_error():
     with pytest.raises(ConfigError, match='identities'):
-        Parallel(devices=8).put(tiny.batch(identities=6))
+        Parallel('jit', 8).put(tiny.batch(identities=6))
 
 
 def test_unknown_drivers_and_missing_devices_are_errors():
     with pytest.raises(ConfigError, match="'jit' or 'pmap'"):
-        Parallel('xmap')
+        Parallel('xmap', 1)
     with pytest.raises(ConfigError, match='8 devices'):
-        Parallel(devices=9)
+        Parallel('jit', 9)

@@ -57,7 +57,7 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = No
     """
     # Heads before places: XLA's batched products on CPU take half as long again if batch axes are not in front.
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
-    scores = jnp.einsum('NHTd,NHSd->NHTS', q * q.shape[-1] ** -0.5, k).astype(jnp.float32)
+    scores = jnp.einsum('NHTd,NHSd->NHTS', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
     if mask is not None:
         scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)

@@ -1,0 +1,23 @@
+"""What the README promises of `make demo`, on the run itself: ten minutes, so it is for `make test-all`."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_demo_student_reaches_half_the_oracle_and_twenty_times_chance(tmp_path):
+    clock = time.time()
+    command = [sys.executable, 'main.py', '--config=configs/demo.py', f'--workdir={tmp_path}']
+    subprocess.run(command, cwd=ROOT, check=True)
+    results = json.loads((tmp_path / 'results.json').read_text())
+    student, oracle, chance = (results[name]['test']['t2i']['R1'] for name in ('student', 'oracle', 'chance'))
+    assert student >= oracle / 2
+    assert student >= 20 * chance
+    print(f'{time.time() - clock:.0f} s, R@1: student {student:.1f}, oracle {oracle:.1f}, chance {chance:.2f}')
