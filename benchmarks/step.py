@@ -19,7 +19,7 @@ from lcr2s_jax.parallel import Parallel
 PEOPLE = {'demo': 2000, 'vit-b16': 11_003}  # of the classifier: the demo's and CUHK-PEDES's
 ROWS = {'demo': (16, 4), 'vit-b16': (4, 4)}  # identities x views
 MODELS = {
-    'demo': dict(architecture='demo', image_size=(96, 48), context_length=32, vocab_size=1024),
+    'demo': dict(architecture='demo', image_size=(96, 48), context_length=32, vocab_size=1001),
     'vit-b16': dict(architecture='ViT-B/16', image_size=(384, 128), context_length=77, vocab_size=49408),
 }
 BASE = dict(align='sdm', identity_weight=1.0, scale=50.0)
