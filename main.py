@@ -43,6 +43,9 @@ def main(argv: list[str], command: Callable) -> int:
 
 def parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
     """The command line's config, overrides applied, and workdir. Raises UsageError, ConfigError."""
+    for file in (word.partition('=')[2] for word in argv if word.startswith('--config=')):
+        if not pathlib.Path(file.partition(':')[0]).is_file():  # config_flags would log a traceback of it
+            raise ConfigError(f'--config: found no file {file}; expected one such as configs/demo.py')
     try:
         rest = flags.FLAGS(argv)[1:]
     except flags.Error as error:
@@ -55,7 +58,7 @@ def parse(argv: list[str]) -> tuple[ConfigDict, pathlib.Path]:
         raise UsageError('--config and --workdir are both needed')
     if not isinstance(_CONFIG.value, ConfigDict):
         file = flags.FLAGS['config'].config_filename
-        raise ConfigError(f'--config: no such file or no get_config() in it: {file}')
+        raise ConfigError(f'--config: found no get_config() that works in {file}')
     return _CONFIG.value, pathlib.Path(_WORKDIR.value)
 
 

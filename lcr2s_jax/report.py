@@ -48,11 +48,14 @@ class Report:
                     kept.append(line)
                     self.seconds[stage] = row['elapsed'] if row['stage'] == stage else self.seconds[stage]
         write_text(self._jsonl, ''.join(line + '\n' for line in kept))
+        if first == steps:
+            self.say(f'{stage}: finished before, at step {steps:,}')
+            return
         self._open_board(stage, first)
+        if first:
+            self.say(f'{stage}: resumed at step {first:,} of {steps:,}')
         if self._prints and sys.stdout.isatty():
             self._open_bar(stage, first, steps)
-        elif first:
-            self.say(f'{stage}: resumed at step {first:,} of {steps:,}')
 
     def log(self, stage: str, step: int, values: dict, seconds: float) -> None:
         """Record scalars (nested dictionaries are joined by '/') that took `seconds` more."""

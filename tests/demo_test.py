@@ -158,7 +158,7 @@ def test_a_wrong_request_says_what_is_expected(seed, people):
 
 
 def test_a_sheet_has_one_row_per_person():
-    assert demo.sheet(0, 2).size == (900, 600)
+    assert demo.sheet(0, 2).size == (900, 636)
 
 
 def test_the_fingerprint_changes_with_any_file_that_draws(tmp_path, monkeypatch):

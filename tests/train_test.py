@@ -172,7 +172,7 @@ def test_training_brings_the_loss_down(tmp_path):
             yield tiny.batch(seed=0)
 
     run(tmp_path, tiny.stage('baseline'), batches=same, adam=dict(learning_rate=1e-2, eps=1e-8), steps=40)
-    assert losses(tmp_path)[-1] < 0.7 * losses(tmp_path)[0]
+    assert losses(tmp_path)[-1] < 0.8 * losses(tmp_path)[0]
 
 
 def test_rows_that_the_devices_cannot_share_are_an_error():
