@@ -97,7 +97,7 @@ def get_config() -> ConfigDict:
         )  # steps of each stage: about 60 epochs of CUHK-PEDES
     )
     config.evaluate = ConfigDict(  # batches of data.pipeline.gallery_batches and query_batches
-        dict(batch_size=128)  # rows on a host
+        dict(batch_size=128)  # rows of the global batch
     )
     config.parallel = ConfigDict(  # lcr2s_jax.parallel.Parallel; may change when a run is resumed
         dict(driver='jit', devices=0)  # 'jit' or 'pmap'; 0 for all devices

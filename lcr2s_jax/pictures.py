@@ -21,7 +21,7 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
 
     rows = [json.loads(line) for line in pathlib.Path(metrics).read_text().splitlines()]
     stages = list(dict.fromkeys(row['stage'] for row in rows))
-    figure, axes = plt.subplots(2, len(stages), figsize=(5 * len(stages), 6.5), squeeze=False, layout='constrained')
+    figure, axes = plt.subplots(2, len(stages), figsize=(6 * len(stages), 6.5), squeeze=False, layout='constrained')
     for column, stage in enumerate(stages):
         own = [row for row in rows if row['stage'] == stage]
         skipped = ('stage', 'step', 'elapsed', 'pairs_per_s', 'grad_norm')
@@ -37,7 +37,7 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
         for row in (0, 1):
             axes[row, column].grid(alpha=0.3)
             if axes[row, column].lines:
-                axes[row, column].legend(fontsize=8)
+                axes[row, column].legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
