@@ -9,6 +9,7 @@ import shutil
 import sys
 
 import main
+from commands.run import Run
 from data import demo, tokens
 from lcr2s_jax import huggingface
 
@@ -16,13 +17,14 @@ FOLDER = pathlib.Path('data/demo_clip')
 SPEAKERS = 3000  # people whose captions the tokenizer learns from
 
 
-def train(config, workdir: pathlib.Path) -> None:
+def train(config, given) -> None:
     """Tokenizer, towers, files."""
+    workdir = pathlib.Path(given.workdir)
     people = ((config.data.demo.seed, 'train', person) for person in range(SPEAKERS))
     said = (text for who in people for view in demo.captions(*who) for text, _ in view)
     learned = tokens.train_tokenizer(said, config.model.vocab_size)
     tokens.save_tokenizer(learned, str(FOLDER), config.model.context_length)
-    run = main.Run(config, workdir)
+    run = Run(config, workdir)
     run.train_stage('baseline')
     huggingface.save_huggingface(FOLDER, run.clip, run.params['baseline']['clip'], dtype='float16')
     shutil.copy(workdir / 'metrics.jsonl', FOLDER / 'pretraining.jsonl')
@@ -30,4 +32,4 @@ def train(config, workdir: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main.main(sys.argv, train))
+    sys.exit(main.main(sys.argv, {'train': main.Command(train, needs=('workdir',))}))

@@ -29,10 +29,17 @@ def get_config() -> ConfigDict:
     )
     config.tokenizer = ''  # folder or hub name; '' for the one beside config.model.pretrained
 
-    config.data = ConfigDict(  # data.people.open_source, and `cache` of data.people.load
+    config.data = ConfigDict(  # data.sources.open_source, and `cache` of data.people.load
         dict(
-            dataset='demo',
-            root='',  # the dataset's folder
+            dataset='demo',  # or cuhk_pedes, icfg_pedes, rstpreid, folder
+            root='',  # the dataset's folder or the one above; '' for TFDS's folder of manual downloads
+            max_pixels=50_000_000,  # width times height; a larger image is skipped
+            folder=dict(  # data.table.read; read where dataset is 'folder'
+                table='people.csv',  # below root: image, caption, id and perhaps split; .csv or .jsonl
+                seed=0,  # of dealing identities to splits, where the table has none
+                val=0.1,  # share of the identities
+                test=0.2,  # the same
+            ),
             demo=dict(seed=0, people=dict(train=2000, val=100, test=250)),  # read where dataset is 'demo'
             cache='',  # where built datasets are kept; '' for TFDS's own (~/tensorflow_datasets)
         )

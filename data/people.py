@@ -1,6 +1,6 @@
 """Datasets of people through TFDS: built once, one example an image, then reused.
 
-A source says where records come from; everything behind it is the same for every dataset.
+A source says where records come from (sources.py); everything behind it is the same for every dataset.
 """
 
 import collections
@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import rich.console
@@ -21,32 +21,15 @@ import rich.progress
 from absl import logging
 
 from data.records import DataError, Record
+from data.sources import Source
 from data.tokens import Tokenizer
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
 
 import tensorflow_datasets as tfds  # noqa: E402
 
-_DATASETS = ('demo',)
 _READ = 1024  # examples read at once
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where the records of one dataset come from.
-
-    Attributes:
-      name: lower case, of the built dataset's folder.
-      fingerprint: another whenever the records may be others.
-      splits: those that it has.
-      records: a new pass over all splits' records; cheap in memory where each split is in one
-        piece.
-    """
-
-    name: str
-    fingerprint: str
-    splits: tuple[str, ...]
-    records: Callable[[], Iterator[Record]]
+_TOLERATED = 0.01  # share of unusable images that stops a build: more is a damaged copy, not bad luck
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,38 +65,6 @@ class Split:
         return int(self.image_pid.max()) + 1
 
 
-def open_source(dataset: str, root: str, demo: Mapping) -> Source:
-    """The source of a dataset by name.
-
-    Args:
-      dataset: 'demo'.
-      root: the dataset's folder; the demo has none.
-      demo: seed and number of people by split, arguments of `data.demo.records`.
-
-    Raises:
-      DataError: an unknown dataset, or no such folder.
-    """
-    if dataset not in _DATASETS:
-        raise DataError(
-            f"config.data.dataset: found '{dataset}', expected one of {', '.join(_DATASETS)}. "
-            'Change config.data.dataset.'
-        )
-    if root and not pathlib.Path(root).is_dir():
-        raise DataError(
-            f"config.data.root: found no folder '{root}' (from {pathlib.Path.cwd()}); expected the "
-            f"folder of the dataset '{dataset}'. Change config.data.root."
-        )
-    from data import demo as drawn
-
-    people = {split: number for split, number in demo['people'].items() if number}
-    return Source(
-        name='demo',
-        fingerprint=f'{drawn.fingerprint()} {demo["seed"]} {people}',
-        splits=tuple(people),
-        records=lambda: drawn.records(demo['seed'], people),
-    )
-
-
 class People(tfds.core.GeneratorBasedBuilder):
     """One example = one image: encoded bytes, captions, their tokens, identity, origin."""
 
@@ -123,6 +74,7 @@ class People(tfds.core.GeneratorBasedBuilder):
     def __init__(self, source: Source, tokenizer: Tokenizer, context_length: int, cache: str):
         """Name the folder after all that its examples depend on: a change is built anew."""
         self._source, self._tokenizer, self._length = source, tokenizer, context_length
+        self.source_name = source.name
         key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
         name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
         config = tfds.core.BuilderConfig(name=name)
@@ -142,12 +94,13 @@ class People(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             description='Images of people with captions, for text-to-image re-identification.',
+            metadata=tfds.core.MetadataDict(skipped=[]),  # [file name, reason] of every unusable image
             disable_shuffling=True,  # the source's order, which an oracle of the source may rely on
         )
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        by_split = _by_split(self._source)
+        by_split = _by_split(_with_progress(self._source, self.info.metadata['skipped']))
         return {split: self._generate_examples(by_split(split)) for split in self._source.splits}
 
     def _generate_examples(self, records: Iterator[Record]):
@@ -173,10 +126,9 @@ class People(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _by_split(source: Source) -> Callable[[str], Iterator[Record]]:
+def _by_split(everything: Iterator[Record]) -> Callable[[str], Iterator[Record]]:
     """Split after split in a single pass; records that come too early wait in memory."""
     waiting = collections.defaultdict(collections.deque)
-    everything = _with_progress(source)
 
     def of(split: str) -> Iterator[Record]:
         while True:
@@ -190,19 +142,35 @@ def _by_split(source: Source) -> Callable[[str], Iterator[Record]]:
     return of
 
 
-def _with_progress(source: Source) -> Iterator[Record]:
+def _with_progress(source: Source, skipped: list) -> Iterator[Record]:
+    """The source's usable images, while a bar moves; the others go to `skipped`, and too many of them stop it."""
     clock, count = time.perf_counter(), 0
     console = rich.console.Console(file=sys.__stdout__)
     say = functools.partial(print, file=console.file, flush=True)
     say(f"Building dataset '{source.name}' (once; the next run finds it built)")
-    columns = rich.progress.SpinnerColumn(), '{task.completed:,} images'
+    length = (rich.progress.BarColumn(), rich.progress.TimeRemainingColumn()) if source.total else ()
+    columns = rich.progress.SpinnerColumn(), *length, '{task.completed:,} images'
     shown = dict(console=console, transient=True, disable=not console.is_terminal)
     with rich.progress.Progress(*columns, **shown) as bar:
-        task = bar.add_task('', total=None)
-        for count, record in enumerate(source.records(), 1):  # noqa: B007
+        task = bar.add_task('', total=source.total)
+        for count, record in enumerate(source.records(), 1):
             bar.advance(task)
-            yield record
-    say(f"Built dataset '{source.name}': {count:,} images in {time.perf_counter() - clock:.0f} s")
+            if isinstance(record, Record):
+                yield record
+                continue
+            skipped.append([record.file_name, record.reason])
+            if len(skipped) > _TOLERATED * (source.total or float('inf')):
+                _stop(source, count, skipped)
+    say(f"Built dataset '{source.name}': {count - len(skipped):,} images in {time.perf_counter() - clock:.0f} s")
+
+
+def _stop(source: Source, count: int, skipped: list) -> None:
+    first = '\n'.join(f'  {name}: {reason}' for name, reason in skipped[:10])
+    raise DataError(
+        f"dataset '{source.name}': found {len(skipped)} unusable among the first {count:,} of {source.total:,} images, "
+        f'expected {_TOLERATED:.0%} at most; the first:\n{first}\nNothing was built. See all of them with: '
+        'python main.py doctor --config=...'
+    )
 
 
 @contextlib.contextmanager
@@ -221,7 +189,7 @@ def load(source: Source, tokenizer: Tokenizer, context_length: int, cache: str =
     """All splits of a source, built first if this very dataset was not built before.
 
     Args:
-      source: from `open_source`.
+      source: from `data.sources.open_source`.
       tokenizer: makes the tokens that are stored.
       context_length: L, tokens of a caption.
       cache: folder of built datasets; '' for TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
@@ -234,7 +202,18 @@ def load(source: Source, tokenizer: Tokenizer, context_length: int, cache: str =
         builder = People(source, tokenizer, context_length, cache)
         if not builder.is_prepared():
             builder.download_and_prepare()
+    _tell_skipped(builder)
     return {split: _read(builder, split) for split in source.splits}
+
+
+def _tell_skipped(builder: People) -> None:
+    skipped = builder.info.metadata['skipped']
+    if skipped:
+        named = ', '.join(f'{name} ({reason})' for name, reason in skipped[:10])
+        print(
+            f"Dataset '{builder.source_name}' is used without {len(skipped)} images, all named in "
+            f'{pathlib.Path(builder.data_dir) / "metadata.json"}: {named}{", ..." if len(skipped) > 10 else ""}'
+        )
 
 
 def _read(builder: People, split: str) -> Split:

@@ -57,8 +57,7 @@ def train_batches(
     _check_masking(masking)
     mine = _slice('config.batch.identities', identities, process_index, process_count)
     plan = Plan(split.image_pid, split.caption_image, identities=identities, views=views, seed=seed)
-    rows, image_size = (mine.stop - mine.start) * views, tuple(image_size)
-    jpegs, tokens_nL = tf.constant(split.jpegs), tf.constant(split.tokens)
+    rows, image_size, length = (mine.stop - mine.start) * views, tuple(image_size), split.tokens.shape[1]
     mask = functools.partial(
         transforms.mask_tokens,
         **masking,
@@ -70,16 +69,18 @@ def train_batches(
     def host_slice(step):
         image_BK, caption_BK, _ = plan.batch(int(step))
         row_BK = slots + int(step) * slots.size  # of the run; with the seed it is the row's own randomness
-        return [x[mine].ravel().astype(np.int64) for x in (image_BK, caption_BK, row_BK)]
+        image, caption, row = (x[mine].ravel() for x in (image_BK, caption_BK, row_BK))
+        # the bytes of this step alone enter TensorFlow: a constant of all would hold every image twice
+        return _encoded(split, image), split.tokens[caption], image, row
 
     def planned(step):
-        indices = tf.numpy_function(host_slice, [step], [tf.int64] * 3)
-        return tf.data.Dataset.from_tensor_slices(tuple(tf.ensure_shape(x, [rows]) for x in indices))
+        columns = tf.numpy_function(host_slice, [step], [tf.string, tf.int32, tf.int32, tf.int64])
+        shapes = [rows], [rows, length], [rows], [rows]
+        return tf.data.Dataset.from_tensor_slices(tuple(map(tf.ensure_shape, columns, shapes)))
 
-    def row(image_index, caption_index, number):
+    def row(jpeg, tokens, image_index, number):
         image_seed, text_seed = tf.unstack(tf.random.split(tf.stack([tf.constant(seed, tf.int64), number]), 2))
-        image = transforms.resize(transforms.decode(jpegs[image_index]), image_size)
-        tokens = tokens_nL[caption_index]
+        image = transforms.resize(transforms.decode(jpeg), image_size)
         if masking['prob']:
             tokens = mask(tokens, text_seed)
         return transforms.augment(image, image_seed, **augment), tokens, image_index
@@ -91,7 +92,7 @@ def train_batches(
             'image': image,
             'tokens': tokens,
             'pid': split.image_pid[view[:, 0]],
-            'view': view.astype(np.int32),
+            'view': view,
         }
 
 
@@ -106,10 +107,16 @@ def gallery_batches(
     Raises:
       DataError: hosts that cannot share a batch evenly, an unreadable image.
     """
-    jpegs = tf.constant(split.jpegs)
     mine = _indices(len(split.jpegs), batch_size, process_index, process_count)
-    images = tf.data.Dataset.from_tensor_slices(mine.ravel()).map(
-        lambda i: transforms.resize(transforms.decode(jpegs[i]), tuple(image_size)), tf.data.AUTOTUNE
+
+    def planned(batch):
+        jpegs = tf.numpy_function(lambda i: _encoded(split, mine[i]), [batch], tf.string)
+        return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(jpegs, [mine.shape[1]]))
+
+    images = (
+        tf.data.Dataset.range(len(mine))
+        .flat_map(planned)
+        .map(lambda jpeg: transforms.resize(transforms.decode(jpeg), tuple(image_size)), tf.data.AUTOTUNE)
     )
     yield from _rows(split, images, mine.shape[1])
 
@@ -119,6 +126,10 @@ def query_batches(
 ) -> Iterator[np.ndarray]:
     """Every caption of a split once, as `gallery_batches`: int32 [batch_size / process_count, L]."""
     yield from split.tokens[_indices(len(split.tokens), batch_size, process_index, process_count)]
+
+
+def _encoded(split: Split, index: np.ndarray) -> np.ndarray:
+    return np.array([split.jpegs[i] for i in index], object)
 
 
 def _indices(count: int, batch_size: int, process_index: int, process_count: int) -> np.ndarray:

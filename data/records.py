@@ -24,3 +24,16 @@ class Record:
     file_name: str
     jpeg: bytes
     captions: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """An image that a source names and that cannot be used.
+
+    Attributes:
+      file_name: as in `Record`.
+      reason: what is wrong with it, half a sentence.
+    """
+
+    file_name: str
+    reason: str

@@ -146,6 +146,7 @@ def result_rows(results: dict, split: str):
     """(label, {'t2i': metrics, 'i2t': metrics}) of the rows that have `split`, worst to best informed."""
     labels = {
         'chance': 'chance',
+        'weights': 'these weights, as they are',
         'baseline': 'baseline (no fusion)',
         'teacher': 'teacher, single view',
         'student': 'student',

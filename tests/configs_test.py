@@ -25,7 +25,7 @@ def bind(function, group, *positional, **given):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_every_group_is_the_arguments_of_one_callable(name):
-    from data import people, pipeline, plan, transforms
+    from data import people, pipeline, plan, sources, table, transforms
 
     c = config(name)
     bind(pretrained.load, c.model)
@@ -41,7 +41,8 @@ def test_every_group_is_the_arguments_of_one_callable(name):
     bind(pipeline.gallery_batches, c.evaluate, 0, 0)
     data = c.data.to_dict()
     inspect.signature(people.load).bind(0, 0, 0, cache=data.pop('cache'))
-    bind(people.open_source, data)
+    bind(sources.open_source, data)
+    bind(table.read, data['folder'] | {'path': data['folder'].pop('table')})
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -153,7 +153,7 @@ def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
     'changes,words',
     [
         ({'train.stepz': 5}, ('unknown config field', 'stepz')),
-        ({'data.root': '/no/such/folder'}, ('/no/such/folder', 'config.data.root')),
+        ({'data.dataset': 'cuhk_pedes', 'data.root': '/no/such/folder'}, ('/no/such/folder', 'config.data.root')),
         ({'data.dataset': 'people'}, ("'people'", 'demo')),
         ({'model.pretrained': 'no/such/clip/folder'}, ('no/such/clip/folder', 'config.model.pretrained')),
         ({'stages': "('student',)"}, ('config.stages', 'teacher')),
@@ -193,4 +193,4 @@ def test_a_damaged_checkpoint_is_named(journey, cache, tmp_path):
 
 
 def test_main_returns_its_exit_status():
-    assert main.main(['main.py', '--no-such-flag'], main.train) == 2
+    assert main.main(['main.py', '--no-such-flag']) == 2

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data import people
-from data.people import Source, open_source
 from data.records import DataError, Record
+from data.sources import Source, open_source
 from data.tokens import Tokenizer, save_tokenizer, train_tokenizer
 
 RECORDS = [  # splits and identities interleaved, as annotation files may have them
@@ -113,25 +113,13 @@ def test_the_terminal_shows_the_build_and_nothing_else(words, tmp_path, capfd):
 
 def test_the_demo_s_fingerprint_follows_its_seed_and_people():
     def fingerprint(seed, **numbers):
-        return open_source('demo', '', dict(seed=seed, people=numbers)).fingerprint
+        return open_source('demo', '', 1, {}, dict(seed=seed, people=numbers)).fingerprint
 
     assert fingerprint(0, train=3) == fingerprint(0, train=3, val=0)
-    assert (
-        len(
-            {
-                fingerprint(0, train=3),
-                fingerprint(1, train=3),
-                fingerprint(0, train=4),
-                fingerprint(0, val=3),
-            }
-        )
-        == 4
-    )
+    others = {fingerprint(0, train=3), fingerprint(1, train=3), fingerprint(0, train=4), fingerprint(0, val=3)}
+    assert len(others) == 4
 
 
-def test_an_unknown_dataset_and_a_missing_folder_are_named():
-    demo = dict(seed=0, people=dict(train=1))
+def test_an_unknown_dataset_is_named():
     with pytest.raises(DataError, match="found 'cuhkk', expected one of demo"):
-        open_source('cuhkk', '', demo)
-    with pytest.raises(DataError, match="found no folder '/no/such'.*Change config.data.root"):
-        open_source('demo', '/no/such', demo)
+        open_source('cuhkk', '', 1, {}, {})

@@ -1,0 +1,125 @@
+"""What every command starts from: the config checked, model, tokenizer and data opened, the devices known."""
+
+from ml_collections import ConfigDict
+
+from lcr2s_jax.errors import ConfigError
+
+
+class Inputs:
+    """Opens and checks everything that a config names; nothing is written but a dataset that was not built before.
+
+    Args:
+      config: of any file in configs/.
+      weights: file, folder or hub name to load instead of config.model.pretrained.
+
+    Attributes:
+      clip, clip_params: the model and its starting weights.
+      tokenizer: made for that model.
+      splits: name -> data.people.Split.
+      parallel: the devices.
+      made_of: hashes of data and weights.
+
+    Raises:
+      UserError, DataError: what was found, what was expected, what to change.
+    """
+
+    def __init__(self, config: ConfigDict, weights: str = ''):
+        import jax
+
+        from data import people, sources, tokens
+        from lcr2s_jax import parallel, pretrained
+
+        self.config = config
+        self._check_fields()
+        self.parallel = parallel.Parallel(**config.parallel)
+        self._host = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        start = weights or config.model.pretrained
+        self.clip, self.clip_params = pretrained.load(**config.model.to_dict() | {'pretrained': start})
+        self.tokenizer = tokens.Tokenizer(config.tokenizer or start)
+        if self.tokenizer.vocab_size != self.clip.vocab_size:
+            raise ConfigError(
+                f'config.tokenizer: found {self.tokenizer.vocab_size} token ids, expected the {self.clip.vocab_size} '
+                'of the model; use the tokenizer that the weights were trained with'
+            )
+        self.check_models()
+        data = config.data.to_dict()
+        cache = data.pop('cache')
+        source = sources.open_source(**data)
+        self.splits = people.load(source, self.tokenizer, config.model.context_length, cache)
+        if not {'train', 'test'} <= set(self.splits):
+            raise ConfigError(f'config.data: found the splits {", ".join(self.splits)}; expected train and test')
+        self.made_of = {'data': source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
+
+    def check_models(self) -> None:
+        """What can be seen from config and weights, before minutes are spent on data."""
+
+    def batches(self, seed: int, start: int):
+        """The training batches from step `start` on, this host's rows."""
+        from data import pipeline
+        from lcr2s_jax.arrays import Batch
+
+        config = self.config
+        for batch in pipeline.train_batches(
+            self.splits['train'],
+            **config.batch,
+            seed=seed,
+            image_size=config.model.image_size,
+            augment=config.augment.to_dict(),
+            masking=config.masking.to_dict(),
+            tokenizer=self.tokenizer,
+            start=start,
+            **self._host,
+        ):
+            yield Batch(batch['image'], batch['tokens'], batch['pid'], batch['view'])
+
+    def embed(self, embedder, params, split: str):
+        """Every image and caption of a split by `lcr2s_jax.evaluate.Embedder`."""
+        from data import pipeline
+
+        people, size = self.splits[split], self.config.evaluate.batch_size
+        return embedder(
+            params,
+            people,
+            gallery=pipeline.gallery_batches(people, self.config.model.image_size, size, **self._host),
+            queries=pipeline.query_batches(people, size, **self._host),
+        )
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The splits that have scores, in order."""
+        return [split for split in ('val', 'test') if split in self.splits]
+
+    def oracle(self) -> dict:
+        """What an observer who sees every attribute exactly would reach; only drawn people have one."""
+        from data import demo
+        from lcr2s_jax import metrics
+
+        if self.config.data.dataset != 'demo':
+            return {}
+        results = {}
+        for split in self.evaluated:
+            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(**self.config.data.demo.to_dict(), split=split)
+            rank_QG = score_QG.argsort(axis=1).argsort(axis=1)  # float32 would round its tie-breaking jitter away
+            results[split] = {'t2i': metrics.from_scores(rank_QG.__getitem__, query_pid_Q, gallery_pid_G)}
+        return results
+
+    def chance(self) -> dict:
+        """What a random ranking reaches."""
+        from lcr2s_jax import metrics
+
+        results = {}
+        for split in self.evaluated:
+            image, caption = self.splits[split].image_pid, self.splits[split].caption_pid
+            results[split] = {'t2i': metrics.chance(caption, image), 'i2t': metrics.chance(image, caption)}
+        return results
+
+    def _check_fields(self) -> None:
+        config = self.config
+        for field in ('train.steps', 'train.eval_every', 'train.save_every', 'train.log_every', 'evaluate.batch_size'):
+            group, name = field.split('.')
+            if config[group][name] < 1:
+                raise ConfigError(f'config.{field}: found {config[group][name]}, expected 1 or more')
+        if config.seed < 0:
+            raise ConfigError(f'config.seed: found {config.seed}, expected 0 or more')
+        if config.model.dtype not in ('float32', 'bfloat16'):
+            raise ConfigError(f"config.model.dtype: found '{config.model.dtype}', expected 'float32' or 'bfloat16'")

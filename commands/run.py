@@ -1,0 +1,156 @@
+"""A run in its workdir: stages trained one after the other, evaluated, explained. Nothing else writes a workdir."""
+
+import json
+import pathlib
+import time
+
+from ml_collections import ConfigDict
+
+from commands.inputs import Inputs
+from lcr2s_jax.errors import ConfigError, UserError
+
+_MAY_CHANGE = ('parallel', 'data.root', 'data.cache')  # when a run is resumed: they say where, not what
+STAGES = ('baseline', 'teacher', 'student')
+
+
+class Run(Inputs):
+    """Opens everything and checks it; only then is anything written into the workdir."""
+
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+        from lcr2s_jax import report
+
+        clock = time.perf_counter()
+        self.workdir = workdir
+        self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
+        super().__init__(config)
+        refuse_another_config(workdir, config, made_of=self.made_of)
+        workdir.mkdir(parents=True, exist_ok=True)
+        resolved = json.loads(config.to_json()) | {'made_of': self.made_of}
+        report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
+        self.report = report.Report(workdir)
+        self.seconds = {'data': time.perf_counter() - clock}
+
+    def check_models(self) -> None:
+        """Build every stage in shapes only: a mistake in the last should not cost the training of the first."""
+        import jax
+
+        names = tuple(self.config.stages)
+        lonely = 'student' in names and 'teacher' not in names[: names.index('student')]
+        if not names or not set(names) <= set(STAGES) or lonely:
+            raise ConfigError(f'config.stages: found {names}; expected some of {STAGES}, the student after the teacher')
+        shapes = {}
+        for name in names:
+            self.stages[name] = self._stage(name, 1, shapes.get('teacher'))
+            shapes[name] = jax.eval_shape(self.stages[name].init, jax.random.key(0))
+        self.stages.clear()
+
+    def train_stage(self, name: str) -> None:
+        """Train one stage to its end, from wherever it stands."""
+        from lcr2s_jax import checkpoint, evaluate, optim
+        from lcr2s_jax import train as training
+
+        config = self.config
+        stage = self.stages[name] = self._stage(name, self.splits['train'].num_people, self.params.get('teacher'))
+        self.embedders[name] = evaluate.Embedder(stage, self.parallel)
+        seed = config.seed + config.reseed[name]
+        with checkpoint.Checkpoints(self.workdir / name) as checkpoints:
+            try:
+                self.params[name], self.steps[name] = training.fit(
+                    stage,
+                    lambda start: self.batches(seed, start),
+                    tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
+                    parallel=self.parallel,
+                    checkpoints=checkpoints,
+                    report=self.report,
+                    validate=(lambda params: self._validate(name, params)) if 'val' in self.splits else None,
+                    seed=config.seed,
+                    **config.train,
+                )
+            except training.NonFinite as error:
+                raise UserError(self._explain(name, error, seed, checkpoints)) from error
+        self.seconds[name] = self.report.seconds[name]
+
+    def evaluate(self) -> dict:
+        """Every stage's best parameters on val and, for the first and only time, on test; writes the pictures."""
+        from lcr2s_jax import evaluate, pictures
+
+        clock = time.perf_counter()
+        results: dict = {}
+        for name, stage in self.stages.items():
+            results[name] = {'step': self.steps[name]}
+            for split in self.evaluated:
+                embeddings = self.embed(self.embedders[name], self.params[name], split)
+                results[name][split] = evaluate.both_ways(embeddings)
+                if stage.enrich:
+                    rich = evaluate.with_supports(stage, self.params[name], embeddings, self.config.batch.views)
+                    results[name].setdefault('with_supports_oracle', {})[split] = evaluate.both_ways(rich)
+        test = self.splits['test']
+        shown = pictures.ranked_queries(
+            embeddings, test.captions, test.jpegs, count=6, top=10, seed=self.config.seed
+        )  # the last stage's, on test
+        pictures.contact_sheet(shown, self.workdir / 'sheet.png', f'{name}: test captions and the ten best images')
+        pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
+        results['oracle'], results['chance'] = self.oracle(), self.chance()
+        results['seconds'] = {k: round(v, 1) for k, v in self.seconds.items()}
+        results['seconds']['evaluate'] = round(time.perf_counter() - clock, 1)
+        return results
+
+    def _stage(self, name: str, num_people: int, teacher_params):
+        from lcr2s_jax import stages
+
+        common = (self.clip, self.clip_params, num_people)
+        if name == 'baseline':
+            return stages.baseline_stage(*common, **self.config.baseline)
+        if name == 'teacher':
+            return stages.teacher_stage(*common, **self.config.teacher)
+        return stages.student_stage(*common, self.stages['teacher'], teacher_params, **self.config.student)
+
+    def _validate(self, name: str, params) -> tuple[float, dict]:
+        from lcr2s_jax import evaluate, metrics
+
+        found = evaluate.both_ways(self.embed(self.embedders[name], params, 'val'))
+        logged = {way: {m: found[way][m] for m in metrics.NAMES} for way in found}
+        return found['t2i']['R1'], {'val': logged}
+
+    def _explain(self, name: str, error, seed: int, checkpoints) -> str:
+        config, saved = self.config, checkpoints.latest()
+        pids = next(self.batches(seed, error.step - 1)).pid_B
+        terms = '  '.join(f'{term} {value:g}' for term, value in error.metrics.items())
+        return (
+            f'{name}, step {error.step}: found a loss or gradient that is not finite ({terms}) on the identities '
+            f'{", ".join(map(str, pids))}. It was not saved; the last checkpoint is '
+            f'{"none" if saved is None else f"of step {saved}"}. What to try, in another --workdir: a smaller '
+            f'config.optim.learning_rate (now {config.optim.learning_rate:g}), config.optim.clip_norm (now '
+            f"{config.optim.clip_norm:g}; 0 is none), config.model.dtype='float32' (now {config.model.dtype})."
+        )
+
+
+def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> None:
+    """Raise ConfigError, naming the fields, if the workdir has a run of another config (or `more` that is saved)."""
+    from lcr2s_jax import report
+
+    path = workdir / 'config.json'
+    if not path.exists():
+        return
+    found = dict(report.flatten(read_json(path), '.'))
+    now = dict(report.flatten(json.loads(config.to_json()) | more, '.'))
+    differing = [
+        f'  {field}: {found.get(field)} there, {now.get(field)} now'
+        for field in sorted(now if more else found | now)
+        if found.get(field) != now.get(field) and not field.startswith(_MAY_CHANGE)
+        if more or not field.startswith('made_of')
+    ]
+    if differing:
+        raise ConfigError(
+            f'{workdir} belongs to a run with another config:\n'
+            + '\n'.join(differing)
+            + '\nChoose another --workdir, or set these fields as they were.'
+        )
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """A JSON file of the workdir. Raises ConfigError where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f'{path}: found no JSON ({error}); delete it or choose another --workdir') from error

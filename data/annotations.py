@@ -1,0 +1,198 @@
+"""The published annotation files of CUHK-PEDES, ICFG-PEDES and RSTPReid: from a folder to a list of entries.
+
+Nothing is opened here but the annotation file itself; images.py looks at the pictures.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import posixpath
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from data.records import DataError
+
+SPLITS = ('train', 'val', 'test')
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One image as its annotation file names it.
+
+    Attributes:
+      where: of the file, such as 'entry 17' or 'row 4'.
+      split: 'train', 'val' or 'test'.
+      person: the identity, as the file writes it.
+      file_name: below the folder of images, with forward slashes, never leaving it.
+      captions: sentences, blank ones left out; an image without any cannot be used.
+    """
+
+    where: str
+    split: str
+    person: str
+    file_name: str
+    captions: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+    """A whole annotation file.
+
+    Attributes:
+      path: the file.
+      images: the folder that file names are relative to.
+      entries: split after split, in the file's order within each.
+      dealt: whether the splits were made here, because the file has none.
+    """
+
+    path: pathlib.Path
+    images: pathlib.Path
+    entries: tuple[Entry, ...]
+    dealt: bool = False
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Those that have entries, in the usual order."""
+        found = {entry.split for entry in self.entries}
+        return tuple(split for split in SPLITS if split in found)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of what the entries say."""
+        digest = hashlib.sha256()
+        for entry in self.entries:
+            digest.update(repr(dataclasses.astuple(entry)[1:]).encode())
+        return digest.hexdigest()
+
+
+class Layout(NamedTuple):
+    """How a dataset is published [field].
+
+    Attributes:
+      title: the name of the dataset, and of its usual folder.
+      files: names of the annotation file, the usual one first.
+      image_key: the field that holds an image's path.
+      captions: sentences that an image usually has.
+      published: (identities, images, captions) by split.
+      splitless: files of known packages that name no split, so that they cannot be used.
+    """
+
+    title: str
+    files: tuple[str, ...]
+    image_key: str
+    captions: int
+    published: Mapping[str, tuple[int, int, int]]
+    splitless: tuple[str, ...] = ()
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    'cuhk_pedes': Layout(
+        'CUHK-PEDES', ('reid_raw.json',), 'file_path', 2,
+        {'train': (11003, 34054, 68126), 'val': (1000, 3078, 6158), 'test': (1000, 3074, 6156)},
+        splitless=('caption_all.json',),
+    ),
+    'icfg_pedes': Layout(
+        'ICFG-PEDES', ('ICFG-PEDES.json', 'ICFG_PEDES.json'), 'file_path', 1,
+        {'train': (3102, 34674, 34674), 'test': (1000, 19848, 19848)},
+    ),
+    'rstpreid': Layout(
+        'RSTPReid', ('data_captions.json',), 'img_path', 2,
+        {'train': (3701, 18505, 37010), 'val': (200, 1000, 2000), 'test': (200, 1000, 2000)},
+    ),
+}  # fmt: skip
+
+
+def read(dataset: str, root: pathlib.Path) -> Annotations:
+    """The entries of one of the three published datasets.
+
+    Args:
+      dataset: a key of `LAYOUTS`.
+      root: the folder that holds the annotation file and `imgs/`, or the folder above it.
+
+    Raises:
+      DataError: no such file there, or an entry that is not what the dataset's entries are.
+    """
+    layout = LAYOUTS[dataset]
+    path = find(layout, root)
+    rows = _rows(path)
+    entries = [_entry(number, row, layout, path) for number, row in enumerate(rows)]
+    return Annotations(path, path.parent / 'imgs', by_split(entries))
+
+
+def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
+    """The annotation file below `root`. Raises DataError, naming what is there instead."""
+    places = (root, root / layout.title, root / layout.title.replace('-', '_'))
+    for path in (place / file for place in places for file in layout.files):
+        if path.is_file():
+            return path
+    for path in (place / file for place in places for file in layout.splitless):
+        if path.is_file():
+            raise DataError(
+                f'{path.parent}: found {path.name}, which says of no image to which split it belongs; expected '
+                f'{layout.files[0]} of the original {layout.title}. Ask the authors of {layout.title} for the '
+                'complete package (docs/data.md); scores on splits of your own compare with nobody.'
+            )
+    here = sorted(file.name for file in root.iterdir())[:10] if root.is_dir() else None
+    found = f'found {", ".join(here) or "nothing"}' if here is not None else 'found no such folder'
+    raise DataError(
+        f'{root}: {found}; expected {" or ".join(layout.files)} beside imgs/, here or in {layout.title}/. Set '
+        f'config.data.root to the folder of {layout.title}; docs/data.md says where it comes from.'
+    )
+
+
+def _rows(path: pathlib.Path) -> Sequence[Any]:
+    try:
+        rows = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. Fetch the file again.') from None
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f'{path}: found {type(rows).__name__} without entries, expected a list. Fetch the file again.')
+    return rows
+
+
+def _entry(number: int, row: Any, layout: Layout, path: pathlib.Path) -> Entry:
+    where = f'entry {number}'
+    kinds = {'split': str, 'captions': list, layout.image_key: str, 'id': (int, str)}
+    wrong = [key for key, kind in kinds.items() if not isinstance(row, dict) or not isinstance(row.get(key), kind)]
+    if wrong:
+        raise DataError(
+            f'{path}, {where}: found {_short(row)}; expected the fields {", ".join(kinds)}, but {", ".join(wrong)} '
+            f'is missing or of another type. Is this the annotation file of {layout.title}?'
+        )
+    return make_entry(where, row['split'], row['id'], row[layout.image_key], row['captions'], path)
+
+
+def make_entry(where: str, split: str, person: int | str, file_name: str, captions: Sequence, path) -> Entry:
+    """An entry whose every part was looked at. Raises DataError, naming file and entry."""
+    fault = None
+    clean = posixpath.normpath(file_name.replace('\\', '/'))
+    if split not in SPLITS:
+        fault = f"found split '{split}', expected one of {', '.join(SPLITS)}"
+    elif not str(person).strip():
+        fault = 'found an empty id, expected the name or number of a person'
+    elif clean in ('.', '..') or clean.startswith(('/', '../')) or pathlib.PureWindowsPath(clean).drive:
+        fault = f"found the image '{file_name}', which leaves the folder of images; expected a path below it"
+    elif not all(isinstance(caption, str) for caption in captions):
+        fault = f'found the captions {_short(list(captions))}, expected sentences'
+    if fault:
+        raise DataError(f'{path}, {where}: {fault}. Correct it or remove it.')
+    return Entry(where, split, str(person).strip(), clean, tuple(text for text in captions if text.strip()))
+
+
+def shared_people(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """Identities that are in more than one split, and in which: empty where all is well."""
+    splits: dict[str, set[str]] = {}
+    for entry in entries:
+        splits.setdefault(entry.person, set()).add(entry.split)
+    return {person: sorted(found, key=SPLITS.index) for person, found in splits.items() if len(found) > 1}
+
+
+def by_split(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Train, then val, then test; the order within a split stays."""
+    return tuple(sorted(entries, key=lambda entry: SPLITS.index(entry.split)))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + '...'

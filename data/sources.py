@@ -1,0 +1,110 @@
+"""Where the records of each dataset come from, by name; builders and everything behind them do not know."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+
+from data import annotations, table
+from data.annotations import LAYOUTS, Annotations
+from data.records import DataError, Record, Skipped
+
+DATASETS = ('demo', *LAYOUTS, 'folder')
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the records of one dataset come from.
+
+    Attributes:
+      name: lower case, of the built dataset's folder.
+      fingerprint: another whenever the records may be others.
+      splits: those that it has.
+      records: a new pass over all splits' images, usable or not; cheap in memory where each split
+        is in one piece.
+      total: images of all splits, where that is known beforehand.
+    """
+
+    name: str
+    fingerprint: str
+    splits: tuple[str, ...]
+    records: Callable[[], Iterator[Record | Skipped]]
+    total: int | None = None
+
+
+def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo: Mapping) -> Source:
+    """The source of a dataset by name.
+
+    Args:
+      dataset: one of `DATASETS`.
+      root: the dataset's folder, or the one above it; '' for TFDS's folder of manual downloads. The
+        demo has none.
+      max_pixels: images with more are skipped.
+      folder: table, seed, val and test of the dataset 'folder'; see `data.table.read`.
+      demo: seed and number of people by split, arguments of `data.demo.records`.
+
+    Raises:
+      DataError: an unknown dataset, no such folder, or annotations that cannot be used.
+    """
+    if dataset not in DATASETS:
+        raise DataError(
+            f"config.data.dataset: found '{dataset}', expected one of {', '.join(DATASETS)}. "
+            'Change config.data.dataset.'
+        )
+    if dataset == 'demo':
+        return _drawn(demo['seed'], {split: number for split, number in demo['people'].items() if number})
+    found = read_annotations(dataset, root, folder)
+    shared = annotations.shared_people(found.entries)
+    if shared:
+        person, splits = next(iter(shared.items()))
+        raise DataError(
+            f'{found.path}: found {len(shared)} identities in more than one split, such as {person} in '
+            f'{" and ".join(splits)}; expected each in one, or scores would measure memory. Correct the file.'
+        )
+    if found.dealt:
+        table.write_splits(found)
+    return _annotated(dataset, found, max_pixels)
+
+
+def read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
+    """What the annotation file of a dataset with real images says; arguments as in `open_source`."""
+    where = pathlib.Path(root).expanduser() if root else manual_folder()
+    if not where.is_dir():
+        default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
+        raise DataError(
+            f"config.data.root: found no folder '{where}'{default}, looking from {pathlib.Path.cwd()}; expected the "
+            f"folder of the dataset '{dataset}'. Change config.data.root."
+        )
+    if dataset != 'folder':
+        return annotations.read(dataset, where)
+    options = dict(folder)
+    return table.read(where / options.pop('table'), **options)
+
+
+def manual_folder() -> pathlib.Path:
+    """Where TFDS looks for what its users download themselves."""
+    return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser() / 'downloads/manual'
+
+
+def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
+    from data import images
+
+    def records() -> Iterator[Record | Skipped]:
+        for entry, encoded, fault in images.read(found.entries, found.images, max_pixels):
+            if fault:
+                yield Skipped(entry.file_name, fault)
+            else:
+                yield Record(entry.split, entry.person, entry.file_name, encoded, entry.captions)
+
+    return Source(dataset, f'{found.fingerprint} {max_pixels}', found.splits, records, len(found.entries))
+
+
+def _drawn(seed: int, people: Mapping[str, int]) -> Source:
+    from data import demo
+
+    return Source(
+        name='demo',
+        fingerprint=f'{demo.fingerprint()} {seed} {people}',
+        splits=tuple(people),
+        records=lambda: demo.records(seed, people),
+    )

@@ -1,0 +1,141 @@
+"""People's own data: a CSV or JSONL table of (image, caption, id[, split]), and splits where it has none."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry
+from data.records import DataError
+
+_COLUMNS = ('image', 'caption', 'id')
+
+
+def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotations:
+    """The entries of a table; rows of one image are its captions.
+
+    Without a column `split`, identities are dealt to splits: by `<table>.splits.csv` where that lies beside the table,
+    else by `seed`. `write_splits` keeps what was dealt.
+
+    Args:
+      path: .csv with a header, or .jsonl with an object a line; images are relative to its folder.
+      seed: of the dealing; another deals anew.
+      val, test: shares of the identities, at least one identity each where above 0.
+
+    Raises:
+      DataError: naming the row.
+    """
+    rows = list(_rows(path))
+    if not rows:
+        raise DataError(f'{path}: found no rows, expected a header and one row or more. Fill it.')
+    with_split = [bool(row.get('split')) for _, row in rows]
+    if any(with_split) and not all(with_split):
+        where = rows[with_split.index(False)][0]
+        raise DataError(f'{path}, {where}: found no split, but other rows have one; give all rows a split, or none.')
+    split_of = {} if all(with_split) else _deal(path, [str(row['id']).strip() for _, row in rows], seed, val, test)
+    merged: dict[str, Entry] = {}
+    for where, row in rows:
+        split = row.get('split') or split_of[str(row['id']).strip()]
+        entry = make_entry(where, split, row['id'], row['image'], [row['caption']], path)
+        first = merged.setdefault(entry.file_name, entry)
+        if first is entry:
+            continue
+        for name, there, here in (('id', first.person, entry.person), ('split', first.split, entry.split)):
+            if there != here:
+                raise DataError(
+                    f"{path}, {where}: found {name} '{here}' for the image '{entry.file_name}', which has "
+                    f"'{there}' in {first.where}; expected the same. Correct one of the two."
+                )
+        merged[entry.file_name] = dataclasses.replace(first, captions=(*first.captions, *entry.captions))
+    return Annotations(path, path.parent, by_split(merged.values()), dealt=bool(split_of))
+
+
+def splits_path(path: pathlib.Path) -> pathlib.Path:
+    """Where the splits of a table without any are kept: people.csv -> people.splits.csv."""
+    return path.with_name(f'{path.stem}.splits.csv')
+
+
+def write_splits(annotations: Annotations) -> None:
+    """Write down which identity is in which split, so that another seed or a longer table moves nobody unseen."""
+    path = splits_path(annotations.path)
+    split_of = {entry.person: entry.split for entry in annotations.entries}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(('id', 'split'))
+    writer.writerows(sorted(split_of.items()))
+    aside = path.with_name(path.name + '.partial')
+    try:
+        aside.write_text(text.getvalue(), encoding='utf-8')
+        aside.rename(path)
+    except OSError as error:
+        raise DataError(
+            f'{path}: cannot be written ({error.strerror}); the splits that were made for {annotations.path.name} must '
+            'be kept. Give the table a column split, or make its folder writable.'
+        ) from None
+
+
+def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+    if path.suffix not in ('.csv', '.jsonl'):
+        raise DataError(f"{path}: found '{path.suffix}', expected .csv or .jsonl. Change config.data.folder.table.")
+    try:
+        text = path.read_text(encoding='utf-8-sig')  # what spreadsheets write
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
+            'config.data.folder.table.'
+        ) from None
+    for where, row in _csv(text) if path.suffix == '.csv' else _jsonl(text, path):
+        missing = [name for name in _COLUMNS if not isinstance(row, dict) or row.get(name) in (None, '')]
+        if missing:
+            raise DataError(
+                f'{path}, {where}: found no {", ".join(missing)}; expected {", ".join(_COLUMNS)} and perhaps split. '
+                'Fill it in or remove the row.'
+            )
+        if not isinstance(row['image'], str) or not isinstance(row['id'], str | int):
+            raise DataError(f'{path}, {where}: found {row}; expected image as text, id as text or a whole number.')
+        yield where, row
+
+
+def _csv(text: str) -> Iterator[tuple[str, Mapping]]:
+    reader = csv.DictReader(io.StringIO(text, newline=''), skipinitialspace=True)
+    for row in reader:
+        yield f'row {reader.line_num}', row  # as an editor counts: the header is row 1
+
+
+def _jsonl(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                yield f'row {number}', json.loads(line)
+            except ValueError as error:
+                raise DataError(f'{path}, row {number}: found no JSON ({error}). Correct it.') from None
+
+
+def _deal(path: pathlib.Path, people: Sequence[str], seed: int, val: float, test: float) -> dict[str, str]:
+    """Identity -> split, from the file beside the table or by seed."""
+    kept = splits_path(path)
+    if kept.is_file():
+        split_of = {row['id']: row['split'] for _, row in _csv(kept.read_text(encoding='utf-8-sig'))}
+        new = sorted(set(people) - set(split_of))
+        if new:
+            raise DataError(
+                f'{path}: found {len(new)} identities that {kept.name} does not name, the first of them {new[0]}; '
+                'expected all. Add them to it, or delete it to deal all identities to splits again.'
+            )
+        return split_of
+    if not (0 <= val and 0 <= test and val + test < 1):
+        raise DataError(
+            f'config.data.folder: found val={val}, test={test}; expected shares of 0 or more, below 1 together'
+        )
+    # by a hash rather than a shuffle: an identity's place does not depend on who else is in the table
+    order = sorted(set(people), key=lambda person: hashlib.sha256(f'{seed} {person}'.encode()).digest())
+    sizes = {name: max(1, round(share * len(order))) if share else 0 for name, share in (('test', test), ('val', val))}
+    if sum(sizes.values()) >= len(order):
+        raise DataError(
+            f'{path}: found {len(order)} identities, too few to deal to {" and ".join(SPLITS)}; expected 3 or more'
+        )
+    names = ['test'] * sizes['test'] + ['val'] * sizes['val']
+    return dict.fromkeys(order, 'train') | dict(zip(order, names, strict=False))
