@@ -43,13 +43,14 @@ class Annotations:
       path: the file.
       images: the folder that file names are relative to.
       entries: split after split, in the file's order within each.
-      dealt: whether the splits were made here, because the file has none.
+      splits_from: 'file' where it says the splits itself; of a table without any, 'beside' (a splits file lies there)
+        or 'seed' (dealt just now, written down nowhere).
     """
 
     path: pathlib.Path
     images: pathlib.Path
     entries: tuple[Entry, ...]
-    dealt: bool = False
+    splits_from: str = 'file'
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -143,7 +144,9 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
 
 def _rows(path: pathlib.Path) -> Sequence[Any]:
     try:
-        rows = json.loads(path.read_text(encoding='utf-8'))
+        rows = json.loads(path.read_text(encoding='utf-8-sig'))
+    except OSError as error:
+        raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
     except ValueError as error:  # of JSON, or of UTF-8
         raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. Fetch the file again.') from None
     if not isinstance(rows, list) or not rows:
@@ -157,7 +160,7 @@ def _entry(number: int, row: Any, layout: Layout, path: pathlib.Path) -> Entry:
     wrong = [key for key, kind in kinds.items() if not isinstance(row, dict) or not isinstance(row.get(key), kind)]
     if wrong:
         raise DataError(
-            f'{path}, {where}: found {_short(row)}; expected the fields {", ".join(kinds)}, but {", ".join(wrong)} '
+            f'{path}, {where}: found {short(row)}; expected the fields {", ".join(kinds)}, but {", ".join(wrong)} '
             f'is missing or of another type. Is this the annotation file of {layout.title}?'
         )
     return make_entry(where, row['split'], row['id'], row[layout.image_key], row['captions'], path)
@@ -174,7 +177,9 @@ def make_entry(where: str, split: str, person: int | str, file_name: str, captio
     elif clean in ('.', '..') or clean.startswith(('/', '../')) or pathlib.PureWindowsPath(clean).drive:
         fault = f"found the image '{file_name}', which leaves the folder of images; expected a path below it"
     elif not all(isinstance(caption, str) for caption in captions):
-        fault = f'found the captions {_short(list(captions))}, expected sentences'
+        fault = f'found the captions {short(list(captions))}, expected sentences'
+    elif not _storable(clean, str(person), *captions):
+        fault = f'found characters that no file can hold in {short([clean, person, *captions])}, expected text'
     if fault:
         raise DataError(f'{path}, {where}: {fault}. Correct it or remove it.')
     return Entry(where, split, str(person).strip(), clean, tuple(text for text in captions if text.strip()))
@@ -193,6 +198,14 @@ def by_split(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda entry: SPLITS.index(entry.split)))
 
 
-def _short(value: Any) -> str:
+def _storable(*texts: str) -> bool:
+    try:  # JSON can spell half a character (a lone surrogate)
+        return '\0' not in ''.join(texts).encode().decode()
+    except UnicodeEncodeError:
+        return False
+
+
+def short(value: Any) -> str:
+    """As Python writes it, for a message."""
     text = repr(value)
     return text if len(text) <= 120 else text[:117] + '...'

@@ -25,6 +25,8 @@ def fault_of(encoded: bytes, max_pixels: int) -> str:
     try:
         with Image.open(io.BytesIO(encoded)) as header:
             kind, (width, height) = header.format, header.size
+    except Image.DecompressionBombError as error:  # Pillow's own limit, above every sensible max_pixels
+        return f'too many pixels ({error})'
     except Exception as error:  # Pillow raises a dozen kinds on damaged headers
         return f'no picture ({len(encoded)} bytes; {type(error).__name__})'
     if kind not in _FORMATS:
@@ -50,8 +52,10 @@ def read(entries: Iterable[Entry], folder: pathlib.Path, max_pixels: int) -> Ite
     def one(entry: Entry) -> tuple[Entry, bytes, str]:
         try:
             encoded = (folder / entry.file_name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return entry, b'', 'no such file'
         except OSError as error:
-            return entry, b'', 'no such file' if isinstance(error, FileNotFoundError) else f'{error.strerror}'
+            return entry, b'', f'{error.strerror}'
         return entry, encoded, fault_of(encoded, max_pixels) or ('' if entry.captions else 'no caption')
 
     waiting: collections.deque = collections.deque()

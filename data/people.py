@@ -20,7 +20,7 @@ import rich.console
 import rich.progress
 from absl import logging
 
-from data.records import DataError, Record
+from data.records import TOLERATED, DataError, Record
 from data.sources import Source
 from data.tokens import Tokenizer
 
@@ -29,7 +29,6 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow
 import tensorflow_datasets as tfds  # noqa: E402
 
 _READ = 1024  # examples read at once
-_TOLERATED = 0.01  # share of unusable images that stops a build: more is a damaged copy, not bad luck
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +158,7 @@ def _with_progress(source: Source, skipped: list) -> Iterator[Record]:
                 yield record
                 continue
             skipped.append([record.file_name, record.reason])
-            if len(skipped) > _TOLERATED * (source.total or float('inf')):
+            if len(skipped) > TOLERATED * (source.total or float('inf')):
                 _stop(source, count, skipped)
     say(f"Built dataset '{source.name}': {count - len(skipped):,} images in {time.perf_counter() - clock:.0f} s")
 
@@ -168,7 +167,7 @@ def _stop(source: Source, count: int, skipped: list) -> None:
     first = '\n'.join(f'  {name}: {reason}' for name, reason in skipped[:10])
     raise DataError(
         f"dataset '{source.name}': found {len(skipped)} unusable among the first {count:,} of {source.total:,} images, "
-        f'expected {_TOLERATED:.0%} at most; the first:\n{first}\nNothing was built. See all of them with: '
+        f'expected {TOLERATED:.0%} at most; the first:\n{first}\nNothing was built. See all of them with: '
         'python main.py doctor --config=...'
     )
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+TOLERATED = 0.01  # share of unusable images that stops a build: more is a damaged copy, not bad luck
+
 
 class DataError(Exception):
     """A mistake in the user's data or its place; the message is all that the user sees."""

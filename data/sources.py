@@ -46,11 +46,7 @@ def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo:
     Raises:
       DataError: an unknown dataset, no such folder, or annotations that cannot be used.
     """
-    if dataset not in DATASETS:
-        raise DataError(
-            f"config.data.dataset: found '{dataset}', expected one of {', '.join(DATASETS)}. "
-            'Change config.data.dataset.'
-        )
+    check_name(dataset)
     if dataset == 'demo':
         return _drawn(demo['seed'], {split: number for split, number in demo['people'].items() if number})
     found = read_annotations(dataset, root, folder)
@@ -61,9 +57,18 @@ def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo:
             f'{found.path}: found {len(shared)} identities in more than one split, such as {person} in '
             f'{" and ".join(splits)}; expected each in one, or scores would measure memory. Correct the file.'
         )
-    if found.dealt:
+    if found.splits_from == 'seed':
         table.write_splits(found)
     return _annotated(dataset, found, max_pixels)
+
+
+def check_name(dataset: str) -> None:
+    """Raise DataError unless `dataset` is one of `DATASETS`."""
+    if dataset not in DATASETS:
+        raise DataError(
+            f"config.data.dataset: found '{dataset}', expected one of {', '.join(DATASETS)}. "
+            'Change config.data.dataset.'
+        )
 
 
 def read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:

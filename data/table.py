@@ -6,9 +6,9 @@ import hashlib
 import io
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 
-from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry
+from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short
 from data.records import DataError
 
 _COLUMNS = ('image', 'caption', 'id')
@@ -35,7 +35,11 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotatio
     if any(with_split) and not all(with_split):
         where = rows[with_split.index(False)][0]
         raise DataError(f'{path}, {where}: found no split, but other rows have one; give all rows a split, or none.')
-    split_of = {} if all(with_split) else _deal(path, [str(row['id']).strip() for _, row in rows], seed, val, test)
+    split_of, origin = {}, 'file'
+    if not all(with_split):
+        people = {str(row['id']).strip() for _, row in rows}
+        origin = 'beside' if splits_path(path).is_file() else 'seed'
+        split_of = _kept(path, people) if origin == 'beside' else _deal(path, people, seed, val, test)
     merged: dict[str, Entry] = {}
     for where, row in rows:
         split = row.get('split') or split_of[str(row['id']).strip()]
@@ -50,7 +54,7 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotatio
                     f"'{there}' in {first.where}; expected the same. Correct one of the two."
                 )
         merged[entry.file_name] = dataclasses.replace(first, captions=(*first.captions, *entry.captions))
-    return Annotations(path, path.parent, by_split(merged.values()), dealt=bool(split_of))
+    return Annotations(path, path.parent, by_split(merged.values()), origin)
 
 
 def splits_path(path: pathlib.Path) -> pathlib.Path:
@@ -87,26 +91,41 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
             f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
             'config.data.folder.table.'
         ) from None
-    for where, row in _csv(text) if path.suffix == '.csv' else _jsonl(text, path):
+    for where, row in _csv(text, path) if path.suffix == '.csv' else _jsonl(text, path):
         missing = [name for name in _COLUMNS if not isinstance(row, dict) or row.get(name) in (None, '')]
         if missing:
             raise DataError(
-                f'{path}, {where}: found no {", ".join(missing)}; expected {", ".join(_COLUMNS)} and perhaps split. '
-                'Fill it in or remove the row.'
+                f'{path}, {where}: found no {", ".join(missing)} in {short(row)}; expected {", ".join(_COLUMNS)} and '
+                'perhaps split. Name the columns so, fill in what is empty, or remove the row.'
             )
         if not isinstance(row['image'], str) or not isinstance(row['id'], str | int):
-            raise DataError(f'{path}, {where}: found {row}; expected image as text, id as text or a whole number.')
+            raise DataError(
+                f'{path}, {where}: found {short(row)}; expected image as text, id as text or a number. Correct it.'
+            )
         yield where, row
 
 
-def _csv(text: str) -> Iterator[tuple[str, Mapping]]:
-    reader = csv.DictReader(io.StringIO(text, newline=''), skipinitialspace=True)
-    for row in reader:
-        yield f'row {reader.line_num}', row  # as an editor counts: the header is row 1
+def _csv(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+    # strict, or a quotation mark that is never closed swallows the rest of the table
+    reader = csv.DictReader(io.StringIO(text, newline=''), skipinitialspace=True, strict=True)
+    try:
+        for row in reader:
+            where = f'row {reader.line_num}'  # as an editor counts: the header is row 1
+            if None in row:
+                raise DataError(
+                    f'{path}, {where}: found {len(row[None])} cells more than the header has. Put a text with commas '
+                    'into quotation marks.'
+                )
+            yield where, row
+    except csv.Error as error:
+        raise DataError(
+            f'{path}, row {reader.line_num + 1}: found no CSV ({error}). Is a quotation mark left open, or one in a '
+            'text not doubled?'
+        ) from None
 
 
 def _jsonl(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split('\n'), 1):  # splitlines would also split at characters JSON may hold
         if line.strip():
             try:
                 yield f'row {number}', json.loads(line)
@@ -114,24 +133,38 @@ def _jsonl(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
                 raise DataError(f'{path}, row {number}: found no JSON ({error}). Correct it.') from None
 
 
-def _deal(path: pathlib.Path, people: Sequence[str], seed: int, val: float, test: float) -> dict[str, str]:
-    """Identity -> split, from the file beside the table or by seed."""
+def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:
+    """Identity -> split, from the file beside the table; it may name people that the table has no more."""
     kept = splits_path(path)
-    if kept.is_file():
-        split_of = {row['id']: row['split'] for _, row in _csv(kept.read_text(encoding='utf-8-sig'))}
-        new = sorted(set(people) - set(split_of))
-        if new:
+    split_of: dict[str, str] = {}
+    try:
+        rows = list(_csv(kept.read_text(encoding='utf-8-sig'), kept))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f'{kept}: cannot be read ({error}); expected the columns id and split, in UTF-8.') from None
+    for where, row in rows:
+        person, split = (row.get('id') or '').strip(), row.get('split')
+        if not person or split not in SPLITS or split_of.setdefault(person, split) != split:
             raise DataError(
-                f'{path}: found {len(new)} identities that {kept.name} does not name, the first of them {new[0]}; '
-                'expected all. Add them to it, or delete it to deal all identities to splits again.'
+                f"{kept}, {where}: found id '{person}' with split '{split}'; expected every id once, with one of "
+                f'{", ".join(SPLITS)}. Correct it, or delete the file to deal all identities to splits again.'
             )
-        return split_of
+    new = sorted(people - set(split_of))
+    if new:
+        raise DataError(
+            f'{path}: found {len(new)} identities that {kept.name} does not name, the first of them {new[0]}; '
+            'expected all. Add them to it, or delete it to deal all identities to splits again.'
+        )
+    return split_of
+
+
+def _deal(path: pathlib.Path, people: Set[str], seed: int, val: float, test: float) -> dict[str, str]:
+    """Identity -> split, by seed."""
     if not (0 <= val and 0 <= test and val + test < 1):
         raise DataError(
             f'config.data.folder: found val={val}, test={test}; expected shares of 0 or more, below 1 together'
         )
     # by a hash rather than a shuffle: an identity's place does not depend on who else is in the table
-    order = sorted(set(people), key=lambda person: hashlib.sha256(f'{seed} {person}'.encode()).digest())
+    order = sorted(people, key=lambda person: hashlib.sha256(f'{seed} {person}'.encode()).digest())
     sizes = {name: max(1, round(share * len(order))) if share else 0 for name, share in (('test', test), ('val', val))}
     if sum(sizes.values()) >= len(order):
         raise DataError(
