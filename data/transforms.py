@@ -30,17 +30,43 @@ def resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
     """Bilinear resize of uint8 [h, w, 3] to `size` (height, width), as Pillow and torchvision do.
 
     That is an antialiased resize, which matters where an image shrinks (without it, levels differ
-    by up to 30). Where it grows the filter changes nothing and costs four times as much, so it is
-    left out there.
+    by up to 30). Where it grows the filter changes nothing and costs several times as much: only
+    the sides that are too long are filtered, and the rest is plain.
     """
-    target = tf.constant(size)
-    grows = tf.reduce_all(tf.shape(image)[:2] <= target)
-    resized = tf.cond(
-        grows,
-        lambda: tf.raw_ops.ResizeBilinear(images=image[None], size=target, half_pixel_centers=True),
-        lambda: tf.image.resize(image[None], size, antialias=True),
+    fits = tf.reduce_all(tf.shape(image)[:2] <= tf.constant(size))
+    resized = tf.cond(fits, lambda: _grow(image, size), lambda: _grow(_shrink(image, size), size))
+    return tf.ensure_shape(tf.cast(resized + 0.5, tf.uint8), (*size, 3))
+
+
+def _grow(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Float [*size, 3]; a side that has its length already stays as it is."""
+    return tf.raw_ops.ResizeBilinear(images=image[None], size=size, half_pixel_centers=True)[0]
+
+
+def _shrink(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Float [min(h, height), min(w, width), 3], antialiased."""
+    height, width = size
+    shape, image = tf.shape(image), tf.cast(image, tf.float32)
+    image = tf.cond(shape[1] > width, lambda: _turn(_shrink_rows(_turn(image), width)), lambda: image)
+    return tf.cond(shape[0] > height, lambda: _shrink_rows(image, height), lambda: image)
+
+
+def _turn(image: tf.Tensor) -> tf.Tensor:
+    # Turned twice because the filter is fast over rows alone: along one it moves three numbers at a time.
+    return tf.transpose(image, [1, 0, 2])
+
+
+def _shrink_rows(image: tf.Tensor, rows: int) -> tf.Tensor:
+    """Float [h, w, 3] to [rows, w, 3], antialiased."""
+    height, width = tf.unstack(tf.shape(image)[:2])
+    shrunk = tf.raw_ops.ScaleAndTranslate(
+        images=tf.reshape(image, [1, height, 1, 3 * width]),
+        size=[rows, 1],
+        scale=tf.stack([rows / tf.cast(height, tf.float32), 1.0]),
+        translation=[0.0, 0.0],
+        kernel_type='triangle',
     )
-    return tf.ensure_shape(tf.cast(resized[0] + 0.5, tf.uint8), (*size, 3))
+    return tf.reshape(shrunk, [rows, width, 3])
 
 
 def mirror(image: tf.Tensor, seed: tf.Tensor, prob: float) -> tf.Tensor:

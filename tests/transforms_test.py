@@ -52,7 +52,7 @@ def test_a_grey_jpeg_becomes_rgb():
     assert transforms.decode(encoded(picture()[..., 0], 'JPEG')).shape == (24, 12, 3)
 
 
-@pytest.mark.parametrize('size', [(48, 36), (12, 6), (30, 6)])
+@pytest.mark.parametrize('size', [(48, 36), (12, 6), (30, 6), (20, 12), (12, 20)])
 def test_resizing_equals_pillow_whether_it_shrinks_or_grows(size):
     expected = np.asarray(Image.fromarray(picture()).resize(size[::-1], Image.BILINEAR)).astype(int)
     found = transforms.resize(tf.constant(picture()), size).numpy().astype(int)
