@@ -12,6 +12,7 @@ from data import pipeline
 from data.people import Split
 from data.plan import Plan
 from data.records import DataError
+from lcr2s_jax.models.fusion import support_mask
 
 IMAGES_OF = (4, 2, 5, 3, 1, 4)
 LENGTH, SOT, EOT = 9, 98, 99
@@ -122,13 +123,26 @@ def test_augmentation_and_masking_differ_by_row_and_by_step():
     assert len(set(texts)) > 20
 
 
-def test_an_epoch_shows_every_image_up_to_the_remainder_of_k():
-    plan = Plan(SPLIT.image_pid, SPLIT.caption_image, identities=3, views=2, seed=0)
-    found = batches(identities=3, views=2, stop=plan.steps_per_epoch)
-    seen = np.unique(np.concatenate([batch['view'].ravel() for batch in found]))
-    chunks = sum(max(n // 2, 1) for n in IMAGES_OF)
-    left_out = sum(n % 2 for n in IMAGES_OF if n > 1) + 2 * (chunks - 3 * plan.steps_per_epoch)
-    assert len(seen) >= sum(IMAGES_OF) - left_out
+def an_epoch(views=2):
+    """Its batches, flipped and shifted, and of each the images that its decoded pixels show, int [B, K]."""
+    plan = Plan(SPLIT.image_pid, SPLIT.caption_image, identities=3, views=views, seed=0)
+    found = batches(identities=3, views=views, stop=plan.steps_per_epoch, augment=dict(flip=0.5, pad=2, erase=0.0))
+    colours = np.array([colour(i) for i in range(sum(IMAGES_OF))])
+    middles = [np.median(batch['image'], axis=(2, 3))[:, :, None] for batch in found]
+    return found, [np.abs(middle - colours).sum(-1).argmin(-1) for middle in middles]
+
+
+def test_every_decoded_image_is_of_its_row_s_identity_and_no_image_is_in_its_own_support():
+    for batch, pixels_BK in zip(*an_epoch(views=3), strict=True):
+        np.testing.assert_array_equal(SPLIT.image_pid[pixels_BK], np.tile(batch['pid'][:, None], 3))
+        supports_BKK = np.asarray(support_mask(batch['view'])) & ~np.eye(3, dtype=bool)
+        assert not (supports_BKK & (pixels_BK[:, :, None] == pixels_BK[:, None, :])).any()
+
+
+def test_an_epoch_decodes_every_image_of_every_identity_up_to_the_remainder_of_k():
+    _, pixels = an_epoch(views=2)  # 9 chunks fill 3 batches: none is dropped
+    seen = np.bincount(SPLIT.image_pid[np.unique(pixels)], minlength=len(IMAGES_OF))
+    np.testing.assert_array_equal(seen, [n - n % 2 if n > 1 else n for n in IMAGES_OF])
 
 
 def test_without_a_stop_there_is_no_end():
