@@ -7,3 +7,15 @@ class UserError(Exception):
 
 class ConfigError(UserError):
     """A config field has a value that cannot be."""
+
+
+class WeightsError(UserError):
+    """Weights that cannot be used as asked."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop by SIGTERM and did, at a step boundary, everything saved."""
+
+    def __init__(self, step: int):
+        super().__init__(f'stopped by SIGTERM after step {step:,}, which is saved; the same command goes on from there')
+        self.step = step
