@@ -90,7 +90,7 @@ def get_config() -> ConfigDict:
             eps=1e-8,
             clip_norm=1.0,  # global gradient norm; ours
             rules=(  # (regex, learning-rate multiplier, weight decay): the first that finds a path wins  [IRRA]
-                ('logit_scale', 0.0, 0.0),  # no loss reads it
+                ('logit_scale|/(mean|var)$', 0.0, 0.0),  # no loss reads it; a ResNet's stored statistics are no weights
                 ('(head|fusion)/.*bias', 5.0, 0.0),
                 ('head|fusion', 5.0, 4e-5),  # new layers
                 ('bias', 2.0, 0.0),

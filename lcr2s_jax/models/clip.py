@@ -1,6 +1,7 @@
 """CLIP's image and text towers: pixels and tokens -> features of one shared space.
 
-v = P_v LN(ViT(image))[class], t = P_t LN(Transformer(tokens))[end of text]; neither is L2-normalised.
+v = P_v LN(ViT(image))[class], or a ResNet's attention pooling (resnet.py); t = P_t LN(Transformer(tokens))[end of
+text]; neither is L2-normalised.
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcr2s_jax.models.layers import LayerNorm, Transformer
+from lcr2s_jax.models.resnet import ResNet
 
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,16 +27,21 @@ _LARGE = {
     **{'vision_width': 1024, 'vision_layers': 24, 'vision_heads': 16},
     **{'text_width': 768, 'text_layers': 12, 'text_heads': 12, 'embed_dim': 768},
 }
+_RN50 = {
+    **{'vision_width': 64, 'vision_layers': (3, 4, 6, 3), 'vision_heads': 32},
+    **{'text_width': 512, 'text_layers': 12, 'text_heads': 8, 'embed_dim': 1024},
+}
 _DEMO = {
     **{'vision_width': 128, 'vision_layers': 4, 'vision_heads': 4},
     **{'text_width': 128, 'text_layers': 4, 'text_heads': 4, 'embed_dim': 128},
 }
 # Sizes by name: OpenAI's models [field], and the demo's own. Image size, context length and vocabulary are the data's.
-ARCHITECTURES: Mapping[str, Mapping[str, int]] = MappingProxyType(
+ARCHITECTURES: Mapping[str, Mapping] = MappingProxyType(
     {
         'ViT-B/16': {'patch_size': 16, **_BASE},
         'ViT-B/32': {'patch_size': 32, **_BASE},
         'ViT-L/14': {'patch_size': 14, **_LARGE},
+        'RN50': {'patch_size': 32, **_RN50},
         'demo': {'patch_size': 12, **_DEMO},
     }
 )
@@ -60,11 +67,11 @@ class VisionTower(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Pixels 0..255 [N, h, w, 3] -> f32 [N, E]."""
+        """Normalised pixels f32 [N, h, w, 3] -> f32 [N, E]."""
         rows, height, width, _ = image.shape
         p, small = self.patch_size, nn.initializers.normal(0.02)
         # Patches do not overlap, so the convolution is one matrix product over cut-out patches.
-        patches = normalise_pixels(image).reshape(rows, height // p, p, width // p, p, 3)
+        patches = image.reshape(rows, height // p, p, width // p, p, 3)
         patches = patches.swapaxes(2, 3).reshape(rows, -1, p * p * 3)
         x = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name='patch')(patches)
 
@@ -124,8 +131,9 @@ class CLIP(nn.Module):
 
     Attributes:
         image_size: (height, width) in pixels, multiples of patch_size.
-        patch_size: side of a square patch in pixels.
-        vision_width, vision_layers, vision_heads: of the image transformer.
+        patch_size: side of a square patch in pixels; of a ResNet its stride, 32.
+        vision_width, vision_layers, vision_heads: of the image transformer. Four numbers of layers are the blocks of
+            a ResNet's stages; width is then its stem's, heads those of its attention pooling.
         text_width, text_layers, text_heads: of the text transformer.
         context_length: longest text in tokens.
         vocab_size: number of token ids; the highest one in a text must be its end.
@@ -138,7 +146,7 @@ class CLIP(nn.Module):
     image_size: tuple[int, int]
     patch_size: int
     vision_width: int
-    vision_layers: int
+    vision_layers: int | tuple[int, int, int, int]
     vision_heads: int
     text_width: int
     text_layers: int
@@ -164,7 +172,11 @@ class CLIP(nn.Module):
         if any(side % self.patch_size for side in self.image_size):
             raise ValueError(f'image_size is {self.image_size}; expected multiples of patch_size {self.patch_size}')
         shared = (self.embed_dim, self.activation, self.dtype, self.remat)
-        self.vision = VisionTower(self.patch_size, self.vision_width, self.vision_layers, self.vision_heads, *shared)
+        vision = (self.vision_width, self.vision_layers, self.vision_heads)
+        if isinstance(self.vision_layers, int):
+            self.vision = VisionTower(self.patch_size, *vision, *shared)
+        else:
+            self.vision = ResNet(*vision, self.embed_dim, self.dtype, self.remat)
         self.text = TextTower(
             self.text_width,
             self.text_layers,
@@ -178,7 +190,7 @@ class CLIP(nn.Module):
     def encode_image(self, image: jax.Array) -> jax.Array:
         """Pixels 0..255, any number type, [N, h, w, 3] -> f32 [N, E], not normalised."""
         chex.assert_shape(image, (None, *self.image_size, 3))
-        return self.vision(image)
+        return self.vision(normalise_pixels(image))
 
     def encode_text(self, tokens: jax.Array) -> jax.Array:
         """int32 [N, L], L at most context_length -> f32 [N, E], not normalised."""
