@@ -14,15 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcr2s_jax.errors import ConfigError, UserError
+from lcr2s_jax import tensors as files
+from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, EPSILON
 from lcr2s_jax.positions import resize_positions, square_positions
-
-
-class WeightsError(UserError):
-    """Weights that cannot be used as asked."""
-
 
 # Where config.json leaves a size out, Hugging Face means these.
 _TEXT_DEFAULTS = {
@@ -55,6 +51,16 @@ IMAGE_POSITIONS = 'vision_model.embeddings.position_embedding.weight'
 _TEXT_POSITIONS = 'text_model.embeddings.position_embedding.weight'
 
 
+def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
+    """A folder with config.json, and the weights in it. Raises WeightsError."""
+    sizes, native = read_config(folder / 'config.json')
+
+    def params(clip: CLIP, resize: str) -> dict:
+        return from_huggingface(files.read_safetensors(weights), clip, resize, native)
+
+    return files.Source(folder, sizes, params)
+
+
 def from_huggingface(
     tensors: Mapping[str, np.ndarray],
     clip: CLIP,
@@ -72,23 +78,34 @@ def from_huggingface(
     Raises:
         WeightsError: naming every missing, extra and misshapen tensor.
     """
-    tensors = {k: np.asarray(v) for k, v in tensors.items() if not k.endswith('.position_ids')}
-    expected = jax.eval_shape(lambda: clip.init_params(jax.random.key(0)))
-    leaves, tree = jax.tree_util.tree_flatten_with_path(expected)
-    shapes = {_name(path): _stored_shape(_name(path), leaf.shape, clip) for path, leaf in leaves}
-    _check(tensors, shapes)
+    tensors = {k: v for k, v in tensors.items() if not k.endswith('.position_ids')}
 
-    tensors |= {
-        IMAGE_POSITIONS: _image_positions(tensors[IMAGE_POSITIONS], clip.grid, resize, native),
-        _TEXT_POSITIONS: _text_positions(tensors[_TEXT_POSITIONS], clip.context_length),
-    }
-    return tree.unflatten([_to_ours(_name(path), tensors[_name(path)]) for path, _ in leaves])
+    def slot(path: str, shape: tuple) -> files.Slot:
+        name = _name(path)
+        if name == IMAGE_POSITIONS:
+            return files.Slot(name, (None, shape[1]), lambda x: _image_positions(x, clip.grid, resize, native))
+        if name == _TEXT_POSITIONS:
+            return files.Slot(name, (None, shape[1]), lambda x: files.cut_text_positions(x, clip.context_length, name))
+        if name == _PATCH:
+            return files.Slot(name, (shape[1], 3, clip.patch_size, clip.patch_size), files.patch_matrix)
+        return files.Slot(name, shape[::-1], np.transpose) if _is_linear(name) else files.Slot(name, shape)
+
+    return files.fill(clip, tensors, slot)
 
 
 def to_huggingface(params) -> dict[str, np.ndarray]:
-    """The inverse of `from_huggingface` at the same sizes: contiguous f32 arrays by Hugging Face's names."""
+    """The inverse of `from_huggingface` at the same sizes: contiguous f32 arrays by Hugging Face's names.
+
+    Raises WeightsError for a ResNet, which Hugging Face's CLIPModel cannot be.
+    """
+    if 'patch' not in params['vision']:
+        raise WeightsError(
+            "found a CLIP whose image tower is a ResNet; Hugging Face's CLIPModel has image transformers only. "
+            'Train a ViT for a model to be written in that layout.'
+        )
     leaves = jax.tree_util.tree_leaves_with_path(params)
-    return {_name(path): _to_theirs(_name(path), np.asarray(leaf, np.float32)) for path, leaf in leaves}
+    named = {_name('/'.join(key.key for key in path)): np.asarray(leaf, np.float32) for path, leaf in leaves}
+    return {name: _to_theirs(name, array) for name, array in named.items()}
 
 
 def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) -> None:
@@ -101,12 +118,15 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
     Args:
         folder: made if missing; other files in it (the tokenizer's) stay.
         dtype: of the file, 'float32', 'float16' or 'bfloat16'.
+
+    Raises:
+        WeightsError: the image tower is a ResNet.
     """
     from safetensors.numpy import save_file
 
+    tensors = to_huggingface(params)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = to_huggingface(params)
     tensors[IMAGE_POSITIONS] = square_positions(tensors[IMAGE_POSITIONS], clip.grid)
     # save_file writes the memory of a strided array as if it were contiguous: wrong numbers without a word.
     tensors = {k: np.asarray(v.astype(jnp.dtype(dtype)), order='C') for k, v in tensors.items()}
@@ -190,78 +210,25 @@ def config_of(clip: CLIP, dtype: str) -> dict:
     }
 
 
-def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        found = ', '.join(sorted(file.name for file in path.parent.iterdir()))
-        raise WeightsError(
-            f'{path}: cannot be read ({error}); the folder has: {found}. Where there is pytorch_model.bin only, '
-            "transformers' CLIPModel.from_pretrained(folder).save_pretrained(folder) writes model.safetensors."
-        ) from None
-
-
-def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> None:
-    """Raise WeightsError unless `tensors` are those of `shapes`; None stands for a length checked elsewhere."""
-    faults = [f'missing: {name} {shape}' for name, shape in shapes.items() if name not in tensors]
-    faults += [f'extra: {name} {tensors[name].shape}' for name in tensors if name not in shapes]
-    for name in shapes.keys() & tensors.keys():
-        found, expected = tensors[name].shape, shapes[name]
-        if len(found) != len(expected) or any(b not in (a, None) for a, b in zip(found, expected, strict=True)):
-            faults.append(f'misshapen: {name} {found}, expected {expected}')
-    if faults:
-        raise WeightsError(
-            f'{len(faults)} tensors do not fit the sizes in config.json:\n  ' + '\n  '.join(sorted(faults))
-        )
-
-
 def _image_positions(table, grid, resize, native):
     side = math.isqrt(len(table) - 1)
     if side * side != len(table) - 1:
         raise WeightsError(f'{IMAGE_POSITIONS}: found {len(table)} rows, expected a square number of patches and one')
     native = native or (side, side)
-    table = resize_positions(table.astype(np.float32), (side, side), native, 'bicubic')
+    table = resize_positions(table, (side, side), native, 'bicubic')
     return resize_positions(table, native, grid, resize)
 
 
-def _text_positions(table, length):
-    if len(table) < length:
-        raise ConfigError(
-            f'config.model.context_length: found {length}, expected at most the {len(table)} rows of {_TEXT_POSITIONS}'
-        )
-    return table[:length]
-
-
-def _name(path) -> str:
+def _name(path: str) -> str:
     """Hugging Face's name of the tensor at our path."""
-    name = '/'.join(key.key for key in path)
     for ours, theirs in _NAMES:
-        name = re.sub(ours, theirs, name)
-    return name.replace('/', '.')
-
-
-def _stored_shape(name: str, shape: tuple, clip: CLIP) -> tuple:
-    """Shape in the file of a parameter of our shape; None where any length may be found."""
-    if name == _PATCH:
-        return (shape[1], 3, clip.patch_size, clip.patch_size)
-    if name in (IMAGE_POSITIONS, _TEXT_POSITIONS):
-        return (None, shape[1])
-    return shape[::-1] if _is_linear(name) else shape
+        path = re.sub(ours, theirs, path)
+    return path.replace('/', '.')
 
 
 def _is_linear(name: str) -> bool:
+    """Is it the matrix of a linear layer, or a normalisation's scale, which transposed is the same again?"""
     return name.endswith('weight') and '.embeddings.' not in name
-
-
-def _to_ours(name: str, array: np.ndarray) -> np.ndarray:
-    if name == _PATCH:
-        array = array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
-    elif _is_linear(name):
-        array = array.T  # of a normalisation's scale it is the same again
-    return np.asarray(array, np.float32, order='C')
 
 
 def _to_theirs(name: str, array: np.ndarray) -> np.ndarray:

@@ -1,11 +1,36 @@
-"""Position tables of image transformers, resampled from any grid of patches to any grid.
+"""Position tables of image towers, resampled from any grid of patches to any grid.
 
-A table is [1 + rows * columns, D], the class token's row first: that one is kept as it is.
+A table is [1 + rows * columns, D], the class token's row first (a ResNet's: that of the mean): it is kept as it is.
 """
+
+import math
 
 import numpy as np
 
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, WeightsError
+
+
+def stored_grid(rows: int, wanted: tuple[int, int], of_people: bool, name: str) -> tuple[int, int]:
+    """The grid of a table of which a file tells the length alone.
+
+    A square goes first, then the grid that is wanted, then a person's crop, thrice as high as wide [IRRA: 24 x 8]. In a
+    checkpoint that was trained on people the square goes last: there 256 is 32 x 8 rather than 16 x 16 (ours).
+
+    Args:
+        rows: of the table, the class token's among them.
+        wanted: grid of the model that is to be made.
+        of_people: was it trained on people?
+        name: of the tensor, for the message.
+    """
+    side, third = math.isqrt(max(rows - 1, 0)), math.isqrt(max(rows - 1, 0) // 3)
+    grids = [(side, side), tuple(wanted), (3 * third, third)]
+    for grid in grids[1:] + grids[:1] if of_people else grids:
+        if grid[0] * grid[1] == rows - 1 > 0:
+            return grid
+    raise WeightsError(
+        f'{name}: found {rows} rows, expected one and a square number of patches, the {wanted[0]} x {wanted[1]} of '
+        'config.model.image_size, or thrice a square; set config.model.image_size to what the weights were trained at'
+    )
 
 
 def resize_positions(

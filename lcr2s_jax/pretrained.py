@@ -1,19 +1,23 @@
-"""Which weights a run starts from: a folder, a name on the Hugging Face hub, or random ones of a known architecture.
+"""Which weights a run starts from: a folder, a file, a name on the hub, or random ones of a known architecture.
 
-Everything about what the files hold is in huggingface.py.
+Everything about what the files hold is in huggingface.py, open_clip.py and openai.py.
 """
 
 import hashlib
+import json
 import pathlib
 import re
 
 import jax
 import numpy as np
 
-from lcr2s_jax import huggingface
-from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.huggingface import WeightsError
+from lcr2s_jax import huggingface, open_clip, openai
+from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
+from lcr2s_jax.tensors import Source
+
+_TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
+_FILES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')  # endings that no name on the hub has
 
 
 def load(
@@ -30,7 +34,8 @@ def load(
     """A CLIP of the given image size and its f32 parameters.
 
     Args:
-        pretrained: folder in Hugging Face layout, or a name on its hub; '' for random weights.
+        pretrained: folder in Hugging Face's or open_clip's layout, a name on the hub, OpenAI's .pt, or a checkpoint
+            of the IRRA family; '' for random weights.
         architecture: a key of ARCHITECTURES; read for random weights only.
         image_size: pixels, height and width; the position table is resized to it.
         context_length: tokens; a longer position table is cut.
@@ -51,16 +56,14 @@ def load(
         clip = CLIP(**ARCHITECTURES[architecture], **wanted, vocab_size=vocab_size)
         _check_image_size(clip)
         return clip, jax.jit(clip.init_params)(jax.random.key(0))
-    folder = _folder(pretrained)
-    sizes, native = huggingface.read_config(folder / 'config.json')
-    clip = CLIP(**sizes | wanted)
+    source = _open(pretrained)
+    clip = CLIP(**source.sizes | wanted)
     _check_image_size(clip)
     try:
-        tensors = huggingface.read_tensors(folder / 'model.safetensors')
-        params = huggingface.from_huggingface(tensors, clip, resize, native)
+        return clip, source.params(clip, resize)
     except WeightsError as error:
-        raise WeightsError(f'{folder}: {error}') from None
-    return clip, params
+        where = '' if str(error).startswith(str(source.where)) else f'{source.where}: '
+        raise WeightsError(f'{where}{error}') from None
 
 
 def fingerprint(params) -> str:
@@ -71,28 +74,62 @@ def fingerprint(params) -> str:
     return digest.hexdigest()
 
 
-def _folder(pretrained: str) -> pathlib.Path:
+def _open(pretrained: str) -> Source:
     path = pathlib.Path(pretrained).expanduser()
     if path.is_dir():
-        return path
-    missing = f"config.model.pretrained: found no folder '{path}'"
-    a_name = re.fullmatch(r'[\w-][\w.-]*/[\w.-]+', pretrained)
+        return _open_folder(path)
+    if path.is_file():
+        named = path.suffix == '.safetensors' and any(
+            (path.parent / name).is_file() for name in ('config.json', open_clip.CONFIG)
+        )
+        return _open_folder(path.parent, path) if named else openai.open_file(path)
+    missing = f"config.model.pretrained: found no folder '{path}', and no file"
+    a_name = re.fullmatch(r'[\w-][\w.-]*/[\w.-]+', pretrained) and path.suffix not in _FILES
     if not a_name or path.parent.is_dir():
         raise WeightsError(
-            f'{missing}; expected one with config.json and model.safetensors, or a hub name such as '
-            "'openai/clip-vit-base-patch16'"
+            f'{missing}; expected a folder with config.json and model.safetensors, or with {open_clip.CONFIG}, '
+            "OpenAI's or IRRA's file, or a hub name such as 'openai/clip-vit-base-patch16'"
         )
-    import huggingface_hub
-
     try:
-        wanted = ['*.json', '*.txt', 'model.safetensors']
-        return pathlib.Path(huggingface_hub.snapshot_download(pretrained, allow_patterns=wanted))
+        folder = _fetch(pretrained)
     except Exception as error:  # the client has a dozen ways to say offline, unknown or forbidden
         reason = str(error).strip().partition('\n')[0]
         raise WeightsError(
             f'{missing}, and the Hugging Face hub gave nothing by that name ({type(error).__name__}: {reason}). '
-            'Without a network, set it to a folder with config.json and model.safetensors.'
+            'Without a network, set it to a folder with config.json and model.safetensors, or to a file.'
         ) from None
+    return _open_folder(folder)
+
+
+def _open_folder(folder: pathlib.Path, weights: pathlib.Path | None = None) -> Source:
+    if _is_open_clip(folder, weights):
+        return open_clip.open_folder(folder, weights)
+    return huggingface.open_folder(folder, weights or folder / 'model.safetensors')
+
+
+def _is_open_clip(folder: pathlib.Path, weights: pathlib.Path | None = None) -> bool:
+    """Is it open_clip's layout? Some folders have both: then by the weights that are there, Hugging Face's first."""
+    if not (folder / open_clip.CONFIG).is_file():
+        return False
+    try:  # a config.json of another library may lie there, and weights in its naming
+        theirs = json.loads((folder / 'config.json').read_text()).get('model_type') == 'clip'
+    except (OSError, ValueError, AttributeError):
+        theirs = False
+    weights = weights or folder / 'model.safetensors'
+    return not theirs or weights.name != 'model.safetensors' or not weights.is_file()
+
+
+def _fetch(name: str) -> pathlib.Path:
+    """Folder of a hub name: its configs and tokenizer, then the one file of weights that is read."""
+    from huggingface_hub import snapshot_download
+
+    folder = pathlib.Path(snapshot_download(name, allow_patterns=_TEXT_FILES))
+    for file in open_clip.WEIGHTS if (folder / open_clip.CONFIG).is_file() else ('model.safetensors',):
+        if not (folder / file).is_file():
+            folder = pathlib.Path(snapshot_download(name, allow_patterns=[*_TEXT_FILES, file]))
+        if (folder / file).is_file():
+            break
+    return folder
 
 
 def _check_image_size(clip: CLIP) -> None:

@@ -105,7 +105,17 @@ def test_saving_leaves_the_tokenizer_and_nothing_half_written(tmp_path):
 
 
 @pytest.mark.parametrize('method', ['bilinear', 'bicubic'])
-@pytest.mark.parametrize('grids', [((14, 14), (24, 8)), ((24, 24), (24, 8)), ((7, 7), (8, 4)), ((5, 3), (2, 9))])
+@pytest.mark.parametrize(
+    'grids',
+    [
+        ((14, 14), (24, 8)),
+        ((24, 24), (24, 8)),
+        ((24, 8), (14, 14)),
+        ((12, 4), (7, 8)),
+        ((7, 7), (8, 4)),
+        ((5, 3), (2, 9)),
+    ],
+)
 def test_position_tables_are_resized_as_torch_does(grids, method):
     (rows, columns), to = grids
     table = np.random.default_rng(0).standard_normal((1 + rows * columns, 6)).astype(np.float32)
