@@ -1,5 +1,6 @@
 """Captions to token ids, as CLIP does it, and the training of a small tokenizer of that kind."""
 
+import gzip
 import hashlib
 import json
 import pathlib
@@ -14,6 +15,8 @@ from data.records import DataError
 SOT, EOT, MASK = '<|startoftext|>', '<|endoftext|>', '<|mask|>'
 PAD = 0  # OpenAI and IRRA pad so; Hugging Face pads with EOT. The feature is read at EOT: both agree
 _WORD_END = '</w>'
+VOCABULARY = 'bpe_simple_vocab_16e6.txt.gz'  # the file that OpenAI, IRRA and open_clip read
+_MERGES = 49152 - 256 - 2  # of them they use so many
 _SPLIT = (  # OpenAI's pattern of words, without which merges differ
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -36,8 +39,9 @@ class Tokenizer:
         """Read a tokenizer.
 
         Args:
-          name: a folder with tokenizer.json, or with vocab.json and merges.txt, or a name on the
-            Hugging Face hub.
+          name: a folder with tokenizer.json, with vocab.json and merges.txt, or with OpenAI's vocabulary,
+            bpe_simple_vocab_16e6.txt.gz; that file itself, or tokenizer.json; a file of weights beside which
+            one of them lies; or a name on the Hugging Face hub.
 
         Raises:
           DataError: nothing readable there, or a vocabulary that CLIP's pooling cannot use.
@@ -82,20 +86,53 @@ class Tokenizer:
 
 
 def _read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
-    folder = pathlib.Path(name)
-    if not folder.is_dir():
+    path = pathlib.Path(name).expanduser()
+    if path.is_file():
+        if path.name.endswith('.txt.gz'):
+            return _merges(path)
+        if path.suffix == '.json':
+            return _parse(path)
+    elif not path.is_dir():
         return _parse(_from_hub(name))
+    folder = path.parent if path.is_file() else path
     if (folder / 'tokenizer.json').is_file():
         return _parse(folder / 'tokenizer.json')
     if all((folder / file).is_file() for file in ('vocab.json', 'merges.txt')):
         from transformers import CLIPTokenizer
 
-        content = CLIPTokenizer.from_pretrained(name, local_files_only=True).backend_tokenizer.to_str()
+        content = CLIPTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
         return tokenizers.Tokenizer.from_str(content), content.encode()
+    if (folder / VOCABULARY).is_file():
+        return _merges(folder / VOCABULARY)
+    if path.is_file():
+        raise DataError(
+            f'{path}: found no tokenizer beside these weights; expected tokenizer.json or {VOCABULARY}. Set '
+            'config.tokenizer to a folder with a tokenizer, or to that file.'
+        )
     raise DataError(
-        f'{folder}: found neither tokenizer.json nor vocab.json with merges.txt; expected a '
-        "tokenizer in Hugging Face's layout. Put it there, or change config.tokenizer."
+        f'{folder}: found neither tokenizer.json nor vocab.json with merges.txt, nor {VOCABULARY}; expected a '
+        'tokenizer. Put it there, or set config.tokenizer to a folder that has one, or to such a file.'
     )
+
+
+def _merges(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes]:
+    """The tokenizer of OpenAI's vocabulary: one line of version, then a merge a line."""
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().split('\n')[1 : 1 + _MERGES]
+        merges = [tuple(line.split()) for line in lines if line.strip()]
+        if not merges or any(len(merge) != 2 for merge in merges):
+            raise ValueError('a line is not two symbols')
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        symbols = alphabet + [byte + _WORD_END for byte in alphabet] + [left + right for left, right in merges]
+        ids = {symbol: i for i, symbol in enumerate([*symbols, SOT, EOT])}
+        backend = _pipeline(models.BPE(vocab=ids, merges=merges, end_of_word_suffix=_WORD_END, unk_token=EOT))
+    except Exception as error:  # gzip, zlib, unicode and the tokenizers' library, which raises bare Exception
+        raise DataError(
+            f'{path}: found a file that cannot be read ({error}); expected {VOCABULARY} of OpenAI, IRRA or open_clip. '
+            'Fetch it again, or change config.tokenizer.'
+        ) from error
+    backend.add_special_tokens([SOT, EOT])
+    return backend, backend.to_str().encode()
 
 
 def _parse(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes]:
@@ -123,7 +160,7 @@ def _from_hub(name: str) -> pathlib.Path:
         raise DataError(
             f"Tokenizer '{name}': found no such folder, and the Hugging Face hub gave none "
             f'({type(error).__name__}). Change config.tokenizer, or config.model.pretrained where '
-            'that is empty, to a downloaded folder in Hugging Face layout.'
+            'that is empty, to a downloaded folder that has one.'
         ) from error
 
 

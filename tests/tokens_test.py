@@ -1,5 +1,6 @@
 """Tokens: CLIP's ids, one EOT at the end, the same as transformers' from the same folder."""
 
+import gzip
 import json
 
 import numpy as np
@@ -81,6 +82,52 @@ def test_vocab_and_merges_give_the_ids_of_tokenizer_json(folder, tokenizer, tmp_
     (tmp_path / 'vocab.json').write_text(json.dumps(model['vocab']))
     (tmp_path / 'merges.txt').write_text('\n'.join(['#version: 0.2'] + [' '.join(pair) for pair in model['merges']]))
     np.testing.assert_array_equal(Tokenizer(str(tmp_path)).encode(CAPTIONS, 30), tokenizer.encode(CAPTIONS, 30))
+
+
+@pytest.fixture(scope='module')
+def vocabulary(folder, tmp_path_factory):
+    """The merges of the folder's tokenizer in a file laid out like OpenAI's."""
+    merges = json.loads((folder / 'tokenizer.json').read_text())['model']['merges']
+    path = tmp_path_factory.mktemp('openai') / tokens.VOCABULARY
+    path.write_bytes(gzip.compress('\n'.join(['"version: 0.2', *map(' '.join, merges), '']).encode()))
+    return path
+
+
+def test_openais_vocabulary_gives_the_ids_of_the_same_merges(tokenizer, vocabulary):
+    openais = Tokenizer(str(vocabulary))
+    assert openais.vocab_size == 549, 'one less: it has no word for masking'
+    assert (openais.sot, openais.eot, openais.mask_token) == (547, 548, 546)
+    ours, theirs = (t.encode(CAPTIONS[:3], 60) for t in (tokenizer, openais))
+    np.testing.assert_array_equal(np.where(ours > 547, ours - 1, ours), theirs)
+
+
+def test_openais_vocabulary_is_found_in_a_folder_and_beside_weights(vocabulary):
+    weights = vocabulary.parent / 'ViT-B-16.pt'
+    weights.write_bytes(b'')
+    for name in (vocabulary.parent, weights):
+        assert Tokenizer(str(name)).fingerprint == Tokenizer(str(vocabulary)).fingerprint
+
+
+def test_of_openais_vocabulary_as_many_merges_are_read_as_openai_reads(vocabulary, monkeypatch):
+    monkeypatch.setattr(tokens, '_MERGES', 5)
+    assert Tokenizer(str(vocabulary)).vocab_size == 512 + 5 + 2
+
+
+def test_weights_without_a_tokenizer_beside_them_say_what_to_set(tmp_path):
+    (tmp_path / 'best.pth').write_bytes(b'')
+    with pytest.raises(DataError, match='best.pth: found no tokenizer.*Set config.tokenizer to a folder.*that file'):
+        Tokenizer(str(tmp_path / 'best.pth'))
+
+
+@pytest.mark.parametrize('content', [b'', b'PK', gzip.compress(b'version\n'), gzip.compress(b'version\na b c\n')])
+def test_a_spoilt_vocabulary_is_named(tmp_path, content):
+    (tmp_path / tokens.VOCABULARY).write_bytes(content)
+    with pytest.raises(DataError, match='txt.gz: found a file that cannot be read'):
+        Tokenizer(str(tmp_path))
+
+
+def test_a_tokenizer_json_may_be_named_itself(folder, tokenizer):
+    assert Tokenizer(str(folder / 'tokenizer.json')).fingerprint == tokenizer.fingerprint
 
 
 def test_frequent_words_become_one_token(tokenizer):
