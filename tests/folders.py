@@ -6,6 +6,13 @@ import pathlib
 
 from PIL import Image, ImageDraw
 
+from data import doctor, sources
+from data.annotations import Annotations
+from data.checks import Finding
+
+WORDS = str(pathlib.Path(__file__).parents[1] / 'data' / 'demo_clip')  # a tokenizer
+MAX_PIXELS = 1_000_000
+DEAL = dict(table='people.csv', seed=0, val=0.1, test=0.2)
 CUHK_FOLDERS = ('CUHK01', 'CUHK03', 'Market', 'cam_a', 'cam_b', 'test_query', 'train_query')
 _SUFFIX = {'CUHK01': 'png', 'CUHK03': 'png', 'cam_a': 'bmp', 'cam_b': 'bmp'}  # CUHK-PEDES has all three kinds
 _WORDS = ('red', 'blue', 'green', 'black', 'white', 'grey', 'yellow', 'brown')
@@ -147,3 +154,36 @@ def write_table(folder: Folder, splits: bool) -> Folder:
             writer.writeheader()
             writer.writerows(chosen)
     return folder
+
+
+def read(dataset: str, root: pathlib.Path, **changes) -> Annotations:
+    """The annotations below `root`; `changes` of config.data.folder."""
+    return sources.read_annotations(dataset, str(root), DEAL | changes)
+
+
+def read_table(root: pathlib.Path, **changes) -> Annotations:
+    """The table below `root`."""
+    return read('folder', root, **changes)
+
+
+def open_source(dataset: str, root: pathlib.Path, max_pixels: int = MAX_PIXELS, **changes) -> sources.Source:
+    """The source that a build reads."""
+    return sources.open_source(dataset, str(root), max_pixels, DEAL | changes, {})
+
+
+def examine(root, dataset, batch=(4, 2), tokenizer=WORDS, context_length=77, **changes) -> doctor.Examination:
+    """What the doctor says; `batch` is (identities, views), `changes` are of config.data.folder."""
+    batch = dict(zip(('identities', 'views'), batch, strict=True))
+    deal = DEAL | changes
+    more = dict(batch=batch, tokenizer=tokenizer, context_length=context_length)
+    return doctor.examine(dataset, str(root), MAX_PIXELS, deal, **more)
+
+
+def levels(found: doctor.Examination) -> dict[str, str]:
+    """Code -> level of the findings."""
+    return {finding.code: finding.level for finding in found.findings}
+
+
+def the(found: doctor.Examination, code: str) -> Finding:
+    """The finding of that code."""
+    return next(finding for finding in found.findings if finding.code == code)

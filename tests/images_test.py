@@ -1,0 +1,88 @@
+"""Pictures that cannot be used: told apart, skipped and named up to one in a hundred, more stop the build."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from data import images, people
+from data.records import DataError
+from tests import folders
+from tests.folders import MAX_PIXELS, open_source, read
+from tests.people_test import tokenizer
+
+
+@pytest.fixture(scope='module')
+def words(tmp_path_factory):
+    return tokenizer(tmp_path_factory.mktemp('words'))
+
+
+def test_pictures_are_read_in_order_with_what_is_wrong(tmp_path):
+    folder = folders.cuhk(tmp_path)
+    folder.path(folder.rows[2]).unlink()
+    folder.damage(folder.rows[0])  # PNG
+    folder.damage(folder.rows[5])  # JPEG
+    folder.path(folder.rows[9]).write_text('<html>')
+    with Image.new('L', (9, 9)) as picture:
+        picture.save(folder.path(folder.rows[12]), format='GIF')
+    folder.rows[14]['captions'] = ['']
+    entries = read('cuhk_pedes', folder.save().root).entries
+    found = list(images.read(entries, folder.images, MAX_PIXELS))
+    assert [entry for entry, _, _ in found] == list(entries)
+    faults = {number: fault for number, (_, _, fault) in enumerate(found) if fault}
+    expected = {0: 'damaged', 2: 'no such file', 5: 'damaged', 9: 'no picture', 12: 'a GIF file', 14: 'no caption'}
+    assert faults.keys() == expected.keys()
+    for number, words in expected.items():
+        assert words in faults[number]
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    Image.new('1', (30_000, 100)).save(tmp_path / 'wide.png')
+    Image.new('1', (20_000, 20_000)).save(tmp_path / 'bomb.png')
+    monkeypatch.setattr(images.transforms, 'decode', lambda encoded: pytest.fail('decoded'))
+    assert '30000 x 100 pixels, above config.data.max_pixels = 1000' in images.fault_of(
+        (tmp_path / 'wide.png').read_bytes(), 1000
+    )
+    assert 'too many pixels' in images.fault_of((tmp_path / 'bomb.png').read_bytes(), 1000)
+
+
+@pytest.fixture
+def hundred(tmp_path):
+    """A table of 102 images: one may be unusable, two may not."""
+    return folders.table(tmp_path / 'data', splits=True, people=34)
+
+
+def test_one_percent_unusable_images_are_skipped_and_named(hundred, words, tmp_path, capfd):
+    hundred.damage(hundred.rows[40])
+    for _ in range(2):
+        splits = people.load(open_source('folder', hundred.root), words, 12, str(tmp_path / 'cache'))
+        assert sum(len(split.jpegs) for split in splits.values()) == 101
+        assert hundred.rows[40]['image'] not in splits['train'].file_names
+        out = capfd.readouterr().out
+        assert 'used without 1 images' in out and hundred.rows[40]['image'] in out
+
+
+def test_more_unusable_images_stop_the_build_and_leave_nothing(hundred, words, tmp_path):
+    hundred.damage(hundred.rows[40])
+    hundred.path(hundred.rows[90]).unlink()
+    with pytest.raises(DataError, match='found 2 unusable among .*expected 1% at most') as error:
+        people.load(open_source('folder', hundred.root), words, 12, str(tmp_path / 'cache'))
+    assert hundred.rows[40]['image'] in str(error.value) and hundred.rows[90]['image'] in str(error.value)
+    assert not list((tmp_path / 'cache').rglob('*array_record*'))
+
+
+def test_other_annotations_tokens_or_limits_are_built_anew(words, tmp_path):
+    folder, cache = folders.rstp(tmp_path), tmp_path / 'cache'
+
+    def built(tokens=words, **changes):
+        people.load(open_source('rstpreid', tmp_path, **changes), tokens, 12, str(cache))
+        return len(list(cache.glob('*/*/*/dataset_info.json')))
+
+    assert built() == built() == 1
+    folder.rows[0]['captions'].append('One more.')
+    folder.save()
+    assert built() == 2
+    assert built(tokenizer(tmp_path / 'other', 518)) == 3
+    assert built(max_pixels=999) == 4
+    folder.file.write_text(json.dumps(folder.rows, indent=1))
+    assert built() == 4, 'another spelling of the same entries is the same dataset'
