@@ -74,8 +74,8 @@ def published_counts(dataset: str, found: Mapping[str, Mapping]) -> Iterator[Fin
     for split, have in found.items():
         published = have['published'] or dict.fromkeys(have, 0)
         if any(have[name] != published[name] for name in _COUNTED):
-            now, then = (', '.join(f'{numbers[name]:,} {name}' for name in _COUNTED) for numbers in (have, published))
-            other.append(f'{split}: {now}; published {then}')
+            now, then = (' / '.join(f'{numbers[name]:,}' for name in _COUNTED) for numbers in (have, published))
+            other.append(f'{split}: {now} {" / ".join(_COUNTED)}, published {then}')
     if not other:
         yield Finding('good', 'counts', f'identities, images and captions are as many as {title} was published with')
         return
@@ -190,7 +190,7 @@ def single_images(found: Annotations) -> Iterator[Finding]:
             'note', 'single-images',
             f'found {many(len(single), "identity", "identities")} with a single image ('
             + ', '.join(f'{number:,} in {split}' for split, number in by_split.items()) + ')',
-            'In training such an identity has no support, and its other rows are masked repeats.',
+            'In training such an identity has no support; the rest of its K rows are repeats, which support nobody.',
             'Nothing, if they are few; else more images of these identities.',
             first(f'{entry.person} in {entry.split}: {entry.file_name}' for entry in single),
         )  # fmt: skip

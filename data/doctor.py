@@ -118,35 +118,30 @@ def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
     """Folders of images that the annotations use and that are not there."""
     used = collections.defaultdict(list)
     for entry in found.entries:
-        below = '/' in entry.file_name and found.images.is_dir()
-        used[entry.file_name.partition('/')[0] if below else ''].append(entry)
+        used[entry.file_name.partition('/')[0] if '/' in entry.file_name else '.'].append(entry)
     absent = [name for name in sorted(used) if not (found.images / name).is_dir()]
     if not absent:
         return
-    lost = [entry for name in absent for entry in used[name]]
-    by_split = collections.Counter(entry.split for entry in lost)
-    costs = ', '.join(f'{number:,} in {split}' for split, number in by_split.items())
     there = sorted(set(used) - set(absent))
-    package = dataset == 'cuhk_pedes' and set(there) <= _CUHK_PART and there
-    share = len(lost) / len(found.entries)
-    yield Finding(
-        'error' if share > TOLERATED else 'warning', 'image-folders',
-        f'found no {", ".join(str(found.images / name) for name in absent)}'
-        + (f'; of the folders that the annotations use only {", ".join(there)} are there' if there else '')
-        + f': {many(len(lost), "image")} of {len(found.entries):,} ({costs})'
-        + ('; packages of 2025 hold no more' if package else ''),
-        f'Training stops: {share:.0%} of the images are missing, and {TOLERATED:.0%} is the most that is skipped.'
-        if share > TOLERATED else f'They are skipped: {share:.2%} of the images, below {TOLERATED:.0%}.',
-        'Ask the authors for the complete package (docs/data.md).' if package else
-        f'Put the folders below {found.images}, spelled as the annotations spell them; {_instead(found)}.',
-    )  # fmt: skip
-
-
-def _instead(found: Annotations) -> str:
     if not found.images.is_dir():
-        return 'there is nothing of that name'
-    here = sorted(path.name for path in found.images.iterdir() if path.is_dir())
-    return f'the folders there are {", ".join(first(here)) or "none"}'
+        what, do = f'found no folder {found.images}', f'Put the images into {found.images}.'
+    else:
+        here = sorted(path.name for path in found.images.iterdir() if path.is_dir())
+        only = f', only {", ".join(there)} of the folders named' if there else ''
+        what = f'found no {", ".join(absent)} in {found.images}{only}'
+        do = f'Name the folders as the annotations do; there are {", ".join(first(here)) or "none"}.'
+    if dataset == 'cuhk_pedes' and there and set(there) <= _CUHK_PART:
+        what, do = f'{what}, as in packages of 2025', 'Ask the authors for the complete package (docs/data.md).'
+    lost = collections.Counter(entry.split for name in absent for entry in used[name])
+    share = lost.total() / len(found.entries)
+    stops = share > TOLERATED
+    yield Finding(
+        'error' if stops else 'warning', 'image-folders',
+        f'{what}: {many(lost.total(), "image")} of {len(found.entries):,} are missing '
+        f'({", ".join(f"{number:,} in {split}" for split, number in lost.items())})',
+        f'Training stops: it skips {TOLERATED:.0%} of the images at most, not {share:.0%}.' if stops else
+        f'They are skipped: {share:.2%} of the images, below {TOLERATED:.0%}.', do,
+    )  # fmt: skip
 
 
 def _unusable(seen: Seen) -> Iterator[Finding]:

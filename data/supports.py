@@ -72,7 +72,7 @@ def _advice(table: Sequence[Mapping[str, float]], views: int, steps: str) -> Fin
     now = next(row for row in table if row['views'] == views)
     fine = [row['views'] for row in table if row['complete'] >= _COMPLETE]
     found = (
-        f'config.batch.views = {views}: {now["complete"]:.0%} of the rows have all {many(views - 1, "support")}, '
+        f'config.batch.views = {views}: {now["complete"]:.0%} of the rows have full supports, '
         f'{now["repeats"]:.0%} are masked repeats, {now["idle"]:.0%} of the images sit out an epoch; {steps}'
     )
     if views in fine:
@@ -80,13 +80,10 @@ def _advice(table: Sequence[Mapping[str, float]], views: int, steps: str) -> Fin
     if fine:
         do = f'config.batch.views = {max(fine)}, with which {_COMPLETE:.0%} of the rows or more have them all.'
     else:
-        do = (
-            "config.batch.views = 2, or more images of each identity; with stages=('baseline',) identities with one "
-            'image cost nothing.'
-        )
+        do = 'More images of each identity; the baseline alone, with config.batch.views = 1, needs no supports.'
     return Finding(
         'warning' if now['complete'] < 0.5 else 'note', 'views', found,
-        'Missing supports are masked: these rows are enriched by fewer views, and repeats are computed for nothing.',
+        'The other rows are enriched by fewer views; a repeat shows its image with another caption, supporting nobody.',
         do,
     )  # fmt: skip
 

@@ -160,7 +160,7 @@ def test_no_folder_of_images_is_one_finding_with_its_path(tmp_path):
     folder = folders.cuhk(tmp_path)
     folder.images.rename(folder.root / 'images')
     finding = the(examine(tmp_path, 'cuhk_pedes'), 'image-folders')
-    assert finding.level == 'error' and f'found no {folder.images}: 40 images of 40' in finding.found
+    assert finding.level == 'error' and f'found no folder {folder.images}: 40 images of 40' in finding.found
 
 
 def test_the_package_without_splits_and_the_other_file_name_are_recognised(tmp_path):
