@@ -5,6 +5,7 @@
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or a peer's checkpoint, as it is [--json]
 
 Any field of a config can be set: --config.train.steps=1000
+Several hosts work on one run with --coordinator=host:port --num_processes=N --process_id=I; pods and SLURM need none.
 """
 
 import pathlib
@@ -16,12 +17,16 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from data.records import DataError
-from lcr2s_jax.errors import ConfigError, UserError
+from lcr2s_jax.errors import ConfigError, Interrupted, UserError
+from lcr2s_jax.parallel import join
 
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='A file such as configs/demo.py.')
 flags.DEFINE_string('workdir', None, 'Folder of a run: checkpoints, results, pictures.')
 flags.DEFINE_string('weights', None, "What config.model.pretrained takes, or a peer's checkpoint.")
 flags.DEFINE_bool('json', False, 'Print JSON instead of text.')
+flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several hosts work on one run.')
+flags.DEFINE_integer('num_processes', None, 'How many processes work on the run.')
+flags.DEFINE_integer('process_id', None, 'Which of them this is: 0, 1, ...')
 _OWN = ('workdir', 'weights', 'json')
 
 
@@ -72,17 +77,23 @@ def main(argv: list[str], commands: Mapping[str, Command] = COMMANDS) -> int:
     """Run the command that `argv` names, the first of `commands` where it names none.
 
     Returns:
-      0 done, 1 a mistake in config, data or files (or what the command returns), 2 one on the command line.
+      0 done, 1 a mistake in config, data or files (or what the command returns), 2 one on the command line, 130 or 143
+      stopped by Ctrl-C or SIGTERM.
     """
     try:
         command, config = parse(argv, commands)
-        return command.run(config, flags.FLAGS) or 0
+        given = flags.FLAGS
+        join(given.coordinator, given.num_processes, given.process_id)
+        return command.run(config, given) or 0
     except UsageError as error:
         print(f'main.py: {error}\n\n{__doc__}', file=sys.stderr)
         return 2
     except (UserError, DataError) as error:
         print(f'main.py: {error}', file=sys.stderr)
         return 1
+    except Interrupted as stop:
+        print(f'main.py: {stop}', file=sys.stderr)
+        return 143  # what a shell reports of a process that SIGTERM ended
     except KeyboardInterrupt:
         print('main.py: stopped; the same command goes on from what is saved', file=sys.stderr)
         return 130

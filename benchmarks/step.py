@@ -41,7 +41,9 @@ def main() -> None:
     args = parser.parse_args()
     rows = []
     for model in args.models:
-        clip, params = pretrained.load(**MODELS[model], pretrained='', resize='bicubic', dtype=args.dtype, remat=False)
+        clip, params = pretrained.load(
+            **MODELS[model], pretrained='', resize='bicubic', dtype=args.dtype, remat=False, chunks=1
+        )
         rows += stage_rows(model, clip, params, args.rounds)
         if model == 'vit-b16' and not args.no_torch:
             rows += torch_rows(clip, params, args.rounds)
@@ -76,7 +78,7 @@ def stage_rows(model: str, clip, params, rounds: int) -> list[dict]:
 
 def stepper(stage, batch):
     """() -> None: one whole step, waited for."""
-    parallel, tx = Parallel('jit', 0), optim.adam(steps=1000, **OPTIM)
+    parallel, tx = Parallel('jit', 0, fsdp=False), optim.adam(steps=1000, **OPTIM)
     held = [train.initial_state(stage, tx, parallel, seed=0)]
     frozen, batch = parallel.put_state(stage.frozen), parallel.put(batch)
     step = parallel.compile(

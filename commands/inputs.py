@@ -44,8 +44,12 @@ class Inputs:
         self.check_models()
         data = config.data.to_dict()
         cache = data.pop('cache')
+        if not parallel.first():
+            parallel.wait_for_all('the dataset is built')  # by the first; where no disk is shared each builds its own
         source = sources.open_source(**data)
         self.splits = people.load(source, self.tokenizer, config.model.context_length, cache)
+        if parallel.first():
+            parallel.wait_for_all('the dataset is built')
         if not {'train', 'test'} <= set(self.splits):
             raise ConfigError(f'config.data: found the splits {", ".join(self.splits)}; expected train and test')
         self.made_of = {'data': source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}

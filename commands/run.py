@@ -1,5 +1,6 @@
 """A run in its workdir: stages trained one after the other, evaluated, explained. Nothing else writes a workdir."""
 
+import fcntl
 import json
 import pathlib
 import time
@@ -17,16 +18,20 @@ class Run(Inputs):
     """Opens everything and checks it; only then is anything written into the workdir."""
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-        from lcr2s_jax import report
+        from lcr2s_jax import parallel, report
 
         clock = time.perf_counter()
         self.workdir = workdir
         self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
         super().__init__(config)
         refuse_another_config(workdir, config, made_of=self.made_of)
-        workdir.mkdir(parents=True, exist_ok=True)
-        resolved = json.loads(config.to_json()) | {'made_of': self.made_of}
-        report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
+        parallel.wait_for_all('the workdir was looked at')
+        if parallel.first():
+            workdir.mkdir(parents=True, exist_ok=True)
+            self._lock = lock(workdir)  # the first host holds it for all
+            resolved = json.loads(config.to_json()) | {'made_of': self.made_of}
+            report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
+        parallel.wait_for_all('the workdir is made')
         self.report = report.Report(workdir)
         self.seconds = {'data': time.perf_counter() - clock}
 
@@ -53,7 +58,7 @@ class Run(Inputs):
         stage = self.stages[name] = self._stage(name, self.splits['train'].num_people, self.params.get('teacher'))
         self.embedders[name] = evaluate.Embedder(stage, self.parallel)
         seed = config.seed + config.reseed[name]
-        with checkpoint.Checkpoints(self.workdir / name) as checkpoints:
+        with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
                 self.params[name], self.steps[name] = training.fit(
                     stage,
@@ -72,7 +77,7 @@ class Run(Inputs):
 
     def evaluate(self) -> dict:
         """Every stage's best parameters on val and, for the first and only time, on test; writes the pictures."""
-        from lcr2s_jax import evaluate, pictures
+        from lcr2s_jax import evaluate, parallel
 
         clock = time.perf_counter()
         results: dict = {}
@@ -84,16 +89,20 @@ class Run(Inputs):
                 if stage.enrich:
                     rich = evaluate.with_supports(stage, self.params[name], embeddings, self.config.batch.views)
                     results[name].setdefault('with_supports_oracle', {})[split] = evaluate.both_ways(rich)
-        test = self.splits['test']
-        shown = pictures.ranked_queries(
-            embeddings, test.captions, test.jpegs, count=6, top=10, seed=self.config.seed
-        )  # the last stage's, on test
-        pictures.contact_sheet(shown, self.workdir / 'sheet.png', f'{name}: test captions and the ten best images')
-        pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
+        if parallel.first():
+            self._draw(embeddings, f'{name}: test captions and the ten best images')
         results['oracle'], results['chance'] = self.oracle(), self.chance()
         results['seconds'] = {k: round(v, 1) for k, v in self.seconds.items()}
         results['seconds']['evaluate'] = round(time.perf_counter() - clock, 1)
         return results
+
+    def _draw(self, embeddings, title: str) -> None:
+        from lcr2s_jax import pictures
+
+        test = self.splits['test']
+        shown = pictures.ranked_queries(embeddings, test.captions, test.jpegs, count=6, top=10, seed=self.config.seed)
+        pictures.contact_sheet(shown, self.workdir / 'sheet.png', title)
+        pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
 
     def _stage(self, name: str, num_people: int, teacher_params):
         from lcr2s_jax import stages
@@ -146,6 +155,22 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
             + '\n'.join(differing)
             + '\nChoose another --workdir, or set these fields as they were.'
         )
+
+
+def lock(workdir: pathlib.Path):
+    """Keep other processes out of a workdir until this one ends, however it ends; the file that holds the lock.
+
+    Raises ConfigError where another process is in it.
+    """
+    file = (workdir / '.lock').open('a')
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(
+            f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop it, '
+            'or choose another --workdir.'
+        ) from None
+    return file
 
 
 def read_json(path: pathlib.Path) -> dict:

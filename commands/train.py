@@ -11,23 +11,26 @@ from commands.run import Run, read_json, refuse_another_config
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Train the config's stages, evaluate them once on test, write results and pictures, print a table."""
-    from lcr2s_jax import report
+    from lcr2s_jax import parallel, report
 
     clock = time.perf_counter()
     refuse_another_config(workdir, config)
     finished = workdir / 'results.json'
     if finished.exists():
-        print(f'{workdir} is finished: delete {finished} to evaluate it again')
         results = read_json(finished)
+        print(f'{workdir} is finished: delete {finished} to evaluate it again')
     else:
         run = Run(config, workdir)
         if 'val' not in run.splits:
-            print(f"'{config.data.dataset}' has no split val: the last step of each stage is taken")
+            run.report.say(f"'{config.data.dataset}' has no split val: the last step of each stage is taken")
         for name in config.stages:
             run.train_stage(name)
         results = run.evaluate()
         results['seconds']['this_call'] = round(time.perf_counter() - clock, 1)
-        report.write_text(finished, json.dumps(results, indent=2) + '\n')
+        if parallel.first():
+            report.write_text(finished, json.dumps(results, indent=2) + '\n')
+    if not parallel.first():
+        return
     for split in ('val', 'test'):
         if any(split in part for part in results.values() if isinstance(part, dict)):
             print('\n' + report.table(results, split))

@@ -17,7 +17,8 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(  # lcr2s_jax.pretrained.load
         dict(
-            pretrained='openai/clip-vit-base-patch16',  # folder in Hugging Face layout, hub name, or '' for random
+            # folder (Hugging Face, open_clip), hub name, OpenAI's .pt, an IRRA checkpoint, or '' for random
+            pretrained='openai/clip-vit-base-patch16',
             architecture='ViT-B/16',  # read where `pretrained` is ''
             image_size=(384, 128),  # pixels, height and width; the field's [IRRA]
             context_length=77,  # tokens
@@ -25,9 +26,10 @@ def get_config() -> ConfigDict:
             resize='bicubic',  # of the position table; Hugging Face and open_clip resize so, IRRA bilinearly
             dtype='bfloat16',  # compute; parameters, softmax, normalisation and losses are float32
             remat=False,  # recompute activations in the backward pass: less memory, about a third more time
+            chunks=1,  # encode a batch's rows in so many parts, each again in the backward pass: the memory of one part
         )
     )
-    config.tokenizer = ''  # folder or hub name; '' for the one beside config.model.pretrained
+    config.tokenizer = ''  # folder, hub name or bpe_simple_vocab_16e6.txt.gz; '' for what lies beside model.pretrained
 
     config.data = ConfigDict(  # data.sources.open_source, and `cache` of data.people.load
         dict(
@@ -107,6 +109,10 @@ def get_config() -> ConfigDict:
         dict(batch_size=128)  # rows of the global batch
     )
     config.parallel = ConfigDict(  # lcr2s_jax.parallel.Parallel; may change when a run is resumed
-        dict(driver='jit', devices=0)  # 'jit' or 'pmap'; 0 for all devices
+        dict(
+            driver='jit',  # or 'pmap'
+            devices=0,  # 0 for all
+            fsdp=False,  # spread parameters and optimiser state over the devices: for models too large for one
+        )
     )
     return config.lock()

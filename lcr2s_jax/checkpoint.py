@@ -2,31 +2,57 @@
 
 <folder>/<step>/params     what a model needs
 <folder>/<step>/progress   what training needs besides: step number and optimiser state
+<folder>/<step>/sums       a checksum of either, taken before they were written and compared after they are read
 """
 
 import logging
 import pathlib
+import time
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from lcr2s_jax.errors import UserError
+from lcr2s_jax.parallel import first, wait_for_all
 
 SCORE = 'score'
+_ITEMS = ('params', 'progress', 'sums')
 
 
 class CheckpointError(UserError):
     """A checkpoint cannot be read or does not fit; the message is all that the user sees."""
 
 
+@jax.jit
+def checksum(tree) -> jax.Array:
+    """uint32 of all bits of a tree of arrays: exact, and the same however the arrays are spread over devices. [ours]
+
+    Every word is multiplied by an odd number that depends on its place, so that a word that changes or moves shows.
+    """
+    total = jnp.uint32(0)
+    for leaf in jax.tree.leaves(tree):
+        x = jnp.asarray(leaf)
+        words = jax.lax.bitcast_convert_type(x, jnp.uint32 if x.dtype.itemsize == 4 else jnp.uint8).astype(jnp.uint32)
+        place = jnp.arange(words.size, dtype=jnp.uint32).reshape(words.shape)
+        mixed = words * (2 * place + 1) * jnp.uint32(2654435761)
+        total = total * jnp.uint32(31) + jnp.sum(mixed ^ (mixed >> 15), dtype=jnp.uint32)
+    return total
+
+
 class Checkpoints:
     """The checkpoints under one folder: the last two are kept, and the one with the highest score.
 
     Saving is asynchronous; leaving the `with` block waits for it.
+
+    Args:
+      folder: made if it is not there.
+      say: is told what was found damaged, one line.
     """
 
-    def __init__(self, folder: str | pathlib.Path):
+    def __init__(self, folder: str | pathlib.Path, say=print):
+        self._say = say
         logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax tells every step of every save
         self.folder = pathlib.Path(folder).absolute()
         # max_to_keep with best_fn would delete the newest checkpoint, the very one to resume from
@@ -42,7 +68,9 @@ class Checkpoints:
             preservation_policy=keep, best_fn=lambda metrics: metrics[SCORE], best_mode='max', create=True
         )
         try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=('params', 'progress'))
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_names=('params', 'progress', 'sums')
+            )
         except ValueError as error:  # it reads the scores of all checkpoints at once
             raise CheckpointError(
                 f'{self.folder}: the score of a checkpoint cannot be read ({error}). Expected JSON in '
@@ -52,9 +80,14 @@ class Checkpoints:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind, *_):
+        try:
+            self._settle()
+        except CheckpointError:
+            if kind is None:  # an error under way must not be hidden by this one
+                raise
+        finally:
+            self._manager.close()
 
     def latest(self) -> int | None:
         """The last step saved, or None."""
@@ -66,40 +99,96 @@ class Checkpoints:
         return self.latest() if best is None else best
 
     def save(self, state, score: float | None = None) -> None:
-        """Write `state` under its own step number; does nothing if that step is there."""
+        """Write `state` under its own step number; does nothing if that step is there. Raises CheckpointError."""
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
-                progress=ocp.args.StandardSave({'step': state.step, 'opt_state': state.opt_state}),
-            ),
-            metrics=None if score is None else {SCORE: float(score)},
+        progress = {'step': state.step, 'opt_state': state.opt_state}
+        sums = {name: int(checksum(tree)) for name, tree in (('params', state.params), ('progress', progress))}
+        self._settle()  # of the save before: its error must not surface as this one's
+        self._attempt(
+            lambda: self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    progress=ocp.args.StandardSave(progress),
+                    sums=ocp.args.JsonSave(sums),
+                ),
+                metrics=None if score is None else {SCORE: float(score)},
+            )
         )
 
     def restore(self, like):
-        """The latest state, shaped, typed and placed as `like`. Raises CheckpointError."""
-        items = self._read(self.latest(), params=like.params, progress={'step': like.step, 'opt_state': like.opt_state})
-        return type(like)(step=items.progress['step'], params=items.params, opt_state=items.progress['opt_state'])
+        """The latest state that is whole, shaped, typed and placed as `like`; None where there is none at all.
+
+        A damaged one is told and set aside, beside the folder, and the one before it is taken.
+
+        Raises:
+          CheckpointError: there are checkpoints, and none of them can be used.
+        """
+        errors = []
+        while (step := self.latest()) is not None:
+            try:
+                items = self._read(step, params=like.params, progress={'step': like.step, 'opt_state': like.opt_state})
+            except CheckpointError as error:
+                errors.append(error)
+                if len(self._manager.all_steps()) == 1:
+                    break  # nothing before it: left where it is, for a closer look
+                self._set_aside(step, error)
+                continue
+            progress = items['progress']
+            return type(like)(step=progress['step'], params=items['params'], opt_state=progress['opt_state'])
+        if errors:
+            raise errors[-1]
+        return None
 
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""
-        return self._read(self.best() if step is None else step, params=like).params
-
-    def _read(self, step: int | None, **items):
+        step = self.best() if step is None else step
         if step is None:
             raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        return self._read(step, params=like)['params']
+
+    def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)
+        args = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
         try:
-            return self._manager.restore(
-                step, args=ocp.args.Composite(**{k: ocp.args.StandardRestore(v) for k, v in abstract.items()})
-            )
+            found = self._manager.restore(step, args=ocp.args.Composite(**args, sums=ocp.args.JsonRestore()))
         except Exception as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
-            reason = (str(error).strip().splitlines() or [''])[0][:200]
+            reason = f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0][:200]}'
+            raise self._unusable(step, reason) from error
+        for name in items:
+            if int(checksum(found[name])) != found.sums[name]:
+                raise self._unusable(step, f'the numbers of {name} are not those that were written')
+        return {name: found[name] for name in items}
+
+    def _unusable(self, step: int, reason: str) -> CheckpointError:
+        return CheckpointError(
+            f'{self.folder / str(step)}: the checkpoint cannot be read ({reason}). Expected a whole checkpoint of this '
+            'very model. Delete that folder to go on from the checkpoint before it, if there is one, or choose another '
+            '--workdir.'
+        )
+
+    def _set_aside(self, step: int, error: CheckpointError) -> None:
+        """Move a damaged checkpoint out of the way of the one that will have its step number."""
+        aside = self.folder.with_name(f'{self.folder.name}-{step}.damaged-{time.time_ns()}')
+        if first():
+            (self.folder / str(step)).rename(aside)
+        wait_for_all(f'{self.folder}-{step} is set aside')
+        self._manager.reload()
+        self._say(f'{error}\nIt was moved to {aside}; going on from step {self.latest()}.')
+
+    def _settle(self) -> None:
+        """Wait for the save under way."""
+        self._attempt(self._manager.wait_until_finished)
+
+    def _attempt(self, call) -> None:
+        try:
+            call()
+        except Exception as error:  # a full disk shows as any of a dozen kinds
+            whole = ', '.join(map(str, sorted(self._manager.all_steps()))) or 'none'
             raise CheckpointError(
-                f'{self.folder / str(step)}: the checkpoint cannot be read ({type(error).__name__}: {reason}). '
-                'Expected a whole checkpoint of this very model. Delete that folder to resume from the one before, '
-                'or choose another --workdir.'
+                f'{self.folder}: a checkpoint could not be written ({type(error).__name__}: '
+                f'{(str(error).strip().splitlines() or [""])[0][:200]}). Whole checkpoints are those of the steps: '
+                f'{whole}. Make room on the disk or choose another --workdir; the same command then goes on.'
             ) from error

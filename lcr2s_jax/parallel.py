@@ -5,7 +5,8 @@ and `Axis` does it by name. Gradients agree because the loss is averaged *inside
 """
 
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,54 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from lcr2s_jax.errors import ConfigError
 
 AXIS = 'data'
+_WORTH_CUTTING = 4096  # numbers; a smaller array costs more to bring together than to keep whole [ours]
+
+
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Make this process one of several; does nothing where it is alone. Before any device is touched.
+
+    Args:
+      coordinator: 'host:port' of the first process; None where JAX finds it out, on TPU pods, SLURM and Open MPI.
+      num_processes, process_id: how many there are, and which this one is; None likewise.
+
+    Raises:
+      ConfigError: only some of them are given, or the others were not met.
+    """
+    given = (coordinator, num_processes, process_id)
+    if given == (None, None, None) and not _launched_with_others(os.environ):
+        return
+    if None in given and given != (None, None, None):
+        raise ConfigError(
+            f'found --coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}; expected '
+            'all three, or none of them on a TPU pod, under srun or under mpirun'
+        )
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f'found no way to join the other processes ({error}); expected {num_processes or "all"} processes that '
+            f'reach {coordinator or "the first one"}. Start them all, with one --coordinator=host:port and '
+            '--process_id=0, 1, ...'
+        ) from error
+
+
+def _launched_with_others(environ: Mapping[str, str]) -> bool:
+    """Whether a launcher that JAX knows started several processes, this one among them."""
+    counts = (environ.get(name, '1') for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE'))
+    return ',' in environ.get('TPU_WORKER_HOSTNAMES', '') or any(n.isdigit() and int(n) > 1 for n in counts)
+
+
+def first() -> bool:
+    """Whether this process is the one that writes what all have in common."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(what: str) -> None:
+    """Every process waits here for every other; nothing to wait for where there is one."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(what)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +96,21 @@ class Parallel:
     Args:
       driver: 'jit' (global arrays with shardings) or 'pmap' (one program a device, named axis).
       devices: how many of the devices to use; 0 for all.
+      fsdp: spread parameters and optimiser state over the devices instead of keeping them whole on each; a layer's
+        are brought together while it computes. Needs 'jit'.
     """
 
-    def __init__(self, driver: str, devices: int):
+    def __init__(self, driver: str, devices: int, fsdp: bool):
         if driver not in ('jit', 'pmap'):
             raise ConfigError(f"config.parallel.driver: found '{driver}', expected 'jit' or 'pmap'")
         if driver == 'pmap' and jax.process_count() > 1:
             raise ConfigError("config.parallel.driver: found 'pmap' on several hosts, expected 'jit' there")
+        if driver == 'pmap' and fsdp:
+            raise ConfigError("config.parallel.fsdp: found True with the driver 'pmap', expected 'jit' there")
         found = jax.devices()
         if devices > len(found):
             raise ConfigError(f'config.parallel.devices: found {len(found)} devices, {devices} are asked for')
-        self.driver = driver
+        self.driver, self.fsdp = driver, fsdp
         self.devices = found[: devices or None]
         self.mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
@@ -78,21 +131,34 @@ class Parallel:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch)
 
     def put_state(self, tree):
-        """Any tree -> the same on every device."""
-        return jax.device_put(tree, self.replicated)
+        """Any tree -> where the state lives: the same on every device, or spread over them."""
+        return jax.device_put(tree, jax.tree.map(self.placement, tree))
+
+    def placement(self, leaf) -> NamedSharding:
+        """Of one leaf of the state: whole, or cut along the longest axis that the devices divide."""
+        count = len(self.devices)
+        shape = np.shape(leaf)
+        axes = [axis for axis, size in enumerate(shape) if size % count == 0]
+        if not self.fsdp or not axes or np.prod(shape) < _WORTH_CUTTING:
+            return self.replicated
+        longest = max(axes, key=lambda axis: shape[axis])
+        return NamedSharding(
+            self.mesh, PartitionSpec(*(AXIS if axis == longest else None for axis in range(len(shape))))
+        )
 
     def compile(self, step: Callable) -> Callable:
         """`step(state, frozen, batch, axis) -> (state, metrics)` -> a compiled `(state, frozen, batch) -> same`.
 
-        `state` is donated: its buffers become the next state's. `frozen` never is.
+        `state` is donated: its buffers become the next state's. `frozen` never is. All come from `put` and `put_state`.
         """
         if self.driver == 'jit':
-            return jax.jit(
-                lambda state, frozen, batch: step(state, frozen, batch, Axis()),
-                in_shardings=(self.replicated, self.replicated, self.sharded),
-                out_shardings=self.replicated,
-                donate_argnums=0,
-            )
+
+            def whole(state, frozen, batch):
+                state, metrics = step(state, frozen, batch, Axis())
+                placed = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, self.placement(x)), state)
+                return placed, metrics
+
+            return jax.jit(whole, donate_argnums=0)
         mapped = jax.pmap(
             lambda state, frozen, batch: step(state, frozen, batch, Axis(AXIS)),
             axis_name=AXIS,
@@ -107,4 +173,4 @@ class Parallel:
 
     def compile_forward(self, forward: Callable) -> Callable:
         """`forward(params, rows) -> rows`, compiled with rows sharded over the devices; the same for both drivers."""
-        return jax.jit(forward, in_shardings=(self.replicated, self.sharded), out_shardings=self.replicated)
+        return jax.jit(forward, out_shardings=self.replicated)

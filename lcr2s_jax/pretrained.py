@@ -30,6 +30,7 @@ def load(
     resize: str,
     dtype: str,
     remat: bool,
+    chunks: int,
 ) -> tuple[CLIP, dict]:
     """A CLIP of the given image size and its f32 parameters.
 
@@ -43,11 +44,12 @@ def load(
         resize: 'bicubic' (Hugging Face, open_clip) or 'bilinear' (IRRA).
         dtype: compute type, 'float32' or 'bfloat16'.
         remat: recompute blocks in the backward pass.
+        chunks: encode a batch's rows in so many parts, each once more in the backward pass.
 
     Raises:
         WeightsError, ConfigError: what was found, what was expected, what to change.
     """
-    wanted = dict(image_size=tuple(image_size), context_length=context_length, dtype=dtype, remat=remat)
+    wanted = dict(image_size=tuple(image_size), context_length=context_length, dtype=dtype, remat=remat, chunks=chunks)
     if not pretrained:
         if architecture not in ARCHITECTURES:
             raise ConfigError(

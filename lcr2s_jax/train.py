@@ -5,6 +5,7 @@
 Batches and keys are functions of the step number, so that a state is all that resuming needs.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import numpy as np
 import optax
 
 from lcr2s_jax.checkpoint import Checkpoints
+from lcr2s_jax.errors import Interrupted
+from lcr2s_jax.interrupt import Interrupt
 from lcr2s_jax.parallel import Axis, Parallel
 
 
@@ -95,24 +98,29 @@ def fit(
       eval_every, save_every, log_every: steps; the last step is always validated and saved. Validated steps are saved.
 
     Raises:
-      NonFinite: with the step whose loss or gradient was not finite. CheckpointError: nothing to resume from.
+      NonFinite: with the step whose loss or gradient was not finite. CheckpointError: nothing that is whole to resume
+      from, or no room to save. Interrupted: by SIGTERM, after saving.
     """
     state = initial_state(stage, tx, parallel, seed)
-    if checkpoints.latest() is not None:
-        state = checkpoints.restore(state)
+    state = checkpoints.restore(state) or state
     first = int(state.step)
     frozen = parallel.put_state(stage.frozen)
     step_fn = parallel.compile(
         lambda state, frozen, batch, axis: train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=seed)
     )
     report.start(stage.name, first, steps)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(report.stop)  # also on an error: a live bar would swallow its message
+        interrupt = stack.enter_context(Interrupt())
         pending, clock = [], time.perf_counter()
         for step, batch in zip(range(first + 1, steps + 1), batches(first), strict=False):
             state, metrics = step_fn(state, frozen, parallel.put(batch))
             pending.append(metrics)
+            # two steps under way keep the device busy; a longer queue would only make an interruption wait
+            jax.block_until_ready(pending[-3:-2])
             at_eval = step % eval_every == 0 or step == steps
-            at_save = at_eval or step % save_every == 0
+            stopping = interrupt.due(step)
+            at_save = at_eval or stopping or step % save_every == 0
             if at_save or step % log_every == 0 or step == 1:
                 means = _collect(pending, step)
                 now = time.perf_counter()
@@ -127,8 +135,8 @@ def fit(
                 # after the log: a run killed in between logs this step again, and the report drops the first telling
                 checkpoints.save(state, score)
                 clock = time.perf_counter()
-    finally:
-        report.stop()  # also on an error: a live bar would swallow its message
+            if stopping:
+                raise Interrupted(step)
     best = checkpoints.best()
     return (state.params if best == steps else checkpoints.restore_params(state.params, best)), best
 

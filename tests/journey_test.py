@@ -40,6 +40,13 @@ def fails(run, status, *words):
         assert word in run.stderr, run.stderr
 
 
+def wait_for(path, text, process):
+    deadline = time.time() + 240
+    while not (path.exists() and text in path.read_text()):
+        assert process.poll() is None and time.time() < deadline, f'{path} has no {text}'
+        time.sleep(0.05)
+
+
 @contextlib.contextmanager
 def again(workdir):
     """The results so far, taken away so that the run goes on, and given back."""
@@ -63,10 +70,7 @@ def journey(tmp_path_factory, cache):
     workdir = tmp_path_factory.mktemp('run') / 'w'
     log = (workdir.parent / 'log').open('w')
     first = subprocess.Popen(command(workdir, cache), cwd=ROOT, stdout=log, stderr=log)
-    metrics, deadline = workdir / 'metrics.jsonl', time.time() + 240
-    while not (metrics.exists() and '"student", "step": 5' in metrics.read_text()):
-        assert first.poll() is None and time.time() < deadline, (workdir.parent / 'log').read_text()
-        time.sleep(0.05)
+    wait_for(workdir / 'metrics.jsonl', '"student", "step": 5', first)
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and not (workdir / 'results.json').exists()
     resumed = call(workdir, cache)
@@ -181,15 +185,30 @@ def test_a_loss_that_is_not_finite_names_step_people_and_remedies(tmp_path, cach
     fails(run, 1, 'step', 'not finite', 'identities', 'learning_rate')
 
 
-def test_a_damaged_checkpoint_is_named(journey, cache, tmp_path):
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(journey, cache, tmp_path):
     workdir = tmp_path / 'w'
     shutil.copytree(journey[0], workdir)
+    before = json.loads((workdir / 'results.json').read_text())
     (workdir / 'results.json').unlink()
-    for part in ('params', 'metrics'):
-        for file in (workdir / 'teacher' / '6' / part).rglob('*'):
-            if file.is_file():
-                file.write_bytes(file.read_bytes()[:9])
-        fails(call(workdir, cache), 1, '/teacher', 'cannot be read', 'Delete')
+    for file in (workdir / 'student' / '6' / 'params').rglob('*'):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:9])
+    run = call(workdir, cache)
+    assert run.returncode == 0, run.stderr
+    assert 'student/6: the checkpoint cannot be read' in run.stdout and 'resumed at step 4 of 6' in run.stdout
+    assert json.loads((workdir / 'results.json').read_text())['student'] == before['student']
+
+
+def test_sigterm_ends_with_143_and_a_second_run_in_the_workdir_is_refused_meanwhile(cache, tmp_path):
+    workdir, log = tmp_path / 'w', (tmp_path / 'log').open('w')
+    run = subprocess.Popen(command(workdir, cache, **{'train.steps': 1000}), cwd=ROOT, stdout=log, stderr=log)
+    wait_for(workdir / 'metrics.jsonl', '"step": 3', run)
+    fails(call(workdir, cache, **{'train.steps': 1000}), 1, 'another process is running in it')
+    run.send_signal(signal.SIGTERM)
+    clock = time.time()
+    assert run.wait() == 143 and time.time() - clock < 10
+    assert 'stopped by SIGTERM after step' in (tmp_path / 'log').read_text()
+    assert list((workdir / 'teacher').glob('[0-9]*'))
 
 
 def test_main_returns_its_exit_status():

@@ -18,7 +18,7 @@ from tests.clip_test import SIZES, assert_equal_features, batch, features, init,
 
 ASKED = dict(
     architecture='', image_size=(24, 24), context_length=12, vocab_size=0,
-    resize='bicubic', dtype='float32', remat=False,
+    resize='bicubic', dtype='float32', remat=False, chunks=1,
 )  # fmt: skip
 
 

@@ -146,3 +146,35 @@ def test_without_identity_weight_there_is_no_classifier(name):
 def test_an_unknown_alignment_loss_names_the_known_ones():
     with pytest.raises(ConfigError, match="'cosine'.*sdm, infonce"):
         tiny.stage('baseline', align='cosine')
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_a_batch_encoded_in_chunks_has_the_loss_and_gradient_of_the_whole(name):
+    batch, key = tiny.batch(identities=8, views=3), jax.random.key(0)
+    found = []
+    for chunks in (1, 6):
+        stage = tiny.stage(name, tiny.clip(chunks=chunks))
+        params = stage.init(jax.random.key(1))
+        value = jax.jit(jax.value_and_grad(lambda p, s=stage: s.loss(p, s.frozen, batch, key, Axis())[0]))
+        found.append(value(params))
+    (whole, grads), (parts, grads_in_parts) = found
+    assert parts == pytest.approx(whole, rel=1e-5)
+    largest = max(float(abs(x).max()) for x in jax.tree.leaves(grads))
+    chex.assert_trees_all_close(grads_in_parts, grads, rtol=0, atol=1e-5 * largest)
+
+
+def test_chunks_need_less_memory():
+    batch = tiny.batch(identities=12, views=8)
+
+    def temporary(**changes):
+        stage = tiny.stage('baseline', tiny.clip(**changes))
+        grad = jax.jit(jax.grad(lambda p: stage.loss(p, None, batch, None, Axis())[0]))
+        return grad.lower(stage.init(jax.random.key(1))).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(chunks=12) < temporary(chunks=1) / 2
+
+
+def test_chunks_that_do_not_divide_the_rows_are_an_error():
+    stage = tiny.stage('baseline', tiny.clip(chunks=5))
+    with pytest.raises(ConfigError, match='config.model.chunks: found 5'):
+        stage.loss(stage.init(jax.random.key(1)), None, tiny.batch(identities=8, views=3), None, Axis())

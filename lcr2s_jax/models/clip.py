@@ -141,6 +141,7 @@ class CLIP(nn.Module):
         activation: 'quick_gelu' (OpenAI) or 'gelu' (most of open_clip's).
         dtype: compute type, float32 or bfloat16; normalisation and softmax stay f32.
         remat: recompute blocks in the backward pass (less memory, about a third more time).
+        chunks: encode a batch's rows in so many parts, see `in_chunks`; the stages do it.
     """
 
     image_size: tuple[int, int]
@@ -157,6 +158,7 @@ class CLIP(nn.Module):
     activation: str = 'quick_gelu'
     dtype: str = 'float32'
     remat: bool = False
+    chunks: int = 1
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -1,0 +1,36 @@
+"""A polite end: SIGTERM is noted, and the loop stops where it stands well, on every host at the same step."""
+
+import signal
+
+import jax
+
+
+class Interrupt:
+    """Notes SIGTERM while its `with` block runs.
+
+    Under `jax.distributed` the runtime itself listens and makes the hosts agree on a step; alone, we do.
+    """
+
+    def __init__(self):
+        self._noted = False
+
+    def __enter__(self):
+        self._alone = jax.process_count() == 1
+        if self._alone:
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_):
+        if self._alone:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def due(self, step: int) -> bool:
+        """Whether to stop after `step`; every host must ask after every step, and all get the same answer."""
+        if self._alone:
+            return self._noted
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.reached_preemption_sync_point(step)
+
+    def _note(self, *_):
+        self._noted = True
