@@ -37,7 +37,7 @@ def machine() -> dict:
         lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
         model = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), model)
     versions = {}
-    for package in ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'transformers', 'tensorflow-cpu', 'numpy'):
+    for package in ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'transformers', 'tensorflow-cpu', 'numpy', 'pillow'):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
