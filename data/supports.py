@@ -39,7 +39,7 @@ def shares(images_P: np.ndarray, views: int) -> dict[str, float]:
 def by_views(entries: Sequence[Entry], views: int) -> list[dict[str, float]]:
     """`shares` for the usual K and the config's, of the training split's usable entries."""
     _, images_P = np.unique([entry.person for entry in entries], return_counts=True)
-    return [shares(images_P, k) for k in sorted({*VIEWS, views} - {1})]
+    return [shares(images_P, k) for k in sorted({*VIEWS, max(views, 2)})]
 
 
 def batches(entries: Sequence[Entry], identities: int, views: int) -> Iterator[Finding]:

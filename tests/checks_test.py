@@ -68,6 +68,7 @@ def test_a_k_that_the_data_does_not_support_is_advised_against(tmp_path):
     finding = the(examine(tmp_path, 'cuhk_pedes', batch=(4, 4)), 'views')
     assert finding.level == 'warning' and 'config.batch.views = 2' in finding.do
     assert levels(examine(tmp_path, 'cuhk_pedes', batch=(4, 1)))['views'] == 'note'
+    assert levels(examine(tmp_path, 'cuhk_pedes', batch=(4, 0)))['batch'] == 'error'
 
 
 def test_it_is_said_where_a_table_s_splits_come_from_and_nothing_is_written(tmp_path):
