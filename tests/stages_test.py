@@ -3,6 +3,7 @@
 import chex
 import jax
 import numpy as np
+import optax
 import pytest
 
 from lcr2s_jax import losses
@@ -153,14 +154,14 @@ def test_a_batch_encoded_in_chunks_has_the_loss_and_gradient_of_the_whole(name):
     batch, key = tiny.batch(identities=8, views=3), jax.random.key(0)
     found = []
     for chunks in (1, 6):
-        stage = tiny.stage(name, tiny.clip(chunks=chunks))
+        stage = tiny.stage(name, tiny.clip(chunks=chunks), scale=1.0)  # a sharp softmax would magnify rounding
         params = stage.init(jax.random.key(1))
         value = jax.jit(jax.value_and_grad(lambda p, s=stage: s.loss(p, s.frozen, batch, key, Axis())[0]))
         found.append(value(params))
     (whole, grads), (parts, grads_in_parts) = found
-    assert parts == pytest.approx(whole, rel=1e-5)
-    largest = max(float(abs(x).max()) for x in jax.tree.leaves(grads))
-    chex.assert_trees_all_close(grads_in_parts, grads, rtol=0, atol=1e-5 * largest)
+    assert float(parts) == pytest.approx(float(whole), rel=1e-5)
+    error = optax.global_norm(jax.tree.map(lambda a, b: a - b, grads_in_parts, grads))
+    assert float(error) <= 1e-5 * float(optax.global_norm(grads))
 
 
 def test_chunks_need_less_memory():
