@@ -144,7 +144,7 @@ def _by_split(everything: Iterator[Record]) -> Callable[[str], Iterator[Record]]
 def _with_progress(source: Source, skipped: list) -> Iterator[Record]:
     """The source's usable images, while a bar moves; the others go to `skipped`, and too many of them stop it."""
     clock, count = time.perf_counter(), 0
-    console = rich.console.Console(file=sys.__stdout__)
+    console = rich.console.Console(file=sys.__stderr__)  # stdout is for results, JSON among them
     say = functools.partial(print, file=console.file, flush=True)
     say(f"Building dataset '{source.name}' (once; the next run finds it built)")
     length = (rich.progress.BarColumn(), rich.progress.TimeRemainingColumn()) if source.total else ()

@@ -102,7 +102,7 @@ def test_a_split_without_images_is_an_error(words, tmp_path):
 
 def test_the_terminal_shows_the_build_and_nothing_else(words, tmp_path, capfd):
     people.load(Counted().source, words, 12, str(tmp_path))
-    assert [line.split("'")[0] for line in capfd.readouterr().out.splitlines()] == [
+    assert [line.split("'")[0] for line in capfd.readouterr().err.splitlines()] == [
         'Building dataset ',
         'Built dataset ',
     ]
