@@ -1,8 +1,12 @@
 """A polite end: SIGTERM is noted, and the loop stops where it stands well, on every host at the same step."""
 
+import itertools
 import signal
 
 import jax
+
+# Steps begin anew with every stage; a number that the hosts agree on must come even where a stage ends before it.
+_QUESTIONS = itertools.count(1)
 
 
 class Interrupt:
@@ -24,13 +28,13 @@ class Interrupt:
         if self._alone:
             signal.signal(signal.SIGTERM, self._before)
 
-    def due(self, step: int) -> bool:
-        """Whether to stop after `step`; every host must ask after every step, and all get the same answer."""
+    def due(self) -> bool:
+        """Whether to stop after this step; every host must ask after every step, and all get the same answer."""
         if self._alone:
             return self._noted
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(step)
+        return multihost_utils.reached_preemption_sync_point(next(_QUESTIONS))
 
     def _note(self, *_):
         self._noted = True

@@ -114,12 +114,13 @@ def fit(
         interrupt = stack.enter_context(Interrupt())
         pending, clock = [], time.perf_counter()
         for step, batch in zip(range(first + 1, steps + 1), batches(first), strict=False):
-            state, metrics = step_fn(state, frozen, parallel.put(batch))
+            with jax.transfer_guard('disallow'):  # all but `put`, which says so: a transfer unseen costs every step
+                state, metrics = step_fn(state, frozen, parallel.put(batch))
             pending.append(metrics)
             # two steps under way keep the device busy; a longer queue would only make an interruption wait
             jax.block_until_ready(pending[-3:-2])
             at_eval = step % eval_every == 0 or step == steps
-            stopping = interrupt.due(step)
+            stopping = interrupt.due()
             at_save = at_eval or stopping or step % save_every == 0
             if at_save or step % log_every == 0 or step == 1:
                 means = _collect(pending, step)

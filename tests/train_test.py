@@ -99,15 +99,33 @@ def test_a_state_spread_over_the_devices_trains_the_same_model(tmp_path, one_dev
         Parallel('pmap', 4, True)
 
 
-def test_the_step_is_compiled_once(tmp_path):
-    stage, traced = tiny.stage('baseline'), []
+@pytest.mark.parametrize('driver', ['jit', 'pmap'])
+def test_nothing_is_compiled_after_the_first_step(tmp_path, driver):
+    compiled, before_step = [], []
 
-    def counted(*args):
-        traced.append(1)
-        return stage.loss(*args)
+    def note(event, seconds, **more):
+        if event == '/jax/core/compile/backend_compile_duration':
+            compiled.append(more.get('fun_name'))
 
-    run(tmp_path, dataclasses.replace(stage, loss=counted), steps=5, validate=lambda params: (0.0, {}))
-    assert len(traced) == 1
+    def counted(start):
+        for batch in batches(start):
+            before_step.append(len(compiled))
+            yield batch
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        run(tmp_path, any_stage('teacher'), driver=driver, devices=4, eval_every=99, save_every=99, batches=counted)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    assert len(before_step) >= 6 and before_step[1] > before_step[0], 'the first step is'
+    assert before_step[1] == before_step[-1], compiled[before_step[1] : before_step[-1]]
+
+
+@pytest.mark.parametrize('driver', ['jit', 'pmap'])
+def test_a_batch_that_reaches_the_device_by_accident_is_an_error(tmp_path, monkeypatch, driver):
+    monkeypatch.setattr(Parallel, 'put', lambda self, batch: batch)
+    with pytest.raises(Exception, match='Disallowed host-to-device transfer'):
+        run(tmp_path, tiny.stage('baseline'), driver=driver)
 
 
 def test_the_teacher_is_bit_identical_after_the_student_has_trained(tmp_path):

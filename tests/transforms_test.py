@@ -48,6 +48,13 @@ def test_png_and_bmp_decode_to_their_pixels(kind):
     np.testing.assert_array_equal(transforms.decode(encoded(picture(), kind)), picture())
 
 
+@pytest.mark.parametrize('size', [(24, 12), (301, 131)])
+def test_a_jpeg_has_the_pixels_that_pillow_reads(size):
+    rough = Image.fromarray(picture(*size)).resize(size[::-1], Image.BICUBIC, box=(0, 0, size[1] / 3, size[0] / 3))
+    jpeg = encoded(np.asarray(rough), 'JPEG')
+    np.testing.assert_array_equal(transforms.decode(jpeg), np.asarray(Image.open(io.BytesIO(jpeg))))
+
+
 def test_a_grey_jpeg_becomes_rgb():
     assert transforms.decode(encoded(picture()[..., 0], 'JPEG')).shape == (24, 12, 3)
 
