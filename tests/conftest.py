@@ -1,7 +1,10 @@
 """What every test shares: eight forced CPU devices, and programs that compile fast and once."""
 
+import functools
 import os
 import pathlib
+
+import pytest
 
 # many-device code runs as it does on a pod; level 0 halves compilation, which is most of the tests' time
 os.environ['XLA_FLAGS'] = ' --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
@@ -9,3 +12,17 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 # tests that need the same program, and the next run of the tests, take it from here
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax')
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+
+
+@pytest.fixture(scope='session')
+def one_device(tmp_path_factory):
+    """(name of a stage, steps=6) -> folder and parameters of its run on one device, trained once."""
+    from tests import training  # JAX reads the variables above when it is first imported
+
+    @functools.cache
+    def trained(name, steps=6):
+        folder = tmp_path_factory.mktemp(name)
+        every = {} if steps == 6 else dict(eval_every=steps, save_every=steps)
+        return folder, training.run(folder, training.any_stage(name), steps=steps, **every)[0]
+
+    return trained
