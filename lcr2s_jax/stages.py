@@ -56,7 +56,7 @@ def baseline_stage(
     Args:
       clip, clip_params: the encoders and where they start.
       num_people: C, identities of the training split.
-      align: 'sdm' or 'infonce'.
+      align: 'sdm', 'infonce' or 'tal'.
       identity_weight: w_id; 0 leaves the classifier out.
       scale: inverse temperature of the alignment loss.
     """

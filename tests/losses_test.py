@@ -41,6 +41,19 @@ def slow_infonce(v, t, scale):
     return total
 
 
+def slow_tal(v, t, pid, scale):
+    total = 0.0
+    for a, b in ((v, t), (t, v)):
+        for i in range(N):
+            s = [cosine(a[i], b[j]) for j in range(N)]
+            positive = [s[j] for j in range(N) if pid[i] == pid[j]]
+            negative = [np.exp(scale * s[j]) for j in range(N) if pid[i] != pid[j]]
+            alpha = softmax([scale * x for x in positive])
+            pull = sum(w * x for w, x in zip(alpha, positive, strict=True))
+            total += max(0.0, 0.1 - pull + np.log(sum(negative)) / scale) / N
+    return total
+
+
 def slow_identity(logits_v, logits_t, pid):
     rows = [-np.log(softmax(list(logits[i]))[pid[i]]) for logits in (logits_v, logits_t) for i in range(N)]
     return sum(rows) / N / 2
@@ -50,6 +63,14 @@ def test_sdm_is_its_reference():
     (v, t, *_), pid = draw()
     assert len(set(pid.tolist())) < N, 'some rows must share an identity'
     np.testing.assert_allclose(losses.sdm(v, t, pid, 10.0), slow_sdm(v, t, pid, 10.0), rtol=1e-5)
+
+
+def test_tal_is_its_reference_and_holds_the_weights_of_positives_fixed():
+    (v, t, *_), pid = draw()
+    np.testing.assert_allclose(losses.tal(v, t, pid, 10.0), slow_tal(v, t, pid, 10.0), rtol=1e-5)
+    alone = np.zeros(N, np.int32)  # no negatives at all: nothing to push away, and no NaN
+    value, gradient = jax.value_and_grad(losses.tal)(v, t, alone, 66.7)
+    assert float(value) == 0 and np.isfinite(gradient).all()
 
 
 def test_sdm_is_nearly_zero_when_features_tell_exactly_who_is_who():

@@ -145,7 +145,7 @@ def test_without_identity_weight_there_is_no_classifier(name):
 
 
 def test_an_unknown_alignment_loss_names_the_known_ones():
-    with pytest.raises(ConfigError, match="'cosine'.*sdm, infonce"):
+    with pytest.raises(ConfigError, match="'cosine'.*sdm, infonce, tal"):
         tiny.stage('baseline', align='cosine')
 
 
