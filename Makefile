@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 
-.PHONY: demo test test-all lint format bench demo-clip clean
+.PHONY: demo test test-all soak lint format bench demo-clip clean
 
 demo: $(VENV)/.runtime          ## train teacher and student on drawn people: about ten minutes on 2 cores
 	$(RUN) main.py --config=configs/demo.py --workdir=runs/demo
@@ -13,6 +13,9 @@ test: $(VENV)/.dev              ## the tests, less the slow ones
 
 test-all: $(VENV)/.dev          ## every test
 	$(RUN) -m pytest
+
+soak: $(VENV)/.dev              ## what a run survives, with figures: kills, faults, full disks, any number of devices
+	$(RUN) -m pytest -s -m slow tests/kill_test.py tests/soak_test.py tests/parallel_test.py
 
 lint: $(VENV)/.dev              ## style and import order
 	$(RUN) -m ruff check .

@@ -128,7 +128,8 @@ class Parallel:
                 f'found {rows} identities or rows on a host, expected a multiple of its {local} devices; change '
                 'config.batch.identities, config.evaluate.batch_size or config.parallel.devices'
             )
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch)
+        with jax.transfer_guard('allow'):  # where there are several hosts, JAX does not count this as asked for
+            return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch)
 
     def put_state(self, tree):
         """Any tree -> where the state lives: the same on every device, or spread over them."""

@@ -2,20 +2,27 @@
 
 import json
 import os
+import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from typing import NamedTuple
 
 import pytest
 
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.parallel import join
 from tests.journey_test import ROOT, command
+from tests.training import apart, losses, saved
 
 
 def environment(devices):
     """Ours with so many CPU devices in a process."""
-    return os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'}
+    flags = os.environ['XLA_FLAGS'].replace('device_count=8', f'device_count={devices}')
+    return os.environ | {'XLA_FLAGS': flags}
 
 
 def free_port():
@@ -24,36 +31,73 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def together(workdir, cache, processes, devices, **changes):
-    """Start the processes of one run; their outputs, after all have ended well."""
+def start(workdir, cache, processes=2, devices=2):
+    """The processes of one run."""
     flags = [f'--coordinator=localhost:{free_port()}', f'--num_processes={processes}']
-    started = [
+    return [
         subprocess.Popen(
-            command(workdir, cache, *flags, f'--process_id={i}', **changes), cwd=ROOT, env=environment(devices),
+            command(workdir, cache, *flags, f'--process_id={i}'), cwd=ROOT, env=environment(devices),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for i in range(processes)
     ]  # fmt: skip
+
+
+def end(started, status):
+    """What each of them printed, after all have ended with `status`."""
     outputs = [process.communicate(timeout=400)[0] for process in started]
-    assert [process.returncode for process in started] == [0] * processes, '\n\n'.join(outputs)
+    assert [process.returncode for process in started] == [status] * len(started), '\n\n'.join(outputs)
     return outputs
 
 
-def losses(workdir):
-    return [row['loss'] for row in map(json.loads, (workdir / 'metrics.jsonl').open()) if 'loss' in row]
+class Story(NamedTuple):
+    """A run of two hosts, of which one got SIGTERM, and the same run started again."""
+
+    workdir: pathlib.Path
+    cache: pathlib.Path
+    stopped: list[str]  # what each host printed
+    seconds: float  # from the signal to the end of both
+    kept: list[str]  # the steps saved then
+    ended: list[str]  # what each host printed at last
 
 
-def test_two_hosts_train_distil_and_rank_like_one(tmp_path):
-    cache = tmp_path / 'cache'
-    outputs = together(tmp_path / 'two', cache, processes=2, devices=2)
-    one = subprocess.run(
-        command(tmp_path / 'one', cache), cwd=ROOT, env=environment(4), capture_output=True, text=True, timeout=400
+@pytest.fixture(scope='module')
+def two_hosts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('hosts')
+    workdir, cache = folder / 'two', folder / 'cache'
+    started = start(workdir, cache)
+    path, told = workdir / 'metrics.jsonl', '"teacher", "step": 1'
+    while not (path.exists() and told in path.read_text()):
+        if any(process.poll() for process in started):
+            end(started, 143)  # tells what they said
+        time.sleep(0.05)
+    started[1].send_signal(signal.SIGTERM)
+    clock = time.time()
+    stopped = end(started, 143)
+    seconds = time.time() - clock
+    kept = [path.parent.name for path in workdir.glob('*/*/params')]
+    return Story(workdir, cache, stopped, seconds, kept, end(start(workdir, cache), 0))
+
+
+def test_sigterm_to_one_host_saves_the_same_step_on_all(two_hosts):
+    said = [re.search(r'stopped by SIGTERM after step (\d+), which is saved', output) for output in two_hosts.stopped]
+    assert all(said) and len({found[1] for found in said}) == 1
+    assert said[0][1] in two_hosts.kept
+    assert two_hosts.seconds < 10
+
+
+def test_two_hosts_train_distil_and_rank_like_one(two_hosts):
+    workdir, alone = two_hosts.workdir, two_hosts.workdir.with_name('one')
+    run = subprocess.run(
+        command(alone, two_hosts.cache), cwd=ROOT, env=environment(4), capture_output=True, text=True, timeout=400
     )
-    assert one.returncode == 0, one.stderr
-    assert losses(tmp_path / 'two') == pytest.approx(losses(tmp_path / 'one'), rel=1e-5)
-    two, single = (json.loads((tmp_path / name / 'results.json').read_text()) for name in ('two', 'one'))
-    assert two['student'] == single['student'] and two['teacher'] == single['teacher']
-    assert 'student' in outputs[0] and 'loss' not in outputs[1], 'only the first host speaks of the run'
+    assert run.returncode == 0, run.stderr
+    assert losses(workdir) == pytest.approx(losses(alone), rel=1e-5)
+    for stage in ('teacher', 'student'):
+        assert apart(saved(workdir, stage, 6), saved(alone, stage, 6)) <= 1e-5
+    two, one = (json.loads((folder / 'results.json').read_text()) for folder in (workdir, alone))
+    assert two['student'] == one['student'] and two['teacher'] == one['teacher']
+    assert 'student' in two_hosts.ended[0] and 'loss' not in two_hosts.ended[1], 'only the first host speaks of the run'
 
 
 def test_flags_that_say_half_are_refused():

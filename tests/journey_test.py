@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 
+import chex
 import pytest
 from PIL import Image
 
 import main
+from tests.training import saved
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMALL = {
@@ -106,6 +108,7 @@ def test_it_ends_exactly_like_a_run_that_was_never_killed(journey, cache, tmp_pa
     for part in ('teacher', 'student'):
         ours, theirs = (json.loads((w / 'results.json').read_text())[part] for w in (journey[0], tmp_path / 'w'))
         assert ours == theirs
+        chex.assert_trees_all_equal(saved(journey[0], part, 6), saved(tmp_path / 'w', part, 6))
 
 
 def test_pictures_are_drawn(journey):
@@ -129,8 +132,8 @@ def test_the_resolved_config_is_saved(journey):
 
 
 def test_a_workdir_of_another_config_is_refused_by_field(journey, cache):
-    run = call(journey[0], cache, **{'optim.learning_rate': 0.5})
-    fails(run, 1, 'optim.learning_rate', '0.5 now', 'workdir')
+    run = call(journey[0], cache, **{'optim.learning_rate': 0.5, 'model.image_size': '(48,24)'})
+    fails(run, 1, 'optim.learning_rate', '0.5 now', 'model.image_size: [96, 48] there, [48, 24] now', 'workdir')
 
 
 def test_a_run_on_eight_devices_goes_on_on_one_and_evaluates_alike(journey, cache):
