@@ -5,7 +5,8 @@
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or a peer's checkpoint, as it is [--json]
 
 Any field of a config can be set: --config.train.steps=1000
-Several hosts work on one run with --coordinator=host:port --num_processes=N --process_id=I; pods and SLURM need none.
+Several hosts work on one run with --coordinator=host:port --num_processes=N --process_id=I, under srun or mpirun with
+none of these, on a TPU pod with --coordinator=auto.
 """
 
 import pathlib
@@ -24,7 +25,7 @@ _CONFIG = config_flags.DEFINE_config_file('config', help_string='A file such as 
 flags.DEFINE_string('workdir', None, 'Folder of a run: checkpoints, results, pictures.')
 flags.DEFINE_string('weights', None, "What config.model.pretrained takes, or a peer's checkpoint.")
 flags.DEFINE_bool('json', False, 'Print JSON instead of text.')
-flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several hosts work on one run.')
+flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several work on one run; auto on a TPU pod.')
 flags.DEFINE_integer('num_processes', None, 'How many processes work on the run.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is: 0, 1, ...')
 _OWN = ('workdir', 'weights', 'json')

@@ -23,19 +23,22 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     """Make this process one of several; does nothing where it is alone. Before any device is touched.
 
     Args:
-      coordinator: 'host:port' of the first process; None where JAX finds it out, on TPU pods, SLURM and Open MPI.
-      num_processes, process_id: how many there are, and which this one is; None likewise.
+      coordinator: 'host:port' of the first process; None where a launcher's variables name the others (srun, mpirun,
+        TPU pods on GKE); 'auto' where JAX has to ask for them (TPU pods that gcloud made).
+      num_processes, process_id: how many there are, and which this one is; None where `coordinator` is no address.
 
     Raises:
       ConfigError: only some of them are given, or the others were not met.
     """
-    given = (coordinator, num_processes, process_id)
-    if given == (None, None, None) and not _launched_with_others(os.environ):
+    given, unknown = (coordinator, num_processes, process_id), (None, None, None)
+    if given == unknown and not _launched_with_others(os.environ):
         return
-    if None in given and given != (None, None, None):
+    if given == ('auto', None, None):
+        coordinator = None
+    elif None in given and given != unknown:
         raise ConfigError(
             f'found --coordinator={coordinator} --num_processes={num_processes} --process_id={process_id}; expected '
-            'all three, or none of them on a TPU pod, under srun or under mpirun'
+            'all three, --coordinator=auto alone on a TPU pod, or none of them under srun or mpirun'
         )
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)

@@ -105,12 +105,14 @@ def test_flags_that_say_half_are_refused():
         join('localhost:1', None, 0)
 
 
-def test_a_process_alone_joins_nobody(monkeypatch):
+def test_a_process_alone_joins_nobody_unless_it_is_launched_with_others_or_asked_to(monkeypatch):
     for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'):
         monkeypatch.delenv(name, raising=False)
     join(None, None, None)
     code = 'import main, jax; jax.distributed.initialize = lambda *a: print(a); from lcr2s_jax import parallel; '
-    code += 'parallel.join(None, None, None)'
-    env = os.environ | {'SLURM_STEP_NUM_TASKS': '2'}
-    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert '(None, None, None)' in run.stdout, 'under srun JAX finds the others'
+    for given, environ in (('None, None, None', {'SLURM_STEP_NUM_TASKS': '2'}), ("'auto', None, None", {})):
+        run = subprocess.run(
+            [sys.executable, '-c', f'{code}parallel.join({given})'], cwd=ROOT, env=os.environ | environ,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert '(None, None, None)' in run.stdout, 'JAX finds the others'
