@@ -65,14 +65,13 @@ def delete_latest(workdir) -> str:
     return f'{stage}/{max(steps, default=None)} deleted'
 
 
-def disturb(life, kind, limit: float = 10.0) -> float:
+def disturb(life, kind) -> float:
     """Send SIGTERM or SIGKILL; seconds until the process was gone."""
     clock = time.time()
     life.process.send_signal(kind)
     status = life.process.wait()
     seconds = time.time() - clock
     assert status == (143 if kind == signal.SIGTERM else -kind), life.text()
-    assert kind != signal.SIGTERM or seconds < limit
     return seconds
 
 
