@@ -1,4 +1,4 @@
-"""What a training step needs of memory:  python -m benchmarks.memory [--rows 64] [--topologies cpu v5p:2x2x1]
+"""What a training step needs of memory:  python -m benchmarks.memory [--on cpu/float32 v5p:2x2x1/bfloat16]
 
 XLA's own count of the temporary buffers of a baseline step, ViT-B/16 at 384 x 128, update included: plain, with
 config.model.remat and with config.model.chunks. Programs are compiled and not run; no weights and no data are needed.
@@ -30,40 +30,35 @@ def main() -> None:
     """Compile what the arguments ask for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--rows', type=int, default=64)
-    parser.add_argument('--topologies', nargs='+', default=['cpu'], help="'cpu', or a TPU's such as v5p:2x2x1")
-    parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=['float32', 'bfloat16'])
+    parser.add_argument('--on', nargs='+', default=['cpu/float32'], help="device/dtype: 'cpu' or a TPU's topology")
     args = parser.parse_args()
     rows: list[dict] = []
-    for topology in args.topologies:
-        for dtype in args.dtypes:
-            rows += measured(topology, args.rows, dtype)
-    command = f'--rows {args.rows} --topologies {" ".join(args.topologies)} --dtypes {" ".join(args.dtypes)}'
-    common.write('memory', rows, f'python -m benchmarks.memory {command}')
+    for place in args.on:
+        topology, dtype = place.rsplit('/', 1)
+        plain = 0.0
+        for changes in VARIANTS:
+            row = measured(topology, args.rows, dtype, **changes)
+            plain = plain or row['temporary_gib']
+            rows.append(row | {'of_plain': row['temporary_gib'] / plain})
+            print(*(f'{name}={value}' for name, value in rows[-1].items()), flush=True)
+    common.write('memory', rows, f'python -m benchmarks.memory --rows {args.rows} --on {" ".join(args.on)}')
 
 
-def measured(topology: str, rows: int, dtype: str) -> list[dict]:
-    """One row for each of VARIANTS."""
-    found: list[dict] = []
-    for changes in VARIANTS:
-        step, kept, state, batch = programs(rows, dtype, **changes)
-        clock = time.perf_counter()
-        used = step.lower(*placed((state, batch), topology)).compile().memory_analysis()
-        seconds = time.perf_counter() - clock
-        temporary = used.temp_size_in_bytes / GIB
-        found.append(
-            {
-                'device': topology,
-                'dtype': dtype,
-                'rows': rows,
-                'step': ', '.join(f'{name}={value}' for name, value in changes.items()) or 'plain',
-                'temporary_gib': temporary,
-                'of_plain': temporary / found[0]['temporary_gib'] if found else 1.0,
-                'kept_gib': size(jax.eval_shape(kept, state.params, batch)) / GIB,
-                'arguments_gib': used.argument_size_in_bytes / GIB,
-                'compile_seconds': seconds,
-            }
-        )
-    return found
+def measured(topology: str, rows: int, dtype: str, **changes) -> dict:
+    """What one program needs; `changes` are of the CLIP."""
+    step, kept, state, batch = programs(rows, dtype, **changes)
+    clock = time.perf_counter()
+    used = step.lower(*placed((state, batch), topology)).compile().memory_analysis()
+    return {
+        'device': topology,
+        'dtype': dtype,
+        'rows': rows,
+        'step': ', '.join(f'{name}={value}' for name, value in changes.items()) or 'plain',
+        'temporary_gib': used.temp_size_in_bytes / GIB,
+        'arguments_gib': used.argument_size_in_bytes / GIB,
+        'kept_gib': size(jax.eval_shape(kept, state.params, batch)) / GIB,
+        'compile_seconds': time.perf_counter() - clock,
+    }
 
 
 def programs(rows: int, dtype: str, **changes):

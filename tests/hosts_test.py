@@ -18,6 +18,8 @@ from lcr2s_jax.parallel import join
 from tests.journey_test import ROOT, command
 from tests.training import apart, losses, saved
 
+CHANGES = {'train.steps': 4, 'train.eval_every': 4}
+
 
 def environment(devices):
     """Ours with so many CPU devices in a process."""
@@ -36,7 +38,7 @@ def start(workdir, cache, processes=2, devices=2):
     flags = [f'--coordinator=localhost:{free_port()}', f'--num_processes={processes}']
     return [
         subprocess.Popen(
-            command(workdir, cache, *flags, f'--process_id={i}'), cwd=ROOT, env=environment(devices),
+            command(workdir, cache, *flags, f'--process_id={i}', **CHANGES), cwd=ROOT, env=environment(devices),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for i in range(processes)
@@ -56,7 +58,6 @@ class Story(NamedTuple):
     workdir: pathlib.Path
     cache: pathlib.Path
     stopped: list[str]  # what each host printed
-    seconds: float  # from the signal to the end of both
     kept: list[str]  # the steps saved then
     ended: list[str]  # what each host printed at last
 
@@ -72,29 +73,32 @@ def two_hosts(tmp_path_factory):
             end(started, 143)  # tells what they said
         time.sleep(0.05)
     started[1].send_signal(signal.SIGTERM)
-    clock = time.time()
     stopped = end(started, 143)
-    seconds = time.time() - clock
     kept = [path.parent.name for path in workdir.glob('*/*/params')]
-    return Story(workdir, cache, stopped, seconds, kept, end(start(workdir, cache), 0))
+    return Story(workdir, cache, stopped, kept, end(start(workdir, cache), 0))
 
 
 def test_sigterm_to_one_host_saves_the_same_step_on_all(two_hosts):
     said = [re.search(r'stopped by SIGTERM after step (\d+), which is saved', output) for output in two_hosts.stopped]
     assert all(said) and len({found[1] for found in said}) == 1
     assert said[0][1] in two_hosts.kept
-    assert two_hosts.seconds < 10
 
 
 def test_two_hosts_train_distil_and_rank_like_one(two_hosts):
     workdir, alone = two_hosts.workdir, two_hosts.workdir.with_name('one')
     run = subprocess.run(
-        command(alone, two_hosts.cache), cwd=ROOT, env=environment(4), capture_output=True, text=True, timeout=400
+        command(alone, two_hosts.cache, **CHANGES),
+        cwd=ROOT,
+        env=environment(4),
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert run.returncode == 0, run.stderr
     assert losses(workdir) == pytest.approx(losses(alone), rel=1e-5)
-    for stage in ('teacher', 'student'):
-        assert apart(saved(workdir, stage, 6), saved(alone, stage, 6)) <= 1e-5
+    found = {stage: apart(saved(workdir, stage, 4), saved(alone, stage, 4)) for stage in ('teacher', 'student')}
+    print('two hosts beside one, relative:', found)
+    assert max(found.values()) <= 1e-5
     two, one = (json.loads((folder / 'results.json').read_text()) for folder in (workdir, alone))
     assert two['student'] == one['student'] and two['teacher'] == one['teacher']
     assert 'student' in two_hosts.ended[0] and 'loss' not in two_hosts.ended[1], 'only the first host speaks of the run'
