@@ -25,10 +25,11 @@ format: $(VENV)/.dev            ## mend what can be mended
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(VENV)/.dev             ## step times, beside torch
+bench: $(VENV)/.dev             ## step and input times, beside torch
 	$(RUN) -m benchmarks.step
+	$(RUN) -m benchmarks.input
 
-demo-clip: $(VENV)/.runtime     ## make data/demo_clip/ again: about an hour on 2 cores
+demo-clip: $(VENV)/.runtime     ## make data/demo_clip/ again: an hour and a half on 2 cores
 	$(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip
 
 clean:                          ## forget environment and caches; runs/ stays

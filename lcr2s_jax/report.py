@@ -151,7 +151,7 @@ def result_rows(results: dict, split: str):
         'teacher': 'teacher, single view',
         'student': 'student',
         'teacher_with_supports': 'teacher with supports (oracle: needs identity labels)',
-        'oracle': 'attribute oracle (ceiling)',
+        'oracle': 'attribute oracle (one view, seen perfectly)',
     }
     found = dict(results, teacher_with_supports=results.get('teacher', {}).get('with_supports_oracle', {}))
     for name, label in labels.items():
