@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -32,7 +33,7 @@ def command(workdir, cache, *more, config='configs/demo.py', **changes):
 
 
 def call(*args, **changes):
-    return subprocess.run(command(*args, **changes), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*args, **changes), cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
 def fails(run, status, *words):
@@ -208,8 +209,8 @@ def test_sigterm_ends_with_143_and_a_second_run_in_the_workdir_is_refused_meanwh
     wait_for(workdir / 'metrics.jsonl', '"step": 3', run)
     fails(call(workdir, cache, **{'train.steps': 1000}), 1, 'another process is running in it')
     run.send_signal(signal.SIGTERM)
-    clock = time.time()
-    assert run.wait() == 143 and time.time() - clock < 10
+    clock, crowd = time.time(), max(1, os.getloadavg()[0] / os.cpu_count())  # other work takes its share of the time
+    assert run.wait() == 143 and time.time() - clock < 10 * crowd
     assert 'stopped by SIGTERM after step' in (tmp_path / 'log').read_text()
     assert list((workdir / 'teacher').glob('[0-9]*'))
 
