@@ -53,7 +53,8 @@ class Checkpoints:
 
     def __init__(self, folder: str | pathlib.Path, say=print):
         self._say = say
-        logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax tells every step of every save
+        for name in ('absl', 'asyncio'):  # Orbax tells every step of a save, and every array of one that fails
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised, and told once
         self.folder = pathlib.Path(folder).absolute()
         # max_to_keep with best_fn would delete the newest checkpoint, the very one to resume from
         keep = checkpoint_managers.AnyPreservationPolicy(
@@ -155,8 +156,7 @@ class Checkpoints:
         try:
             found = self._manager.restore(step, args=ocp.args.Composite(**args, sums=ocp.args.JsonRestore()))
         except Exception as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
-            reason = f'{type(error).__name__}: {(str(error).strip().splitlines() or [""])[0][:200]}'
-            raise self._unusable(step, reason) from error
+            raise self._unusable(step, _short(error)) from error
         for name in items:
             if int(checksum(found[name])) != found.sums[name]:
                 raise self._unusable(step, f'the numbers of {name} are not those that were written')
@@ -188,7 +188,12 @@ class Checkpoints:
         except Exception as error:  # a full disk shows as any of a dozen kinds
             whole = ', '.join(map(str, sorted(self._manager.all_steps()))) or 'none'
             raise CheckpointError(
-                f'{self.folder}: a checkpoint could not be written ({type(error).__name__}: '
-                f'{(str(error).strip().splitlines() or [""])[0][:200]}). Whole checkpoints are those of the steps: '
-                f'{whole}. Make room on the disk or choose another --workdir; the same command then goes on.'
+                f'{self.folder}: a checkpoint could not be written ({_short(error)}). Whole checkpoints are those of '
+                f'the steps: {whole}. Make room on the disk or choose another --workdir; the same command then goes on.'
             ) from error
+
+
+def _short(error: Exception) -> str:
+    """Kind and text of an error in a line; of a long text the beginning and the end, where storage names the cause."""
+    text = (str(error).strip().splitlines() or [''])[0]
+    return f'{type(error).__name__}: {text if len(text) <= 250 else f"{text[:120]} ... {text[-120:]}"}'

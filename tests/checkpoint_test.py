@@ -100,7 +100,10 @@ def test_a_full_disk_stops_with_a_message_and_leaves_the_older_checkpoint_whole(
     shutil.copytree(one_device('baseline')[0], tmp_path, dirs_exist_ok=True)
     shutil.rmtree(tmp_path / 'baseline' / '6')
     stage = tiny.stage('baseline')
-    with no_file_beyond(16_384), pytest.raises(CheckpointError, match='not be written.*Whole.* steps: (2, )?4. Make'):
+    with (
+        no_file_beyond(16_384),
+        pytest.raises(CheckpointError, match='not be written.*File too large.* steps: (2, )?4. Make'),
+    ):
         run(tmp_path, stage)
     resumed, _ = run(tmp_path, stage, batches=killed_after(6))
     chex.assert_trees_all_equal(resumed, one_device('baseline')[1])

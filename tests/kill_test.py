@@ -93,7 +93,8 @@ def test_a_disk_that_fills_stops_main_with_a_message_and_the_older_checkpoint_go
     assert run.wait() == 1, log.read_text()
     assert 'Traceback' not in log.read_text()
     whole = re.search(
-        r'could not be written .* Whole checkpoints are those of the steps: (.*)\. Make room', log.read_text()
+        r'could not be written .*File too large.* Whole checkpoints are those of the steps: (.*)\. Make room',
+        log.read_text(),
     )
     assert whole[1].split(', ')[0] == '3'
     again = call(workdir, cache, **CHANGES)
