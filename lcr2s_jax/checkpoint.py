@@ -7,6 +7,7 @@
 
 import logging
 import pathlib
+import sys
 import time
 
 import jax
@@ -79,6 +80,8 @@ class Checkpoints:
             ) from error
 
     def __enter__(self):
+        self._tell_unraisable = sys.unraisablehook
+        sys.unraisablehook = self._unraisable
         return self
 
     def __exit__(self, kind, *_):
@@ -89,6 +92,7 @@ class Checkpoints:
                 raise
         finally:
             self._manager.close()
+            sys.unraisablehook = self._tell_unraisable
 
     def latest(self) -> int | None:
         """The last step saved, or None."""
@@ -177,6 +181,11 @@ class Checkpoints:
         wait_for_all(f'{self.folder}-{step} is set aside')
         self._manager.reload()
         self._say(f'{error}\nIt was moved to {aside}; going on from step {self.latest()}.')
+
+    def _unraisable(self, what) -> None:
+        """Storage that ends after its save has failed would print a traceback for every array."""
+        if not (isinstance(what.exc_value, RuntimeError) and 'Event loop is closed' in str(what.exc_value)):
+            self._tell_unraisable(what)
 
     def _settle(self) -> None:
         """Wait for the save under way."""
