@@ -17,7 +17,7 @@ def get_config():
     config.optim.update(
         learning_rate=1e-3, rules=(('logit_scale', 0.0, 0.0), ('bias|ln_', 1.0, 0.0), ('.*', 1.0, 0.05))
     )
-    # The committed weights: 7,500 steps on the schedule of 16,000, then resumed on that of 9,500, which cools down within
-    # 2,000 steps. From scratch, this command follows the latter throughout.
+    # The committed weights: 7,500 steps on the schedule of 16,000, then resumed on that of 9,500, which cools down
+    # within 2,000 steps. From scratch, this command follows the latter throughout.
     config.train.update(steps=9_500, eval_every=1000, save_every=500, log_every=20)
     return config

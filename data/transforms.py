@@ -23,7 +23,7 @@ _ERASE_ATTEMPTS = 10  # torchvision's: a box that sticks out is drawn anew
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """JPEG, PNG or BMP bytes (CUHK-PEDES has all three) to uint8 [h, w, 3]; grey becomes RGB."""
-    # TensorFlow's usual JPEG transform is a faster one, a level away from the pixels that Pillow, and so the field, reads.
+    # TensorFlow's usual JPEG transform is a faster one, a level away from what Pillow, and so the field, reads.
     return tf.cond(
         tf.io.is_jpeg(encoded),
         lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method='INTEGER_ACCURATE'),

@@ -64,7 +64,7 @@ def test_a_peer_s_checkpoint_and_an_open_clip_folder_find_the_same(tmp_path):
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
         found.append(json.loads(run.stdout)['weights'])
-    assert found[0]['test']['t2i']['queries'] == 20 and found[0]['test']['t2i']['R10'] < 100
+    assert found[0]['test']['t2i']['queries'] == 20
     assert found[0] == found[1]
 
 
