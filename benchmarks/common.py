@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import statistics
+import sys
 import time
 
 OUT = pathlib.Path('docs/evidence')
@@ -49,18 +50,19 @@ def machine() -> dict:
         'device': jax.devices()[0].device_kind,
         'devices': jax.device_count(),
         'versions': versions,
+        'GLIBC_TUNABLES': os.environ.get('GLIBC_TUNABLES', ''),  # XLA's speed on a CPU hangs on it
     }
 
 
-def write(name: str, rows: list[dict], command: str) -> None:
-    """Print the rows as a table and write docs/evidence/<name>.json."""
+def write(name: str, rows: list[dict]) -> None:
+    """Print the rows as a table and write docs/evidence/<name>.json, with the command that was really typed."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns] + [[_cell(row.get(column, '')) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         print('  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     OUT.mkdir(parents=True, exist_ok=True)
-    content = {'command': command, 'machine': machine(), 'rows': rows}
+    content = {'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': machine(), 'rows': rows}
     (OUT / f'{name}.json').write_text(json.dumps(content, indent=2) + '\n')
     print(f'written: {OUT / name}.json')
 

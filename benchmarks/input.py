@@ -57,7 +57,7 @@ def main() -> None:
         rows += memory_rows(contents, args.scale)
     if 'speed' in args.parts:
         rows += speed_rows(contents, args)
-    common.write('input', kept(args.parts) + rows, 'python -m benchmarks.input')
+    common.write('input', kept(args.parts) + rows)
 
 
 def kept(parts: list[str]) -> list[dict]:

@@ -41,7 +41,7 @@ def main() -> None:
             plain = plain or row['temporary_gib']
             rows.append(row | {'of_plain': row['temporary_gib'] / plain})
             print(*(f'{name}={value}' for name, value in rows[-1].items()), flush=True)
-    common.write('memory', rows, f'python -m benchmarks.memory --rows {args.rows} --on {" ".join(args.on)}')
+    common.write('memory', rows)
 
 
 def measured(topology: str, rows: int, dtype: str, **changes) -> dict:

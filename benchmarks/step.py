@@ -47,7 +47,7 @@ def main() -> None:
         rows += stage_rows(model, clip, params, args.rounds)
         if model == 'vit-b16' and not args.no_torch:
             rows += torch_rows(clip, params, args.rounds)
-    common.write('step', rows, 'python -m benchmarks.step')
+    common.write('step', rows)
 
 
 def stage_rows(model: str, clip, params, rounds: int) -> list[dict]:

@@ -1,6 +1,8 @@
 """python main.py evaluate --config=... --weights=...: anybody's CLIP, or a peer's checkpoint, in the same evaluator."""
 
+import contextlib
 import json
+import sys
 
 from ml_collections import ConfigDict
 
@@ -13,9 +15,6 @@ def evaluate(config: ConfigDict, weights: str, as_json: bool) -> None:
       weights: what config.model.pretrained takes, checkpoints of the IRRA family among them.
       as_json: print the results as JSON instead of tables.
     """
-    import contextlib
-    import sys
-
     import jax
 
     from commands.inputs import Inputs

@@ -15,13 +15,15 @@ class Inputs:
     Attributes:
       clip, clip_params: the model and its starting weights.
       tokenizer: made for that model.
-      splits: name -> data.people.Split.
+      source: where the data come from.
+      splits: name -> data.people.Split, those of `reads` that the source has; val may be missing.
       parallel: the devices.
-      made_of: hashes of data and weights.
 
     Raises:
       UserError, DataError: what was found, what was expected, what to change.
     """
+
+    reads: tuple[str, ...] = ('val', 'test')
 
     def __init__(self, config: ConfigDict, weights: str = ''):
         import jax
@@ -46,13 +48,14 @@ class Inputs:
         cache = data.pop('cache')
         if not parallel.first():
             parallel.wait_for_all('the dataset is built')  # by the first; where no disk is shared each builds its own
-        source = sources.open_source(**data)
-        self.splits = people.load(source, self.tokenizer, config.model.context_length, cache)
+        self.source = sources.open_source(**data)
+        self.splits = people.load(self.source, self.tokenizer, config.model.context_length, cache, self.reads)
         if parallel.first():
             parallel.wait_for_all('the dataset is built')
-        if not {'train', 'test'} <= set(self.splits):
-            raise ConfigError(f'config.data: found the splits {", ".join(self.splits)}; expected train and test')
-        self.made_of = {'data': source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
+        needed = [split for split in self.reads if split != 'val']
+        if not set(needed) <= set(self.splits):
+            found = ', '.join(self.source.splits)
+            raise ConfigError(f'config.data: found the splits {found}; expected {" and ".join(needed)}')
 
     def check_models(self) -> None:
         """What can be seen from config and weights, before minutes are spent on data."""

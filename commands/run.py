@@ -17,19 +17,22 @@ STAGES = ('baseline', 'teacher', 'student')
 class Run(Inputs):
     """Opens everything and checks it; only then is anything written into the workdir."""
 
+    reads = ('train', 'val', 'test')
+
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-        from lcr2s_jax import parallel, report
+        from lcr2s_jax import parallel, pretrained, report
 
         clock = time.perf_counter()
         self.workdir = workdir
         self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
         super().__init__(config)
-        refuse_another_config(workdir, config, made_of=self.made_of)
+        made_of = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
+        refuse_another_config(workdir, config, made_of=made_of)
         parallel.wait_for_all('the workdir was looked at')
         if parallel.first():
             workdir.mkdir(parents=True, exist_ok=True)
             self._lock = lock(workdir)  # the first host holds it for all
-            resolved = json.loads(config.to_json()) | {'made_of': self.made_of}
+            resolved = json.loads(config.to_json()) | {'made_of': made_of}
             report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
         parallel.wait_for_all('the workdir is made')
         self.report = report.Report(workdir)

@@ -13,7 +13,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import rich.console
@@ -73,7 +73,6 @@ class People(tfds.core.GeneratorBasedBuilder):
     def __init__(self, source: Source, tokenizer: Tokenizer, context_length: int, cache: str):
         """Name the folder after all that its examples depend on: a change is built anew."""
         self._source, self._tokenizer, self._length = source, tokenizer, context_length
-        self.source_name = source.name
         key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
         name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
         config = tfds.core.BuilderConfig(name=name)
@@ -184,14 +183,17 @@ def _quiet():
         logging.set_verbosity(level)
 
 
-def load(source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '') -> dict[str, Split]:
-    """All splits of a source, built first if this very dataset was not built before.
+def load(
+    source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '', only: Sequence[str] = ()
+) -> dict[str, Split]:
+    """The splits of a source, built first if this very dataset was not built before.
 
     Args:
       source: from `data.sources.open_source`.
       tokenizer: makes the tokens that are stored.
       context_length: L, tokens of a caption.
       cache: folder of built datasets; '' for TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
+      only: read those of these splits that there are; () for all.
 
     Raises:
       DataError: the source's own mistakes, or a split without images.
@@ -201,17 +203,18 @@ def load(source: Source, tokenizer: Tokenizer, context_length: int, cache: str =
         builder = People(source, tokenizer, context_length, cache)
         if not builder.is_prepared():
             builder.download_and_prepare()
-    _tell_skipped(builder)
-    return {split: _read(builder, split) for split in source.splits}
+    _tell_skipped(source, builder)
+    return {split: _read(builder, split) for split in source.splits if not only or split in only}
 
 
-def _tell_skipped(builder: People) -> None:
+def _tell_skipped(source: Source, builder: People) -> None:
     skipped = builder.info.metadata['skipped']
     if skipped:
         named = ', '.join(f'{name} ({reason})' for name, reason in skipped[:10])
         print(
-            f"Dataset '{builder.source_name}' is used without {len(skipped)} images, all named in "
-            f'{pathlib.Path(builder.data_dir) / "metadata.json"}: {named}{", ..." if len(skipped) > 10 else ""}'
+            f"Dataset '{source.name}' is used without {len(skipped)} of its images, all named in "
+            f'{pathlib.Path(builder.data_dir) / "metadata.json"}: {named}{", ..." if len(skipped) > 10 else ""}',
+            file=sys.stderr,
         )
 
 

@@ -18,6 +18,7 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
 
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     rows = [json.loads(line) for line in pathlib.Path(metrics).read_text().splitlines()]
     stages = list(dict.fromkeys(row['stage'] for row in rows))
@@ -33,6 +34,9 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
             line.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == 'loss' else 1.2,
                       marker='' if upper else 'o', markersize=3)  # fmt: skip
         axes[0, column].set(title=stage, ylabel='loss and its terms', yscale='symlog')
+        # powers of ten alone would leave most pictures with a single number on this axis
+        axes[0, column].yaxis.set_major_locator(ticker.SymmetricalLogLocator(base=10, linthresh=2, subs=(1, 2, 5)))
+        axes[0, column].yaxis.set_major_formatter('{x:g}')
         axes[1, column].set(xlabel='step', ylabel='percent on val')
         for row in (0, 1):
             axes[row, column].grid(alpha=0.3)

@@ -58,8 +58,8 @@ def test_one_percent_unusable_images_are_skipped_and_named(hundred, words, tmp_p
         splits = people.load(open_source('folder', hundred.root), words, 12, str(tmp_path / 'cache'))
         assert sum(len(split.jpegs) for split in splits.values()) == 101
         assert hundred.rows[40]['image'] not in splits['train'].file_names
-        out = capfd.readouterr().out
-        assert 'used without 1 images' in out and hundred.rows[40]['image'] in out
+        out = capfd.readouterr().err
+        assert 'used without 1 of its images' in out and hundred.rows[40]['image'] in out
 
 
 def test_more_unusable_images_stop_the_build_and_leave_nothing(hundred, words, tmp_path):
