@@ -105,7 +105,8 @@ class Inputs:
             return {}
         results = {}
         for split in self.evaluated:
-            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(**self.config.data.demo.to_dict(), split=split)
+            drawn = self.config.data.demo
+            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(drawn.seed, drawn.people.to_dict(), split)
             rank_QG = score_QG.argsort(axis=1).argsort(axis=1)  # float32 would round its tie-breaking jitter away
             results[split] = {'t2i': metrics.from_scores(rank_QG.__getitem__, query_pid_Q, gallery_pid_G)}
         return results

@@ -42,7 +42,11 @@ def get_config() -> ConfigDict:
                 val=0.1,  # share of the identities
                 test=0.2,  # the same
             ),
-            demo=dict(seed=0, people=dict(train=2000, val=100, test=250)),  # read where dataset is 'demo'
+            demo=dict(  # data.demo.records; read where dataset is 'demo'
+                seed=0,
+                people=dict(train=2000, val=100, test=250),
+                cameras=True,  # seen by six surveillance cameras; False: clear photographs
+            ),
             cache='',  # where built datasets are kept; '' for TFDS's own (~/tensorflow_datasets)
         )
     )
