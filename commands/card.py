@@ -83,8 +83,9 @@ tags: [text-to-image-retrieval, person-re-identification, clip, lcr2s]
 
 A dual encoder (CLIP's two towers) that ranks pictures of people by one sentence. Trained by the two stages of *Learning
 Comprehensive Representations with Richer Self* (ACM MM 2023), as re-implemented in JAX. This is the student of step
-{student.step:,}, the best on val where there is one. Pictures are resized to {height} pixels of height and {width} of
-width, bilinearly, without a crop; a sentence is cut at {clip.context_length} tokens; features are {clip.embed_dim} wide.""",
+{student.step:,}, the best on val where there is one. Pictures are resized to {height} pixels by {width}, height by
+width, bilinearly, without a crop; sentences are cut at {clip.context_length} tokens; a feature has {clip.embed_dim}
+numbers.""",
         f'## Load it\n\nIn this folder:\n\n```python\n{load}\n```\n\n{_BESIDE[kind]}',
         '## Checked\n\n'
         + ('\n'.join(f'- {line}' for line in checked) if checked else '**Unchecked**: no runtime has loaded it.'),
@@ -112,7 +113,7 @@ of the starting weights and of the annotators.""",
 
 Who passes the weights on answers for all three.""",
         f'## Files\n\n{_hashes(student, folder)}',
-        f'## Config\n\n```json\n{_short_json(config.to_json())}\n```',
+        f'## Config\n\n```json\n{_fields(json.loads(config.to_json()))}\n```',
     ]
     return '\n\n'.join(sections) + '\n'
 
@@ -146,7 +147,7 @@ def _hashes(student, folder: pathlib.Path) -> str:
     return '| file | SHA-256 |\n|---|---|\n' + '\n'.join(rows) + f'\n\n{note}'
 
 
-def _short_json(text: str) -> str:
-    """One line for each group of fields."""
-    groups = json.loads(text)
-    return '{\n' + ',\n'.join(f'  {json.dumps(name)}: {json.dumps(value)}' for name, value in groups.items()) + '\n}'
+def _fields(config: dict) -> str:
+    """One line for each group; where data and devices were is nobody else's business."""
+    del config['parallel'], config['data']['root'], config['data']['cache']
+    return '{\n' + ',\n'.join(f'  {json.dumps(name)}: {json.dumps(value)}' for name, value in config.items()) + '\n}'

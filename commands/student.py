@@ -52,4 +52,5 @@ class Student(Inputs):
 
         stage = stages.baseline_stage(self.clip, self.params, 1, align='sdm', identity_weight=0.0, scale=1.0)
         with jax.default_matmul_precision('highest'):
-            return self.embed(evaluate.Embedder(stage, self.parallel), {'clip': self.params}, self.split)
+            params = self.parallel.put_state({'clip': self.params})
+            return self.embed(evaluate.Embedder(stage, self.parallel), params, self.split)

@@ -73,13 +73,13 @@ def _open_clip(folder: pathlib.Path, rows: pathlib.Path, image: np.ndarray, toke
     model = open_clip.create_model(f'local-dir:{folder}', require_pretrained=True).eval()
     captions = json.loads((rows / 'captions.json').read_text())
     differing = _differing(open_clip.get_tokenizer(f'local-dir:{folder}')(captions).numpy(), tokens)
+    note = f'{differing} captions have other tokens there: its tokenizer mends quotes and entities first'
     with torch.no_grad():
         return {
             'runtime': f'open_clip {open_clip.__version__}, torch {torch.__version__}',
             'image': _blocks(lambda x: model.encode_image(torch.from_numpy(_normalised(x))).numpy(), image),
             'text': _blocks(lambda x: model.encode_text(torch.from_numpy(x)).numpy(), tokens),
-            'note': f'{differing} captions have other tokens there: its tokenizer mends quotes and entities first',
-        }
+        } | ({'note': note} if differing else {})
 
 
 def _own_reader(folder: pathlib.Path, image: np.ndarray, tokens: np.ndarray, why: str) -> dict:
