@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from commands.inputs import Inputs
-from commands.run import config_of, refuse_another_config
+from commands.run import config_of, lock, refuse_another_config
 from lcr2s_jax.errors import ConfigError
 
 _STAGE = 'student'
@@ -35,7 +35,7 @@ class Student(Inputs):
         super().__init__(config)
         started = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
         refuse_another_config(workdir, config, made_of=started)
-        with checkpoint.Checkpoints(folder) as checkpoints:
+        with lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:  # what is being trained has no best yet
             self.step = checkpoints.best()
             if self.step is None:
                 raise checkpoint.CheckpointError(f'{folder}: no checkpoint here; train this stage first')

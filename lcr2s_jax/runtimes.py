@@ -27,7 +27,7 @@ def main(kind: str, folder: str, rows: str) -> None:
     """Embed the rows with the export in `folder` and write what was found beside them."""
     rows = pathlib.Path(rows)
     image, tokens = (np.load(rows / f'{name}.npy', mmap_mode='r') for name in ('image', 'tokens'))
-    found = _RUNTIMES[kind](pathlib.Path(folder), rows, image, tokens)
+    found = RUNTIMES[kind](pathlib.Path(folder), rows, image, tokens)
     for name in ('image', 'text'):
         np.save(rows / f'found_{name}.npy', found.pop(name))
     found['loaded'] = [name for name in _LIBRARIES if name in sys.modules]
@@ -116,7 +116,7 @@ def _stablehlo(folder: pathlib.Path, rows: pathlib.Path, image: np.ndarray, toke
     }
 
 
-_RUNTIMES = {'hf': _hugging_face, 'open_clip': _open_clip, 'stablehlo': _stablehlo}
+RUNTIMES = {'hf': _hugging_face, 'open_clip': _open_clip, 'stablehlo': _stablehlo}
 
 
 def _blocks(encode: Callable, rows: np.ndarray) -> np.ndarray:

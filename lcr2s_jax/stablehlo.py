@@ -4,8 +4,8 @@
 <folder>/text.stablehlo    (weights, int32 [n, L]) -> f32 [n, E]
 <folder>/image.npz, text.npz   the weights of either, by our parameter paths
 
-The weights lie beside: within a program they would be constants, which XLA folds for minutes, which no device can hold
-once for several batch sizes, and which end at the two gigabytes of a serialised module.
+The weights lie beside: within a program they would be constants, which XLA compiles anew, thrice as slowly, and holds
+anew for every batch size, and which end at the two gigabytes of a flatbuffer.
 """
 
 import pathlib

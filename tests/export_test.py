@@ -2,24 +2,29 @@
 
 import io
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 from safetensors.torch import load_file
 
 import main
 from commands import export as command
+from commands.run import lock
 from commands.student import Student
 from configs import demo
 from data import sources
 from data.tokens import Tokenizer
-from lcr2s_jax import checkpoint, open_clip, pretrained
+from lcr2s_jax import checkpoint, open_clip, pretrained, runtimes
 from lcr2s_jax import export as formats
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, WeightsError
@@ -209,6 +214,29 @@ def test_a_folder_without_a_run_or_without_a_student_is_named(workdir, tmp_path)
 def test_a_wrong_command_line_is_usage(words, capsys):
     assert main.main(['main.py', *words]) == 2
     assert 'format' in capsys.readouterr().err
+
+
+def test_every_format_that_there_is_can_be_asked_for():
+    assert set(flags.FLAGS['format'].parser.enum_values) == set(formats.FORMATS) == set(runtimes.RUNTIMES)
+
+
+def test_export_takes_the_config_of_its_run_and_no_other(capsys):
+    words = ['--workdir=w', '--format=hf', '--out=o', '--config=configs/demo.py']
+    assert main.main(['main.py', 'export', *words]) == 2
+    assert 'takes no --config' in capsys.readouterr().err
+
+
+def test_a_run_under_way_is_not_exported(workdir, tmp_path):
+    with lock(workdir), pytest.raises(ConfigError, match='another process is running in it'):
+        Student(workdir)
+
+
+def test_sigterm_leaves_nothing(tmp_path):
+    with pytest.raises(SystemExit) as stop, command._aside(tmp_path / 'made' / 'out') as aside:
+        (aside / 'half').touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert stop.value.code == 143 and nothing_left(tmp_path / 'made' / 'out')
 
 
 def embeddings(rng):
