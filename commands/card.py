@@ -56,7 +56,7 @@ def card(student, workdir: pathlib.Path, kind: str, folder: pathlib.Path, checke
     """Markdown with the header that the Hugging Face hub reads.
 
     Args:
-      student: a commands.student.Student.
+      student: a commands.trained.Trained.
       workdir: of its run; results.json there, if it is there, gives the figures.
       kind: 'hf', 'open_clip' or 'stablehlo'.
       folder: of the export, everything else in it already.

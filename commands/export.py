@@ -36,7 +36,7 @@ def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool)
       UserError, DataError: what was found, what was expected, what to change.
     """
     from commands.card import card
-    from commands.student import Student
+    from commands.trained import Trained
     from lcr2s_jax.export import FORMATS
 
     clock = time.perf_counter()
@@ -47,7 +47,7 @@ def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool)
             '--format=hf: found no torch, with which the export is loaded and compared as others load it; expected it '
             'beside transformers (pip install -r requirements-dev.txt). Or export with --unchecked.'
         )
-    student = Student(workdir)
+    student = Trained(workdir)
     with _aside(out) as aside:
         folder, rows = aside / 'export', aside / 'rows'
         folder.mkdir()
@@ -65,7 +65,7 @@ def check(student, kind: str, folder: pathlib.Path, rows: pathlib.Path) -> list[
     """Load the export in a process of its own, embed the student's split there, and compare.
 
     Args:
-      student: a commands.student.Student.
+      student: a commands.trained.Trained.
       kind: 'hf', 'open_clip' or 'stablehlo'.
       folder: of the export.
       rows: a folder to make for what goes to that process and what comes back.

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 import main
 from commands import export as command
 from commands.run import lock
-from commands.student import Student
+from commands.trained import Trained
 from configs import demo
 from data import sources
 from data.tokens import Tokenizer
@@ -66,7 +66,7 @@ def workdir(tmp_path_factory):
 @pytest.fixture(scope='module')
 def student(workdir):
     """Opened and embedded once: either takes seconds."""
-    found = Student(workdir)
+    found = Trained(workdir)
     ours = found.features()
     found.features = lambda: ours
     return found
@@ -77,7 +77,7 @@ def opened_once(request, monkeypatch):
     """A test that takes `student` exports that one."""
     if 'student' in request.fixturenames:
         opened = request.getfixturevalue('student')
-        monkeypatch.setattr('commands.student.Student', lambda workdir: opened)
+        monkeypatch.setattr('commands.trained.Trained', lambda workdir: opened)
 
 
 def snippet(folder):
@@ -200,14 +200,14 @@ def test_what_is_there_is_never_written_over(workdir, tmp_path):
 
 def test_a_folder_without_a_run_or_without_a_student_is_named(workdir, tmp_path):
     with pytest.raises(ConfigError, match='found no run in'):
-        Student(tmp_path)
+        Trained(tmp_path)
     (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
     with pytest.raises(ConfigError, match='found no student in'):
-        Student(tmp_path)
+        Trained(tmp_path)
     assert not (tmp_path / 'student').exists()
     (tmp_path / 'config.json').write_text('{"optim": {"stepz": 3}}')
     with pytest.raises(ConfigError, match='configs/base.py has not .*stepz'):
-        Student(tmp_path)
+        Trained(tmp_path)
 
 
 @pytest.mark.parametrize('words', [['export'], ['export', '--workdir=w', '--format=onnx', '--out=o']])
@@ -228,7 +228,7 @@ def test_export_takes_the_config_of_its_run_and_no_other(capsys):
 
 def test_a_run_under_way_is_not_exported(workdir, tmp_path):
     with lock(workdir), pytest.raises(ConfigError, match='another process is running in it'):
-        Student(workdir)
+        Trained(workdir)
 
 
 def test_sigterm_leaves_nothing(tmp_path):

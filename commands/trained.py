@@ -1,4 +1,4 @@
-"""A finished run's student, as the commands need it that come after training."""
+"""A finished run's student and what it was trained and evaluated with: what an export is made and checked with."""
 
 import dataclasses
 import pathlib
@@ -10,7 +10,7 @@ from lcr2s_jax.errors import ConfigError
 _STAGE = 'student'
 
 
-class Student(Inputs):
+class Trained(Inputs):
     """Opens a workdir and what its config names: the student's best parameters, its tokenizer, its val and test.
 
     Attributes, besides those of Inputs:
@@ -37,8 +37,6 @@ class Student(Inputs):
         refuse_another_config(workdir, config, made_of=started)
         with lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:  # what is being trained has no best yet
             self.step = checkpoints.best()
-            if self.step is None:
-                raise checkpoint.CheckpointError(f'{folder}: no checkpoint here; train this stage first')
             self.params = checkpoints.restore_params(checkpoints.shapes(self.step), self.step)['clip']
         self.clip = dataclasses.replace(self.clip, dtype='float32', remat=False, chunks=1)
         self.split = self.evaluated[0]
