@@ -3,6 +3,7 @@
   python main.py --config=configs/demo.py --workdir=runs/demo     train, distil and evaluate; the same again resumes
   python main.py doctor --config=configs/cuhk.py [--json]         is the dataset's folder fit to train on?
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or a peer's checkpoint, as it is [--json]
+  python main.py explain --workdir=W                              what the teacher's fusion looks at, where features lie
 
 Any field of a config can be set: --config.train.steps=1000
 Several hosts work on one run with --coordinator=host:port --num_processes=N --process_id=I, under srun or mpirun with
@@ -28,7 +29,7 @@ flags.DEFINE_bool('json', False, 'Print JSON instead of text.')
 flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several work on one run; auto on a TPU pod.')
 flags.DEFINE_integer('num_processes', None, 'How many processes work on the run.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is: 0, 1, ...')
-_OWN = ('workdir', 'weights', 'json')
+_OWN = ('config', 'workdir', 'weights', 'json')
 
 
 class UsageError(Exception):
@@ -39,12 +40,12 @@ class Command(NamedTuple):
     """What main.py can be asked to do.
 
     Attributes:
-      run: (config, flags) -> exit status, or None for 0.
-      needs: flags that must be given, --config aside.
+      run: (config, flags) -> exit status, or None for 0; config is None where `needs` has no 'config'.
+      needs: flags that must be given.
       takes: flags that may be given.
     """
 
-    run: Callable[[ConfigDict, flags.FlagValues], int | None]
+    run: Callable[[ConfigDict | None, flags.FlagValues], int | None]
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
 
@@ -67,10 +68,17 @@ def _evaluate(config: ConfigDict, given: flags.FlagValues) -> None:
     evaluate(config, given.weights, given.json)
 
 
+def _explain(_, given: flags.FlagValues) -> None:
+    from commands.explain import explain
+
+    explain(pathlib.Path(given.workdir))
+
+
 COMMANDS: Mapping[str, Command] = {
-    'train': Command(_train, needs=('workdir',)),
-    'doctor': Command(_doctor, takes=('json',)),
-    'evaluate': Command(_evaluate, needs=('weights',), takes=('json',)),
+    'train': Command(_train, needs=('config', 'workdir')),
+    'doctor': Command(_doctor, needs=('config',), takes=('json',)),
+    'evaluate': Command(_evaluate, needs=('config', 'weights'), takes=('json',)),
+    'explain': Command(_explain, needs=('workdir',)),
 }
 
 
@@ -100,8 +108,8 @@ def main(argv: list[str], commands: Mapping[str, Command] = COMMANDS) -> int:
         return 130
 
 
-def parse(argv: list[str], commands: Mapping[str, Command]) -> tuple[Command, ConfigDict]:
-    """The command and the config with its overrides applied. Raises UsageError, ConfigError."""
+def parse(argv: list[str], commands: Mapping[str, Command]) -> tuple[Command, ConfigDict | None]:
+    """The command and its config, overrides applied, or None where it takes none. Raises UsageError, ConfigError."""
     for file in (word.partition('=')[2] for word in argv if word.startswith('--config=')):
         if not pathlib.Path(file.partition(':')[0]).is_file():  # config_flags would log a traceback of it
             raise ConfigError(f'--config: found no file {file}; expected one such as configs/demo.py')
@@ -114,11 +122,13 @@ def parse(argv: list[str], commands: Mapping[str, Command]) -> tuple[Command, Co
     if len(words) > 1 or words[0] not in commands:
         raise UsageError(f"found '{' '.join(words)}', expected one of {', '.join(commands)}, and flags")
     command = commands[words[0]]
-    missing = [name for name in ('config', *command.needs) if not flags.FLAGS[name].present]
+    missing = [name for name in command.needs if not flags.FLAGS[name].present]
     foreign = [n for n in _OWN if flags.FLAGS[n].present and n not in command.needs + command.takes]
     if missing or foreign:
         problem = [f'needs --{name}' for name in missing] + [f'takes no --{name}' for name in foreign]
         raise UsageError(f'{words[0]} {", ".join(problem)}')
+    if 'config' not in command.needs:
+        return command, None
     if not isinstance(_CONFIG.value, ConfigDict):
         file = flags.FLAGS['config'].config_filename
         raise ConfigError(f'--config: found no get_config() that works in {file}')

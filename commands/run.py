@@ -137,6 +137,26 @@ class Run(Inputs):
         )
 
 
+def config_of(workdir: pathlib.Path) -> ConfigDict:
+    """The config that a workdir's run was made with. Raises ConfigError where there was none, or of other fields."""
+    from configs import base
+
+    path = workdir / 'config.json'
+    if not path.is_file():
+        raise ConfigError(
+            f'--workdir: found no run in {workdir}; expected a folder that training made, with config.json'
+        )
+    config, found = base.get_config(), read_json(path)
+    found.pop('made_of', None)
+    try:
+        config.update(found)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f'{path}: found fields that configs/base.py has not ({error}); another version of this project made it'
+        ) from error
+    return config
+
+
 def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> None:
     """Raise ConfigError, naming the fields, if the workdir has a run of another config (or `more` that is saved)."""
     from lcr2s_jax import report

@@ -154,6 +154,22 @@ class Checkpoints:
             raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
         return self._read(step, params=like)['params']
 
+    def shapes(self, step: int):
+        """Shapes and types of the parameters of `step`, on one device: `like` for a reader that knows the step alone.
+
+        Raises CheckpointError.
+        """
+        try:
+            found = ocp.StandardCheckpointer().metadata(self.folder / str(step) / 'params').item_metadata.tree
+        except Exception as error:  # as in _read
+            raise self._unusable(step, _short(error)) from error
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+            found,
+            is_leaf=lambda leaf: hasattr(leaf, 'shape'),
+        )
+
     def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)
         args = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
