@@ -9,7 +9,7 @@ from lcr2s_jax.errors import ConfigError
 
 
 class Trained(Inputs):
-    """Opens a workdir and the data that its config names; nobody else may be at work in it meanwhile.
+    """Opens a workdir and the data that its config names; no training may be at work in it.
 
     Args:
       workdir: of a run.
@@ -30,7 +30,6 @@ class Trained(Inputs):
         config = config_of(workdir)
         self.workdir, self.split, self.reads = workdir, split, (split,)
         self.stages, self.params = {}, {}
-        self._lock = lock(workdir)
         for name in needed:
             if not (workdir / name).is_dir():
                 raise ConfigError(
@@ -42,9 +41,10 @@ class Trained(Inputs):
         refuse_another_config(workdir, config, made_of=made_of)
         if split not in self.splits:
             raise ConfigError(f"config.data: '{config.data.dataset}' has no split '{split}'")
-        for name in STAGES:
-            if (workdir / name).is_dir():  # Checkpoints would make it
-                self._open(name, name in needed)
+        with lock(workdir):  # what is being trained may lose the checkpoint that is read
+            for name in STAGES:
+                if (workdir / name).is_dir():  # Checkpoints would make it
+                    self._open(name, name in needed)
 
     def features(self, name: str):
         """Every image and caption of the split, embedded by a stage: `lcr2s_jax.arrays.Embeddings`."""
