@@ -72,7 +72,7 @@ def _thumbnails(sheet, draw, person: dict, query: int, x: int, y: int) -> int:
             draw.rectangle([left - 4, y - 4, left + THUMB[0] + 3, y + THUMB[1] + 3], fill=OWN)
         sheet.paste(picture, (left, y))
         for line, note in enumerate(notes):
-            draw.text((left, y + THUMB[1] + 6 + 13 * line), note, fill=FAINT, font=_font(10))
+            draw.text((left, y + THUMB[1] + 6 + 13 * line), note, fill=FAINT, font=_font(11))
     return y + THUMB[1] + 8
 
 
@@ -85,7 +85,7 @@ def _bars(draw, w_HK: np.ndarray, query: int, x: int, y: int, most: float) -> No
         middle = left + THUMB[0] // 2
         draw.text((middle, base + 3), f'{weight:.2f}', fill=INK, font=_font(12), anchor='ma')
         extremes = f'{w_HK[:, place].min():.2f}-{w_HK[:, place].max():.2f}'
-        draw.text((middle, base + 19), extremes, fill=FAINT, font=_font(10), anchor='ma')
+        draw.text((middle, base + 19), extremes, fill=FAINT, font=_font(11), anchor='ma')
     level = base - round((BAR - 6) / len(w_K) / most)
     for dash in range(x, x + len(w_K) * SLOT - 10, 8):
         draw.line([(dash, level), (dash + 4, level)], fill=INK)

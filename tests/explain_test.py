@@ -135,7 +135,7 @@ def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     config = demo.get_config()
     config.update(
-        {'batch': {'views': 3}, 'evaluate': {'batch_size': 40}, 'train': {'steps': 4},
+        {'batch': {'views': 3}, 'evaluate': {'batch_size': 40}, 'train': {'steps': 4}, 'parallel': {'devices': 1},
          'data': {'cache': str(folder / 'built'), 'demo': {'people': {'train': 4, 'val': 1, 'test': 18}}}}
     )  # fmt: skip
     made = Inputs(config)
@@ -155,7 +155,8 @@ def test_a_finished_teacher_is_explained_in_pictures_and_numbers(workdir, capsys
     assert 'a view gives itself' in capsys.readouterr().out
     told = json.loads((workdir / 'explain' / 'explain.json').read_text())
     assert told['split'] == 'test' and told['attention']['people'] == 18 and told['attention']['heads'] == 8
-    assert len(set(told['embedding']['identities'])) == 10, '4 of each circle, and the 2 of the third'
+    drawn = told['embedding']['identities']
+    assert len(set(drawn)) == len(drawn) <= 12 and len({pid // 8 for pid in drawn}) == 3, 'two circles and others'
     assert {'baseline', 'teacher', 'teacher with supports'} < set(told['embedding']), 'a student on its way is left out'
     assert 'student' not in told['embedding']
     for modality in explain.MODALITIES:
