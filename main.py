@@ -29,7 +29,7 @@ flags.DEFINE_bool('json', False, 'Print JSON instead of text.')
 flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several work on one run; auto on a TPU pod.')
 flags.DEFINE_integer('num_processes', None, 'How many processes work on the run.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is: 0, 1, ...')
-_OWN = ('config', 'workdir', 'weights', 'json')
+_OWN = ('workdir', 'weights', 'json')
 
 
 class UsageError(Exception):
@@ -40,14 +40,16 @@ class Command(NamedTuple):
     """What main.py can be asked to do.
 
     Attributes:
-      run: (config, flags) -> exit status, or None for 0; config is None where `needs` has no 'config'.
-      needs: flags that must be given.
+      run: (config, flags) -> exit status, or None for 0; config is None where none is taken.
+      needs: flags that must be given, --config aside.
       takes: flags that may be given.
+      config: whether --config is needed; without, it is not taken.
     """
 
     run: Callable[[ConfigDict | None, flags.FlagValues], int | None]
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    config: bool = True
 
 
 def _train(config: ConfigDict, given: flags.FlagValues) -> None:
@@ -75,10 +77,10 @@ def _explain(_, given: flags.FlagValues) -> None:
 
 
 COMMANDS: Mapping[str, Command] = {
-    'train': Command(_train, needs=('config', 'workdir')),
-    'doctor': Command(_doctor, needs=('config',), takes=('json',)),
-    'evaluate': Command(_evaluate, needs=('config', 'weights'), takes=('json',)),
-    'explain': Command(_explain, needs=('workdir',)),
+    'train': Command(_train, needs=('workdir',)),
+    'doctor': Command(_doctor, takes=('json',)),
+    'evaluate': Command(_evaluate, needs=('weights',), takes=('json',)),
+    'explain': Command(_explain, needs=('workdir',), config=False),
 }
 
 
@@ -122,12 +124,13 @@ def parse(argv: list[str], commands: Mapping[str, Command]) -> tuple[Command, Co
     if len(words) > 1 or words[0] not in commands:
         raise UsageError(f"found '{' '.join(words)}', expected one of {', '.join(commands)}, and flags")
     command = commands[words[0]]
-    missing = [name for name in command.needs if not flags.FLAGS[name].present]
-    foreign = [n for n in _OWN if flags.FLAGS[n].present and n not in command.needs + command.takes]
+    needs = ('config', *command.needs) if command.config else command.needs
+    missing = [name for name in needs if not flags.FLAGS[name].present]
+    foreign = [n for n in ('config', *_OWN) if flags.FLAGS[n].present and n not in needs + command.takes]
     if missing or foreign:
         problem = [f'needs --{name}' for name in missing] + [f'takes no --{name}' for name in foreign]
         raise UsageError(f'{words[0]} {", ".join(problem)}')
-    if 'config' not in command.needs:
+    if not command.config:
         return command, None
     if not isinstance(_CONFIG.value, ConfigDict):
         file = flags.FLAGS['config'].config_filename

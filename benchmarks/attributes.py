@@ -150,7 +150,8 @@ def plot(rows: list[dict], path: pathlib.Path) -> None:
     axes[0].set_yticks(range(len(keys)), [f'{key.replace("_", " ")} ({asked[key]})' for key in keys])
     axes[0].invert_yaxis()
     figure.suptitle(
-        'The first-ranked person contradicts the caption; in brackets the queries; 95 % over queries, blue: not 0'
+        'How often the first-ranked person contradicts the attribute, of the queries that name it (in brackets)\n'
+        'Difference of the models and its 95 % interval over queries; blue: clear of 0'
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -159,7 +160,7 @@ def plot(rows: list[dict], path: pathlib.Path) -> None:
 
 def main() -> None:
     """Compare two stages of a workdir."""
-    from commands.trained import Trained
+    from commands.finished import Finished
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--workdir', required=True, type=pathlib.Path, help='of a run on the drawn people')
@@ -167,11 +168,11 @@ def main() -> None:
     parser.add_argument('--split', default='test', choices=('val', 'test'))
     parser.add_argument('--plot', action='store_true', help=f'write {PLOT}')
     args = parser.parse_args()
-    trained = Trained(args.workdir, args.stages, args.split)
-    data = trained.config.data
+    run = Finished(args.workdir, args.stages, args.split)
+    data = run.config.data
     if data.dataset != 'demo':
         parser.error(f"{args.workdir}: found the dataset '{data.dataset}', expected 'demo', whose attributes are known")
-    features = {name: trained.features(name) for name in args.stages}
+    features = {name: run.features(name) for name in args.stages}
     rows = breakdown(features, data.demo.seed, data.demo.people.to_dict(), args.split)
     write('attributes', [{key: value for key, value in row.items() if value is not None} for row in rows])
     if args.plot:

@@ -32,4 +32,4 @@ def train(config, given) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main.main(sys.argv, {'train': main.Command(train, needs=('config', 'workdir'))}))
+    sys.exit(main.main(sys.argv, {'train': main.Command(train, needs=('workdir',))}))

@@ -22,22 +22,22 @@ def explain(workdir: pathlib.Path) -> None:
     Raises:
       UserError, DataError: what was found, what was expected, what to change; such as a teacher that is not finished.
     """
-    from commands.trained import Trained
+    from commands.finished import Finished
     from lcr2s_jax import evaluate, explain_pictures, report
 
-    trained = Trained(workdir, needed=('teacher',), split='test')
-    features = {name: trained.features(name) for name in _PANELS if name in trained.stages}
-    teacher = (trained.stages['teacher'], trained.params['teacher'])
-    rich = evaluate.with_supports(*teacher, features['teacher'], trained.config.batch.views, trained.config.seed)
-    circles = _circles(trained)
-    rows, attention = _attention(trained, teacher, features['teacher'])
+    run = Finished(workdir, needed=('teacher',), split='test')
+    features = {name: run.features(name) for name in _PANELS if name in run.stages}
+    teacher = (run.stages['teacher'], run.params['teacher'])
+    rich = evaluate.with_supports(*teacher, features['teacher'], run.config.batch.views, run.config.seed)
+    circles = _circles(run)
+    rows, attention = _attention(run, teacher, features['teacher'])
     panels, embedding = _embedding(features | {'teacher with supports': rich}, circles)
 
     folder = workdir / 'explain'
     folder.mkdir(exist_ok=True)
-    explain_pictures.attention_sheet(rows, folder / 'attention.png', _title(trained))
+    explain_pictures.attention_sheet(rows, folder / 'attention.png', _title(run))
     explain_pictures.embedding(panels, circles, folder / 'embedding.png')
-    told = {'split': trained.split, 'attention': attention, 'embedding': embedding}
+    told = {'split': run.split, 'attention': attention, 'embedding': embedding}
     report.write_text(folder / 'explain.json', json.dumps(told, indent=2) + '\n')
     for modality in ('image', 'text'):
         found = {name: f'{value:.3f}' for name, value in attention[modality].items() if isinstance(value, float)}
@@ -48,12 +48,12 @@ def explain(workdir: pathlib.Path) -> None:
     print(f'{folder}: attention.png  embedding.png  explain.json')
 
 
-def _attention(trained, teacher, e) -> tuple[list[dict], dict]:
+def _attention(run, teacher, e) -> tuple[list[dict], dict]:
     """What is drawn of a few people, and the numbers of all."""
     from lcr2s_jax import explain
 
-    seed, labels = trained.config.seed, _labels(trained)
-    g = explain.groups(e, trained.config.batch.views, seed)
+    seed, labels = run.config.seed, _labels(run)
+    g = explain.groups(e, run.config.batch.views, seed)
     weights, moved = explain.attention(*teacher, e, g)
     told: dict = {'people': len(g.pid_B), 'views': int(g.real_BK.sum()), 'heads': weights['image'].shape[1]}
     for modality, weights_BHKK in weights.items():
@@ -69,12 +69,12 @@ def _attention(trained, teacher, e) -> tuple[list[dict], dict]:
                 for asks in np.unique(side_BK)
             }
     drawn = np.sort(np.random.default_rng(seed).permutation(len(g.pid_B))[:_SHOWN])
-    return [_row(trained, labels, g, weights, b) for b in drawn], told
+    return [_row(run, labels, g, weights, b) for b in drawn], told
 
 
-def _row(trained, labels: dict, g, weights: dict, b: int) -> dict:
+def _row(run, labels: dict, g, weights: dict, b: int) -> dict:
     """One person of the sheet."""
-    people, count = trained.splits[trained.split], g.real_BK[b].sum()
+    people, count = run.splits[run.split], g.real_BK[b].sum()
     image, caption = g.image_BK[b, :count], g.caption_BK[b, :count]
     notes = [label_G for kind, label_G in labels.items() if kind != 'side']
     return {
@@ -86,27 +86,27 @@ def _row(trained, labels: dict, g, weights: dict, b: int) -> dict:
     }
 
 
-def _labels(trained) -> dict[str, np.ndarray]:
+def _labels(run) -> dict[str, np.ndarray]:
     """What is known of each image, by kind; of drawn people alone."""
     from data import seen
 
-    data = trained.config.data
+    data = run.config.data
     if data.dataset != 'demo':
         return {}
-    viewpoint = seen.seen(data.demo.seed, data.demo.people.to_dict(), trained.split).viewpoint
+    viewpoint = seen.seen(data.demo.seed, data.demo.people.to_dict(), run.split).viewpoint
     labels = {'viewpoint': viewpoint, 'side': [seen.side(word) for word in viewpoint]}
     if data.demo.cameras:
-        labels['camera'] = seen.cameras(trained.splits[trained.split].file_names)
+        labels['camera'] = seen.cameras(run.splits[run.split].file_names)
     return {kind: np.array(values) for kind, values in labels.items()}
 
 
-def _circles(trained) -> dict[str, list[int]]:
+def _circles(run) -> dict[str, list[int]]:
     """The identities whose features are drawn, by what they have in common."""
     from data import seen
 
-    rng, split = np.random.default_rng(trained.config.seed), trained.splits[trained.split]
+    rng, split = np.random.default_rng(run.config.seed), run.splits[run.split]
     pids = np.unique(split.image_pid)
-    if trained.config.data.dataset != 'demo':
+    if run.config.data.dataset != 'demo':
         return {'drawn by seed': np.sort(rng.permutation(pids)[:_SCATTERED]).tolist()}
     names = ('one circle of look-alikes', 'another circle', 'other people')
     return {name: part for name, part in zip(names, seen.circles(rng, _SCATTERED, pids), strict=True) if part}
@@ -130,6 +130,6 @@ def _embedding(features: dict, circles: dict) -> tuple[list[dict], dict]:
     return panels, told
 
 
-def _title(trained) -> str:
-    kind = 'shared by images and texts' if trained.config.teacher.shared_fusion else 'one for images, one for texts'
-    return f"Attention of the teacher's fusion ({trained.config.teacher.heads} heads; {kind}) on unseen people"
+def _title(run) -> str:
+    kind = 'shared by images and texts' if run.config.teacher.shared_fusion else 'one for images, one for texts'
+    return f"Attention of the teacher's fusion ({run.config.teacher.heads} heads; {kind}) on unseen people"

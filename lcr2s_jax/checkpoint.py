@@ -147,28 +147,27 @@ class Checkpoints:
             raise errors[-1]
         return None
 
+    def shapes(self, step: int | None = None):
+        """What `restore_params` would be given for the parameters of `step` (default: the best): shapes and types.
+
+        For those who do not know the model, such as how many people its classifier tells apart. Raises CheckpointError.
+        """
+        step = self.best() if step is None else step
+        if step is None:
+            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        try:
+            tree = ocp.StandardCheckpointer().metadata(self.folder / str(step) / 'params').item_metadata.tree
+        except Exception as error:  # as in _read
+            raise self._unusable(step, _short(error)) from error
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""
         step = self.best() if step is None else step
         if step is None:
             raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
         return self._read(step, params=like)['params']
-
-    def shapes(self, step: int):
-        """Shapes and types of the parameters of `step`, on one device: `like` for a reader that knows the step alone.
-
-        Raises CheckpointError.
-        """
-        try:
-            found = ocp.StandardCheckpointer().metadata(self.folder / str(step) / 'params').item_metadata.tree
-        except Exception as error:  # as in _read
-            raise self._unusable(step, _short(error)) from error
-        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            found,
-            is_leaf=lambda leaf: hasattr(leaf, 'shape'),
-        )
 
     def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)

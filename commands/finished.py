@@ -8,7 +8,7 @@ from commands.run import STAGES, config_of, lock, refuse_another_config
 from lcr2s_jax.errors import ConfigError
 
 
-class Trained(Inputs):
+class Finished(Inputs):
     """Opens a workdir and the data that its config names; no training may be at work in it.
 
     Args:
@@ -64,8 +64,7 @@ class Trained(Inputs):
                         'expected a finished one; python main.py --config=... with this --workdir goes on'
                     )
                 return
-            best = checkpoints.best()
-            self.params[name] = self.parallel.put_state(checkpoints.restore_params(checkpoints.shapes(best), best))
+            self.params[name] = self.parallel.put_state(checkpoints.restore_params(checkpoints.shapes()))
         common = (self.clip, self.clip_params, 1)  # identities matter to the loss alone
         if name == 'teacher':
             self.stages[name] = stages.teacher_stage(*common, **self.config.teacher)
