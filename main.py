@@ -3,6 +3,8 @@
   python main.py --config=configs/demo.py --workdir=runs/demo     train, distil and evaluate; the same again resumes
   python main.py doctor --config=configs/cuhk.py [--json]         is the dataset's folder fit to train on?
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or a peer's checkpoint, as it is [--json]
+  python main.py export --workdir=W --format=hf --out=DIR         the student for other programs [--unchecked]; also
+                                                                  --format=open_clip, --format=stablehlo
   python main.py explain --workdir=W                              what the teacher's fusion looks at, where features lie
 
 Any field of a config can be set: --config.train.steps=1000
@@ -25,11 +27,14 @@ from lcr2s_jax.parallel import join
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='A file such as configs/demo.py.')
 flags.DEFINE_string('workdir', None, 'Folder of a run: checkpoints, results, pictures.')
 flags.DEFINE_string('weights', None, "What config.model.pretrained takes, or a peer's checkpoint.")
+flags.DEFINE_enum('format', None, ('hf', 'open_clip', 'stablehlo'), 'Whose layout an export has.')
+flags.DEFINE_string('out', None, 'Folder that an export makes.')
+flags.DEFINE_bool('unchecked', False, 'Export without comparing what others will read with what was trained.')
 flags.DEFINE_bool('json', False, 'Print JSON instead of text.')
 flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several work on one run; auto on a TPU pod.')
 flags.DEFINE_integer('num_processes', None, 'How many processes work on the run.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is: 0, 1, ...')
-_OWN = ('workdir', 'weights', 'json')
+_OWN = ('workdir', 'weights', 'json', 'format', 'out', 'unchecked')
 
 
 class UsageError(Exception):
@@ -70,6 +75,12 @@ def _evaluate(config: ConfigDict, given: flags.FlagValues) -> None:
     evaluate(config, given.weights, given.json)
 
 
+def _export(_, given: flags.FlagValues) -> None:
+    from commands.export import export
+
+    export(pathlib.Path(given.workdir), given.format, pathlib.Path(given.out), given.unchecked)
+
+
 def _explain(_, given: flags.FlagValues) -> None:
     from commands.explain import explain
 
@@ -80,6 +91,7 @@ COMMANDS: Mapping[str, Command] = {
     'train': Command(_train, needs=('workdir',)),
     'doctor': Command(_doctor, takes=('json',)),
     'evaluate': Command(_evaluate, needs=('weights',), takes=('json',)),
+    'export': Command(_export, needs=('workdir', 'format', 'out'), takes=('unchecked',), config=False),
     'explain': Command(_explain, needs=('workdir',), config=False),
 }
 

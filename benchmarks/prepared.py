@@ -1,6 +1,6 @@
 """Splits as plain arrays, so that evidence runs need neither TensorFlow nor ml_collections:
 
-    python -m benchmarks.prepared --out=runs/prepared [--config.data.demo.people.test=500]
+    python -m benchmarks.prepared [--out=runs/prepared]
 
 <out>/<split>.npz has the images as the pipeline resizes them, tokens and identities; <out>/settings.json the resolved
 config, what the oracle and chance reach, and the two numbers of the tokenizer that masking needs. Written where
@@ -8,6 +8,7 @@ TensorFlow is, read anywhere. Augmentation is NumPy's here, by the recipe of dat
 are others, so that a run of these arrays is not bit-identical to one of main.py.
 """
 
+import argparse
 import dataclasses
 import json
 import math
@@ -85,10 +86,10 @@ def read(folder: pathlib.Path) -> tuple[dict[str, Arrays], dict]:
 
 
 def batches(
-    split: Arrays, settings: Mapping, *, identities: int, views: int, seed: int, start: int
+    split: Arrays, settings: Mapping, *, identities: int, views: int, captions: int, seed: int, start: int
 ) -> Iterator[Batch]:
     """The training batches from step `start` on: a function of (seed, step), as data.pipeline.train_batches is."""
-    plan = Plan(split.image_pid, split.caption_image, identities=identities, views=views, seed=seed)
+    plan = Plan(split.image_pid, split.caption_image, identities=identities, views=views, captions=captions, seed=seed)
     masking = settings['config']['masking'] | {name: settings[name] for name in ('mask_token', 'ordinary')}
     step = start
     while True:
@@ -96,9 +97,8 @@ def batches(
         rng = np.random.default_rng((seed, step))
         image = np.stack([augment(x, rng, **settings['config']['augment']) for x in split.image_Ghwc[image_BK.ravel()]])
         tokens = mask_tokens(split.tokens_QL[caption_BK.ravel()], rng, **masking)
-        yield Batch(
-            image.reshape(*image_BK.shape, *image.shape[1:]), tokens.reshape(*image_BK.shape, -1), pid_B, image_BK
-        )
+        image, tokens = (x.reshape(*image_BK.shape, *x.shape[1:]) for x in (image, tokens))
+        yield Batch(image, tokens, pid_B, image_BK, caption_BK)
         step += 1
 
 
@@ -167,17 +167,20 @@ def _filled(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield rows[np.where(index < len(rows), index, 0)]
 
 
+def config():
+    """The demo's, with more people to select and to test on: intervals shrink with the number of queries."""
+    from configs import demo
+
+    wanted = demo.get_config()
+    wanted.data.demo.people.update(val=250, test=500)
+    return wanted
+
+
 def main() -> None:
-    """Write the arrays of a config."""
-    import sys
-
-    from absl import flags
-    from ml_collections import config_flags
-
-    config = config_flags.DEFINE_config_file('config', 'configs/demo.py')
-    flags.DEFINE_string('out', 'runs/prepared', 'Folder to write.')
-    flags.FLAGS(sys.argv)
-    write(pathlib.Path(flags.FLAGS.out), config.value)
+    """Write the arrays."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/prepared'))
+    write(parser.parse_args().out, config())
 
 
 if __name__ == '__main__':

@@ -23,8 +23,13 @@ MODELS = {
     'vit-b16': dict(architecture='ViT-B/16', image_size=(384, 128), context_length=77, vocab_size=49408),
 }
 BASE = dict(align='sdm', identity_weight=1.0, scale=50.0)
-TEACHER = BASE | dict(heads=8, shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0)
-STUDENT = BASE | dict(feature_weight=1.0, relation_weight=1.0, from_teacher=False)
+TEACHER = BASE | dict(
+    heads=8, shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0, same_image_texts=False
+)
+STUDENT = BASE | dict(
+    feature_weight=1.0, relation_weight=1.0, relation='cosine', from_teacher=False, cache_teacher=False,
+    redraw_supports=True,
+)  # fmt: skip
 OPTIM = dict(
     learning_rate=1e-5, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
     rules=(('logit_scale', 0.0, 0.0), ('.*', 1.0, 4e-5)),
@@ -58,7 +63,7 @@ def stage_rows(model: str, clip, params, rounds: int) -> list[dict]:
         'baseline': stages.baseline_stage(clip, params, PEOPLE[model], **BASE),
         'teacher': teacher,
         'student': stages.student_stage(
-            clip, params, PEOPLE[model], teacher, teacher.init(jax.random.key(0)), **STUDENT
+            clip, params, PEOPLE[model], teacher, teacher.init(jax.random.key(0)), None, **STUDENT
         ),
     }
     seconds = common.interleaved({name: stepper(stage, batch) for name, stage in contestants.items()}, rounds)
@@ -171,7 +176,7 @@ def random_batch(clip, identities: int, views: int) -> Batch:
         image,
         tokens,
         np.arange(identities, dtype=np.int32),
-        np.arange(identities * views, dtype=np.int32).reshape(shape),
+        *2 * [np.arange(identities * views, dtype=np.int32).reshape(shape)],
     )
 
 

@@ -77,7 +77,7 @@ class Inputs:
             start=start,
             **self._host,
         ):
-            yield Batch(batch['image'], batch['tokens'], batch['pid'], batch['view'])
+            yield Batch(*(batch[name] for name in ('image', 'tokens', 'pid', 'view', 'caption')))
 
     def embed(self, embedder, params, split: str):
         """Every image and caption of a split by `lcr2s_jax.evaluate.Embedder`."""

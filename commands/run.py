@@ -8,6 +8,7 @@ import time
 from ml_collections import ConfigDict
 
 from commands.inputs import Inputs
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, UserError
 
 _MAY_CHANGE = ('parallel', 'data.root', 'data.cache')  # when a run is resumed: they say where, not what
@@ -58,7 +59,9 @@ class Run(Inputs):
         from lcr2s_jax import train as training
 
         config = self.config
-        stage = self.stages[name] = self._stage(name, self.splits['train'].num_people, self.params.get('teacher'))
+        cache = self._teacher_cache() if name == 'student' and config.student.cache_teacher else None
+        people = self.splits['train'].num_people
+        stage = self.stages[name] = self._stage(name, people, self.params.get('teacher'), cache)
         self.embedders[name] = evaluate.Embedder(stage, self.parallel)
         seed = config.seed + config.reseed[name]
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
@@ -107,7 +110,37 @@ class Run(Inputs):
         pictures.contact_sheet(shown, self.workdir / 'sheet.png', title)
         pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
 
-    def _stage(self, name: str, num_people: int, teacher_params):
+    def _teacher_cache(self):
+        """What the teacher makes of the unaugmented training split: computed once, kept under the teacher's hash."""
+        import numpy as np
+
+        from lcr2s_jax import evaluate, parallel, pretrained
+
+        config, teacher = self.config, self.params['teacher']
+        drawn = '' if config.student.redraw_supports else '-fixed'
+        folder = self.workdir / 'teacher_features' / f'{pretrained.fingerprint(teacher)[:16]}{drawn}'
+        parallel.wait_for_all('all look for the same features')
+        done = (folder / 'text_QE.npy').exists()
+        parallel.wait_for_all('the features were looked for')
+        if not done:
+            clock = time.perf_counter()
+            found = self.embed(self.embedders['teacher'], teacher, 'train')
+            if not config.student.redraw_supports:
+                found = evaluate.with_supports(self.stages['teacher'], teacher, found, config.batch.views, config.seed)
+            if parallel.first():
+                folder.mkdir(parents=True, exist_ok=True)
+                for field in ('image_GE', 'text_QE'):  # the last one there says that both are
+                    aside = folder / f'{field}.partial.npy'
+                    np.save(aside, getattr(found, field))
+                    aside.rename(folder / f'{field}.npy')
+            self.seconds['teacher_cache'] = time.perf_counter() - clock
+            parallel.wait_for_all('the features are kept')
+        split = self.splits['train']
+        images = np.arange(len(split.image_pid), dtype=np.int32)
+        image_GE, text_QE = (np.load(folder / f'{field}.npy', mmap_mode='r') for field in ('image_GE', 'text_QE'))
+        return Embeddings(image_GE, text_QE, split.image_pid, split.caption_pid, images, split.caption_image)
+
+    def _stage(self, name: str, num_people: int, teacher_params, cache=None):
         from lcr2s_jax import stages
 
         common = (self.clip, self.clip_params, num_people)
@@ -115,7 +148,7 @@ class Run(Inputs):
             return stages.baseline_stage(*common, **self.config.baseline)
         if name == 'teacher':
             return stages.teacher_stage(*common, **self.config.teacher)
-        return stages.student_stage(*common, self.stages['teacher'], teacher_params, **self.config.student)
+        return stages.student_stage(*common, self.stages['teacher'], teacher_params, cache, **self.config.student)
 
     def _validate(self, name: str, params) -> tuple[float, dict]:
         from lcr2s_jax import evaluate, metrics

@@ -78,9 +78,7 @@ def _check(seed: int, people: Mapping[str, int]) -> None:
         )
 
 
-def records(
-    seed: int, people: Mapping[str, int], cameras: bool, workers: int | None = None
-) -> Iterator[Record]:
+def records(seed: int, people: Mapping[str, int], cameras: bool, workers: int | None = None) -> Iterator[Record]:
     """Draw the people of every split, in order; the bytes do not depend on the number of workers.
 
     Args:

@@ -124,7 +124,7 @@ def trains(root, dataset):
         splits = people.load(folders.open_source(dataset, root), Tokenizer(WORDS), 12, str(root / 'cache'))
         if not {'train', 'test'} <= set(splits):
             return False
-        Plan(splits['train'].image_pid, splits['train'].caption_image, identities=4, views=2, seed=0)
+        Plan(splits['train'].image_pid, splits['train'].caption_image, identities=4, views=2, captions=1, seed=0)
     except DataError:
         return False
     return True
