@@ -5,11 +5,9 @@ Every row has the same starting weights, people, steps, rows a batch, augmentati
 
 import dataclasses
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 BASELINE = 'sdm'  # the matched baseline
-_NONE: Mapping[str, Any] = MappingProxyType({})
 _RANDOM = {'identities': 64, 'views': 1}
 _ALONE = {'identity_weight': 0.0}  # without the classifier
 _TAUGHT = _ALONE | {'cache_teacher': True}
@@ -31,15 +29,15 @@ class Row:
 
     label: str
     stage: str
-    changes: Mapping[str, Any] = _NONE
-    batch: Mapping[str, Any] = _NONE
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    batch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     teacher: str = ''
     claim: bool = False
 
 
-def _student(label: str, *, teacher: str = 'teacher', claim: bool = False, batch=_NONE, **changes) -> Row:
+def _student(label: str, *, teacher: str = 'teacher', claim: bool = False, batch: Mapping = (), **changes) -> Row:
     weights = {'feature_weight': FEATURE, 'relation_weight': RELATION}
-    return Row(label, 'student', _TAUGHT | weights | changes, batch, teacher, claim)
+    return Row(label, 'student', _TAUGHT | weights | changes, dict(batch), teacher, claim)
 
 
 ROWS = {
