@@ -1,4 +1,4 @@
-"""Which attributes does a model get wrong, where an image shows them and where it hides them?
+"""Attributes that two models get wrong, shown by an image or hidden: python -m benchmarks.attributes --workdir=RUN
 
     python -m benchmarks.attributes --workdir=runs/three --stages baseline student [--split=test] [--plot]
 
