@@ -5,6 +5,7 @@
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or a peer's checkpoint, as it is [--json]
   python main.py export --workdir=W --format=hf --out=DIR         the student for other programs [--unchecked]; also
                                                                   --format=open_clip, --format=stablehlo
+  python main.py explain --workdir=W                              what the teacher's fusion looks at, where features lie
 
 Any field of a config can be set: --config.train.steps=1000
 Several hosts work on one run with --coordinator=host:port --num_processes=N --process_id=I, under srun or mpirun with
@@ -80,11 +81,18 @@ def _export(_, given: flags.FlagValues) -> None:
     export(pathlib.Path(given.workdir), given.format, pathlib.Path(given.out), given.unchecked)
 
 
+def _explain(_, given: flags.FlagValues) -> None:
+    from commands.explain import explain
+
+    explain(pathlib.Path(given.workdir))
+
+
 COMMANDS: Mapping[str, Command] = {
     'train': Command(_train, needs=('workdir',)),
     'doctor': Command(_doctor, takes=('json',)),
     'evaluate': Command(_evaluate, needs=('weights',), takes=('json',)),
     'export': Command(_export, needs=('workdir', 'format', 'out'), takes=('unchecked',), config=False),
+    'explain': Command(_explain, needs=('workdir',), config=False),
 }
 
 

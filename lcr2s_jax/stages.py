@@ -36,6 +36,7 @@ class Stage:
       embed_text: (params, tokens int32 [n, L]) -> float32 [n, E].
       enrich: (params, 'image' or 'text', v_BKE, view_BK) -> rich_BKE; None without a fusion. It needs to know who is
         who, so at test time its result is an oracle's.
+      attention: the same arguments -> weights_BHKK, what of each view its fusion takes; None without a fusion.
       frozen: parameters that the loss reads and never changes.
     """
 
@@ -45,6 +46,7 @@ class Stage:
     embed_image: Callable[[Any, jax.Array], jax.Array]
     embed_text: Callable[[Any, jax.Array], jax.Array]
     enrich: Callable[[Any, str, jax.Array, jax.Array], jax.Array] | None = None
+    attention: Callable[[Any, str, jax.Array, jax.Array], jax.Array] | None = None
     frozen: Any = None
 
 
@@ -102,10 +104,16 @@ def teacher_stage(
         raise ConfigError(f'config.teacher.heads: found {heads}, expected a divisor of the embedding, {clip.embed_dim}')
     fusion = AttentionalFusion(heads, dtype=clip.dtype)
 
+    def of(params, modality):
+        return {'params': params['fusion']['both' if shared_fusion else modality]}
+
     def enrich(params, modality, v_BKE, view_BK, mask_BKK=None):
         mask_BKK = support_mask(view_BK) if mask_BKK is None else mask_BKK
-        weights = params['fusion']['both' if shared_fusion else modality]
-        return fusion.apply({'params': weights}, v_BKE, mask_BKK)
+        return fusion.apply(of(params, modality), v_BKE, mask_BKK)
+
+    def attention(params, modality, v_BKE, view_BK):
+        _, told = fusion.apply(of(params, modality), v_BKE, support_mask(view_BK), mutable='intermediates')
+        return told['intermediates']['attention']['weights'][0]
 
     def init(key):
         params = _init(clip, clip_params, num_people, identity_weight)(key)
@@ -134,7 +142,7 @@ def teacher_stage(
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
         return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
 
-    return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich)
+    return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich, attention=attention)
 
 
 def student_stage(

@@ -12,7 +12,7 @@ NEVER = {
     'configs': {'jax', 'tensorflow', 'lcr2s_jax', 'commands', 'data', 'main'},
 }
 LATE = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'transformers', 'torch', 'tensorboardX'}
-WITHOUT_TENSORFLOW = 'records annotations table sources plan tokens demo checks supports doctor'.split()
+WITHOUT_TENSORFLOW = 'records annotations table sources plan tokens demo checks supports doctor seen'.split()
 
 
 def imports(path, top_only=False):

@@ -244,3 +244,17 @@ def test_the_relation_is_compared_by_distance_or_by_divergence():
     terms = {kind: loss_and_grad(tiny.stage('student', relation=kind), tiny.batch())[1] for kind in ('cosine', 'kl')}
     assert terms['cosine']['feature'] == terms['kl']['feature']
     assert terms['cosine']['relation'] != terms['kl']['relation'] > 0
+
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_the_teacher_tells_what_each_modality_looks_at_and_the_others_have_nothing_to_tell(shared):
+    stage = tiny.stage('teacher', shared_fusion=shared)
+    rng = np.random.default_rng(0)
+    noise = stage.init(jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.5 * rng.normal(size=x.shape).astype(np.float32), noise)
+    v_BKE, view_BK = rng.normal(size=(2, 3, 8)).astype(np.float32), np.array([[0, 1, 2], [3, 4, 3]])
+    image, text = (np.asarray(stage.attention(params, modality, v_BKE, view_BK)) for modality in ('image', 'text'))
+    chex.assert_shape([image, text], (2, 2, 3, 3))
+    assert (image[1, :, 0, 2] == 0).all(), 'a copy of the view is no support'
+    assert shared == np.array_equal(image, text)
+    assert tiny.stage('student').attention is None and tiny.stage('baseline').attention is None
