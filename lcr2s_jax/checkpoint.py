@@ -5,6 +5,7 @@
 <folder>/<step>/sums       a checksum of either, taken before they were written and compared after they are read
 """
 
+import gc
 import logging
 import pathlib
 import sys
@@ -157,10 +158,14 @@ class Checkpoints:
     def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)
         args = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+        reason = ''
         try:
             found = self._manager.restore(step, args=ocp.args.Composite(**args, sums=ocp.args.JsonRestore()))
         except Exception as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
-            raise self._unusable(step, _short(error)) from error
+            reason = _short(error)
+        if reason:  # out of the `except`, whose error holds on to the arrays that Orbax has given up to read
+            gc.collect()  # they end here, unheard, and not later with a traceback each
+            raise self._unusable(step, reason)
         for name in items:
             if int(checksum(found[name])) != found.sums[name]:
                 raise self._unusable(step, f'the numbers of {name} are not those that were written')
@@ -183,8 +188,10 @@ class Checkpoints:
         self._say(f'{error}\nIt was moved to {aside}; going on from step {self.latest()}.')
 
     def _unraisable(self, what) -> None:
-        """Storage that ends after its save has failed would print a traceback for every array."""
-        if not (isinstance(what.exc_value, RuntimeError) and 'Event loop is closed' in str(what.exc_value)):
+        """Of a save or a restore that has failed, every other array would print a traceback when it is dropped."""
+        error = what.exc_value
+        too_late = isinstance(error, RuntimeError) and 'Event loop is closed' in str(error)
+        if not (too_late or isinstance(error.__cause__, GeneratorExit)):
             self._tell_unraisable(what)
 
     def _settle(self) -> None:
