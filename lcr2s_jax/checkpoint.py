@@ -10,6 +10,7 @@ import logging
 import pathlib
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -140,7 +141,7 @@ class Checkpoints:
                 errors.append(error)
                 if len(self._manager.all_steps()) == 1:
                     break  # nothing before it: left where it is, for a closer look
-                self._set_aside(step, error)
+                self._set_aside(step, error, 'going on from step {latest}')
                 continue
             progress = items['progress']
             return type(like)(step=progress['step'], params=items['params'], opt_state=progress['opt_state'])
@@ -154,6 +155,18 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
         return self._read(step, params=like)['params']
+
+    def best_of(self, state) -> tuple[Any, int]:
+        """Parameters and step of the highest score among the checkpoints that are whole; `state` is the last one.
+
+        A damaged one is told and set aside, as by `restore`: a score whose parameters nobody can load is none.
+        """
+        while (best := self.best()) != int(state.step):
+            try:
+                return self.restore_params(state.params, best), best
+            except CheckpointError as error:
+                self._set_aside(best, error, 'the best of the others is taken, step {best}')
+        return state.params, best
 
     def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)
@@ -178,14 +191,15 @@ class Checkpoints:
             '--workdir.'
         )
 
-    def _set_aside(self, step: int, error: CheckpointError) -> None:
-        """Move a damaged checkpoint out of the way of the one that will have its step number."""
+    def _set_aside(self, step: int, error: CheckpointError, then: str) -> None:
+        """Move a damaged checkpoint out of the way of the one that will have its number; say what is done `then`."""
+        self._settle()  # what is half written would be forgotten
         aside = self.folder.with_name(f'{self.folder.name}-{step}.damaged-{time.time_ns()}')
         if first():
             (self.folder / str(step)).rename(aside)
         wait_for_all(f'{self.folder}-{step} is set aside')
         self._manager.reload()
-        self._say(f'{error}\nIt was moved to {aside}; going on from step {self.latest()}.')
+        self._say(f'{error}\nIt was moved to {aside}; {then.format(latest=self.latest(), best=self.best())}.')
 
     def _unraisable(self, what) -> None:
         """Of a save or a restore that has failed, every other array would print a traceback when it is dropped."""

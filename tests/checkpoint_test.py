@@ -96,6 +96,28 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, capsy
     assert list(tmp_path.glob('baseline-6.damaged*')), 'kept for a closer look'
 
 
+@pytest.mark.parametrize('spoilt,left', [((2,), 4), ((2, 4), 6)])
+def test_a_damaged_best_checkpoint_is_told_and_the_best_of_the_others_is_taken(tmp_path, capsys, spoilt, left):
+    scores, seen = {2: 9.0, 4: 3.0, 6: 1.0}, {}
+
+    def validate(params):
+        seen[2 * len(seen) + 2] = jax.tree.map(np.array, params)
+        return scores[2 * len(seen)], {'val': {'R1': 0.0}}
+
+    stage = tiny.stage('baseline')
+    assert run(tmp_path, stage, validate=validate)[1] == 2
+    for step in spoilt:
+        damage(tmp_path / 'baseline' / str(step) / 'params', 'cut')
+    best, step = run(tmp_path, stage, validate=validate)
+    told = capsys.readouterr().out
+    assert f'baseline/{spoilt[-1]}: the checkpoint cannot be read' in told
+    assert f'the best of the others is taken, step {left}.' in told and step == left
+    chex.assert_trees_all_equal(jax.device_get(best), seen[left])
+    assert sorted(path.name.split('.')[0] for path in tmp_path.glob('*damaged*')) == [f'baseline-{s}' for s in spoilt]
+    with Checkpoints(tmp_path / 'baseline') as checkpoints:
+        assert checkpoints.best() == left
+
+
 def test_without_any_whole_checkpoint_nothing_is_started_over(tmp_path, one_device):
     shutil.copytree(one_device('baseline')[0], tmp_path, dirs_exist_ok=True)
     for step in ('4', '6'):
