@@ -12,7 +12,7 @@ import time
 import chex
 import pytest
 
-from tests.journey_test import ROOT, call, command
+from tests.road import ROOT, call, command
 from tests.training import saved
 
 STEPS = 12
