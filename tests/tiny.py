@@ -31,9 +31,9 @@ def clip(**changes) -> CLIP:
 
 
 def clip_params(model: CLIP, seed: int = 0):
-    """Random parameters of `clip()`, drawn by NumPy: compiling the initialisers takes longer than most tests."""
+    """Random parameters of a CLIP, drawn by NumPy: compiling the initialisers takes longer than most tests."""
     rng = np.random.default_rng(seed)
-    image, tokens = np.zeros((1, 16, 8, 3), np.uint8), np.zeros((1, LENGTH), np.int32)
+    image, tokens = np.zeros((1, *model.image_size, 3), np.uint8), np.zeros((1, model.context_length), np.int32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image, tokens)['params']
     return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
 
