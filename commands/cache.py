@@ -1,4 +1,4 @@
-"""What a run's teacher makes of the unaugmented training split: computed once, kept in the workdir, read by the student."""
+"""What a run's teacher makes of the unaugmented training split: computed once, kept in the workdir, for the student."""
 
 import time
 
@@ -10,8 +10,8 @@ _FIELDS = ('image_GE', 'text_QE')
 def teacher_features(run) -> Embeddings:
     """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<teacher's hash>/.
 
-    Single views, or, unless config.student.redraw_supports, enriched by one draw of supports. On several hosts all compute
-    them and the first writes.
+    Single views, or, unless config.student.redraw_supports, enriched by one draw of supports. On several hosts all
+    compute them and the first writes.
 
     Args:
       run: a `commands.run.Run` whose teacher is trained.
