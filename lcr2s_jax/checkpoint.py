@@ -147,6 +147,21 @@ class Checkpoints:
             raise errors[-1]
         return None
 
+    def shapes(self, step: int | None = None):
+        """What `restore_params` would be given for the parameters of `step` (default: the best): shapes and types.
+
+        For those who do not know the model, such as how many people its classifier tells apart. Raises CheckpointError.
+        """
+        step = self.best() if step is None else step
+        if step is None:
+            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        try:
+            tree = ocp.StandardCheckpointer().metadata(self.folder / str(step) / 'params').item_metadata.tree
+        except Exception as error:  # as in _read
+            raise self._unusable(step, _short(error)) from error
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""
         step = self.best() if step is None else step

@@ -1,0 +1,84 @@
+"""A trained student out of its workdir: what an index is made with."""
+
+import pathlib
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from commands import run
+from commands.inputs import Inputs
+from lcr2s_jax.errors import ConfigError
+
+
+class Student(NamedTuple):
+    """A student, whole.
+
+    Attributes:
+      clip, params: the model, {'vision', 'text', 'logit_scale'}.
+      tokenizer: made for it.
+      config: of its run.
+      step: of the checkpoint, the best on val.
+    """
+
+    clip: object
+    params: dict
+    tokenizer: object
+    config: ConfigDict
+    step: int
+
+    def model(self) -> dict:
+        """What `lcr2s_jax.retrieval.searcher` saves and hashes."""
+        from data import folder
+
+        size = self.config.model.image_size
+        preprocessing = {'recipe': folder.RECIPE, 'image_size': list(size)}
+        params = {tower: self.params[tower] for tower in ('vision', 'text')}
+        return dict(clip=self.clip, params=params, preprocessing=preprocessing, tokenizer=self.tokenizer.files)
+
+    def origin(self, workdir: str) -> dict:
+        """Where it comes from, for people to read."""
+        data = self.config.data
+        return {'workdir': str(workdir), 'step': self.step, 'dataset': data.dataset, 'max_pixels': data.max_pixels}
+
+
+def open_student(workdir: pathlib.Path) -> Student:
+    """The best student of a workdir in which nobody is at work. Raises UserError, DataError."""
+    from data import tokens
+    from lcr2s_jax import checkpoint, pretrained
+
+    config = read_config(workdir)
+    folder = workdir / 'student'
+    if not folder.is_dir():
+        raise ConfigError(f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}')
+    with run.lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:
+        step = checkpoints.best()
+        params = checkpoints.restore_params(checkpoints.shapes(step), step)['clip']
+    clip, _ = pretrained.load(**config.model)
+    return Student(clip, params, tokens.Tokenizer(config.tokenizer or config.model.pretrained), config, step)
+
+
+def read_config(workdir: pathlib.Path) -> ConfigDict:
+    """The config that a run resolved and saved. Raises ConfigError."""
+    from configs import base
+
+    path = workdir / 'config.json'
+    if not path.is_file():
+        raise ConfigError(f'--workdir: found no {path}; expected the folder of a run, as `python main.py` trains it')
+    saved = run.read_json(path)
+    saved.pop('made_of', None)
+    config = base.get_config()
+    try:
+        config.update(saved)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f'{path}: found a config of another version ({error}); train again with this one') from error
+    return config
+
+
+class Val(Inputs):
+    """The val split of a student's own dataset, on which its scores are calibrated."""
+
+    reads = ('val',)
+
+
+def calibrate(student: Student):
+    return None

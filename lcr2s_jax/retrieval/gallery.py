@@ -1,0 +1,267 @@
+"""The pictures of an index: one row a file, in a LanceDB table whose every commit is a version of its own.
+
+A call that is killed leaves the version before; the next one finds in it what is still to be done.
+"""
+
+import contextlib
+import datetime
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lcr2s_jax.errors import SearchError
+
+IMAGES, GONE = 'images', 'gone'
+OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
+OK = 'ok'  # status of a row that has a vector; any other says why it has none
+_KEY = ['root', 'path']
+_IN = 500  # values of one SQL list
+
+
+class Row(NamedTuple):
+    """What one file becomes.
+
+    Attributes:
+      path: below the root, with forward slashes.
+      sha256: of the bytes; '' where they cannot be read.
+      bytes: how many.
+      modified: of the file, microseconds since 1970.
+      status: OK, or why there is no vector.
+      vector: unit float32 [E], or None.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    modified: int
+    status: str
+    vector: np.ndarray | None
+
+
+class Gallery:
+    """The table, opened at its last version.
+
+    Args:
+      uri: folder or object-store URL of the index.
+      width: E, where the table is to be made if it is not there; None to refuse that.
+
+    Raises:
+      SearchError: nothing there, or it cannot be read.
+    """
+
+    def __init__(self, uri: str, width: int | None = None):
+        import lancedb
+
+        self.uri = uri
+        try:
+            self._db = lancedb.connect(uri)
+            names = set(self._db.table_names(limit=1000))
+            if IMAGES not in names and width is None:
+                raise SearchError(f'{uri}: found no index; make one with `python main.py index --images=... --index={uri}`')
+            self._table = self._open(IMAGES, names, lambda: _schema(width))
+            self._gone = self._open(GONE, names, _gone_schema)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise SearchError(f'{uri}: the index cannot be opened ({_short(error)})') from error
+        self.width = self._table.schema.field('vector').type.list_size
+        if width not in (None, self.width):
+            raise SearchError(f'{uri}: found vectors of {self.width} numbers, the model makes {width}')
+
+    def _open(self, name: str, names: set, schema):
+        # made by another host in the same moment, it is as good
+        return self._db.open_table(name) if name in names else self._db.create_table(name, schema=schema(), exist_ok=True)
+
+    @property
+    def version(self) -> int:
+        """Grows by one with every commit."""
+        return self._table.version
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The user's columns by name, with their types."""
+        return {f.name: str(f.type) for f in self._table.schema if f.name not in OWN}
+
+    def count(self, where: str = f"status = '{OK}'") -> int:
+        """Rows that a condition in SQL chooses; by default those that can be found."""
+        with _sql(where, self):
+            return self._table.count_rows(where or None)
+
+    def refresh(self) -> None:
+        """Go to the last version, if another process has committed one."""
+        self._table.checkout_latest()
+
+    def known(self, root: str) -> dict[str, tuple[int, int, str, str]]:
+        """path -> (bytes, modified, sha256, status) of every row of a root."""
+        names = ['path', 'bytes', 'modified', 'sha256', 'status']
+        found = self._rows(f'root = {quoted(root)}', names)
+        modified = found['modified'].cast('int64').to_pylist()
+        return dict(
+            zip(found['path'].to_pylist(), zip(found['bytes'].to_pylist(), modified, found['sha256'].to_pylist(),
+                                               found['status'].to_pylist(), strict=True), strict=True)
+        )  # fmt: skip
+
+    def hashes(self) -> set[str]:
+        """Of all pictures that have a vector, whatever their path."""
+        return set(self._rows(f"status = '{OK}'", ['sha256'])['sha256'].to_pylist())
+
+    def vectors_of(self, hashes: Iterable[str]) -> dict[str, np.ndarray]:
+        """sha256 -> vector, for pictures that are there under another path."""
+        found, hashes = {}, list(hashes)
+        for start in range(0, len(hashes), _IN):
+            listed = ', '.join(map(quoted, hashes[start : start + _IN]))
+            rows = self._rows(f"status = '{OK}' and sha256 in ({listed})", ['sha256', 'vector'])
+            found |= dict(zip(rows['sha256'].to_pylist(), _matrix(rows['vector'], self.width), strict=True))
+        return found
+
+    def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
+        """One commit: rows of new files, or of files that changed or are of both kinds (`new` false, slower)."""
+        import pyarrow as pa
+
+        now = datetime.datetime.now(datetime.UTC)
+        schema = pa.schema([f for f in self._table.schema if f.name in OWN])
+        values = [row.vector if row.vector is not None else np.zeros(self.width, np.float32) for row in rows]
+        flat = pa.array(np.concatenate(values).astype(np.float32))
+        missing = pa.array([row.vector is None for row in rows])
+        table = pa.table(
+            {
+                'root': [root] * len(rows),
+                'path': [row.path for row in rows],
+                'sha256': [row.sha256 for row in rows],
+                'bytes': [row.bytes for row in rows],
+                'modified': pa.array([row.modified for row in rows], pa.timestamp('us', tz='UTC')),
+                'added': pa.array([now] * len(rows), pa.timestamp('us', tz='UTC')),
+                'status': [row.status for row in rows],
+                'vector': pa.FixedSizeListArray.from_arrays(flat, self.width, mask=missing),
+            },
+            schema=schema,
+        )
+        if new:
+            self._table.add(table)
+        else:
+            self._merge(table).when_not_matched_insert_all().execute(table)
+
+    def put_metadata(self, root: str, columns: Mapping[str, str], values: Mapping[str, Mapping]) -> int:
+        """One commit of the user's columns; rows that have these values already are left alone.
+
+        Args:
+          root: of the paths.
+          columns: name -> 'int64', 'double' or 'string'; those that are not there are added.
+          values: path -> {column: value or None}.
+
+        Returns:
+          How many rows changed.
+
+        Raises:
+          SearchError: a column has another type already.
+        """
+        import pyarrow as pa
+
+        for name, kind in columns.items():
+            if self.columns.get(name, kind) != kind:
+                raise SearchError(
+                    f"--metadata: found the column '{name}' as {kind}, the index has it as {self.columns[name]}; "
+                    'change the values, or give the column another name'
+                )
+        fresh = [pa.field(name, kind) for name, kind in columns.items() if name not in self.columns]
+        if fresh:
+            self._table.add_columns(fresh)
+        have = self._rows(f'root = {quoted(root)}', ['path', *columns]).to_pylist()
+        changed = [
+            {'root': root, 'path': old['path'], **values[old['path']]}
+            for old in have
+            if old['path'] in values and any(old[name] != values[old['path']][name] for name in columns)
+        ]
+        if changed:
+            kinds = [pa.field(name, 'string') for name in _KEY] + [pa.field(n, k) for n, k in columns.items()]
+            table = pa.Table.from_pylist(changed, pa.schema(kinds))
+            self._merge(table).execute(table)
+        return len(changed)
+
+    def _merge(self, table):
+        return self._table.merge_insert(_KEY).when_matched_update_all()
+
+    def drop(self, root: str, paths: Sequence[str]) -> None:
+        """Forget files that are no more; should they come back, they are indexed again."""
+        for start in range(0, len(paths), _IN):
+            listed = ', '.join(map(quoted, paths[start : start + _IN]))
+            self._table.delete(f'root = {quoted(root)} and path in ({listed})')
+
+    def vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        """vector_GE float32 and row_G int64, rising, of all pictures that can be found, at this version."""
+        total, start = self.count(), 0
+        vector_GE, row_G = np.empty((total, self.width), np.float32), np.empty(total, np.int64)
+        query = self._table.search().where(f"status = '{OK}'").select(['vector']).with_row_id(True)
+        for batch in query.to_batches():
+            part = slice(start, start + batch.num_rows)
+            vector_GE[part], row_G[part] = _matrix(batch['vector'], self.width), batch['_rowid'].to_numpy()
+            start = part.stop
+        if np.all(row_G[1:] > row_G[:-1]):
+            return vector_GE, row_G
+        order = np.argsort(row_G)
+        return vector_GE[order], row_G[order]
+
+    def rows_where(self, where: str) -> np.ndarray:
+        """int64, rising: row numbers of the pictures that a condition chooses. Raises SearchError."""
+        found = self._rows(f"status = '{OK}' and ({where})", ['status'], with_rows=True)
+        return np.sort(found['_rowid'].to_numpy())
+
+    def facts(self, rows: Sequence[int]) -> list[dict]:
+        """All columns but the vector, of these rows, in their order."""
+        names = [f.name for f in self._table.schema if f.name != 'vector']
+        found = self._table.take_row_ids([int(row) for row in rows]).select(names).with_row_id().to_arrow().to_pylist()
+        by_row = {one.pop('_rowid'): one for one in found}
+        return [by_row[int(row)] for row in rows]
+
+    def _rows(self, where: str, columns: Sequence[str], with_rows: bool = False):
+        with _sql(where, self):
+            return self._table.search().where(where).select(list(columns)).with_row_id(with_rows).to_arrow()
+
+
+def quoted(text: str) -> str:
+    """A string as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextlib.contextmanager
+def _sql(where: str, gallery: Gallery):
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        own = ', '.join([*OWN[:-1], *gallery.columns])
+        raise SearchError(
+            f'the condition {where!r} cannot be used ({_short(error)}). Expected SQL over the columns {own}, such as '
+            "--where=\"camera = 'c1'\""
+        ) from None
+
+
+def _matrix(column, width: int) -> np.ndarray:
+    """A column of fixed-size lists -> float32 [n, E]."""
+    import pyarrow as pa
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [chunk.flatten().to_numpy().reshape(-1, width) for chunk in chunks]
+    return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+
+
+def _schema(width: int):
+    import pyarrow as pa
+
+    when = pa.timestamp('us', tz='UTC')
+    kinds = ['string', 'string', 'string', 'int64', when, when, 'string', pa.list_(pa.float32(), width)]
+    return pa.schema(list(map(pa.field, OWN, kinds)))
+
+
+def _gone_schema():
+    import pyarrow as pa
+
+    return pa.schema([pa.field('key', 'string'), pa.field('at', pa.timestamp('us', tz='UTC'))])
+
+
+def gone_key(*what) -> str:
+    """How a picture that was deleted is known again, without a word of what it was."""
+    return hashlib.sha256('\n'.join(map(str, what)).encode()).hexdigest()
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
