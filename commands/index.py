@@ -15,7 +15,7 @@ from lcr2s_jax.errors import ConfigError, SearchError
 _LISTED = 10  # unusable files that are named on the terminal
 
 
-def index(uri: str, images: str, workdir: str | None, metadata: str | None, prune: bool, as_json: bool) -> None:
+def index(uri: str, images: str, workdir: str | None, metadata: str | None, prune: bool, readmit: bool, as_json: bool) -> None:
     """Bring the index at `uri` up to date with a folder; tell what was done.
 
     Args:
@@ -72,7 +72,10 @@ def open_model(uri: str, workdir: str | None):
                 f'{uri} was made with another model, preprocessing or tokenizer: {there.hash[:16]} there, {here[:16]} '
                 f'of {workdir}. Their vectors cannot be compared: choose another --index, or that model\'s --workdir.'
             )
-        return there
+        if there.calibration is None and (found := student.calibrate(chosen)) and parallel.first():
+            place.add(uri, searcher.calibration_file(found))
+        parallel.wait_for_all('the calibration is there')
+        return searcher.Searcher(place.model_folder(uri))
     calibration = student.calibrate(chosen)
     parallel.wait_for_all('the index was looked at')
     if parallel.first():

@@ -1,13 +1,15 @@
 """A trained student out of its workdir: what an index is made with."""
 
 import pathlib
+import sys
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
 from commands import run
 from commands.inputs import Inputs
-from lcr2s_jax.errors import ConfigError
+from data.records import DataError
+from lcr2s_jax.errors import ConfigError, UserError
 
 
 class Student(NamedTuple):
@@ -81,4 +83,23 @@ class Val(Inputs):
 
 
 def calibrate(student: Student):
-    return None
+    """The student's `lcr2s_jax.retrieval.calibration.Calibration`, or None, and why on stderr, without its val split."""
+    from lcr2s_jax import evaluate, stages
+    from lcr2s_jax.retrieval import calibration
+
+    try:
+        val = Val(student.config)
+    except (UserError, DataError) as error:
+        val, reason = None, str(error)
+    else:
+        reason = f"the dataset '{student.config.data.dataset}' has no split val"
+    if val is None or 'val' not in val.splits:
+        print(
+            f'index: without probabilities, as there is nothing to calibrate on: {reason}\nThe same command with the '
+            'dataset in place adds them.',
+            file=sys.stderr,
+        )
+        return None
+    stage = stages.baseline_stage(student.clip, student.params, 1, **student.config.baseline)
+    embedder = evaluate.Embedder(stage, val.parallel)
+    return calibration.fit(val.embed(embedder, {'clip': student.params}, 'val'))

@@ -40,6 +40,27 @@ def write(uri: str, lines: list[dict]) -> None:
         ) from error
 
 
+def line(who: str, answer, opened, where: str = '') -> dict:
+    """What the log keeps of one answer.
+
+    Args:
+      who: asked.
+      answer: `search.Answer`.
+      opened: the `search.Search` that gave it.
+      where: the condition, or ''.
+    """
+    return {
+        'user': who,
+        'text': list(answer.query.sentences),
+        'examples': len(answer.query.example_nE),
+        'where': where,
+        'model': opened.searcher.hash,
+        'version': opened.gallery.version,
+        'found': answer.found,
+        'top': [f'{hit.root}/{hit.path}' for hit in answer.hits],
+    }
+
+
 def user() -> str:
     """Who runs this process."""
     try:

@@ -1,10 +1,201 @@
-"""From scores to probabilities."""
+"""From a score to the probability that a hit is the described person, and to 'no such person'. All of it is ours.
+
+Fitted on val, for every kind of query (a sentence, several, an example picture, both), on scores as `query.fuse` makes
+them. N pictures are searched, N0 were in val:
+
+    P(person | score, a hit)  = sigmoid(a score + b - log(N / N0))
+    threshold(rate, N)        = quantile_{1 - rate}(top score without the person) + c log(N / N0)
+
+The first is a logistic regression on the `TOP` best pictures of every val query, the only ones that a user sees; the
+second takes the person's own pictures out of the gallery and looks how high the best of the others gets. Both allow for
+the gallery: with N times as many strangers a given score is so many times as often a stranger's, and the best of them
+rises with log N, as the largest of N independent numbers with an exponential tail does; c is measured on halves, quarters
+and eighths of val's people. What they assume: that an index holds as many pictures of a person as val did, strangers that
+are as alike as val's, and photographs like val's. With more pictures a person, both are too cautious.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from lcr2s_jax.arrays import Embeddings
+
+TOP = 10  # hits of each query that the logistic regression sees
+RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # false-alarm rates with a threshold of their own; between them, by log rate
+_QUERIES = 4000  # of val that are used, at most
+_DRAWS = 4  # parts of the people drawn for each share
+_RIDGE = 1.0  # weight of slope^2 / 2 in units of pairs: keeps the slope finite where val is separable
 
 
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What is known of one kind of query.
+
+    Attributes:
+      slope, offset: a and b.
+      thresholds: of RATES, at N0.
+      growth: c.
+      queries: that it was fitted on.
+    """
+
+    slope: float
+    offset: float
+    thresholds: tuple[float, ...]
+    growth: float
+    queries: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Calibration:
+    """What val taught about scores.
+
+    Attributes:
+      pictures: N0.
+      deviation: of the scores of one query over the gallery, for a 'sentence' and an 'example'.
+      kinds: `query.Query.kind` -> Fit; without 'example' where val has one picture a person.
+    """
+
+    pictures: int
+    deviation: Mapping[str, float]
+    kinds: Mapping[str, Fit]
+
+    def probability(self, kind: str, score_K: np.ndarray, searched: int) -> np.ndarray | None:
+        """That each hit shows the described person; None for a kind that was not fitted."""
+        fit = self.kinds.get(kind)
+        if fit is None:
+            return None
+        return _sigmoid(fit.slope * np.asarray(score_K, np.float64) + fit.offset - self._larger(searched))
+
+    def threshold(self, kind: str, rate: float, searched: int) -> float | None:
+        """The score that the best of `searched` strangers reaches with probability `rate`."""
+        fit = self.kinds.get(kind)
+        if fit is None:
+            return None
+        return float(np.interp(np.log(rate), np.log(RATES), fit.thresholds) + fit.growth * self._larger(searched))
+
+    def _larger(self, searched: int) -> float:
+        return float(np.log(max(searched, 1) / self.pictures))
+
     def to_json(self) -> dict:
-        return {}
+        """What `from_json` reads."""
+        return dataclasses.asdict(self) | {'rates': RATES}
 
     @classmethod
-    def from_json(cls, content):
-        return cls()
+    def from_json(cls, content: dict) -> 'Calibration':
+        """The inverse of `to_json`."""
+        kinds = {kind: Fit(**one | {'thresholds': tuple(one['thresholds'])}) for kind, one in content['kinds'].items()}
+        return cls(content['pictures'], content['deviation'], kinds)
+
+
+def fit(e: Embeddings, seed: int = 0) -> Calibration:
+    """Calibrate on a split that the student was not trained on.
+
+    Args:
+      e: val, embedded.
+      seed: of the queries and the people that are drawn where there are too many.
+    """
+    rng = np.random.default_rng(seed)
+    image_GE, text_QE = _unit(e.image_GE), _unit(e.text_QE)
+    chosen = np.sort(rng.permutation(len(text_QE))[:_QUERIES])
+    pid_Q, own_Q = np.asarray(e.text_pid_Q)[chosen], np.asarray(e.text_view_Q)[chosen]
+    other_Q = _another(np.asarray(e.text_pid_Q), np.arange(len(text_QE)))[chosen]
+    example_Q = _another(np.asarray(e.image_pid_G), np.arange(len(image_GE)))[own_Q]
+    one_QG = text_QE[chosen] @ image_GE.T
+    two_QG = (one_QG + text_QE[other_Q] @ image_GE.T) / 2
+    like_QG = image_GE[example_Q] @ image_GE.T
+    deviation = {'sentence': _deviation(one_QG), 'example': _deviation(like_QG)}
+    share = deviation['example'] / (deviation['sentence'] + deviation['example'])  # of the sentence, as query.fuse does
+    strangers_QG = pid_Q[:, None] != np.asarray(e.image_pid_G)[None]
+    shown_Q = example_Q != own_Q  # there is another picture of the person to be the example
+    # score, the rows that count, the picture that is the query itself
+    kinds = {
+        'sentence': (one_QG, None),
+        'sentences': (two_QG, None),
+        'example': (like_QG, example_Q),
+        'sentence and example': (share * one_QG + (1 - share) * like_QG, example_Q),
+        'sentences and example': (_thirds(two_QG, like_QG, deviation), example_Q),
+    }
+    people_G = np.asarray(e.image_pid_G)
+    fits = {}
+    for kind, (score_QG, hidden_Q) in kinds.items():
+        rows = np.arange(len(chosen)) if hidden_Q is None else np.flatnonzero(shown_Q)
+        if len(rows):
+            score_QG = score_QG[rows].copy()
+            if hidden_Q is not None:
+                score_QG[np.arange(len(rows)), hidden_Q[rows]] = -np.inf
+            fits[kind] = _fit(score_QG, strangers_QG[rows], people_G, rng)
+    return Calibration(len(image_GE), deviation, fits)
+
+
+def _thirds(two_QG, like_QG, deviation: Mapping[str, float]) -> np.ndarray:
+    """Two sentences and an example, weighted as query.fuse does."""
+    text, example = 2 / deviation['sentence'], 1 / deviation['example']
+    return (text * two_QG + example * like_QG) / (text + example)
+
+
+def _fit(score_QG: np.ndarray, strangers_QG: np.ndarray, people_G: np.ndarray, rng) -> Fit:
+    top_QK = np.argsort(-score_QG, axis=1, kind='stable')[:, :TOP]
+    hit = np.take_along_axis(score_QG, top_QK, axis=1).ravel()
+    right = ~np.take_along_axis(strangers_QG, top_QK, axis=1).ravel()
+    slope, offset = _logistic(hit[np.isfinite(hit)], right[np.isfinite(hit)])
+    alone_QG = np.where(strangers_QG, score_QG, -np.inf)
+    thresholds = _quantiles(alone_QG)
+    return Fit(slope, offset, tuple(thresholds.tolist()), _growth(alone_QG, people_G, thresholds, rng), len(score_QG))
+
+
+def _quantiles(alone_QG: np.ndarray) -> np.ndarray:
+    best_Q = alone_QG.max(axis=1)
+    return np.quantile(best_Q[np.isfinite(best_Q)], 1 - np.array(RATES), method='higher')
+
+
+def _growth(alone_QG: np.ndarray, people_G: np.ndarray, whole: np.ndarray, rng) -> float:
+    """c: what the thresholds gain with the logarithm of the gallery, 0 or more."""
+    people, size, level = np.unique(people_G), [np.log(len(people_G))], [whole.mean()]
+    for share in (2, 4, 8):
+        for _ in range(_DRAWS):
+            kept_G = np.isin(people_G, rng.permutation(people)[: len(people) // share])
+            if len(people) // share > 1:
+                size.append(np.log(kept_G.sum()))
+                level.append(_quantiles(alone_QG[:, kept_G]).mean())
+    return max(float(np.polyfit(size, level, 1)[0]), 0.0) if len(size) > 1 else 0.0
+
+
+def _logistic(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """a and b by Newton's method on standardised scores."""
+    centre, scale = score.mean(), max(score.std(), 1e-6)
+    x = np.stack([(score - centre) / scale, np.ones_like(score)], axis=1).astype(np.float64)
+    # half a hit of either kind: finite where val has none
+    start = np.log((right.sum() + 0.5) / ((~right).sum() + 0.5))
+    weight, ridge = np.array([0.0, start]), np.array([_RIDGE, 1e-6])
+    for _ in range(50):
+        p = _sigmoid(x @ weight)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(ridge)
+        step = np.linalg.solve(hessian, x.T @ (p - right) + ridge * (weight - [0.0, start]))
+        weight = weight - step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
+        if np.abs(step).max() < 1e-9:
+            break
+    return float(weight[0] / scale), float(weight[1] - weight[0] * centre / scale)
+
+
+def _another(pid: np.ndarray, item: np.ndarray) -> np.ndarray:
+    """For every item the next one of its identity, the first after the last; itself where it is the only one."""
+    order = np.argsort(pid, kind='stable')
+    start = np.searchsorted(pid[order], pid, 'left')
+    count = np.searchsorted(pid[order], pid, 'right') - start
+    place = np.empty_like(item)
+    place[order] = np.arange(len(pid))
+    return order[start + (place - start + 1) % count][item]
+
+
+def _deviation(score_QG: np.ndarray) -> float:
+    return float(score_QG.std(axis=1).mean())
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

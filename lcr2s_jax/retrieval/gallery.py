@@ -206,12 +206,24 @@ class Gallery:
         found = self._rows(f"status = '{OK}' and ({where})", ['status'], with_rows=True)
         return np.sort(found['_rowid'].to_numpy())
 
-    def facts(self, rows: Sequence[int]) -> list[dict]:
-        """All columns but the vector, of these rows, in their order."""
-        names = [f.name for f in self._table.schema if f.name != 'vector']
+    def facts(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> list[dict]:
+        """Columns of these rows, in their order; by default all but the vector."""
+        if not len(rows):
+            return []
+        names = [f.name for f in self._table.schema if f.name != 'vector'] if columns is None else list(columns)
         found = self._table.take_row_ids([int(row) for row in rows]).select(names).with_row_id().to_arrow().to_pylist()
         by_row = {one.pop('_rowid'): one for one in found}
         return [by_row[int(row)] for row in rows]
+
+    def vectors_at(self, rows: Sequence[int]) -> np.ndarray:
+        """float32 [n, E] of these rows, in their order."""
+        found = [one['vector'] for one in self.facts(rows, ['vector'])]
+        return np.array(found, np.float32).reshape(-1, self.width)
+
+    @property
+    def approximate(self) -> bool:
+        """Whether there is an index to search without comparing every vector."""
+        return False
 
     def _rows(self, where: str, columns: Sequence[str], with_rows: bool = False):
         with _sql(where, self):
