@@ -196,7 +196,7 @@ def usage(argv: list[str], commands: Mapping[str, Command]) -> str:
 
 
 def parse(argv: list[str], commands: Mapping[str, Command]) -> tuple[Command, ConfigDict | list[str]]:
-    """The command, and its config with overrides applied or the words that follow it. Raises UsageError, ConfigError."""
+    """The command, and its config with overrides applied or the words behind it. Raises UsageError, ConfigError."""
     for file in (word.partition('=')[2] for word in argv if word.startswith('--config=')):
         if not pathlib.Path(file.partition(':')[0]).is_file():  # config_flags would log a traceback of it
             raise ConfigError(f'--config: found no file {file}; expected one such as configs/demo.py')

@@ -15,35 +15,56 @@ from lcr2s_jax.errors import ConfigError, SearchError
 _LISTED = 10  # unusable files that are named on the terminal
 
 
-def index(uri: str, images: str, workdir: str | None, metadata: str | None, prune: bool, readmit: bool, as_json: bool) -> None:
+def index(
+    uri: str, images: str, workdir: str | None, table: str | None, prune: bool, again: bool, as_json: bool
+) -> None:
     """Bring the index at `uri` up to date with a folder; tell what was done.
 
     Args:
       uri: folder, or URL of an object store.
       images: the folder; all pictures below it.
       workdir: of the run whose student embeds; may be left out where the index is there.
-      metadata: a CSV file with a column `path` and others that come beside the pictures.
+      table: a CSV file with a column `path` and others that come beside the pictures; or None.
       prune: forget rows whose file is gone.
+      again: take pictures that were deleted or expired, too.
       as_json: print JSON instead of text.
     """
+    from data import metadata
     from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval.gallery import Gallery
+    from lcr2s_jax.retrieval import approximate
+    from lcr2s_jax.retrieval.gallery import OWN, Gallery
 
     clock = time.perf_counter()
     root = pathlib.Path(images).resolve()
     if not root.is_dir():
         raise ConfigError(f'--images: found no folder {images}; expected one with pictures below it')
+    if table:
+        metadata.read(table, {}, OWN)  # its mistakes should not cost the time of embedding
     with contextlib.redirect_stdout(sys.stderr):
         searcher = open_model(uri, workdir)
     if parallel.first():
         Gallery(uri, searcher.clip.embed_dim)  # makes the table
     parallel.wait_for_all('the table is there')
     gallery = Gallery(uri, searcher.clip.embed_dim)
-    told = update(gallery, searcher, root, prune)
+    columns = metadata.read(table, gallery.columns, OWN) if table else None
+    told = update(gallery, searcher, root, prune, again)
     if parallel.first():
+        if columns:
+            told |= join(gallery, root, *columns)
+        if gallery.table.version != told.pop('before'):
+            gallery.tidy()
+        if gallery.count() >= approximate.FROM:
+            approximate.build(gallery)
         told |= {'index': uri, 'model': searcher.hash, 'pictures': gallery.count()}
         told['seconds'] = round(time.perf_counter() - clock, 1)
         print(json.dumps(told, indent=2) if as_json else _text(told))
+
+
+def join(gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
+    """Put a table's columns beside the pictures of a root; counts of what was done."""
+    changed = gallery.put_metadata(str(root), kinds, values)
+    strange = sorted(values.keys() - gallery.known(str(root)).keys())
+    return {'metadata': {'changed': changed, 'without_picture': strange}}
 
 
 def open_model(uri: str, workdir: str | None):
@@ -70,10 +91,10 @@ def open_model(uri: str, workdir: str | None):
         if there.hash != here:
             raise SearchError(
                 f'{uri} was made with another model, preprocessing or tokenizer: {there.hash[:16]} there, {here[:16]} '
-                f'of {workdir}. Their vectors cannot be compared: choose another --index, or that model\'s --workdir.'
+                f"of {workdir}. Their vectors cannot be compared: choose another --index, or that model's --workdir."
             )
         if there.calibration is None and (found := student.calibrate(chosen)) and parallel.first():
-            place.add(uri, searcher.calibration_file(found))
+            place.add_file(uri, searcher.CALIBRATION, searcher.calibration_file(found))
         parallel.wait_for_all('the calibration is there')
         return searcher.Searcher(place.model_folder(uri))
     calibration = student.calibrate(chosen)
@@ -85,51 +106,80 @@ def open_model(uri: str, workdir: str | None):
     return searcher.Searcher(place.model_folder(uri))
 
 
-def update(gallery, searcher, root: pathlib.Path, prune: bool) -> dict:
+def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> dict:
     """Embed and commit what is new or changed below `root`, this host's share of it; counts of what was done."""
     import jax
 
     from data import folder
     from lcr2s_jax import parallel
+    from lcr2s_jax.retrieval import retention
 
-    files, known = folder.walk(root), gallery.known(str(root))
+    files, known, before = folder.walk(root), gallery.known(str(root)), gallery.version
+    if prune and known and not files:
+        raise SearchError(
+            f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '
+            'forget them all the same use `delete`.'
+        )
     new = [file for file in files if file.path not in known]
     changed = [file for file in files if file.path in known and known[file.path][:2] != file[1:]]
     gone = sorted(known.keys() - {file.path for file in files})
-    told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed)}
+    told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed), 'before': before}
     told['unchanged'] = len(files) - len(new) - len(changed)
     parallel.wait_for_all('all hosts have compared')
     mine = slice(jax.process_index(), None, jax.process_count())
-    done = [add(gallery, searcher, root, some[mine], new=some is new) for some in (changed, new)]
-    told['embedded'], told['copied'] = (sum(part[i] for part in done) for i in (0, 1))
-    told['unusable'] = dict(pair for part in done for pair in part.unusable)
+    done = [add(gallery, searcher, root, some[mine], new=some is new, again=again) for some in (changed, new)]
+    told |= {name: sum(one[name] for one in done) for name in ('embedded', 'copied', 'kept_out')}
+    told['unusable'] = {path: why for one in done for path, why in one['unusable']}
     parallel.wait_for_all('all hosts have committed')
     gallery.refresh()
-    told['gone'], told['pruned'] = len(gone), 0
     if prune and gone and parallel.first():
-        if not files:
-            raise SearchError(
-                f'{root}: found no picture at all, so --prune would forget all {len(gone):,} of it. Is the disk there? '
-                'To forget them all the same use `delete`.'
-            )
         gallery.drop(str(root), gone)
-        told['pruned'] = len(gone)
-    return told
+        retention.erase(gallery)
+    return told | {'gone': len(gone), 'pruned': len(gone) * prune}
 
 
-def add(gallery, searcher, root: pathlib.Path, files, new: bool):
-    """Embed and commit some files of a root; `lcr2s_jax.retrieval.ingest.Done`."""
+def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = False) -> dict:
+    """Embed and commit some files of a root, less those that were deleted from the index once.
+
+    Args:
+      gallery, searcher: of the index.
+      root: resolved.
+      files: `data.folder.File`s below it.
+      new: none of them has a row yet.
+      again: also those that were deleted.
+
+    Returns:
+      embedded, copied, kept_out: how many; unusable: [(path, why)].
+    """
     from data import folder
-    from lcr2s_jax.retrieval import ingest
+    from lcr2s_jax.retrieval import ingest, retention
 
     if not files:
-        return ingest.Done(0, 0, [])
-    hashes = gallery.hashes()
-    wanted = hashes.isdisjoint
-    max_pixels = searcher.facts['origin']['max_pixels']
-    pictures = folder.read(files, root, searcher.clip.image_size, max_pixels, lambda sha: wanted((sha,)))
-    with _bar(len(files)) as tell:
-        return ingest.ingest(gallery, searcher, str(root), pictures, new=new, tell=tell)
+        return ingest.Done(0, 0, [])._asdict() | {'kept_out': 0}
+    there, forgotten = gallery.hashes(), retention.forgotten(gallery)
+    place = {file: retention.key('file', root, *file) for file in files}
+    if again:
+        forgotten = set()
+    left = [file for file in files if place[file] not in forgotten]
+    met, taken = [], []  # deleted pictures under another name: by bytes, which takes reading them
+
+    def admitted():
+        max_pixels = searcher.facts['origin']['max_pixels']
+        for one in folder.read(left, root, searcher.clip.image_size, max_pixels, lambda sha: sha not in there):
+            if retention.key('bytes', one.sha256) in forgotten:
+                met.append(one.file)
+            else:
+                taken.extend([retention.key('bytes', one.sha256)] * again)
+                yield one
+
+    with _bar(len(left)) as tell:
+        done = ingest.ingest(gallery, searcher, str(root), admitted(), new=new, tell=tell)
+    if again:
+        retention.readmit(gallery, [*place.values(), *taken])
+    retention.remember(gallery, [place[file] for file in met])  # so that the next call need not read them
+    if not new:
+        gallery.drop(str(root), [file.path for file in met])
+    return done._asdict() | {'kept_out': len(files) - len(left) + len(met)}
 
 
 @contextlib.contextmanager
@@ -156,6 +206,14 @@ def _text(told: dict) -> str:
         lines.append(f'{told["gone"]:,} are gone from the folder and can still be found: --prune forgets them')
     if told['pruned']:
         lines.append(f'{told["pruned"]:,} are gone from the folder and were forgotten')
+    if told['kept_out']:
+        lines.append(f'{told["kept_out"]:,} were deleted from this index once and stay out: --readmit takes them again')
+    if 'metadata' in told:
+        strange = told['metadata']['without_picture']
+        lines.append(
+            f'{told["metadata"]["changed"]:,} rows have new metadata'
+            + (f'; {len(strange):,} lines of it are of no picture here, such as {strange[0]!r}' if strange else '')
+        )
     unusable = told['unusable']
     if unusable:
         lines.append(f'{len(unusable):,} cannot be used:')

@@ -1,4 +1,4 @@
-"""python main.py search --index=I "a woman in a red coat": the pictures of an index, ranked by what is said of a person."""
+"""python main.py search --index=I "a woman in a red coat": the pictures of an index, ranked by a description."""
 
 import json
 import pathlib
@@ -121,14 +121,18 @@ def _sentences(wanted: Wanted) -> list[str]:
     said = [' '.join(wanted.words)] * bool(wanted.words) + list(wanted.also)
     if not wanted.queries:
         if not said and not wanted.like:
-            raise SearchError('search: found nothing to look for; expected a sentence, --like=picture or --queries=file')
+            raise SearchError(
+                'search: found nothing to look for; expected a sentence, --like=picture or --queries=file'
+            )
         return said
     if said or wanted.like:
         raise SearchError('--queries: found a sentence, --and or --like beside it; expected the file alone')
     try:
         lines = pathlib.Path(wanted.queries).read_text(encoding='utf-8').splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SearchError(f'--queries: {wanted.queries} cannot be read ({error}); expected text, a sentence a line') from None
+        raise SearchError(
+            f'--queries: {wanted.queries} cannot be read ({error}); expected text, a sentence a line'
+        ) from None
     if not any(line.strip() for line in lines):
         raise SearchError(f'--queries: found no sentence in {wanted.queries}; expected one a line')
     return [line.strip() for line in lines if line.strip()]
@@ -149,7 +153,9 @@ def _json(uri: str, opened, wanted: Wanted, answers, reasons) -> dict:
                 'found': answer.found,
                 'threshold': answer.threshold,
                 'notes': answer.notes,
-                'hits': [{name: value for name, value in hit._asdict().items() if name != 'row'} for hit in answer.hits],
+                'hits': [
+                    {name: value for name, value in hit._asdict().items() if name != 'row'} for hit in answer.hits
+                ],
                 'why': [{'phrase': phrase, 'moved': moved} for phrase, moved in why],
             }
             for answer, why in zip(answers, reasons, strict=True)

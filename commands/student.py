@@ -51,7 +51,9 @@ def open_student(workdir: pathlib.Path) -> Student:
     config = read_config(workdir)
     folder = workdir / 'student'
     if not folder.is_dir():
-        raise ConfigError(f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}')
+        raise ConfigError(
+            f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}'
+        )
     with run.lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:
         step = checkpoints.best()
         params = checkpoints.restore_params(checkpoints.shapes(step), step)['clip']
@@ -83,7 +85,7 @@ class Val(Inputs):
 
 
 def calibrate(student: Student):
-    """The student's `lcr2s_jax.retrieval.calibration.Calibration`, or None, and why on stderr, without its val split."""
+    """The student's `lcr2s_jax.retrieval.calibration.Calibration`; None, and why on stderr, without its val split."""
     from lcr2s_jax import evaluate, stages
     from lcr2s_jax.retrieval import calibration
 

@@ -1,4 +1,4 @@
-"""Any folder of pictures, for the index: what lies below it, read, decoded and resized as evaluation does, in parallel."""
+"""Any folder of pictures, for an index: listed, read, decoded and resized as evaluation does, many at a time."""
 
 import collections
 import concurrent.futures

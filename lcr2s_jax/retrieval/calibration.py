@@ -9,9 +9,9 @@ them. N pictures are searched, N0 were in val:
 The first is a logistic regression on the `TOP` best pictures of every val query, the only ones that a user sees; the
 second takes the person's own pictures out of the gallery and looks how high the best of the others gets. Both allow for
 the gallery: with N times as many strangers a given score is so many times as often a stranger's, and the best of them
-rises with log N, as the largest of N independent numbers with an exponential tail does; c is measured on halves, quarters
-and eighths of val's people. What they assume: that an index holds as many pictures of a person as val did, strangers that
-are as alike as val's, and photographs like val's. With more pictures a person, both are too cautious.
+rises with log N, as the largest of N independent numbers with an exponential tail does; c is measured on halves,
+quarters and eighths of val's people. What they assume: that an index holds as many pictures of a person as val did,
+strangers that are as alike as val's, and photographs like val's. With more pictures a person, both are too cautious.
 """
 
 import dataclasses

@@ -5,7 +5,6 @@ A call that is killed leaves the version before; the next one finds in it what i
 
 import contextlib
 import datetime
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from lcr2s_jax.errors import SearchError
 
-IMAGES, GONE = 'images', 'gone'
+IMAGES = 'images'
 OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
 _KEY = ['root', 'path']
@@ -47,6 +46,11 @@ class Gallery:
       uri: folder or object-store URL of the index.
       width: E, where the table is to be made if it is not there; None to refuse that.
 
+    Attributes:
+      uri: the same.
+      db, table: LanceDB's.
+      width: E.
+
     Raises:
       SearchError: nothing there, or it cannot be read.
     """
@@ -56,45 +60,46 @@ class Gallery:
 
         self.uri = uri
         try:
-            self._db = lancedb.connect(uri)
-            names = set(self._db.table_names(limit=1000))
+            self.db = lancedb.connect(uri)
+            names = set(self.db.table_names(limit=1000))
             if IMAGES not in names and width is None:
-                raise SearchError(f'{uri}: found no index; make one with `python main.py index --images=... --index={uri}`')
-            self._table = self._open(IMAGES, names, lambda: _schema(width))
-            self._gone = self._open(GONE, names, _gone_schema)
+                raise SearchError(
+                    f'{uri}: found no index; make one with `python main.py index --images=... --index={uri}`'
+                )
+            self.table = self._open(IMAGES, names, lambda: _schema(width))
         except (OSError, ValueError, RuntimeError) as error:
             raise SearchError(f'{uri}: the index cannot be opened ({_short(error)})') from error
-        self.width = self._table.schema.field('vector').type.list_size
+        self.width = self.table.schema.field('vector').type.list_size
         if width not in (None, self.width):
             raise SearchError(f'{uri}: found vectors of {self.width} numbers, the model makes {width}')
 
     def _open(self, name: str, names: set, schema):
         # made by another host in the same moment, it is as good
-        return self._db.open_table(name) if name in names else self._db.create_table(name, schema=schema(), exist_ok=True)
+        return self.db.open_table(name) if name in names else self.db.create_table(name, schema=schema(), exist_ok=True)
 
     @property
     def version(self) -> int:
         """Grows by one with every commit."""
-        return self._table.version
+        return self.table.version
 
     @property
     def columns(self) -> dict[str, str]:
         """The user's columns by name, with their types."""
-        return {f.name: str(f.type) for f in self._table.schema if f.name not in OWN}
+        return {f.name: str(f.type) for f in self.table.schema if f.name not in OWN}
 
     def count(self, where: str = f"status = '{OK}'") -> int:
         """Rows that a condition in SQL chooses; by default those that can be found."""
-        with _sql(where, self):
-            return self._table.count_rows(where or None)
+        with sql(where, self):
+            return self.table.count_rows(where or None)
 
     def refresh(self) -> None:
         """Go to the last version, if another process has committed one."""
-        self._table.checkout_latest()
+        self.table.checkout_latest()
 
     def known(self, root: str) -> dict[str, tuple[int, int, str, str]]:
         """path -> (bytes, modified, sha256, status) of every row of a root."""
         names = ['path', 'bytes', 'modified', 'sha256', 'status']
-        found = self._rows(f'root = {quoted(root)}', names)
+        found = self.rows(f'root = {quoted(root)}', names)
         modified = found['modified'].cast('int64').to_pylist()
         return dict(
             zip(found['path'].to_pylist(), zip(found['bytes'].to_pylist(), modified, found['sha256'].to_pylist(),
@@ -103,14 +108,14 @@ class Gallery:
 
     def hashes(self) -> set[str]:
         """Of all pictures that have a vector, whatever their path."""
-        return set(self._rows(f"status = '{OK}'", ['sha256'])['sha256'].to_pylist())
+        return set(self.rows(f"status = '{OK}'", ['sha256'])['sha256'].to_pylist())
 
     def vectors_of(self, hashes: Iterable[str]) -> dict[str, np.ndarray]:
         """sha256 -> vector, for pictures that are there under another path."""
         found, hashes = {}, list(hashes)
         for start in range(0, len(hashes), _IN):
             listed = ', '.join(map(quoted, hashes[start : start + _IN]))
-            rows = self._rows(f"status = '{OK}' and sha256 in ({listed})", ['sha256', 'vector'])
+            rows = self.rows(f"status = '{OK}' and sha256 in ({listed})", ['sha256', 'vector'])
             found |= dict(zip(rows['sha256'].to_pylist(), _matrix(rows['vector'], self.width), strict=True))
         return found
 
@@ -119,7 +124,7 @@ class Gallery:
         import pyarrow as pa
 
         now = datetime.datetime.now(datetime.UTC)
-        schema = pa.schema([f for f in self._table.schema if f.name in OWN])
+        schema = pa.schema([f for f in self.table.schema if f.name in OWN])
         values = [row.vector if row.vector is not None else np.zeros(self.width, np.float32) for row in rows]
         flat = pa.array(np.concatenate(values).astype(np.float32))
         missing = pa.array([row.vector is None for row in rows])
@@ -137,7 +142,7 @@ class Gallery:
             schema=schema,
         )
         if new:
-            self._table.add(table)
+            self.table.add(table)
         else:
             self._merge(table).when_not_matched_insert_all().execute(table)
 
@@ -151,22 +156,13 @@ class Gallery:
 
         Returns:
           How many rows changed.
-
-        Raises:
-          SearchError: a column has another type already.
         """
         import pyarrow as pa
 
-        for name, kind in columns.items():
-            if self.columns.get(name, kind) != kind:
-                raise SearchError(
-                    f"--metadata: found the column '{name}' as {kind}, the index has it as {self.columns[name]}; "
-                    'change the values, or give the column another name'
-                )
         fresh = [pa.field(name, kind) for name, kind in columns.items() if name not in self.columns]
         if fresh:
-            self._table.add_columns(fresh)
-        have = self._rows(f'root = {quoted(root)}', ['path', *columns]).to_pylist()
+            self.table.add_columns(fresh)
+        have = self.rows(f'root = {quoted(root)}', ['path', *columns]).to_pylist()
         changed = [
             {'root': root, 'path': old['path'], **values[old['path']]}
             for old in have
@@ -179,19 +175,19 @@ class Gallery:
         return len(changed)
 
     def _merge(self, table):
-        return self._table.merge_insert(_KEY).when_matched_update_all()
+        return self.table.merge_insert(_KEY).when_matched_update_all()
 
     def drop(self, root: str, paths: Sequence[str]) -> None:
         """Forget files that are no more; should they come back, they are indexed again."""
         for start in range(0, len(paths), _IN):
             listed = ', '.join(map(quoted, paths[start : start + _IN]))
-            self._table.delete(f'root = {quoted(root)} and path in ({listed})')
+            self.table.delete(f'root = {quoted(root)} and path in ({listed})')
 
     def vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """vector_GE float32 and row_G int64, rising, of all pictures that can be found, at this version."""
         total, start = self.count(), 0
         vector_GE, row_G = np.empty((total, self.width), np.float32), np.empty(total, np.int64)
-        query = self._table.search().where(f"status = '{OK}'").select(['vector']).with_row_id(True)
+        query = self.table.search().where(f"status = '{OK}'").select(['vector']).with_row_id(True)
         for batch in query.to_batches():
             part = slice(start, start + batch.num_rows)
             vector_GE[part], row_G[part] = _matrix(batch['vector'], self.width), batch['_rowid'].to_numpy()
@@ -203,15 +199,15 @@ class Gallery:
 
     def rows_where(self, where: str) -> np.ndarray:
         """int64, rising: row numbers of the pictures that a condition chooses. Raises SearchError."""
-        found = self._rows(f"status = '{OK}' and ({where})", ['status'], with_rows=True)
+        found = self.rows(f"status = '{OK}' and ({where})", ['status'], with_rows=True)
         return np.sort(found['_rowid'].to_numpy())
 
     def facts(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> list[dict]:
         """Columns of these rows, in their order; by default all but the vector."""
         if not len(rows):
             return []
-        names = [f.name for f in self._table.schema if f.name != 'vector'] if columns is None else list(columns)
-        found = self._table.take_row_ids([int(row) for row in rows]).select(names).with_row_id().to_arrow().to_pylist()
+        names = [f.name for f in self.table.schema if f.name != 'vector'] if columns is None else list(columns)
+        found = self.table.take_row_ids([int(row) for row in rows]).select(names).with_row_id().to_arrow().to_pylist()
         by_row = {one.pop('_rowid'): one for one in found}
         return [by_row[int(row)] for row in rows]
 
@@ -223,11 +219,16 @@ class Gallery:
     @property
     def approximate(self) -> bool:
         """Whether there is an index to search without comparing every vector."""
-        return False
+        return bool(self.table.list_indices())
 
-    def _rows(self, where: str, columns: Sequence[str], with_rows: bool = False):
-        with _sql(where, self):
-            return self._table.search().where(where).select(list(columns)).with_row_id(with_rows).to_arrow()
+    def tidy(self) -> None:
+        """Bring what many commits left into few files, which open faster; versions of the last day stay."""
+        self.table.optimize(cleanup_older_than=datetime.timedelta(days=1))
+
+    def rows(self, where: str, columns: Sequence[str], with_rows: bool = False):
+        """An Arrow table of the rows that a condition chooses. Raises SearchError."""
+        with sql(where, self):
+            return self.table.search().where(where).select(list(columns)).with_row_id(with_rows).to_arrow()
 
 
 def quoted(text: str) -> str:
@@ -236,14 +237,15 @@ def quoted(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _sql(where: str, gallery: Gallery):
+def sql(where: str, gallery: Gallery):
+    """Explain what LanceDB says against a condition."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
         own = ', '.join([*OWN[:-1], *gallery.columns])
         raise SearchError(
             f'the condition {where!r} cannot be used ({_short(error)}). Expected SQL over the columns {own}, such as '
-            "--where=\"camera = 'c1'\""
+            '--where="camera = \'c1\'"'
         ) from None
 
 
@@ -262,17 +264,6 @@ def _schema(width: int):
     when = pa.timestamp('us', tz='UTC')
     kinds = ['string', 'string', 'string', 'int64', when, when, 'string', pa.list_(pa.float32(), width)]
     return pa.schema(list(map(pa.field, OWN, kinds)))
-
-
-def _gone_schema():
-    import pyarrow as pa
-
-    return pa.schema([pa.field('key', 'string'), pa.field('at', pa.timestamp('us', tz='UTC'))])
-
-
-def gone_key(*what) -> str:
-    """How a picture that was deleted is known again, without a word of what it was."""
-    return hashlib.sha256('\n'.join(map(str, what)).encode()).hexdigest()
 
 
 def _short(error: Exception) -> str:

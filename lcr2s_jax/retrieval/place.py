@@ -1,5 +1,6 @@
 """Where an index lies: a local folder or an object store; the model in it is a local folder either way."""
 
+import hashlib
 import os
 import pathlib
 import shutil
@@ -23,16 +24,18 @@ def model_folder(uri: str) -> pathlib.Path | None:
     from pyarrow import fs
 
     store, path = _store(uri)
-    facts = f'{path}/{MODEL}/model.json'
-    if store.get_file_info(facts).type == fs.FileType.NotFound:
+    facts = store.get_file_info(f'{path}/{MODEL}/model.json')
+    if facts.type == fs.FileType.NotFound:
         return None
-    with store.open_input_stream(facts) as file:
-        content = file.read()
-    folder = _cache() / _name(content)
+    later = store.get_file_info(f'{path}/{MODEL}/calibration.json')  # it may come after the model
+    with store.open_input_stream(facts.path) as file:
+        folder = _cache() / hashlib.sha256(file.read() + str(later.mtime_ns).encode()).hexdigest()[:32]
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
-        fs.copy_files(f'{path}/{MODEL}', str(aside), source_filesystem=store, destination_filesystem=fs.LocalFileSystem())
+        fs.copy_files(
+            f'{path}/{MODEL}', str(aside), source_filesystem=store, destination_filesystem=fs.LocalFileSystem()
+        )
         try:
             aside.rename(folder)
         except OSError:  # another process was faster
@@ -46,7 +49,6 @@ def put_model(uri: str, write) -> pathlib.Path:
         folder = pathlib.Path(uri) / MODEL
         write(folder)
         return folder
-    from pyarrow import fs
 
     store, path = _store(uri)
     with tempfile.TemporaryDirectory() as aside:
@@ -58,20 +60,29 @@ def put_model(uri: str, write) -> pathlib.Path:
     return model_folder(uri)
 
 
+def add_file(uri: str, name: str, content: bytes) -> None:
+    """Put one more file into the model's folder of an index that has one."""
+    if not is_remote(uri):
+        folder = pathlib.Path(uri) / MODEL
+        aside = folder / f'{name}.partial'
+        aside.write_bytes(content)
+        aside.rename(folder / name)
+        return
+    store, path = _store(uri)
+    with store.open_output_stream(f'{path}/{MODEL}/{name}') as out:
+        out.write(content)
+
+
 def _store(uri: str):
     from pyarrow import fs
 
     try:
         return fs.FileSystem.from_uri(uri.rstrip('/'))
     except (OSError, ValueError) as error:
-        raise SearchError(f'--index: {uri} cannot be reached ({error}); expected a folder, s3://... or gs://...') from None
+        raise SearchError(
+            f'--index: {uri} cannot be reached ({error}); expected a folder, s3://... or gs://...'
+        ) from None
 
 
 def _cache() -> pathlib.Path:
     return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'lcr2s_jax' / 'models'
-
-
-def _name(facts: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(facts).hexdigest()[:32]

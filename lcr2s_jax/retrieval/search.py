@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.retrieval import approximate
 from lcr2s_jax.retrieval import query as asking
-from lcr2s_jax.retrieval.gallery import OWN, Gallery
+from lcr2s_jax.retrieval.gallery import OK, OWN, Gallery
 from lcr2s_jax.retrieval.query import Query
 from lcr2s_jax.retrieval.searcher import Searcher
 from lcr2s_jax.retrieval.topk import Exact
@@ -47,6 +48,7 @@ class Answer(NamedTuple):
       threshold: score that must be reached.
       searched: pictures that were looked through.
       exact: whether each of them was compared.
+      false_alarms: the rate that the threshold is for.
       notes: what the user should know of this search.
     """
 
@@ -56,6 +58,7 @@ class Answer(NamedTuple):
     threshold: float | None
     searched: int
     exact: bool
+    false_alarms: float
     notes: list[str]
 
 
@@ -125,8 +128,8 @@ class Search:
             parts = asking.chunks(sentence, self.tokenizer.lengths, longest)
             if len(parts) > 1:
                 notes.append(
-                    f'a sentence has {self.tokenizer.lengths([sentence])[0]} tokens and the model reads {longest}: it was '
-                    f'searched by {len(parts)} parts, whose scores are averaged'
+                    f'a sentence has {self.tokenizer.lengths([sentence])[0]} tokens and the model reads {longest}: it '
+                    f'was searched by {len(parts)} parts, whose scores are averaged'
                 )
             parts_nE.append(self.searcher.embed_text(self.tokenizer.encode(parts, longest)).mean(axis=0))
         calibration = self.searcher.calibration
@@ -158,7 +161,8 @@ class Search:
         return score_QK, row_QK, len(row_G) if allowed_G is None else int(allowed_G.sum())
 
     def _approximate(self, query_QE: np.ndarray, top: int, where: str):
-        return *self.gallery.nearest(query_QE, top, where), self.gallery.count_where(where)
+        chosen = f"status = '{OK}'" + f' and ({where})' * bool(where)
+        return *approximate.nearest(self.gallery, query_QE, top, where), self.gallery.count(chosen)
 
     def _grouped(self, nearest, query_1E: np.ndarray, top: int, where: str, column: str):
         """Deeper and deeper, until there are enough values of the column; a picture without one stands for itself."""
@@ -205,7 +209,7 @@ class Search:
             for place, one in enumerate(facts)
         ]
         found = None if threshold is None else any(hit.passes for hit in hits)
-        return Answer(query, hits, found, threshold, searched, exact, notes)
+        return Answer(query, hits, found, threshold, searched, exact, false_alarms, notes)
 
 
 def picture(root: str, path: str) -> pathlib.Path | None:

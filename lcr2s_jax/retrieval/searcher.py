@@ -1,8 +1,8 @@
 """The model that an index carries: a student's two towers in a folder that opens fast and needs no checkpoint.
 
-model.json (sizes, preprocessing, origin, hashes), text.safetensors, vision.safetensors, the tokenizer's files and, where
-there was a val split, calibration.json. One SHA-256 stands for all that decides an embedding; vectors of another are
-never compared.
+model.json (sizes, preprocessing, origin, hashes), text.safetensors, vision.safetensors, the tokenizer's files and,
+where there was a val split, calibration.json. One SHA-256 stands for all that decides an embedding; vectors of another
+are never compared.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.retrieval.calibration import Calibration
 
 FORMAT = 1  # of the folder; another number is refused
+CALIBRATION = 'calibration.json'
 _TOWERS = ('text', 'vision')
 _TRAINING = {'remat': False, 'chunks': 1}  # attributes of CLIP that change no number
 _SIZES = tuple(f.name for f in dataclasses.fields(CLIP) if f.name not in ('parent', 'name', *_TRAINING))
@@ -58,7 +59,7 @@ class Searcher:
             )
         self.hash = self.facts['hash']
         self.clip = CLIP(**{name: _tupled(value) for name, value in self.facts['clip'].items()})
-        path = folder / 'calibration.json'
+        path = folder / CALIBRATION
         self.calibration = Calibration.from_json(json.loads(path.read_text())) if path.is_file() else None
         self._towers: dict = {}
 
@@ -140,7 +141,7 @@ def save(
     facts = {'format': FORMAT, **_identity(clip, params, preprocessing, tokenizer), 'origin': origin}
     facts['files'] = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     if calibration is not None:
-        files['calibration.json'] = _json(calibration.to_json())
+        files[CALIBRATION] = calibration_file(calibration)
     aside = folder.with_name(f'{folder.name}.partial')
     shutil.rmtree(aside, ignore_errors=True)  # of a call that was killed
     aside.mkdir(parents=True)
@@ -148,6 +149,11 @@ def save(
         (aside / name).write_bytes(content)
     aside.rename(folder)
     return facts['hash']
+
+
+def calibration_file(calibration: Calibration) -> bytes:
+    """The content of calibration.json, which may come later than the model."""
+    return _json(calibration.to_json())
 
 
 def hash_of(clip: CLIP, params, preprocessing: dict, tokenizer: dict[str, bytes]) -> str:
@@ -175,7 +181,9 @@ def _flat(tree, above: str = '') -> dict:
     """{'block_0/attn/key/kernel': array, ...}."""
     if not isinstance(tree, dict):
         return {above: tree}
-    return {path: x for name, part in tree.items() for path, x in _flat(part, f'{above}/{name}' if above else name).items()}
+    return {
+        path: x for name, part in tree.items() for path, x in _flat(part, f'{above}/{name}' if above else name).items()
+    }
 
 
 def _nested(flat: dict) -> dict:

@@ -43,21 +43,23 @@ def write(path: pathlib.Path, answers: Sequence[Answer], title: str) -> None:
     aside.rename(path)
 
 
-def verdict(answer: Answer, false_alarms: float | None = None) -> str:
+def verdict(answer: Answer) -> str:
     """An answer in a sentence."""
-    among = f'among {answer.searched:,} pictures'
+    among = f'among {answer.searched:,} pictures' + ('' if answer.exact else ', by an approximate index')
     if answer.found is None:
-        return f'{len(answer.hits)} nearest {among}'
-    line = f'{answer.threshold:.3f}, which the best of as many strangers seldom reaches'
+        return f'the {len(answer.hits)} nearest {among}'
+    bar = f'{answer.threshold:.3f}, where {answer.false_alarms:.1%} of the searches for somebody absent find a stranger'
     if not answer.found:
-        return f'no such person {among}: no hit reaches {line}'
-    return f'{sum(hit.passes for hit in answer.hits)} of {len(answer.hits)} hits {among} reach {line}'
+        return f'no such person {among}: no score reaches {bar}'
+    return f'{sum(hit.passes for hit in answer.hits)} of {len(answer.hits)} hits {among} reach {bar}'
 
 
 def asked(answer: Answer) -> str:
     """What was looked for, in a line."""
     examples = len(answer.query.example_nE)
-    return ' + '.join([*answer.query.sentences] + [f'{examples} example picture{"s" * (examples > 1)}'] * bool(examples))
+    return ' + '.join(
+        [*answer.query.sentences] + [f'{examples} example picture{"s" * (examples > 1)}'] * bool(examples)
+    )
 
 
 def _section(answer: Answer) -> str:
@@ -74,8 +76,8 @@ def _item(hit: Hit) -> str:
     chance = '' if hit.probability is None else f'<b>{hit.probability:.0%}</b> '
     more = ''.join(f'<br>{html.escape(f"{name} {value}")}' for name, value in hit.metadata.items() if value is not None)
     return (
-        f'<li class="{state}"><div>{_image(hit)}</div>{hit.rank}. {chance}{hit.score:.3f}<br>{html.escape(hit.path)}{more}'
-        '</li>'
+        f'<li class="{state}"><div>{_image(hit)}</div>{hit.rank}. {chance}{hit.score:.3f}<br>{html.escape(hit.path)}'
+        f'{more}</li>'
     )
 
 

@@ -1,8 +1,8 @@
 """The k best of many vectors, exactly: in blocks, on every device, then merged; equal scores rank by row number.
 
-A block's rows are cut into short runs, and only the runs with the k best maxima can hold one of its k best: a maximum is
-far cheaper than a sort. Ours, and exact, ties included: if k runs come before a run, by maximum and then by place, so do
-k rows come before each of its rows.
+A block's rows are cut into short runs, and only the runs with the k best maxima can hold one of its k best: a maximum
+is far cheaper than a sort. Ours, and exact, ties included: if k runs come before a run, by maximum and then by place,
+so do k rows come before each of its rows.
 """
 
 import functools
@@ -61,9 +61,7 @@ class Exact:
         if allowed_G is not None:
             chex.assert_shape(allowed_G, (self.count,))
             allowed = jax.device_put(np.pad(allowed_G, (0, self._rows - self.count)), self._by_row)
-        found = _search(self._mesh, self._block, deep)(
-            self._vector_GE, allowed, jax.device_put(query_QE, self._whole)
-        )
+        found = _search(self._mesh, self._block, deep)(self._vector_GE, allowed, jax.device_put(query_QE, self._whole))
         score_QK, row_QK = (np.asarray(x)[:queries, :k] for x in found)
         return score_QK, np.where(np.isneginf(score_QK), -1, row_QK)
 
