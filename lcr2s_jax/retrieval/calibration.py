@@ -4,14 +4,16 @@ Fitted on val, for every kind of query (a sentence, several, an example picture,
 them. N pictures are searched, N0 were in val:
 
     P(person | score, a hit)  = sigmoid(a score + b - log(N / N0))
-    threshold(rate, N)        = quantile_{1 - rate}(top score without the person) + c log(N / N0)
+    threshold(rate, N)        = quantile_{1 - rate}(top score without the person) + c (g(N) - g(N0)),  g = sqrt(2 log)
 
 The first is a logistic regression on the `TOP` best pictures of every val query, the only ones that a user sees; the
 second takes the person's own pictures out of the gallery and looks how high the best of the others gets. Both allow for
 the gallery: with N times as many strangers a given score is so many times as often a stranger's, and the best of them
-rises with log N, as the largest of N independent numbers with an exponential tail does; c is measured on halves,
-quarters and eighths of val's people. What they assume: that an index holds as many pictures of a person as val did,
-strangers that are as alike as val's, and photographs like val's. With more pictures a person, both are too cautious.
+rises with g(N), as the largest of N normal numbers does; c is measured on halves, quarters and eighths of val's
+people. (With log N, as for an exponential tail, false alarms fall to half the rate at four times N0.)
+
+What is assumed: an index holds as many pictures of a person as val did, strangers as much alike as val's, and
+photographs like val's. With more pictures of each person both are too cautious.
 """
 
 import dataclasses
@@ -65,17 +67,17 @@ class Calibration:
         fit = self.kinds.get(kind)
         if fit is None:
             return None
-        return _sigmoid(fit.slope * np.asarray(score_K, np.float64) + fit.offset - self._larger(searched))
+        return _sigmoid(
+            fit.slope * np.asarray(score_K, np.float64) + fit.offset - np.log(max(searched, 1) / self.pictures)
+        )
 
     def threshold(self, kind: str, rate: float, searched: int) -> float | None:
         """The score that the best of `searched` strangers reaches with probability `rate`."""
         fit = self.kinds.get(kind)
         if fit is None:
             return None
-        return float(np.interp(np.log(rate), np.log(RATES), fit.thresholds) + fit.growth * self._larger(searched))
-
-    def _larger(self, searched: int) -> float:
-        return float(np.log(max(searched, 1) / self.pictures))
+        higher = fit.growth * (_highest(searched) - _highest(self.pictures))
+        return float(np.interp(np.log(rate), np.log(RATES), fit.thresholds) + higher)
 
     def to_json(self) -> dict:
         """What `from_json` reads."""
@@ -150,13 +152,13 @@ def _quantiles(alone_QG: np.ndarray) -> np.ndarray:
 
 
 def _growth(alone_QG: np.ndarray, people_G: np.ndarray, whole: np.ndarray, rng) -> float:
-    """c: what the thresholds gain with the logarithm of the gallery, 0 or more."""
-    people, size, level = np.unique(people_G), [np.log(len(people_G))], [whole.mean()]
+    """c: what the thresholds gain with g of the gallery, 0 or more."""
+    people, size, level = np.unique(people_G), [_highest(len(people_G))], [whole.mean()]
     for share in (2, 4, 8):
         for _ in range(_DRAWS):
             kept_G = np.isin(people_G, rng.permutation(people)[: len(people) // share])
             if len(people) // share > 1:
-                size.append(np.log(kept_G.sum()))
+                size.append(_highest(kept_G.sum()))
                 level.append(_quantiles(alone_QG[:, kept_G]).mean())
     return max(float(np.polyfit(size, level, 1)[0]), 0.0) if len(size) > 1 else 0.0
 
@@ -186,6 +188,11 @@ def _another(pid: np.ndarray, item: np.ndarray) -> np.ndarray:
     place = np.empty_like(item)
     place[order] = np.arange(len(pid))
     return order[start + (place - start + 1) % count][item]
+
+
+def _highest(count: int) -> float:
+    """g: about what the largest of so many standard normal numbers is."""
+    return float(np.sqrt(2 * np.log(max(count, 1))))
 
 
 def _deviation(score_QG: np.ndarray) -> float:

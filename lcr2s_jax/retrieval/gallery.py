@@ -5,16 +5,19 @@ A call that is killed leaves the version before; the next one finds in it what i
 
 import contextlib
 import datetime
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.retrieval.place import is_remote
 
 IMAGES = 'images'
 OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
+_NONE = 'found no index; make one: python main.py index --workdir=... --images=... --index=...'
 _KEY = ['root', 'path']
 _IN = 500  # values of one SQL list
 
@@ -59,13 +62,13 @@ class Gallery:
         import lancedb
 
         self.uri = uri
+        if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
+            raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
         try:
             self.db = lancedb.connect(uri)
             names = set(self.db.table_names(limit=1000))
             if IMAGES not in names and width is None:
-                raise SearchError(
-                    f'{uri}: found no index; make one with `python main.py index --images=... --index={uri}`'
-                )
+                raise SearchError(f'{uri}: {_NONE}')
             self.table = self._open(IMAGES, names, lambda: _schema(width))
         except (OSError, ValueError, RuntimeError) as error:
             raise SearchError(f'{uri}: the index cannot be opened ({_short(error)})') from error
@@ -142,9 +145,9 @@ class Gallery:
             schema=schema,
         )
         if new:
-            self.table.add(table)
+            self.table.add(table, on_bad_vectors='null')  # LanceDB takes no vector for a bad one
         else:
-            self._merge(table).when_not_matched_insert_all().execute(table)
+            self._merge(table).when_not_matched_insert_all().execute(table, on_bad_vectors='null')
 
     def put_metadata(self, root: str, columns: Mapping[str, str], values: Mapping[str, Mapping]) -> int:
         """One commit of the user's columns; rows that have these values already are left alone.
