@@ -33,7 +33,6 @@ def ingest(
     pictures: Iterable,
     *,
     new: bool,
-    commit: int = COMMIT,
     tell: Callable[[int], None] = lambda count: None,
 ) -> Done:
     """Embed and commit pictures of one root.
@@ -45,7 +44,6 @@ def ingest(
       pictures: as `data.folder.read` yields: `file` (path, size, modified), `sha256`, `pixels`, `fault`. Without pixels
         and fault the bytes are taken to be in the gallery already.
       new: none of them has a row yet, see `Gallery.put`.
-      commit: pictures a commit.
       tell: called with the number of pictures committed.
     """
     embedded, copied, unusable, waiting = 0, 0, [], []
@@ -72,7 +70,7 @@ def ingest(
 
     for picture in pictures:
         waiting.append(picture)
-        if len(waiting) >= commit:
+        if len(waiting) >= COMMIT:
             flush()
     if waiting:
         flush()
