@@ -98,42 +98,50 @@ def fit(e: Embeddings, seed: int = 0) -> Calibration:
       seed: of the queries and the people that are drawn where there are too many.
     """
     rng = np.random.default_rng(seed)
+    chosen = np.sort(rng.permutation(len(e.text_pid_Q))[:_QUERIES])
+    deviation, kinds = scores(e, chosen)
+    people_G = np.asarray(e.image_pid_G)
+    fits = {kind: _fit(*one, people_G, rng) for kind, one in kinds.items()}
+    return Calibration(len(people_G), deviation, fits)
+
+
+def scores(e: Embeddings, rows: np.ndarray, deviation: Mapping[str, float] | None = None):
+    """What every kind of query scores, as a search would have it.
+
+    The second sentence is another caption of the person, the example another picture, which is then no hit.
+
+    Args:
+      e: a split.
+      rows: captions that are the queries.
+      deviation: of the calibration that is looked at; None to measure it here.
+
+    Returns:
+      The deviation, and kind -> (score_QG, -inf for a picture that is the query itself; strangers_QG, bool). Without
+      kinds that no query has.
+    """
     image_GE, text_QE = _unit(e.image_GE), _unit(e.text_QE)
-    chosen = np.sort(rng.permutation(len(text_QE))[:_QUERIES])
-    pid_Q, own_Q = np.asarray(e.text_pid_Q)[chosen], np.asarray(e.text_view_Q)[chosen]
-    other_Q = _another(np.asarray(e.text_pid_Q), np.arange(len(text_QE)))[chosen]
-    example_Q = _another(np.asarray(e.image_pid_G), np.arange(len(image_GE)))[own_Q]
-    one_QG = text_QE[chosen] @ image_GE.T
+    text_pid_Q, image_pid_G = np.asarray(e.text_pid_Q), np.asarray(e.image_pid_G)
+    own_Q, other_Q = np.asarray(e.text_view_Q)[rows], _another(text_pid_Q)[rows]
+    example_Q = _another(image_pid_G)[own_Q]
+    one_QG = text_QE[rows] @ image_GE.T
     two_QG = (one_QG + text_QE[other_Q] @ image_GE.T) / 2
     like_QG = image_GE[example_Q] @ image_GE.T
-    deviation = {'sentence': _deviation(one_QG), 'example': _deviation(like_QG)}
-    share = deviation['example'] / (deviation['sentence'] + deviation['example'])  # of the sentence, as query.fuse does
-    strangers_QG = pid_Q[:, None] != np.asarray(e.image_pid_G)[None]
-    shown_Q = example_Q != own_Q  # there is another picture of the person to be the example
-    # score, the rows that count, the picture that is the query itself
-    kinds = {
-        'sentence': (one_QG, None),
-        'sentences': (two_QG, None),
-        'example': (like_QG, example_Q),
-        'sentence and example': (share * one_QG + (1 - share) * like_QG, example_Q),
-        'sentences and example': (_thirds(two_QG, like_QG, deviation), example_Q),
-    }
-    people_G = np.asarray(e.image_pid_G)
-    fits = {}
-    for kind, (score_QG, hidden_Q) in kinds.items():
-        rows = np.arange(len(chosen)) if hidden_Q is None else np.flatnonzero(shown_Q)
-        if len(rows):
-            score_QG = score_QG[rows].copy()
-            if hidden_Q is not None:
-                score_QG[np.arange(len(rows)), hidden_Q[rows]] = -np.inf
-            fits[kind] = _fit(score_QG, strangers_QG[rows], people_G, rng)
-    return Calibration(len(image_GE), deviation, fits)
+    deviation = deviation or {'sentence': _deviation(one_QG), 'example': _deviation(like_QG)}
+    strangers_QG = text_pid_Q[rows, None] != image_pid_G[None]
+    shown = np.flatnonzero(example_Q != own_Q)  # there is another picture
+    hidden = np.arange(len(shown)), example_Q[shown]
 
+    def beside(text_QG, sentences: int):
+        text, example = sentences / deviation['sentence'], 1 / deviation['example']  # the weights of query.fuse
+        score_QG = ((text * text_QG + example * like_QG) / (text + example))[shown]
+        score_QG[hidden] = -np.inf
+        return score_QG, strangers_QG[shown]
 
-def _thirds(two_QG, like_QG, deviation: Mapping[str, float]) -> np.ndarray:
-    """Two sentences and an example, weighted as query.fuse does."""
-    text, example = 2 / deviation['sentence'], 1 / deviation['example']
-    return (text * two_QG + example * like_QG) / (text + example)
+    kinds = {'sentence': (one_QG, strangers_QG), 'sentences': (two_QG, strangers_QG)}
+    if len(shown):
+        kinds |= {'example': beside(0 * one_QG, 0), 'sentence and example': beside(one_QG, 1)}
+        kinds['sentences and example'] = beside(two_QG, 2)
+    return deviation, kinds
 
 
 def _fit(score_QG: np.ndarray, strangers_QG: np.ndarray, people_G: np.ndarray, rng) -> Fit:
@@ -180,14 +188,14 @@ def _logistic(score: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     return float(weight[0] / scale), float(weight[1] - weight[0] * centre / scale)
 
 
-def _another(pid: np.ndarray, item: np.ndarray) -> np.ndarray:
+def _another(pid: np.ndarray) -> np.ndarray:
     """For every item the next one of its identity, the first after the last; itself where it is the only one."""
     order = np.argsort(pid, kind='stable')
     start = np.searchsorted(pid[order], pid, 'left')
     count = np.searchsorted(pid[order], pid, 'right') - start
-    place = np.empty_like(item)
+    place = np.empty(len(pid), int)
     place[order] = np.arange(len(pid))
-    return order[start + (place - start + 1) % count][item]
+    return order[start + (place - start + 1) % count]
 
 
 def _highest(count: int) -> float:
