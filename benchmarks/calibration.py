@@ -1,8 +1,8 @@
 """Are probabilities and thresholds of a student true on test?  python -m benchmarks.calibration --workdir=runs/demo
 
 Fitted on val, looked at on test. ECE: of the ten best hits of every query, ten bins of equal size. False alarms: the
-person's own pictures are taken out of test. Both with N the size of test, as a search has it, and with N that of val, as
-if strangers did not multiply with the gallery.
+person's own pictures are taken out of test. Both with N the size of test, as a search has it, and with N that of val,
+as if strangers did not multiply with the gallery.
 """
 
 import argparse
