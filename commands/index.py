@@ -53,7 +53,7 @@ def index(
             told |= join(gallery, root, *columns)
         if gallery.table.version != told.pop('before'):
             gallery.tidy()
-        if gallery.count() >= approximate.FROM:
+        if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
             approximate.build(gallery)
         told |= {'index': uri, 'model': searcher.hash, 'pictures': gallery.count()}
         told['seconds'] = round(time.perf_counter() - clock, 1)

@@ -83,6 +83,14 @@ def test_what_is_deleted_is_nowhere_on_the_disk_any_more(gallery):
     assert Gallery(gallery.uri).count() == 19 and len(gallery.vectors()[1]) == 19
 
 
+def test_an_index_may_be_emptied_and_filled_again(gallery):
+    gallery.put('r', searching.rows([40], 'damaged'), new=True)
+    assert retention.delete(gallery, 'true') == 21 and gallery.count('') == 0
+    assert gallery.vectors()[0].shape == (0, 8)
+    gallery.put('r', searching.rows([1]), new=True)
+    assert Gallery(gallery.uri).count() == 1
+
+
 def test_what_is_deleted_is_known_again_by_its_place_and_by_its_bytes_until_it_is_readmitted(gallery):
     row = searching.rows([7])[0]
     place, content = retention.key('file', 'r', row.path, row.bytes, row.modified), retention.key('bytes', row.sha256)

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -118,6 +119,16 @@ def test_pictures_are_drawn(journey):
             assert min(picture.size) > 200
             assert len(picture.convert('RGB').getcolors(1 << 24)) > 50
     assert list((journey[0] / 'tensorboard' / 'student').glob('events*'))
+
+
+def test_what_a_run_says_to_type_next_works(journey):
+    lines = [line.strip() for line in journey[1].stdout.splitlines() if line.startswith('  ') and 'main.py' in line]
+    assert [shlex.split(line)[2] for line in lines] == ['index', 'search']
+    for line, words in zip(lines, ('pictures can be found', 'probability'), strict=True):
+        run = subprocess.run([sys.executable, *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 0 and words in run.stdout, run.stderr
+    rows = (journey[0] / 'crops.csv').read_text().splitlines()
+    assert rows[0] == 'path,person,view' and len(list((journey[0] / 'crops').rglob('*.jpg'))) == len(rows) - 1
 
 
 def test_a_finished_run_is_shown_again_not_repeated(journey, cache):

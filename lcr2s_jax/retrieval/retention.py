@@ -89,9 +89,11 @@ def erase(gallery: Gallery) -> None:
     old, had = gallery.table, gallery.approximate
     batches = old.search().to_batches()
     reader = pa.RecordBatchReader.from_batches(old.schema, batches)
-    gallery.table = gallery.db.create_table(old.name, reader, schema=old.schema, mode='overwrite')
+    gallery.table = gallery.db.create_table(
+        old.name, reader, schema=old.schema, mode='overwrite', on_bad_vectors='null'
+    )
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # that others may have it open is what we want to end
         gallery.table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
-    if had:
+    if had and gallery.count() >= approximate.FEWEST:
         approximate.build(gallery)  # its codes are of the vectors, too
