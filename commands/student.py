@@ -1,5 +1,6 @@
 """A trained student out of its workdir: what an index is made with."""
 
+import contextlib
 import pathlib
 import sys
 from typing import NamedTuple
@@ -45,8 +46,10 @@ class Student(NamedTuple):
 
 def open_student(workdir: pathlib.Path) -> Student:
     """The best student of a workdir in which nobody is at work. Raises UserError, DataError."""
+    import jax
+
     from data import tokens
-    from lcr2s_jax import checkpoint, pretrained
+    from lcr2s_jax import checkpoint, parallel, pretrained
 
     config = read_config(workdir)
     folder = workdir / 'student'
@@ -54,9 +57,12 @@ def open_student(workdir: pathlib.Path) -> Student:
         raise ConfigError(
             f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}'
         )
-    with run.lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:
+    # the first host holds the lock for all
+    held = run.lock(workdir) if parallel.first() else contextlib.nullcontext()
+    with held, checkpoint.Checkpoints(folder) as checkpoints:
         step = checkpoints.best()
-        params = checkpoints.restore_params(checkpoints.shapes(step), step)['clip']
+        # on no device, so that it goes to whichever is asked
+        params = jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)['clip'])
     clip, _ = pretrained.load(**config.model)
     return Student(clip, params, tokens.Tokenizer(config.tokenizer or config.model.pretrained), config, step)
 
