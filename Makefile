@@ -28,9 +28,10 @@ format: $(VENV)/.dev            ## mend what can be mended
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(VENV)/.dev             ## step and input times, beside torch
+bench: $(VENV)/.dev             ## step and input times beside torch, search beside faiss
 	$(KEEP) $(RUN) -m benchmarks.step
 	$(KEEP) $(RUN) -m benchmarks.input
+	$(RUN) -m benchmarks.search
 
 demo-clip: $(VENV)/.runtime     ## make data/demo_clip/ again: an hour and a half on 2 cores
 	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip

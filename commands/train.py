@@ -1,7 +1,10 @@
 """python main.py --config=... --workdir=...: trains the stages, evaluates them, draws what they find."""
 
 import json
+import os
 import pathlib
+import shlex
+import sys
 import time
 
 from ml_collections import ConfigDict
@@ -30,6 +33,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
             results = run.evaluate()
             results['seconds']['this_call'] = round(time.perf_counter() - clock, 1)
             if parallel.first():
+                if config.data.dataset == 'demo':
+                    _crops(run.splits['test'], workdir)
                 report.write_text(finished, json.dumps(results, indent=2) + '\n')
     if not parallel.first():
         return
@@ -37,3 +42,32 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         if any(split in part for part in results.values() if isinstance(part, dict)):
             print('\n' + report.table(results, split))
     print(f'\n{workdir}: results.json  curves.png  sheet.png  metrics.jsonl  tensorboard/')
+    if 'student' in config.stages:
+        print(_next(config, workdir))
+
+
+def _crops(split, workdir: pathlib.Path) -> None:
+    """The drawn people of test as files, as a folder of one's own would be, and a table of who is who beside them."""
+    rows = ['path,person,camera,view' if split.file_names[0].count('_') == 2 else 'path,person,view']
+    for name, jpeg in zip(split.file_names, split.jpegs, strict=True):
+        file = workdir / 'crops' / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(jpeg)
+        rows.append(f'{name},' + ','.join(file.stem.split('_')))
+    (workdir / 'crops.csv').write_text('\n'.join(rows) + '\n')
+
+
+def _next(config: ConfigDict, workdir: pathlib.Path) -> str:
+    """What to type to search in pictures with the student."""
+    python = (
+        os.path.relpath(sys.executable) if pathlib.Path(sys.executable).is_relative_to(pathlib.Path.cwd()) else 'python'
+    )
+    crops, index = workdir / 'crops', f'--index={shlex.quote(str(workdir / "index"))}'
+    drawn = config.data.dataset == 'demo' and crops.is_dir()
+    images = shlex.quote(str(crops if drawn else config.data.root or 'DIR'))
+    metadata = f' --metadata={shlex.quote(str(workdir / "crops.csv"))}' * drawn
+    return (
+        '\nSearch with it, in these pictures or in a folder of your own:\n'
+        f'  {python} main.py index --workdir={shlex.quote(str(workdir))} --images={images}{metadata} {index}\n'
+        f'  {python} main.py search {index} "a woman in a red coat with a black backpack"'
+    )

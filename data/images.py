@@ -18,10 +18,18 @@ _AHEAD = 64  # images under way for each thread
 
 
 def fault_of(encoded: bytes, max_pixels: int) -> str:
-    """Why training could not use an image, half a sentence; '' where it can.
+    """Why training could not use an image, half a sentence; '' where it can."""
+    if fault := header_fault(encoded, max_pixels):
+        return fault
+    try:
+        transforms.decode(tf.constant(encoded))
+    except tf.errors.InvalidArgumentError:
+        return f'damaged: its {len(encoded)} bytes cannot be decoded'
+    return ''
 
-    The header is looked at before a pixel is decoded, so that a small file cannot ask for much memory.
-    """
+
+def header_fault(encoded: bytes, max_pixels: int) -> str:
+    """The same from the header alone, before a pixel is decoded: a small file cannot ask for much memory."""
     try:
         with Image.open(io.BytesIO(encoded)) as header:
             kind, (width, height) = header.format, header.size
@@ -33,10 +41,6 @@ def fault_of(encoded: bytes, max_pixels: int) -> str:
         return f'a {kind} file, expected JPEG, PNG or BMP'
     if width * height > max_pixels:
         return f'{width} x {height} pixels, above config.data.max_pixels = {max_pixels}'
-    try:
-        transforms.decode(tf.constant(encoded))
-    except tf.errors.InvalidArgumentError:
-        return f'damaged: its {len(encoded)} bytes cannot be decoded as {kind}'
     return ''
 
 

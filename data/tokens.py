@@ -32,6 +32,7 @@ class Tokenizer:
       mask_token: id that hides a word: '<|mask|>' where the vocabulary has it, else the last
         ordinary id [IRRA].
       ordinary: ids 1 .. ordinary - 1 stand for text: none of them pads, hides, begins or ends.
+      files: name -> bytes: a folder of these is read back as this very tokenizer.
       fingerprint: hex digest, another for every other vocabulary.
     """
 
@@ -51,6 +52,7 @@ class Tokenizer:
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()
         self._backend.no_padding()
+        self.files = {'tokenizer.json': content}
         self.fingerprint = hashlib.sha256(content).hexdigest()
         ids = self._backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(ids.values()) + 1

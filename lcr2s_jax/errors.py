@@ -13,6 +13,10 @@ class WeightsError(UserError):
     """Weights that cannot be used as asked."""
 
 
+class SearchError(UserError):
+    """An index, its model or a query that cannot be used as asked."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop by SIGTERM and did, at a step boundary, everything saved."""
 

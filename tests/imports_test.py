@@ -11,8 +11,19 @@ NEVER = {
     'data': {'jax', 'flax', 'optax', 'orbax', 'lcr2s_jax', 'ml_collections', 'configs', 'commands', 'main'},
     'configs': {'jax', 'tensorflow', 'lcr2s_jax', 'commands', 'data', 'main'},
 }
-LATE = {'tensorflow', 'tensorflow_datasets', 'matplotlib', 'transformers', 'torch', 'tensorboardX'}
-WITHOUT_TENSORFLOW = 'records annotations table sources plan tokens demo checks supports doctor seen'.split()
+LATE = {
+    'tensorflow',
+    'tensorflow_datasets',
+    'matplotlib',
+    'transformers',
+    'torch',
+    'tensorboardX',
+    'lancedb',
+    'pyarrow',
+}
+WITHOUT_TENSORFLOW = (
+    'records annotations table sources plan tokens demo checks supports doctor folder metadata seen'.split()
+)
 
 
 def imports(path, top_only=False):

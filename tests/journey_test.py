@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,16 @@ def test_pictures_are_drawn(journey):
     assert list((journey[0] / 'tensorboard' / 'student').glob('events*'))
 
 
+def test_what_a_run_says_to_type_next_works(journey):
+    lines = [line.strip() for line in journey[1].stdout.splitlines() if line.startswith('  ') and 'main.py' in line]
+    assert [shlex.split(line)[2] for line in lines] == ['index', 'search']
+    for line, words in zip(lines, ('pictures can be found', 'probability'), strict=True):
+        run = subprocess.run([sys.executable, *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True)
+        assert run.returncode == 0 and words in run.stdout, run.stderr
+    rows = (journey[0] / 'crops.csv').read_text().splitlines()
+    assert rows[0] == 'path,person,camera,view' and len(list((journey[0] / 'crops').rglob('*.jpg'))) == len(rows) - 1
+
+
 def test_a_finished_run_is_shown_again_not_repeated(journey, cache):
     before = (journey[0] / 'results.json').stat().st_mtime_ns
     run = here(journey[0], cache)
@@ -100,7 +111,7 @@ def test_a_finished_run_is_shown_again_not_repeated(journey, cache):
 
 def test_the_resolved_config_is_saved(journey):
     saved = json.loads((journey[0] / 'config.json').read_text())
-    assert saved['train']['steps'] == 6 and saved['batch'] == {'identities': 8, 'views': 3}
+    assert saved['train']['steps'] == 6 and saved['batch'] == {'identities': 8, 'views': 3, 'captions': 1}
 
 
 def test_a_workdir_of_another_config_is_refused_by_field(journey, cache):

@@ -1,0 +1,96 @@
+"""A trained student out of its workdir: what an index is made with."""
+
+import contextlib
+import pathlib
+import sys
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from commands import run
+from commands.inputs import Inputs
+from data.records import DataError
+from lcr2s_jax.errors import ConfigError, UserError
+
+
+class Student(NamedTuple):
+    """A student, whole.
+
+    Attributes:
+      clip, params: the model, {'vision', 'text', 'logit_scale'}.
+      tokenizer: made for it.
+      config: of its run.
+      step: of the checkpoint, the best on val.
+    """
+
+    clip: object
+    params: dict
+    tokenizer: object
+    config: ConfigDict
+    step: int
+
+    def model(self) -> dict:
+        """What `lcr2s_jax.retrieval.searcher` saves and hashes."""
+        from data import folder
+
+        size = self.config.model.image_size
+        preprocessing = {'recipe': folder.RECIPE, 'image_size': list(size)}
+        params = {tower: self.params[tower] for tower in ('vision', 'text')}
+        return dict(clip=self.clip, params=params, preprocessing=preprocessing, tokenizer=self.tokenizer.files)
+
+    def origin(self, workdir: str) -> dict:
+        """Where it comes from, for people to read."""
+        data = self.config.data
+        return {'workdir': str(workdir), 'step': self.step, 'dataset': data.dataset, 'max_pixels': data.max_pixels}
+
+
+def open_student(workdir: pathlib.Path) -> Student:
+    """The best student of a workdir in which nobody is at work. Raises UserError, DataError."""
+    import jax
+
+    from data import tokens
+    from lcr2s_jax import checkpoint, parallel, pretrained
+
+    config = run.config_of(workdir)
+    folder = workdir / 'student'
+    if not folder.is_dir():
+        raise ConfigError(
+            f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}'
+        )
+    # the first host holds the lock for all
+    held = run.lock(workdir) if parallel.first() else contextlib.nullcontext()
+    with held, checkpoint.Checkpoints(folder) as checkpoints:
+        step = checkpoints.best()
+        # on no device, so that it goes to whichever is asked
+        params = jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)['clip'])
+    clip, _ = pretrained.load(**config.model)
+    return Student(clip, params, tokens.Tokenizer(config.tokenizer or config.model.pretrained), config, step)
+
+
+class Val(Inputs):
+    """The val split of a student's own dataset, on which its scores are calibrated."""
+
+    reads = ('val',)
+
+
+def calibrate(student: Student):
+    """The student's `lcr2s_jax.retrieval.calibration.Calibration`; None, and why on stderr, without its val split."""
+    from lcr2s_jax import evaluate, stages
+    from lcr2s_jax.retrieval import calibration
+
+    try:
+        val = Val(student.config)
+    except (UserError, DataError) as error:
+        val, reason = None, str(error)
+    else:
+        reason = f"the dataset '{student.config.data.dataset}' has no split val"
+    if val is None or 'val' not in val.splits:
+        print(
+            f'index: without probabilities, as there is nothing to calibrate on: {reason}\nThe same command with the '
+            'dataset in place adds them.',
+            file=sys.stderr,
+        )
+        return None
+    stage = stages.baseline_stage(student.clip, student.params, 1, **student.config.baseline)
+    embedder = evaluate.Embedder(stage, val.parallel)
+    return calibration.fit(val.embed(embedder, {'clip': student.params}, 'val'))

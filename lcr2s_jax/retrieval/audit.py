@@ -1,0 +1,78 @@
+"""Who searched for what, and when: one line a query, only ever appended."""
+
+import datetime
+import getpass
+import json
+import os
+import pathlib
+import uuid
+
+from lcr2s_jax.errors import SearchError
+
+NAME = 'audit.jsonl'
+
+
+def write(uri: str, lines: list[dict]) -> None:
+    """Append lines, each with the time put before it; beside an index on an object store, one object a call.
+
+    Args:
+      uri: of the index.
+      lines: what is to be told: user, text, model hash, top ids.
+
+    Raises:
+      SearchError: they cannot be written; then nothing may be shown.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
+    content = ''.join(json.dumps({'time': now, **line}, ensure_ascii=False) + '\n' for line in lines).encode()
+    try:
+        if '://' in uri:
+            _put_object(uri, now, content)
+            return
+        file = os.open(pathlib.Path(uri) / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(file, content)  # one call, so that lines of several processes do not mix
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise SearchError(
+            f'{uri}: the audit log cannot be written ({error.strerror or error}), and no search goes unlogged. Make '
+            f'{NAME} there writable for {user()}.'
+        ) from error
+
+
+def line(who: str, answer, opened, where: str = '') -> dict:
+    """What the log keeps of one answer.
+
+    Args:
+      who: asked.
+      answer: `search.Answer`.
+      opened: the `search.Search` that gave it.
+      where: the condition, or ''.
+    """
+    return {
+        'user': who,
+        'text': list(answer.query.sentences),
+        'examples': len(answer.query.example_nE),
+        'where': where,
+        'model': opened.searcher.hash,
+        'version': opened.gallery.version,
+        'found': answer.found,
+        'top': [f'{hit.root}/{hit.path}' for hit in answer.hits],
+    }
+
+
+def user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return f'uid {os.getuid()}'
+
+
+def _put_object(uri: str, now: str, content: bytes) -> None:
+    from pyarrow import fs
+
+    store, path = fs.FileSystem.from_uri(uri)
+    store.create_dir(f'{path}/audit')  # means nothing to most stores
+    with store.open_output_stream(f'{path}/audit/{now}-{uuid.uuid4().hex[:8]}.jsonl') as out:
+        out.write(content)

@@ -1,0 +1,89 @@
+"""Where an index lies: a local folder or an object store; the model in it is a local folder either way."""
+
+import hashlib
+import os
+import pathlib
+import shutil
+import tempfile
+
+from lcr2s_jax.errors import SearchError
+
+MODEL = 'model'
+
+
+def is_remote(uri: str) -> bool:
+    """Whether it is an object store's URL."""
+    return '://' in uri
+
+
+def model_folder(uri: str) -> pathlib.Path | None:
+    """The model's folder, fetched first (once) from an object store; None where the index has none yet."""
+    if not is_remote(uri):
+        folder = pathlib.Path(uri) / MODEL
+        return folder if folder.is_dir() else None
+    from pyarrow import fs
+
+    store, path = _store(uri)
+    facts = store.get_file_info(f'{path}/{MODEL}/model.json')
+    if facts.type == fs.FileType.NotFound:
+        return None
+    later = store.get_file_info(f'{path}/{MODEL}/calibration.json')  # it may come after the model
+    with store.open_input_stream(facts.path) as file:
+        folder = _cache() / hashlib.sha256(file.read() + str(later.mtime_ns).encode()).hexdigest()[:32]
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
+        fs.copy_files(
+            f'{path}/{MODEL}', str(aside), source_filesystem=store, destination_filesystem=fs.LocalFileSystem()
+        )
+        try:
+            aside.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def put_model(uri: str, write) -> pathlib.Path:
+    """Have `write(folder)` make the model and leave it in the index; its local folder."""
+    if not is_remote(uri):
+        folder = pathlib.Path(uri) / MODEL
+        write(folder)
+        return folder
+
+    store, path = _store(uri)
+    with tempfile.TemporaryDirectory() as aside:
+        folder = pathlib.Path(aside) / MODEL
+        write(folder)
+        store.create_dir(f'{path}/{MODEL}')  # means nothing to most stores
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == 'model.json'):  # last: it says all is there
+            with store.open_output_stream(f'{path}/{MODEL}/{file.name}') as out:
+                out.write(file.read_bytes())
+    return model_folder(uri)
+
+
+def add_file(uri: str, name: str, content: bytes) -> None:
+    """Put one more file into the model's folder of an index that has one."""
+    if not is_remote(uri):
+        folder = pathlib.Path(uri) / MODEL
+        aside = folder / f'{name}.partial'
+        aside.write_bytes(content)
+        aside.rename(folder / name)
+        return
+    store, path = _store(uri)
+    with store.open_output_stream(f'{path}/{MODEL}/{name}') as out:
+        out.write(content)
+
+
+def _store(uri: str):
+    from pyarrow import fs
+
+    try:
+        return fs.FileSystem.from_uri(uri.rstrip('/'))
+    except (OSError, ValueError) as error:
+        raise SearchError(
+            f'--index: {uri} cannot be reached ({error}); expected a folder, s3://... or gs://...'
+        ) from None
+
+
+def _cache() -> pathlib.Path:
+    return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'lcr2s_jax' / 'models'

@@ -1,0 +1,99 @@
+"""Forgetting: pictures leave an index by condition or by age, with all that was kept of them, and do not come back.
+
+What stays is a hash of the picture's bytes and one of its place, so that the next `index` of the same folder knows them
+again; they tell nothing to those who have neither. The files themselves are not touched, nor is the audit log.
+"""
+
+import datetime
+import hashlib
+import re
+import warnings
+from collections.abc import Iterable
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.retrieval.gallery import Gallery, sql
+
+GONE = 'gone'  # the table of hashes
+_UNITS = {'d': 'days', 'h': 'hours', 'm': 'minutes'}
+_IN = 500  # values of one SQL list
+
+
+def key(*what) -> str:
+    """How a picture that was forgotten is known again: of ('bytes', sha256) or ('file', root, path, size, modified)."""
+    return hashlib.sha256('\n'.join(map(str, what)).encode()).hexdigest()
+
+
+def older_than(age: str) -> str:
+    """A condition for what was indexed longer ago than '30d', '12h' or '45m'. Raises SearchError."""
+    found = re.fullmatch(r'(\d+)([dhm])', age.strip())
+    if not found:
+        raise SearchError(f"--older-than: found '{age}', expected days, hours or minutes such as 30d, 12h, 45m")
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return f"added < timestamp '{before:%Y-%m-%dT%H:%M:%S}Z'"
+
+
+def delete(gallery: Gallery, where: str) -> int:
+    """Forget what a condition chooses, for good; how many rows that were.
+
+    First the hashes are committed, then the rows go, then every file of the table is written anew without them: a
+    deletion in LanceDB is a mark at first. Where a call was killed, the same call does what is left.
+    """
+    found = gallery.rows(where, ['root', 'path', 'bytes', 'modified', 'sha256'])
+    modified = found['modified'].cast('int64').to_pylist()
+    places = zip(*(found[name].to_pylist() for name in ('root', 'path', 'bytes')), modified, strict=True)
+    remember(gallery, [key('file', *place) for place in places])
+    remember(gallery, [key('bytes', sha256) for sha256 in found['sha256'].to_pylist() if sha256])
+    with sql(where, gallery):
+        gallery.table.delete(where)
+    erase(gallery)
+    return found.num_rows
+
+
+def remember(gallery: Gallery, keys: Iterable[str]) -> None:
+    """Keep pictures out from now on, by their `key`."""
+    import pyarrow as pa
+
+    keys = sorted(set(keys) - forgotten(gallery)) if keys else []
+    if keys:
+        now = datetime.datetime.now(datetime.UTC)
+        schema = pa.schema([('key', pa.string()), ('at', pa.timestamp('us', tz='UTC'))])
+        table = pa.table({'key': keys, 'at': [now] * len(keys)}, schema=schema)
+        gallery.db.create_table(GONE, schema=schema, exist_ok=True).add(table)
+
+
+def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
+    """Let pictures in again."""
+    keys = sorted(set(keys) & forgotten(gallery)) if keys else []
+    for start in range(0, len(keys), _IN):
+        listed = ', '.join(f"'{one}'" for one in keys[start : start + _IN])
+        gallery.db.open_table(GONE).delete(f'key in ({listed})')
+
+
+def forgotten(gallery: Gallery) -> set[str]:
+    """Every `key` that is kept out."""
+    if GONE not in gallery.db.table_names(limit=1000):
+        return set()
+    return set(gallery.db.open_table(GONE).search().select(['key']).to_arrow()['key'].to_pylist())
+
+
+def erase(gallery: Gallery) -> None:
+    """Write the table anew without its deleted rows, in one commit, and drop all versions before.
+
+    Compaction would leave a deleted row where it is while nine in ten of its neighbours live. Whoever has an older
+    version open must open the index again.
+    """
+    import pyarrow as pa
+
+    from lcr2s_jax.retrieval import approximate
+
+    old, had = gallery.table, gallery.approximate
+    batches = old.search().to_batches()
+    reader = pa.RecordBatchReader.from_batches(old.schema, batches)
+    gallery.table = gallery.db.create_table(
+        old.name, reader, schema=old.schema, mode='overwrite', on_bad_vectors='null'
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that others may have it open is what we want to end
+        gallery.table.optimize(cleanup_older_than=datetime.timedelta(0), delete_unverified=True)
+    if had and gallery.count() >= approximate.FEWEST:
+        approximate.build(gallery)  # its codes are of the vectors, too

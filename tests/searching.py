@@ -1,0 +1,105 @@
+"""The smallest index that has every part: a tiny CLIP, the demo's tokenizer, drawn pictures."""
+
+import functools
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from commands.search import open_search
+from data import folder, tokens
+from lcr2s_jax.retrieval import calibration, searcher
+from lcr2s_jax.retrieval.gallery import OK, Gallery, Row
+from tests import folders, tiny
+
+WORDS = 'a woman in a red coat with a black backpack'
+MAX_PIXELS = 10_000
+PREPROCESSING = {'recipe': folder.RECIPE, 'image_size': [16, 8]}
+
+
+@functools.cache
+def words() -> tokens.Tokenizer:
+    return tokens.Tokenizer(folders.WORDS)
+
+
+@functools.cache
+def clip():
+    return tiny.clip(vocab_size=words().vocab_size, context_length=16)
+
+
+def params(seed=0):
+    return tiny.clip_params(clip(), seed)
+
+
+def model(seed=0) -> dict:
+    """What `searcher.save` and `searcher.hash_of` take."""
+    return dict(clip=clip(), params=params(seed), preprocessing=PREPROCESSING, tokenizer=words().files)
+
+
+def fitted() -> calibration.Calibration:
+    """Numbers that a test can foresee."""
+    fit = calibration.Fit(slope=10.0, offset=-5.0, thresholds=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4), growth=0.0, queries=9)
+    kinds = ('sentence', 'sentences', 'example', 'sentence and example', 'sentences and example')
+    return calibration.Calibration(10, {'sentence': 0.1, 'example': 0.2}, dict.fromkeys(kinds, fit))
+
+
+def make_model(index: pathlib.Path, seed=0, calibrated=True) -> str:
+    """The model's folder of an index; its hash."""
+    origin = {'workdir': 'w', 'step': 3, 'dataset': 'demo', 'max_pixels': MAX_PIXELS}
+    return searcher.save(index / 'model', **model(seed), origin=origin, calibration=fitted() if calibrated else None)
+
+
+def pictures(root: pathlib.Path, count: int, first=0) -> list[pathlib.Path]:
+    """Files of drawn pictures, all different, in two folders."""
+    paths = [root / 'ab'[number % 2] / f'{number:03}.png' for number in range(first, first + count)]
+    for number, path in enumerate(paths, first):
+        folders.draw(path, number)
+    return paths
+
+
+def vector(number: int, width=8) -> np.ndarray:
+    x = np.random.default_rng(number).normal(size=width).astype(np.float32)
+    return x / np.linalg.norm(x)
+
+
+def rows(numbers, status=OK) -> list[Row]:
+    """Rows as a gallery takes them, without files."""
+    return [
+        Row(
+            f'{n:03}.png',
+            hashlib.sha256(b'%d' % n).hexdigest(),
+            n,
+            10**6 * n,
+            status,
+            vector(n) if status == OK else None,
+        )
+        for n in numbers
+    ]
+
+
+class Index(NamedTuple):
+    """An index of drawn pictures, made by the command."""
+
+    uri: str
+    root: pathlib.Path
+
+    def update(self, **more) -> None:
+        from commands.index import index
+
+        options = dict(workdir=None, table=None, prune=False, again=False, as_json=True) | more
+        index(self.uri, str(self.root), **options)
+
+    def gallery(self) -> Gallery:
+        return Gallery(self.uri)
+
+    def open(self):
+        return open_search(self.uri)
+
+
+def index(folder_: pathlib.Path, count=12, calibrated=True) -> Index:
+    """Model and pictures, nothing embedded yet."""
+    made = Index(str(folder_ / 'index'), folder_ / 'crops')
+    make_model(folder_ / 'index', calibrated=calibrated)
+    pictures(made.root, count)
+    return made
