@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from commands.inputs import Inputs
-from commands.run import STAGES, config_of, lock, refuse_another_config
+from commands.run import STAGES, alone_in, config_of, refuse_another_config
 from lcr2s_jax.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ class Finished(Inputs):
         refuse_another_config(workdir, config, made_of=made_of)
         if split not in self.splits:
             raise ConfigError(f"config.data: '{config.data.dataset}' has no split '{split}'")
-        with lock(workdir):  # what is being trained may lose the checkpoint that is read
+        with alone_in(workdir):  # what is being trained may lose the checkpoint that is read
             for name in STAGES:
                 if (workdir / name).is_dir():  # Checkpoints would make it
                     self._open(name, name in needed)

@@ -1,6 +1,5 @@
 """A trained student out of its workdir: what an index is made with."""
 
-import contextlib
 import pathlib
 import sys
 from typing import NamedTuple
@@ -49,7 +48,7 @@ def open_student(workdir: pathlib.Path) -> Student:
     import jax
 
     from data import tokens
-    from lcr2s_jax import checkpoint, parallel, pretrained
+    from lcr2s_jax import checkpoint, pretrained
 
     config = run.config_of(workdir)
     folder = workdir / 'student'
@@ -57,9 +56,7 @@ def open_student(workdir: pathlib.Path) -> Student:
         raise ConfigError(
             f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}'
         )
-    # the first host holds the lock for all
-    held = run.lock(workdir) if parallel.first() else contextlib.nullcontext()
-    with held, checkpoint.Checkpoints(folder) as checkpoints:
+    with run.alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:
         step = checkpoints.best()
         # on no device, so that it goes to whichever is asked
         params = jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)['clip'])

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from commands.inputs import Inputs
-from commands.run import config_of, lock, refuse_another_config
+from commands.run import alone_in, config_of, refuse_another_config
 from lcr2s_jax.errors import ConfigError
 
 _STAGE = 'student'
@@ -35,7 +35,7 @@ class Trained(Inputs):
         super().__init__(config)
         started = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
         refuse_another_config(workdir, config, made_of=started)
-        with lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:  # what is being trained has no best yet
+        with alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:  # what is being trained has no best yet
             self.step = checkpoints.best()
             self.params = checkpoints.restore_params(checkpoints.shapes(self.step), self.step)['clip']
         self.clip = dataclasses.replace(self.clip, dtype='float32', remat=False, chunks=1)
