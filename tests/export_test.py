@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 import main
 from commands import export as command
-from commands.run import lock
+from commands.run import alone_in
 from commands.trained import Trained
 from configs import demo
 from data import sources
@@ -227,7 +227,7 @@ def test_export_takes_the_config_of_its_run_and_no_other(capsys):
 
 
 def test_a_run_under_way_is_not_exported(workdir, tmp_path):
-    with lock(workdir), pytest.raises(ConfigError, match='another process is running in it'):
+    with alone_in(workdir), pytest.raises(ConfigError, match='another process is running in it'):
         Trained(workdir)
 
 
