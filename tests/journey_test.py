@@ -250,3 +250,20 @@ def test_a_second_run_is_refused_before_it_opens_the_dataset_and_leaves_nothing_
 
 def test_main_returns_its_exit_status():
     assert main.main(['main.py', '--no-such-flag']) == 2
+
+
+def test_a_cached_teacher_looks_at_the_training_split_once_and_its_student_goes_on_from_what_is_kept(cache, tmp_path):
+    changes = {'student.cache_teacher': True, 'student.redraw_supports': False, 'train.steps': 2}
+    run = here(tmp_path / 'w', cache, **changes)
+    assert run.returncode == 0 and 'the teacher looks at the training split once' in run.stdout, run.stderr
+    kept = sorted((tmp_path / 'w' / 'teacher_features').rglob('*.npy'))
+    assert [path.name for path in kept] == ['image_GE.npy', 'text_QE.npy']
+    before = json.loads((tmp_path / 'w' / 'results.json').read_text())
+    for path in (tmp_path / 'w' / 'student', tmp_path / 'w' / 'results.json'):
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    times = [path.stat().st_mtime_ns for path in kept]
+    again_ = here(tmp_path / 'w', cache, **changes)
+    assert again_.returncode == 0 and 'looks at' not in again_.stdout, again_.stderr
+    assert times == [path.stat().st_mtime_ns for path in kept]
+    after = json.loads((tmp_path / 'w' / 'results.json').read_text())
+    assert after['student'] == before['student'] and after['teacher'] == before['teacher']
