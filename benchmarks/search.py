@@ -1,9 +1,9 @@
 """Exact and approximate search beside faiss:  python -m benchmarks.search [--count=1000000] [--only=exact]
 
 Claims: exact search is no slower than faiss's IndexFlatIP; the approximate one is ten times faster than exact at
-recall@10 >= 0.95. Vectors lie as embeddings of people do: alike outfits, people, views, a falling spectrum; queries are
-other views of the same people. Each contestant takes turns with the exact search, on all cores. The approximate ones run
-at the cheapest of some settings that reaches the recall on other queries than those that are timed.
+recall@10 >= 0.95. Vectors lie as embeddings of people do: alike outfits, people, views, a falling spectrum; queries
+are other views of the same people. Each contestant takes turns with the exact search, on all cores. Approximate ones
+run at the cheapest of some settings that reaches the recall on other queries than those that are timed.
 """
 
 import argparse
