@@ -325,6 +325,14 @@ def test_hog_runs_on_any_frame_and_finds_nothing_where_nothing_is():
     assert detectors.detect(detector, noise).shape[1] == 5
 
 
+def test_hog_finds_a_drawn_person():
+    image = np.full((480, 320, 3), 150, np.uint8)
+    image[60:420, 70:250] = cv2.resize(people(17)[16][0][0], (180, 360))
+    found = detectors.detect(detectors.open_detector('hog'), image)
+    assert len(found) == 1 and found[0, 4] > 1
+    assert tracks.overlap(found[:, :4], np.array([[90.0, 80, 230, 420]])).item() > 0.7
+
+
 def test_of_overlapping_windows_the_surest_stays():
     found = np.array([[0, 0, 10, 20, 0.5], [1, 0, 11, 20, 0.9], [30, 0, 40, 20, 0.4]])
     np.testing.assert_array_equal(detectors._surest(found), found[[1, 2]])
