@@ -1,5 +1,6 @@
 """A trained student out of its workdir, and its teacher: what an index is made with."""
 
+import contextlib
 import pathlib
 import sys
 from typing import NamedTuple
@@ -84,16 +85,21 @@ def open_teacher(workdir: pathlib.Path) -> Teacher:
 
 def _best(workdir: pathlib.Path, name: str) -> tuple[dict, int]:
     """The parameters of a stage's best checkpoint on val, and its step."""
-    from lcr2s_jax import checkpoint
+    import jax
+
+    from lcr2s_jax import checkpoint, parallel
 
     folder = workdir / name
     if not folder.is_dir():
         raise ConfigError(
             f'{workdir}: found no {name}; train one first: python main.py --config=... --workdir={workdir}'
         )
-    with run.lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:
+    # the first host holds the lock for all
+    held = run.lock(workdir) if parallel.first() else contextlib.nullcontext()
+    with held, checkpoint.Checkpoints(folder) as checkpoints:
         step = checkpoints.best()
-        return checkpoints.restore_params(checkpoints.shapes(step), step), step
+        # on no device, so that they go to whichever is asked
+        return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
 
 
 def read_config(workdir: pathlib.Path) -> ConfigDict:

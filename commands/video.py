@@ -73,7 +73,7 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
 
     from data import video
     from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import place
+    from lcr2s_jax.retrieval import columns, place
 
     other = {name: kind for name, kind in gallery.columns.items() if COLUMNS.get(name, kind) != kind}
     if other:
@@ -83,7 +83,7 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
         )
     root = place.tracks_folder(gallery.uri)
     if parallel.first():
-        gallery.put_metadata(str(root), COLUMNS, {})  # the columns
+        columns.join(gallery, str(root), COLUMNS, {})  # the columns
     parallel.wait_for_all('the columns are there')
     gallery.refresh()
     pool, told = open_pool(searcher, wanted, workdir), []
@@ -166,7 +166,7 @@ def _one(gallery, searcher, pool, root, file: str, wanted: Wanted, again: bool, 
 
 def _embed(gallery, searcher, pool, root, name: str, title: str, found: list[dict]) -> int:
     """Rows of a video's tracks; those that are there stay, those of an earlier cutting go. How many crops it took."""
-    from lcr2s_jax.retrieval import retention
+    from lcr2s_jax.retrieval import columns, retention
     from lcr2s_jax.retrieval.gallery import quoted
 
     where = f'root = {quoted(str(root))} and starts_with(path, {quoted(name + "/")})'
@@ -184,13 +184,14 @@ def _embed(gallery, searcher, pool, root, name: str, title: str, found: list[dic
         some, left = left[: 1 + int((count < _COMMIT).sum())], left[1 + int((count < _COMMIT).sum()) :]
         embedded += _commit(gallery, searcher, pool, root, name, title, some)
     values = {path: _values(track, name, title, pool.name) for path, track in wanted.items()}
-    gallery.put_metadata(str(root), COLUMNS, values)  # the same video may have another name now
+    columns.join(gallery, str(root), COLUMNS, values)  # the same video may have another name now
     return embedded
 
 
 def _commit(gallery, searcher, pool, root, name: str, title: str, some: list) -> int:
     """Embed some tracks and put their rows; how many crops that took."""
     from data import folder
+    from lcr2s_jax.retrieval import columns
     from lcr2s_jax.retrieval.gallery import OK, Row
 
     files = [folder.look(root, root / name / crop['file']) for _, track in some for crop in track['crops']]
@@ -209,7 +210,7 @@ def _commit(gallery, searcher, pool, root, name: str, title: str, some: list) ->
         status = OK if number in vectors else fault
         rows.append(Row(path, _hash(track), size, modified, status, vectors.get(number)))
     gallery.put(str(root), rows, new=True)
-    gallery.put_metadata(str(root), COLUMNS, {path: _values(track, name, title, pool.name) for path, track in some})
+    columns.join(gallery, str(root), COLUMNS, {path: _values(track, name, title, pool.name) for path, track in some})
     return len(used)
 
 

@@ -159,8 +159,10 @@ class Checkpoints:
             tree = ocp.StandardCheckpointer().metadata(self.folder / str(step) / 'params').item_metadata.tree
         except Exception as error:  # as in _read
             raise self._unusable(step, _short(error)) from error
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), tree)
+        # whole on every device of every host
+        mesh = jax.sharding.Mesh(jax.devices(), ('all',))
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=everywhere), tree)
 
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""

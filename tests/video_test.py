@@ -17,7 +17,7 @@ from data.records import DataError
 from lcr2s_jax import evaluate, pretrained
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.retrieval import pooling, searcher
+from lcr2s_jax.retrieval import columns, pooling, searcher
 from lcr2s_jax.retrieval.gallery import Gallery
 from lcr2s_jax.retrieval.query import Query
 from tests import folders, searching, tiny
@@ -227,26 +227,27 @@ def test_a_call_that_dies_while_it_looks_does_not_look_at_the_same_frames_again(
     assert not list(made.root.glob('*.partial')) and not list(made.root.rglob('*.jsonl'))
 
 
-@pytest.mark.parametrize('when', ['put', 'put_metadata'])
-def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, walking, monkeypatch, when):
+@pytest.mark.parametrize('when,lost', [('put', 10), ('join', 20)])
+def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, walking, monkeypatch, when, lost):
     from commands import video as videos
 
     monkeypatch.setattr(videos, '_COMMIT', 5)  # a track a commit
-    whole, calls = getattr(Gallery, when), []
+    place = Gallery if when == 'put' else columns
+    whole, calls = getattr(place, when), []
 
-    def dies(self, root, *given, **more):
+    def dies(*given, **more):
         calls.append(given)
-        if len(calls) == {'put': 2, 'put_metadata': 2}[when]:  # the first call of put_metadata adds the columns
+        if len(calls) == 2:  # the first call of join adds the columns
             raise KeyboardInterrupt
-        return whole(self, root, *given, **more)
+        return whole(*given, **more)
 
-    monkeypatch.setattr(Gallery, when, dies)
+    monkeypatch.setattr(place, when, dies)
     with pytest.raises(KeyboardInterrupt):
         told(walking)
     assert Gallery(made.uri).count() == 1
-    monkeypatch.setattr(Gallery, when, whole)
+    monkeypatch.setattr(place, when, whole)
     (again,) = told(walking)
-    assert not again['cut'] and again['embedded'] == (10 if when == 'put' else 20)
+    assert not again['cut'] and again['embedded'] == lost
     assert [row['pooling'] for row in made.rows()] == ['mean'] * 2 and told(walking)[0]['embedded'] == 0
 
 
@@ -366,8 +367,7 @@ def test_what_cannot_work_is_said_before_a_model_is_opened(made, walking, tmp_pa
             made.update(walking, **wrong)
     with pytest.raises(ConfigError, match='local folder'):
         command.index('s3://b/i', None, None, None, False, False, True, Wanted(('a',), 1.0, 'frame', 'mean'))
-    gallery = Gallery(made.uri, 8)
-    gallery.put_metadata('/r', {'track': 'int64'}, {})
+    columns.join(Gallery(made.uri, 8), '/r', {'track': 'int64'}, {})
     with pytest.raises(SearchError, match="{'track': 'int64'} came with --metadata"):
         made.update(walking)
 

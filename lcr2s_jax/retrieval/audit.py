@@ -73,5 +73,6 @@ def _put_object(uri: str, now: str, content: bytes) -> None:
     from pyarrow import fs
 
     store, path = fs.FileSystem.from_uri(uri)
+    store.create_dir(f'{path}/audit')  # means nothing to most stores
     with store.open_output_stream(f'{path}/audit/{now}-{uuid.uuid4().hex[:8]}.jsonl') as out:
         out.write(content)

@@ -1,6 +1,7 @@
 """Queries in, ranked pictures out: the one road that the command, the page and anybody's own program take."""
 
 import pathlib
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ class Search:
 
     def __init__(self, gallery: Gallery, searcher: Searcher, tokenizer, devices=None):
         self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
-        self._loaded = None
+        self._loaded, self._one = None, threading.Lock()  # a server asks from many threads
 
     def __call__(
         self,
@@ -190,11 +191,12 @@ class Search:
             depth *= 4
 
     def _vectors(self):
-        version = self.gallery.version
-        if self._loaded is None or self._loaded[0] != version:
-            vector_GE, row_G = self.gallery.vectors()
-            self._loaded = version, Exact(vector_GE, self._devices), row_G
-        return self._loaded[1:]
+        with self._one:
+            version = self.gallery.version
+            if self._loaded is None or self._loaded[0] != version:
+                vector_GE, row_G = self.gallery.vectors()
+                self._loaded = version, Exact(vector_GE, self._devices), row_G
+            return self._loaded[1:]
 
     def _answer(self, query, score_K, row_K, searched: int, exact: bool, notes, false_alarms: float) -> Answer:
         there = row_K >= 0
