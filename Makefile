@@ -46,6 +46,6 @@ $(VENV)/.runtime: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+$(VENV)/.dev: requirements-dev.txt requirements-video.txt $(VENV)/.runtime
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $@

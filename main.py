@@ -7,6 +7,7 @@
                                                                   --format=open_clip, --format=stablehlo
   python main.py explain --workdir=W                              what the teacher's fusion looks at, where features lie
   python main.py index --workdir=W --images=DIR --index=I         embed a folder of pictures; again: what changed
+  python main.py index --workdir=W --video=FILE --index=I         the people of a video, followed and embedded
   python main.py search --index=I "a woman in a red coat"         rank them
   python main.py delete --index=I --where="camera = 'c1'"         forget some of them
   python main.py expire --index=I --older-than=30d                forget what was indexed long ago
@@ -38,6 +39,10 @@ flags.DEFINE_bool('unchecked', False, 'Export without comparing what others will
 flags.DEFINE_bool('json', False, 'Print JSON instead of text.')
 flags.DEFINE_string('index', None, 'Folder of an index, or URL of an object store (s3://..., gs://...).')
 flags.DEFINE_string('images', None, 'Folder; every picture below it is indexed.')
+flags.DEFINE_multi_string('video', [], 'Video file, whose people are indexed; may be repeated.')
+flags.DEFINE_float('every', 0.2, 'Seconds of video from one frame that is looked at to the next.', 0.001)
+flags.DEFINE_string('detector', 'hog', 'What finds people in a frame: hog, frame (all of it), or module:callable.')
+flags.DEFINE_string('pooling', 'mean', "One vector of a track's crops: mean (the student's), or teacher (its fusion).")
 flags.DEFINE_string('metadata', None, 'CSV file with a column path (below --images) and others: camera, time, track.')
 flags.DEFINE_bool('prune', False, 'Forget pictures whose file is gone.')
 flags.DEFINE_bool('readmit', False, 'Index again what was deleted or expired.')
@@ -116,8 +121,15 @@ def _explain(_, given: flags.FlagValues) -> None:
 
 def _index(words: list[str], given: flags.FlagValues) -> None:
     from commands.index import index
+    from commands.video import Wanted
 
-    index(given.index, given.images, given.workdir, given.metadata, given.prune, given.readmit, given.json)
+    if not given.images and not given.video:
+        raise UsageError('index needs --images or --video')
+    if not given.images and (given.metadata or given.prune):
+        raise UsageError('index takes --metadata and --prune only with --images')
+    videos = Wanted(tuple(given.video), given.every, given.detector, given.pooling) if given.video else None
+    readmit, as_json = given.readmit, given.json
+    index(given.index, given.images, given.workdir, given.metadata, given.prune, readmit, as_json, videos)
 
 
 def _search(words: list[str], given: flags.FlagValues) -> int:
@@ -149,7 +161,10 @@ COMMANDS: Mapping[str, Command] = {
     'export': Command(_export, needs=('workdir', 'format', 'out'), takes=('unchecked',), config=False),
     'explain': Command(_explain, needs=('workdir',), config=False),
     'index': Command(
-        _index, needs=('index', 'images'), takes=('workdir', 'metadata', 'prune', 'readmit', 'json'), config=False
+        _index,
+        needs=('index',),
+        takes=('images', 'video', 'every', 'detector', 'pooling', 'workdir', 'metadata', 'prune', 'readmit', 'json'),
+        config=False,
     ),
     'search': Command(
         _search,

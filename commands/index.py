@@ -1,5 +1,6 @@
 """python main.py index --workdir=W --images=DIR --index=I: embed a folder of pictures, so that `search` can find in it.
 
+Videos are in video.py; one call may take both.
 The same again embeds only what is new or changed; killed at any moment, it goes on from its last commit.
 """
 
@@ -10,15 +11,23 @@ import sys
 import time
 from collections.abc import Iterator
 
+from commands import video
 from lcr2s_jax.errors import ConfigError, SearchError
 
 _LISTED = 10  # unusable files that are named on the terminal
 
 
 def index(
-    uri: str, images: str, workdir: str | None, table: str | None, prune: bool, again: bool, as_json: bool
+    uri: str,
+    images: str | None,
+    workdir: str | None,
+    table: str | None,
+    prune: bool,
+    again: bool,
+    as_json: bool,
+    videos: video.Wanted | None = None,
 ) -> None:
-    """Bring the index at `uri` up to date with a folder; tell what was done.
+    """Bring the index at `uri` up to date with a folder, with videos, or both; tell what was done.
 
     Args:
       uri: folder, or URL of an object store.
@@ -28,6 +37,7 @@ def index(
       prune: forget rows whose file is gone.
       again: take pictures that were deleted or expired, too.
       as_json: print JSON instead of text.
+      videos: which, and how.
     """
     from data import metadata
     from lcr2s_jax import parallel
@@ -35,23 +45,27 @@ def index(
     from lcr2s_jax.retrieval.gallery import OWN, Gallery
 
     clock = time.perf_counter()
-    root = pathlib.Path(images).resolve()
-    if not root.is_dir():
+    root = images and pathlib.Path(images).resolve()
+    if root and not root.is_dir():
         raise ConfigError(f'--images: found no folder {images}; expected one with pictures below it')
     if table:
         metadata.read(table, {}, OWN)  # its mistakes should not cost the time of embedding
+    if videos:
+        video.check(videos, uri, workdir)
     with contextlib.redirect_stdout(sys.stderr):
         searcher = open_model(uri, workdir)
     if parallel.first():
         Gallery(uri, searcher.clip.embed_dim)  # makes the table
     parallel.wait_for_all('the table is there')
     gallery = Gallery(uri, searcher.clip.embed_dim)
-    columns = metadata.read(table, gallery.columns, OWN) if table else None
-    told = update(gallery, searcher, root, prune, again)
+    columns, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
+    told = update(gallery, searcher, root, prune, again) if root else {}
+    if videos:
+        told['videos'] = video.update(gallery, searcher, videos, workdir, again, lambda: _bar(None, 'seconds of video'))
     if parallel.first():
         if columns:
             told |= join(gallery, root, *columns)
-        if gallery.table.version != told.pop('before'):
+        if gallery.version != before:
             gallery.tidy()
         if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
             approximate.build(gallery)
@@ -114,9 +128,10 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
 
     from data import folder
     from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import retention
+    from lcr2s_jax.retrieval import place, retention
 
-    files, known, before = folder.walk(root), gallery.known(str(root)), gallery.version
+    known, own = gallery.known(str(root)), place.tracks_folder(gallery.uri)
+    files = [file for file in folder.walk(root) if own is None or not (root / file.path).is_relative_to(own)]
     if prune and known and not files:
         raise SearchError(
             f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '
@@ -125,7 +140,7 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
     new = [file for file in files if file.path not in known]
     changed = [file for file in files if file.path in known and known[file.path][:2] != file[1:]]
     gone = sorted(known.keys() - {file.path for file in files})
-    told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed), 'before': before}
+    told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed)}
     told['unchanged'] = len(files) - len(new) - len(changed)
     parallel.wait_for_all('all hosts have compared')
     mine = slice(jax.process_index(), None, jax.process_count())
@@ -185,24 +200,30 @@ def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = F
 
 
 @contextlib.contextmanager
-def _bar(total: int) -> Iterator:
-    """Something to call with the number of pictures done; a bar on a terminal, nothing elsewhere."""
+def _bar(total: int | None, what: str = 'pictures') -> Iterator:
+    """Something to call with how many more are done; a bar on a terminal, nothing elsewhere."""
     import rich.console
     import rich.progress
 
     console = rich.console.Console(stderr=True)
-    columns = rich.progress.BarColumn(), rich.progress.TimeRemainingColumn(), '{task.completed:,} pictures'
+    columns = rich.progress.BarColumn(), rich.progress.TimeRemainingColumn(), f'{{task.completed:,.0f}} {what}'
     with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task('', total=total)
         yield lambda count: bar.advance(task, count)
 
 
 def _text(told: dict) -> str:
+    lines = [f'{told["index"]}: {told["pictures"]:,} pictures can be found (model {told["model"][:16]})']
+    if 'root' in told:
+        lines += _text_of_folder(told)
+    lines += map(video.text, told.get('videos', ()))
+    return '\n'.join([*lines, f'in {told["seconds"]} s'])
+
+
+def _text_of_folder(told: dict) -> list[str]:
     lines = [
-        f'{told["index"]}: {told["pictures"]:,} pictures can be found (model {told["model"][:16]})',
         f'{told["root"]}: {told["files"]:,} files, {told["new"]:,} new, {told["changed"]:,} changed, '
-        f'{told["unchanged"]:,} as before; {told["embedded"]:,} embedded, {told["copied"]:,} known by their bytes, '
-        f'in {told["seconds"]} s',
+        f'{told["unchanged"]:,} as before; {told["embedded"]:,} embedded, {told["copied"]:,} known by their bytes',
     ]
     if told['gone'] and not told['pruned']:
         lines.append(f'{told["gone"]:,} are gone from the folder and can still be found: --prune forgets them')
@@ -221,4 +242,4 @@ def _text(told: dict) -> str:
         lines.append(f'{len(unusable):,} cannot be used:')
         lines += [f'  {path!r}: {why}' for path, why in list(unusable.items())[:_LISTED]]
         lines += ['  ... (all of them with --json)'] * (len(unusable) > _LISTED)
-    return '\n'.join(lines)
+    return lines

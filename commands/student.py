@@ -1,4 +1,4 @@
-"""A trained student out of its workdir: what an index is made with."""
+"""A trained student out of its workdir, and its teacher: what an index is made with."""
 
 import pathlib
 import sys
@@ -45,23 +45,58 @@ class Student(NamedTuple):
 
 def open_student(workdir: pathlib.Path) -> Student:
     """The best student of a workdir in which nobody is at work. Raises UserError, DataError."""
-    import jax
-
     from data import tokens
-    from lcr2s_jax import checkpoint, pretrained
+    from lcr2s_jax import pretrained
 
     config = run.config_of(workdir)
-    folder = workdir / 'student'
+    params, step = _best(workdir, 'student')
+    clip, _ = pretrained.load(**config.model)
+    tokenizer = tokens.Tokenizer(config.tokenizer or config.model.pretrained)
+    return Student(clip, params['clip'], tokenizer, config, step)
+
+
+class Teacher(NamedTuple):
+    """A richer model, as it fuses the pictures of a track.
+
+    Attributes:
+      stage, params: with `embed_image` and `enrich`; {'clip', 'fusion'}.
+      views: K that it was trained with.
+      hash: of params, hex.
+    """
+
+    stage: object
+    params: dict
+    views: int
+    hash: str
+
+
+def open_teacher(workdir: pathlib.Path) -> Teacher:
+    """The best teacher of a workdir in which nobody is at work. Raises UserError."""
+    from lcr2s_jax import pretrained, stages
+
+    config = run.config_of(workdir)
+    params, _ = _best(workdir, 'teacher')
+    clip, clip_params = pretrained.load(**config.model)
+    params = {name: params[name] for name in ('clip', 'fusion')}
+    stage = stages.teacher_stage(clip, clip_params, 1, **config.teacher)
+    return Teacher(stage, params, config.batch.views, pretrained.fingerprint(params))
+
+
+def _best(workdir: pathlib.Path, name: str) -> tuple[dict, int]:
+    """The parameters of a stage's best checkpoint on val, and its step."""
+    import jax
+
+    from lcr2s_jax import checkpoint
+
+    folder = workdir / name
     if not folder.is_dir():
         raise ConfigError(
-            f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}'
+            f'{workdir}: found no {name}; train one first: python main.py --config=... --workdir={workdir}'
         )
     with run.alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:
         step = checkpoints.best()
-        # on no device, so that it goes to whichever is asked
-        params = jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)['clip'])
-    clip, _ = pretrained.load(**config.model)
-    return Student(clip, params, tokens.Tokenizer(config.tokenizer or config.model.pretrained), config, step)
+        # on no device, so that they go to whichever is asked
+        return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
 
 
 class Val(Inputs):

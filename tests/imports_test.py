@@ -20,10 +20,10 @@ LATE = {
     'tensorboardX',
     'lancedb',
     'pyarrow',
+    'cv2',
 }
-WITHOUT_TENSORFLOW = (
-    'records annotations table sources plan tokens demo checks supports doctor folder metadata seen'.split()
-)
+WITHOUT_TENSORFLOW = """records annotations table sources plan tokens demo checks supports doctor folder metadata seen
+ video tracks detectors cutting""".split()
 
 
 def imports(path, top_only=False):

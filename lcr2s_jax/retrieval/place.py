@@ -9,11 +9,17 @@ import tempfile
 from lcr2s_jax.errors import SearchError
 
 MODEL = 'model'
+TRACKS = 'tracks'
 
 
 def is_remote(uri: str) -> bool:
     """Whether it is an object store's URL."""
     return '://' in uri
+
+
+def tracks_folder(uri: str) -> pathlib.Path | None:
+    """Where the pictures that an index cut out of videos lie, and their root in its table; None on an object store."""
+    return None if is_remote(uri) else pathlib.Path(uri).resolve() / TRACKS
 
 
 def model_folder(uri: str) -> pathlib.Path | None:

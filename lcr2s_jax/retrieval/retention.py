@@ -1,16 +1,19 @@
 """Forgetting: pictures leave an index by condition or by age, with all that was kept of them, and do not come back.
 
 What stays is a hash of the picture's bytes and one of its place, so that the next `index` of the same folder knows them
-again; they tell nothing to those who have neither. The files themselves are not touched, nor is the audit log.
+again; they tell nothing to those who have neither. The files themselves are not touched, nor is the audit log; crops
+that the index cut out of videos are its own, and go.
 """
 
 import datetime
 import hashlib
 import re
+import shutil
 import warnings
 from collections.abc import Iterable
 
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.retrieval import place
 from lcr2s_jax.retrieval.gallery import Gallery, sql
 
 GONE = 'gone'  # the table of hashes
@@ -43,6 +46,10 @@ def delete(gallery: Gallery, where: str) -> int:
     places = zip(*(found[name].to_pylist() for name in ('root', 'path', 'bytes')), modified, strict=True)
     remember(gallery, [key('file', *place) for place in places])
     remember(gallery, [key('bytes', sha256) for sha256 in found['sha256'].to_pylist() if sha256])
+    own = place.tracks_folder(gallery.uri)
+    for root, path in zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True):
+        if own is not None and root == str(own):  # before the row, by which a call after a kill finds it
+            shutil.rmtree((own / path).parent, ignore_errors=True)
     with sql(where, gallery):
         gallery.table.delete(where)
     erase(gallery)

@@ -10,7 +10,8 @@ import numpy as np
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.retrieval import approximate
 from lcr2s_jax.retrieval import query as asking
-from lcr2s_jax.retrieval.gallery import OK, OWN, Gallery
+from lcr2s_jax.retrieval.gallery import OK, OWN, Gallery, quoted
+from lcr2s_jax.retrieval.place import tracks_folder
 from lcr2s_jax.retrieval.query import Query
 from lcr2s_jax.retrieval.searcher import Searcher
 from lcr2s_jax.retrieval.topk import Exact
@@ -47,7 +48,7 @@ class Answer(NamedTuple):
       hits: best first.
       found: whether any hit passes; False is 'no such person', None is without a calibration.
       threshold: score that must be reached.
-      searched: pictures that were looked through.
+      searched: pictures that were looked through; of a track of a video so many as it has crops.
       exact: whether each of them was compared.
       false_alarms: the rate that the threshold is for.
       notes: what the user should know of this search.
@@ -163,13 +164,21 @@ class Search:
         allowed_G = np.isin(row_G, self.gallery.rows_where(where), assume_unique=True) if where else None
         score_QK, place_QK = exact(query_QE, top, allowed_G)
         row_QK = np.where(place_QK < 0, -1, row_G[place_QK]) if len(row_G) else place_QK
-        return score_QK, row_QK, len(row_G) if allowed_G is None else int(allowed_G.sum())
+        return score_QK, row_QK, self._pictures(where)
 
     def _approximate(self, query_QE: np.ndarray, top: int, where: str):
-        chosen = f"status = '{OK}'" + f' and ({where})' * bool(where)
         there = self._loaded if self._loaded and self._loaded[0] == self.gallery.version else None
         found = approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
-        return *found, self.gallery.count(chosen)
+        return *found, self._pictures(where)
+
+    def _pictures(self, where: str) -> int:
+        """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""
+        chosen, root = f"status = '{OK}'" + f' and ({where})' * bool(where), tracks_folder(self.gallery.uri)
+        count = self.gallery.count(chosen)
+        if root is None or 'crops' not in self.gallery.columns or not root.is_dir():
+            return count
+        found = self.gallery.rows(f'root = {quoted(str(root))} and {chosen}', ['crops'])['crops'].to_pylist()
+        return count + sum(crops - 1 for crops in found if crops)
 
     def _grouped(self, nearest, query_1E: np.ndarray, top: int, where: str, column: str):
         """Deeper and deeper, until there are enough values of the column; a picture without one stands for itself."""
