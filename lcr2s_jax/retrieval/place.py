@@ -9,11 +9,17 @@ import tempfile
 from lcr2s_jax.errors import SearchError
 
 MODEL = 'model'
+UPLOADS = 'uploads'
 
 
 def is_remote(uri: str) -> bool:
     """Whether it is an object store's URL."""
     return '://' in uri
+
+
+def uploads(uri: str) -> pathlib.Path | None:
+    """The root, resolved, of the pictures that the index itself keeps; None on an object store, where it keeps none."""
+    return None if is_remote(uri) else pathlib.Path(uri).resolve() / UPLOADS
 
 
 def model_folder(uri: str) -> pathlib.Path | None:
