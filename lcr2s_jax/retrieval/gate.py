@@ -22,8 +22,8 @@ _HEADERS = {
     'content-security-policy': _POLICY,
     'referrer-policy': 'no-referrer',
     'x-content-type-options': 'nosniff',
-    'cache-control': 'no-store',  # pictures of people do not stay in a browser's cache
 }
+_UNKEPT = {'cache-control': 'no-store'}  # pictures of people do not stay in a browser's cache; gradio's own files may
 
 
 class Gate:
@@ -52,7 +52,7 @@ class Gate:
             status = 413 if body is None else 403 * self._foreign(body)
         if status:
             return await _refuse(send, status)
-        await self.app(scope, receive if body is None else _again(body, receive), _with_headers(send))
+        await self.app(scope, receive if body is None else _again(body, receive), _with_headers(send, scope['path']))
 
     def _refusal(self, method: str, path: str, headers: dict[str, str]) -> int:
         """A status, or 0."""
@@ -104,13 +104,14 @@ def _again(body: bytes, receive):
     return replay
 
 
-def _with_headers(send):
-    added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+def _with_headers(send, path: str):
+    added = _HEADERS if path.startswith('/assets/') else _HEADERS | _UNKEPT
 
     async def sent(message):
         if message['type'] == 'http.response.start':
-            own = [pair for pair in message.get('headers', []) if pair[0].decode('latin-1').lower() not in _HEADERS]
-            message = message | {'headers': own + added}
+            own = [pair for pair in message.get('headers', []) if pair[0].decode('latin-1').lower() not in added]
+            more = [(name.encode(), value.encode()) for name, value in added.items()]
+            message = message | {'headers': own + more}
         await send(message)
 
     return sent

@@ -18,10 +18,13 @@ _READING = (
 )
 _CSS = """
 .gradio-container { max-width: 1180px !important; }
-.purpose, .purpose p { font-size: 13px; color: #555; }
+.purpose, .purpose p { font-size: 13px; color: #555; margin-bottom: 4px; } .purpose h2 { margin: 0 0 4px; }
 .answer h2 { margin-top: 0; }
 .answer .verdict { font-size: 15px; padding: 8px 12px; border-radius: 6px; background: #eef1f5; color: #222; }
+.answer .verdict::first-letter { text-transform: uppercase; }
 .answer.found .verdict { background: #e4f4e7; } .answer.absent .verdict { background: #fdecd8; }
+.answer ol { gap: 12px; margin: 14px 0 0; } .answer li { width: 112px; line-height: 1.35; }
+.answer li div { height: 156px; } .answer img { height: 150px; max-width: 112px; object-fit: contain; }
 .answer table { border-collapse: collapse; font-size: 13px; } .answer td, .answer th { padding: 2px 12px 2px 0; }
 .answer td + td, .answer th + th { text-align: right; }
 """
@@ -46,7 +49,7 @@ def page(desk: Desk, alone: str):
                 shown = gr.HTML(elem_id='answer')
                 chosen, judged, erasing = _hit_boxes(gr)
         files, add, told = _upload_boxes(gr, desk)
-    _wire(gr, blocks, desk, alone, (asked, go, shown, found, marked, chosen, judged, erasing, files, add, told))
+        _wire(gr, _Hands(gr, desk, alone), (asked, go, shown, found, marked, chosen, judged, erasing, files, add, told))
     return blocks
 
 
@@ -82,9 +85,9 @@ def _query_boxes(gr, desk: Desk):
     )  # fmt: skip
     go = gr.Button('Search', variant='primary', elem_id='go')
     with gr.Row():
-        top = gr.Slider(1, MOST_HITS, 12, step=1, label='Hits')
-        rates = [(f'{rate:.0%} false alarms', rate) for rate in calibration.RATES]
-        rate = gr.Dropdown(rates, value=0.05, label='"No such person" at', interactive=True)
+        top = gr.Number(12, label='Hits', minimum=1, maximum=MOST_HITS, precision=0, min_width=90)
+        rates = [(f'{rate:.0%}', rate) for rate in calibration.RATES]
+        rate = gr.Dropdown(rates, value=0.05, label='False alarms', interactive=True, min_width=90)
     why = gr.Checkbox(label='What did each phrase do?', elem_id='why')
     with gr.Accordion('Only among', open=bool(desk.choices)):
         boxes = [
@@ -124,85 +127,77 @@ def _upload_boxes(gr, desk: Desk):
     return files, add, told
 
 
-def _wire(gr, blocks, desk: Desk, alone: str, boxes) -> None:
+def _wire(gr, hands: '_Hands', boxes) -> None:
     asked, go, shown, found, marked, chosen, judged, erasing, files, add, added = boxes
     (judging, right, wrong, told), (mark, confirming, warning, typed, erase, keep) = judged, erasing
-    columns = list(desk.choices)
-    # private: by the page alone, not by gradio's API
-    on = functools.partial(dict, api_visibility='private', show_progress='minimal')
+    step = [marked, confirming, typed, told]
+    results = [*step, found, shown, chosen, judging]
 
-    def who(request) -> str:
-        return request.username or alone
+    def on(event, method, inputs, outputs):
+        def call(request: gr.Request, *values):
+            try:
+                return method(request.username or hands.alone, *values)
+            except SearchError as error:
+                raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
 
-    def search(text, like, top, rate, why, where, *values, request: gr.Request):
-        chosen_values = dict(zip(columns, values, strict=True))
-        with _explained(gr):
-            now = desk.find(
-                who(request), Asked(text or '', _taken(like), where or '', chosen_values, int(top), rate, why)
-            )
-        ranks = [
-            (f'{hit.rank}' + (f' · {hit.probability:.0%}' if hit.probability is not None else ''), hit.rank)
-            for hit in now.answer.hits
-        ]
-        visible = gr.update(visible=bool(ranks))
-        return now, answer(now), gr.update(choices=ranks, value=[], visible=bool(ranks)), visible, *nothing()
+        # private: for the page alone, not for gradio's API
+        event(call, inputs, outputs, api_visibility='private', show_progress='minimal')
 
-    def nothing():
-        """No picture is marked, nothing is told."""
-        return None, gr.update(visible=False), '', ''
+    on(go.click, hands.search, list(asked), results)
+    on(right.click, functools.partial(hands.judge, True), [found, chosen], told)
+    on(wrong.click, functools.partial(hands.judge, False), [found, chosen], told)
+    on(mark.click, hands.mark, [found, chosen], [marked, confirming, warning, typed])
+    on(keep.click, lambda user: hands.unmarked(), None, step)
+    on(erase.click, hands.erase, [marked, typed], results)
+    on(add.click, hands.add, [files], [added, files])
 
-    def judge(verdict: bool, now, ranks, request: gr.Request):
-        with _explained(gr):
-            count = desk.judge(who(request), now, ranks, verdict)
-        return f'Thank you. {count} marked as {"right" if verdict else "wrong"} and kept.'
 
-    def first(now, ranks):
-        with _explained(gr):
-            files = desk.mark(now, ranks)
-        count = len(files.files)
-        names = ', '.join(pathlib.PurePosixPath(path).name for _, path in files.files)
+class _Hands:
+    """What happens at a click: (user, values of boxes) -> values of boxes."""
+
+    def __init__(self, gr, desk: Desk, alone: str):
+        self._update, self._desk, self.alone = gr.update, desk, alone
+
+    def unmarked(self, told: str = '') -> tuple:
+        """No picture is marked; the group that confirms is closed."""
+        return None, self._update(visible=False), '', told
+
+    def search(self, user: str, text, like, top, rate, why, where, *values) -> tuple:
+        chosen = dict(zip(self._desk.choices, values, strict=True))
+        found = self._desk.find(user, Asked(text or '', _taken(like), where or '', chosen, int(top), rate, why))
+        return *self.unmarked(), found, answer(found), *self._choose(found.answer.hits)
+
+    def judge(self, right: bool, user: str, found, ranks) -> str:
+        count = self._desk.judge(user, found, ranks, right)
+        return f'Thank you. {count} marked as {"right" if right else "wrong"}, and kept.'
+
+    def mark(self, user: str, found, ranks) -> tuple:
+        marked = self._desk.mark(found, ranks)
+        count = len(marked.files)
+        names = ', '.join(pathlib.PurePosixPath(path).name for _, path in marked.files)
         words = (
-            f'**{count} picture{"s" * (count > 1)} will be erased from the index: all that is kept of them, for '
-            f'good**, and uploaded files too. Other files on the disk stay. Type {count} to confirm.'
+            f'**{count} picture{"s" * (count > 1)} will be erased from the index, for good**, and uploaded files with '
+            f'it. Other files on the disk stay. Type {count} to confirm.'
         )
-        return files, gr.update(visible=True), f'{words}\n\n`{names.replace("`", "")}`', ''
+        return marked, self._update(visible=True), f'{words}\n\n{_plain(names)}', ''
 
-    def second(files, typed, request: gr.Request):
-        with _explained(gr):
-            count = desk.erase(who(request), files, typed)
-        said = f'{count} picture{"s" * (count != 1)} erased. Search again to see what is left.'
-        return *nothing()[:3], said, None, '', gr.update(choices=[], value=[], visible=False), gr.update(visible=False)
+    def erase(self, user: str, marked, typed) -> tuple:
+        count = self._desk.erase(user, marked, typed or '')
+        told = f'{count} picture{"s" * (count != 1)} erased. Search again to see what is left.'
+        return *self.unmarked(told), None, '', *self._choose([])
 
-    def take(names, request: gr.Request):
-        with _explained(gr):
-            count, refused = desk.add(who(request), _taken(names))
-        said = [f'**{count} added.**' + ' They can be found at once.' * bool(count), *map(_plain, refused)]
-        return '\n\n'.join(said), None
+    def add(self, user: str, files) -> tuple:
+        count, refused = self._desk.add(user, _taken(files))
+        told = [f'**{count} added.**' + ' They can be found at once.' * bool(count), *map(_plain, refused)]
+        return '\n\n'.join(told), None
 
-    gone = [marked, confirming, typed, told]
-    results = [found, shown, chosen, judging, *gone]
-    for event in (go.click, asked[0].submit):
-        event(search, list(asked), results, **on())
-    right.click(functools.partial(judge, True), [found, chosen], told, **on())
-    wrong.click(functools.partial(judge, False), [found, chosen], told, **on())
-    mark.click(first, [found, chosen], [marked, confirming, warning, typed], **on())
-    keep.click(nothing, None, gone, **on())
-    erase.click(second, [marked, typed], [*gone, found, shown, chosen, judging], **on())
-    add.click(take, files, [added, files], **on())
-
-
-class _explained:
-    """What a user did wrong, as gradio shows it."""
-
-    def __init__(self, gr):
-        self._gr = gr
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, SearchError):
-            raise self._gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
+    def _choose(self, hits) -> tuple:
+        names = [
+            (f'{hit.rank}' if hit.probability is None else f'{hit.rank} · {hit.probability:.0%}', hit.rank)
+            for hit in hits
+        ]
+        shown = bool(names)
+        return self._update(choices=names, value=[], visible=shown), self._update(visible=shown)
 
 
 def _taken(paths) -> list[tuple[str, bytes]]:
