@@ -17,7 +17,7 @@ _READING = (
     'person; green frames pass the false-alarm rate you chose, pale pictures do not. Every search is logged.'
 )
 _CSS = """
-.gradio-container { max-width: 1180px !important; }
+.gradio-container { max-width: 1240px !important; margin: auto; }
 .purpose, .purpose p { font-size: 13px; color: #555; margin-bottom: 4px; } .purpose h2 { margin: 0 0 4px; }
 .answer h2 { margin-top: 0; }
 .answer .verdict { font-size: 15px; padding: 8px 12px; border-radius: 6px; background: #eef1f5; color: #222; }
@@ -39,7 +39,7 @@ def page(desk: Desk, alone: str):
     """
     import gradio as gr
 
-    with gr.Blocks(title='Person search', analytics_enabled=False, delete_cache=(300, 600)) as blocks:
+    with gr.Blocks(title='Person search', analytics_enabled=False, fill_width=True, delete_cache=(300, 600)) as blocks:
         gr.Markdown(f'## Person search\n{_PURPOSE}\n\n{_READING}', elem_classes='purpose')
         found, marked = gr.State(), gr.State()
         with gr.Row():
