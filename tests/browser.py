@@ -1,14 +1,20 @@
-"""A real Chromium without a window, by its DevTools protocol: real clicks and keys, and what it asked the network."""
+"""The page as it is served, and a real Chromium by its DevTools protocol: real clicks and keys, what it asked for."""
 
 import base64
+import contextlib
 import itertools
 import json
+import os
 import pathlib
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 import time
 import urllib.request
 
+ROOT = pathlib.Path(__file__).parents[1]
 PROGRAM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 # QUIC and all that Chromium does on its own account would be requests of nobody's
 _QUIET = (
@@ -17,12 +23,38 @@ _QUIET = (
 ).split()
 
 
+@contextlib.contextmanager
+def served(uri: str, log: pathlib.Path):
+    """The page of an index, by the command; its address. Ended by SIGTERM."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    call = [sys.executable, 'main.py', 'serve', f'--index={uri}', f'--port={port}']
+    with log.open('w') as out:
+        env = os.environ | {'TMPDIR': str(log.parent)}
+        process = subprocess.Popen(call, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+
+    def answers():
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), 1):
+            return True
+
+    try:
+        _until(answers, 120, 'the page')
+        yield f'http://127.0.0.1:{port}/'
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(30)
+    assert status == 143, log.read_text()
+    assert not list(log.parent.glob('lcr2s-page-*')), 'uploads are left behind'
+
+
 class Browser:
     """One page.
 
     Args:
       folder: empty; Chromium's own.
-      size: of the window in pixels, width and height.
+      size: of what it shows in pixels, width and height.
 
     Attributes:
       requests: every URL that the page asked for.
@@ -34,8 +66,7 @@ class Browser:
 
         self.requests, self.errors, self._numbers = [], [], itertools.count(1)
         self._process = subprocess.Popen(
-            [PROGRAM, *(f'--{flag}' for flag in _QUIET), f'--user-data-dir={folder}',
-             '--window-size={},{}'.format(*size), 'about:blank'],
+            [PROGRAM, *(f'--{flag}' for flag in _QUIET), f'--user-data-dir={folder}', 'about:blank'],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         told = folder / 'DevToolsActivePort'
@@ -46,6 +77,8 @@ class Browser:
         self._socket = websocket.create_connection(url, timeout=60, suppress_origin=True)
         for domain in ('Page', 'Network', 'Runtime', 'Log'):
             self.call(f'{domain}.enable')
+        shape = dict(zip(('width', 'height'), size, strict=True))
+        self.call('Emulation.setDeviceMetricsOverride', **shape, deviceScaleFactor=1, mobile=False)
 
     def __enter__(self):
         return self

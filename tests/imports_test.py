@@ -20,6 +20,9 @@ LATE = {
     'tensorboardX',
     'lancedb',
     'pyarrow',
+    'gradio',
+    'fastapi',
+    'uvicorn',
 }
 WITHOUT_TENSORFLOW = 'records annotations table sources plan tokens demo checks supports doctor folder metadata'.split()
 

@@ -6,20 +6,14 @@ import html
 import json
 import pathlib
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
+import warnings
 
 import pytest
 
 from commands import serve as command
 from lcr2s_jax.retrieval import gate
 from tests import browser, searching
-from tests.serve_test import photo
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.searching import photo
 
 
 @pytest.fixture(scope='module')
@@ -36,7 +30,8 @@ def made(tmp_path_factory):
 @pytest.fixture(scope='module')
 def client(made, tmp_path_factory):
     """client(behind_gate=True, users=None) -> the page of the index, without a network."""
-    from starlette.testclient import TestClient
+    with warnings.catch_warnings(action='ignore'):  # that it would like another HTTP client
+        from starlette.testclient import TestClient
 
     folder = tmp_path_factory.mktemp('uploads')
     desk = command.open_desk(made.uri)
@@ -176,36 +171,13 @@ def test_a_websocket_is_refused_and_a_start_is_passed_on(tmp_path):
     assert seen == ['lifespan'] and sent == [{'type': 'websocket.close', 'code': 1008}]
 
 
-@contextlib.contextmanager
-def served(made, log):
-    """The page, by the command; its address. Ended by SIGTERM."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    call = [sys.executable, 'main.py', 'serve', f'--index={made.uri}', f'--port={port}']
-    with log.open('w') as out:
-        process = subprocess.Popen(call, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.time() + 120
-        while True:
-            assert process.poll() is None and time.time() < deadline, log.read_text()
-            with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port), 1):
-                break
-            time.sleep(0.1)
-        yield f'http://127.0.0.1:{port}/'
-    finally:
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(30)
-    assert status == 143, log.read_text()
-
-
 @pytest.mark.skipif(browser.PROGRAM is None, reason='found no chromium; on Debian: apt-get install chromium')
 def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
     pytest.importorskip('websocket', reason='found no websocket-client; pip install -r requirements-dev.txt')
     (tmp_path / 'new.jpg').write_bytes(photo(9))
     (tmp_path / 'chromium').mkdir()
     log = pathlib.Path(made.uri) / 'audit.jsonl'
-    with served(made, tmp_path / 'log') as url, browser.Browser(tmp_path / 'chromium') as b:
+    with browser.served(made.uri, tmp_path / 'log') as url, browser.Browser(tmp_path / 'chromium') as b:
         b.go(url)
         b.wait('!!document.querySelector("#text textarea")', 60)
         b.type('#text textarea', 'a woman in a red coat ${6*7} <b>x</b>')

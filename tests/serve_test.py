@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,7 +18,7 @@ from lcr2s_jax.retrieval import audit, desk, page, place, retention, uploads
 from lcr2s_jax.retrieval.gallery import Gallery
 from lcr2s_jax.retrieval.search import Search
 from tests import searching
-from tests.searching import WORDS
+from tests.searching import WORDS, photo
 
 ROOT = pathlib.Path(__file__).parents[1]
 LIMITS = uploads.Limits(100_000, searching.MAX_PIXELS, 3)
@@ -53,14 +52,6 @@ def at(made, opened, tmp_path):
 def lines(one: desk.Desk, name=audit.NAME):
     path = pathlib.Path(one.search.gallery.uri) / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def photo(number=0, size=(30, 60), format_='JPEG', **more) -> bytes:
-    """A picture as a camera would send it."""
-    pixels = np.random.default_rng(number).integers(0, 256, (size[1] // 10, size[0] // 10, 3), np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(pixels).resize(size).save(out, format_, **more)
-    return out.getvalue()
 
 
 def paths(found):

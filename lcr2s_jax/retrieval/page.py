@@ -9,24 +9,25 @@ from lcr2s_jax.retrieval import calibration, sheet, uploads
 from lcr2s_jax.retrieval.desk import MOST_EXAMPLES, MOST_HITS, MOST_LETTERS, Asked, Desk, Found
 
 _PURPOSE = (
-    'For research, and for pictures whose subjects have consented or which the law lets you search. Not for '
-    'identifying, following or judging anybody: clothes are not identities, and a sentence fits everybody dressed so.'
+    'For research, and for pictures that their subjects or the law let you search. Not for identifying, following or '
+    'judging anybody: a sentence fits everybody dressed so.'
 )
 _READING = (
-    'Ranked by likeness to your words. The percentage estimates how often a hit with such a score is the described '
-    'person; green frames pass the false-alarm rate you chose, pale pictures do not. Every search is logged.'
+    'Ranked by likeness to your words. % estimates how often such a hit is the described person; green frames pass the '
+    'false-alarm rate, pale pictures do not. Searches are logged.'
 )
 _CSS = """
 .gradio-container { max-width: 1240px !important; margin: auto; }
-.purpose, .purpose p { font-size: 13px; color: #555; margin-bottom: 4px; } .purpose h2 { margin: 0 0 4px; }
-.answer h2 { margin-top: 0; }
+.purpose, .purpose p { font-size: 12px !important; color: #555; margin: 0 !important; } .purpose h2 { margin: 0 0 4px; }
+.answer h2 { font-size: 1rem; margin: 0 0 8px; }
 .answer .verdict { font-size: 15px; padding: 8px 12px; border-radius: 6px; background: #eef1f5; color: #222; }
 .answer .verdict::first-letter { text-transform: uppercase; }
 .answer.found .verdict { background: #e4f4e7; } .answer.absent .verdict { background: #fdecd8; }
 .answer ol { gap: 12px; margin: 14px 0 0; } .answer li { width: 112px; line-height: 1.35; }
 .answer li div { height: 156px; } .answer img { height: 150px; max-width: 112px; object-fit: contain; }
-.answer table { border-collapse: collapse; font-size: 13px; } .answer td, .answer th { padding: 2px 12px 2px 0; }
-.answer td + td, .answer th + th { text-align: right; }
+.answer table { font-size: 13px; margin-top: 16px; width: auto; } .answer tr { border: none !important; }
+.answer td, .answer th { padding: 1px 16px 1px 0 !important; border: none !important; font-weight: normal; }
+.answer th { color: #777; } .answer td + td, .answer th + th { text-align: right; }
 """
 
 
