@@ -21,7 +21,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         (own := pathlib.Path(folder) / 'chromium').mkdir()
         log = pathlib.Path(folder) / 'log'
-        with browser.served(given.index, log) as url, browser.Browser(own, size=(1200, 1060)) as page:
+        with browser.served(given.index, log) as url, browser.Browser(own, size=(1200, 1180)) as page:
             page.go(url)
             page.wait('!!document.querySelector("#text textarea")', 60)
             page.type('#text textarea', '\n'.join(given.sentences))

@@ -62,7 +62,9 @@ def index(
 
 def join(gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
     """Put a table's columns beside the pictures of a root; counts of what was done."""
-    changed = gallery.put_metadata(str(root), kinds, values)
+    from lcr2s_jax.retrieval import columns
+
+    changed = columns.join(gallery, str(root), kinds, values)
     strange = sorted(values.keys() - gallery.known(str(root)).keys())
     return {'metadata': {'changed': changed, 'without_picture': strange}}
 

@@ -80,6 +80,7 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
         path='/',
         auth=_login(desk, users) if users else None,
         allowed_paths=[],
+        show_error=False,  # of what is no UserError the page tells nothing
         max_file_size=desk.limits.bytes,
         footer_links=[],
         run_history=False,
@@ -100,6 +101,7 @@ def open_desk(uri: str, log: str | None = None):
     from lcr2s_jax.retrieval.desk import Desk
 
     search = open_search(uri)
+    search.load()
 
     def embed(encoded: bytes, name: str):
         return embed_bytes(search.searcher, encoded, name)

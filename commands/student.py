@@ -45,37 +45,23 @@ class Student(NamedTuple):
 
 def open_student(workdir: pathlib.Path) -> Student:
     """The best student of a workdir in which nobody is at work. Raises UserError, DataError."""
+    import jax
+
     from data import tokens
     from lcr2s_jax import checkpoint, pretrained
 
-    config = read_config(workdir)
+    config = run.config_of(workdir)
     folder = workdir / 'student'
     if not folder.is_dir():
         raise ConfigError(
             f'{workdir}: found no student; train one first: python main.py --config=... --workdir={workdir}'
         )
-    with run.lock(workdir), checkpoint.Checkpoints(folder) as checkpoints:
+    with run.alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:
         step = checkpoints.best()
-        params = checkpoints.restore_params(checkpoints.shapes(step), step)['clip']
+        # on no device, so that it goes to whichever is asked
+        params = jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)['clip'])
     clip, _ = pretrained.load(**config.model)
     return Student(clip, params, tokens.Tokenizer(config.tokenizer or config.model.pretrained), config, step)
-
-
-def read_config(workdir: pathlib.Path) -> ConfigDict:
-    """The config that a run resolved and saved. Raises ConfigError."""
-    from configs import base
-
-    path = workdir / 'config.json'
-    if not path.is_file():
-        raise ConfigError(f'--workdir: found no {path}; expected the folder of a run, as `python main.py` trains it')
-    saved = run.read_json(path)
-    saved.pop('made_of', None)
-    config = base.get_config()
-    try:
-        config.update(saved)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f'{path}: found a config of another version ({error}); train again with this one') from error
-    return config
 
 
 class Val(Inputs):

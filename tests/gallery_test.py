@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.retrieval import retention
+from lcr2s_jax.retrieval import columns, retention
 from lcr2s_jax.retrieval.gallery import Gallery
 from tests import searching
 
@@ -62,11 +62,11 @@ def test_metadata_is_joined_by_path_and_written_only_where_it_differs(gallery):
     values = {f'{n:03}.png': {'camera': f'c{n % 3}', 'track': n // 2} for n in range(10)} | {
         'no.png': dict.fromkeys(kinds)
     }
-    assert gallery.put_metadata('r', kinds, values) == 10 and gallery.put_metadata('r', kinds, values) == 0
+    assert columns.join(gallery, 'r', kinds, values) == 10 and columns.join(gallery, 'r', kinds, values) == 0
     assert gallery.columns == kinds
     rows = gallery.rows_where("camera = 'c1' and track > 1")
     assert sorted(one['path'] for one in gallery.facts(rows)) == ['004.png', '007.png']
-    assert gallery.put_metadata('other root', kinds, values) == 0
+    assert columns.join(gallery, 'other root', kinds, values) == 0
 
 
 @pytest.mark.parametrize('where', ["camra = 'c1'", "path = 'x", 'path', 'drop table images'])

@@ -24,7 +24,9 @@ LATE = {
     'fastapi',
     'uvicorn',
 }
-WITHOUT_TENSORFLOW = 'records annotations table sources plan tokens demo checks supports doctor folder metadata'.split()
+WITHOUT_TENSORFLOW = (
+    'records annotations table sources plan tokens demo checks supports doctor folder metadata seen'.split()
+)
 
 
 def imports(path, top_only=False):

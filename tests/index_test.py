@@ -159,6 +159,29 @@ def test_another_models_index_is_refused_with_both_hashes(made, told, monkeypatc
     assert told(workdir='w')['unchanged'] == 12
 
 
+def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(tmp_path, monkeypatch, capsys):
+    from commands.search import open_search
+    from lcr2s_jax.retrieval import audit, place
+    from lcr2s_jax.retrieval.query import Query
+
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    url = f'file://{tmp_path}/store/i'  # the road of s3:// and gs://, to a disk
+    assert place.model_folder(url) is None
+    searching.make_model(tmp_path / 'made')
+    place.put_model(url, lambda to: shutil.copytree(tmp_path / 'made' / 'model', to))
+    searching.pictures(tmp_path / 'crops', 3)
+    command.index(url, str(tmp_path / 'crops'), None, None, False, False, True)
+    opened = open_search(url)
+    answer = opened([Query((searching.WORDS,))], top=2, false_alarms=0.05)[0]
+    for _ in range(2):
+        audit.write(url, [audit.line('me', answer, opened)])
+    assert len(list((tmp_path / 'store' / 'i' / 'audit').iterdir())) == 2 and len(answer.hits) == 2
+    assert opened.searcher.folder.is_relative_to(tmp_path / 'cache')
+    assert place.model_folder(url) == opened.searcher.folder
+    place.add_file(url, 'calibration.json', (tmp_path / 'made' / 'model' / 'calibration.json').read_bytes())
+    assert place.model_folder(url) != opened.searcher.folder, 'a calibration that came later is seen'
+
+
 def test_an_index_that_is_not_there_needs_a_workdir_and_a_folder_that_is_not_there_is_named(tmp_path, made):
     with pytest.raises(ConfigError, match='--workdir'):
         command.index(str(tmp_path / 'none'), str(made.root), None, None, False, False, True)

@@ -96,6 +96,7 @@ def test_an_example_picture_finds_itself_and_every_phrase_can_be_explained(at, m
         (desk.Asked('a\n' * 9), 'found 9 sentences, expected at most 8'),
         (desk.Asked('a' * 2001), 'found 2,001 letters'),
         (desk.Asked('a', top=101), 'found 101 hits'),
+        (desk.Asked('a', top=0), 'found 0 hits, expected 1 or more'),
         (desk.Asked('', [('x.png', b'')] * 5), 'found 5 example pictures'),
         (desk.Asked('', [('x.png', b'no')]), 'x.png: found no picture'),
         (desk.Asked('', [('x.png', photo(size=(200, 60)))]), 'x.png: found 200 x 60 pixels, expected at most 10,000'),

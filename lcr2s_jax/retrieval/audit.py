@@ -75,5 +75,6 @@ def _put_object(uri: str, folder: str, now: str, content: bytes) -> None:
     from pyarrow import fs
 
     store, path = fs.FileSystem.from_uri(uri)
+    store.create_dir(f'{path}/{folder}')  # means nothing to most stores
     with store.open_output_stream(f'{path}/{folder}/{now}-{uuid.uuid4().hex[:8]}.jsonl') as out:
         out.write(content)

@@ -97,6 +97,8 @@ class Desk:
         _at_most('letters', len(asked.text) + len(asked.where), MOST_LETTERS)
         _at_most('example pictures', len(asked.examples), MOST_EXAMPLES)
         _at_most('hits', asked.top, MOST_HITS)
+        if asked.top < 1:
+            raise SearchError(f'found {asked.top} hits, expected 1 or more')
         for name, encoded in asked.examples:
             uploads.check(name, encoded, self.limits)
         where = self._condition(asked)

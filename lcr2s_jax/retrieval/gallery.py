@@ -6,7 +6,7 @@ A call that is killed leaves the version before; the next one finds in it what i
 import contextlib
 import datetime
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ IMAGES = 'images'
 OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
 _NONE = 'found no index; make one: python main.py index --workdir=... --images=... --index=...'
-_KEY = ['root', 'path']
+KEY = ('root', 'path')
 _IN = 500  # values of one SQL list
 
 
@@ -101,13 +101,16 @@ class Gallery:
 
     def known(self, root: str) -> dict[str, tuple[int, int, str, str]]:
         """path -> (bytes, modified, sha256, status) of every row of a root."""
-        names = ['path', 'bytes', 'modified', 'sha256', 'status']
-        found = self.rows(f'root = {quoted(root)}', names)
+        found = self.of_root(root, ['path', 'bytes', 'modified', 'sha256', 'status'])
         modified = found['modified'].cast('int64').to_pylist()
         return dict(
             zip(found['path'].to_pylist(), zip(found['bytes'].to_pylist(), modified, found['sha256'].to_pylist(),
                                                found['status'].to_pylist(), strict=True), strict=True)
         )  # fmt: skip
+
+    def of_root(self, root: str, columns: Sequence[str]):
+        """An Arrow table of every row of a root."""
+        return self.rows(f'root = {quoted(root)}', columns)
 
     def hashes(self) -> set[str]:
         """Of all pictures that have a vector, whatever their path."""
@@ -147,38 +150,11 @@ class Gallery:
         if new:
             self.table.add(table, on_bad_vectors='null')  # LanceDB takes no vector for a bad one
         else:
-            self._merge(table).when_not_matched_insert_all().execute(table, on_bad_vectors='null')
+            self.merge().when_not_matched_insert_all().execute(table, on_bad_vectors='null')
 
-    def put_metadata(self, root: str, columns: Mapping[str, str], values: Mapping[str, Mapping]) -> int:
-        """One commit of the user's columns; rows that have these values already are left alone.
-
-        Args:
-          root: of the paths.
-          columns: name -> 'int64', 'double' or 'string'; those that are not there are added.
-          values: path -> {column: value or None}.
-
-        Returns:
-          How many rows changed.
-        """
-        import pyarrow as pa
-
-        fresh = [pa.field(name, kind) for name, kind in columns.items() if name not in self.columns]
-        if fresh:
-            self.table.add_columns(fresh)
-        have = self.rows(f'root = {quoted(root)}', ['path', *columns]).to_pylist()
-        changed = [
-            {'root': root, 'path': old['path'], **values[old['path']]}
-            for old in have
-            if old['path'] in values and any(old[name] != values[old['path']][name] for name in columns)
-        ]
-        if changed:
-            kinds = [pa.field(name, 'string') for name in _KEY] + [pa.field(n, k) for n, k in columns.items()]
-            table = pa.Table.from_pylist(changed, pa.schema(kinds))
-            self._merge(table).execute(table)
-        return len(changed)
-
-    def _merge(self, table):
-        return self.table.merge_insert(_KEY).when_matched_update_all()
+    def merge(self):
+        """LanceDB's builder of an update of rows by root and path."""
+        return self.table.merge_insert(list(KEY)).when_matched_update_all()
 
     def drop(self, root: str, paths: Sequence[str]) -> None:
         """Forget files that are no more; should they come back, they are indexed again."""

@@ -25,7 +25,8 @@ _CSS = """
 .answer.found .verdict { background: #e4f4e7; } .answer.absent .verdict { background: #fdecd8; }
 .answer ol { gap: 12px; margin: 14px 0 0; } .answer li { width: 112px; line-height: 1.35; }
 .answer li div { height: 156px; } .answer img { height: 150px; max-width: 112px; object-fit: contain; }
-.answer table { font-size: 13px; margin-top: 16px; width: auto; } .answer tr { border: none !important; }
+.answer table { border: none !important; font-size: 13px; margin-top: 16px; width: auto; }
+.answer tr { border: none !important; }
 .answer td, .answer th { padding: 1px 16px 1px 0 !important; border: none !important; font-weight: normal; }
 .answer th { color: #777; } .answer td + td, .answer th + th { text-align: right; }
 """
@@ -165,7 +166,7 @@ class _Hands:
 
     def search(self, user: str, text, like, top, rate, why, where, *values) -> tuple:
         chosen = dict(zip(self._desk.choices, values, strict=True))
-        found = self._desk.find(user, Asked(text or '', _taken(like), where or '', chosen, int(top), rate, why))
+        found = self._desk.find(user, Asked(text or '', _taken(like), where or '', chosen, int(top or 1), rate, why))
         return *self.unmarked(), found, answer(found), *self._choose(found.answer.hits)
 
     def judge(self, right: bool, user: str, found, ranks) -> str:

@@ -60,6 +60,7 @@ def put_model(uri: str, write) -> pathlib.Path:
     with tempfile.TemporaryDirectory() as aside:
         folder = pathlib.Path(aside) / MODEL
         write(folder)
+        store.create_dir(f'{path}/{MODEL}')  # means nothing to most stores
         for file in sorted(folder.iterdir(), key=lambda file: file.name == 'model.json'):  # last: it says all is there
             with store.open_output_stream(f'{path}/{MODEL}/{file.name}') as out:
                 out.write(file.read_bytes())

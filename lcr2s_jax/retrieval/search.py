@@ -1,6 +1,7 @@
 """Queries in, ranked pictures out: the one road that the command, the page and anybody's own program take."""
 
 import pathlib
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -77,7 +78,7 @@ class Search:
 
     def __init__(self, gallery: Gallery, searcher: Searcher, tokenizer, devices=None):
         self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
-        self._loaded = None
+        self._loaded, self._one = None, threading.Lock()  # a server asks from many threads
 
     def __call__(
         self,
@@ -118,6 +119,10 @@ class Search:
             self._answer(query, *one, how, notes, false_alarms)
             for query, one, notes in zip(queries, found, noted, strict=True)
         ]
+
+    def load(self) -> None:
+        """Bring all vectors into memory before the first query: for a process that stays."""
+        self._vectors()
 
     def embed(self, query: Query, notes: list[str]) -> np.ndarray:
         """The vector [E] of a query; what was done to it goes to `notes`. Raises SearchError."""
@@ -162,7 +167,9 @@ class Search:
 
     def _approximate(self, query_QE: np.ndarray, top: int, where: str):
         chosen = f"status = '{OK}'" + f' and ({where})' * bool(where)
-        return *approximate.nearest(self.gallery, query_QE, top, where), self.gallery.count(chosen)
+        there = self._loaded if self._loaded and self._loaded[0] == self.gallery.version else None
+        found = approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
+        return *found, self.gallery.count(chosen)
 
     def _grouped(self, nearest, query_1E: np.ndarray, top: int, where: str, column: str):
         """Deeper and deeper, until there are enough values of the column; a picture without one stands for itself."""
@@ -181,11 +188,12 @@ class Search:
             depth *= 4
 
     def _vectors(self):
-        version = self.gallery.version
-        if self._loaded is None or self._loaded[0] != version:
-            vector_GE, row_G = self.gallery.vectors()
-            self._loaded = version, Exact(vector_GE, self._devices), row_G
-        return self._loaded[1:]
+        with self._one:
+            version = self.gallery.version
+            if self._loaded is None or self._loaded[0] != version:
+                vector_GE, row_G = self.gallery.vectors()
+                self._loaded = version, Exact(vector_GE, self._devices), row_G
+            return self._loaded[1:]
 
     def _answer(self, query, score_K, row_K, searched: int, exact: bool, notes, false_alarms: float) -> Answer:
         there = row_K >= 0
