@@ -23,7 +23,6 @@ def main() -> None:
         log = pathlib.Path(folder) / 'log'
         with browser.served(given.index, log) as url, browser.Browser(own, size=(1200, 1180)) as page:
             page.go(url)
-            page.wait('!!document.querySelector("#text textarea")', 60)
             page.type('#text textarea', '\n'.join(given.sentences))
             page.click('#why input')
             page.click('#go')

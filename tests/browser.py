@@ -114,8 +114,9 @@ class Browser:
         return found['result'].get('value')
 
     def go(self, url: str) -> None:
-        """Open an address."""
+        """Open the page and wait for its last box: before, what is pressed may be moved or not yet be listening."""
         self.call('Page.navigate', url=url)
+        self.wait('!!document.querySelector("#adding button") && !document.body.innerText.includes("Loading")', 60)
 
     def wait(self, script: str, seconds: float = 20):
         """The value of an expression as soon as it is true."""

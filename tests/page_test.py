@@ -179,7 +179,6 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
     log = pathlib.Path(made.uri) / 'audit.jsonl'
     with browser.served(made.uri, tmp_path / 'log') as url, browser.Browser(tmp_path / 'chromium') as b:
         b.go(url)
-        b.wait('!!document.querySelector("#text textarea")', 60)
         b.type('#text textarea', 'a woman in a red coat ${6*7} <b>x</b>')
         b.click('#go')
         answer = b.wait_for_text('among 12 pictures', '#answer', 60)
