@@ -130,7 +130,8 @@ def test_an_upload_is_limited_before_it_is_read(client):
 
 def test_a_page_on_this_machine_answers_to_its_own_name_and_its_own_page_alone(client):
     http = client()
-    assert http.get('/', headers={'host': 'evil.example:80'}).status_code == 421
+    for name in ('evil.example:80', '[::1', ''):
+        assert http.get('/', headers={'host': name}).status_code == 421
     assert http.get('/config', headers={'origin': 'http://evil.example'}).status_code == 403
     assert http.get('/config', headers={'origin': 'null'}).status_code == 403
     assert http.get('/config', headers={'origin': 'http://localhost'}).status_code == 200
@@ -196,6 +197,14 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
         (line,) = (pathlib.Path(made.uri) / 'feedback.jsonl').read_text().splitlines()
         assert json.loads(line)['rank'] == 1 and json.loads(line)['right'] is True
 
+        b.click('#liking button')
+        b.attach('#like input[type=file]', tmp_path / 'new.jpg')
+        b.wait_for_text('new.jpg', '#like')
+        for sentence in ('a man in blue', 'a man in green'):  # the picture stays in its box
+            b.type('#text textarea', sentence)
+            b.click('#go')
+            b.wait_for_text(f'{sentence} + 1 example picture', '#answer', 60)
+
         b.click('#adding button')
         b.attach('#files input[type=file]', tmp_path / 'new.jpg')
         b.wait_for_text('new.jpg', '#files')
@@ -220,4 +229,4 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
         assert not foreign and not b.errors and b.requests
     assert html.escape(url) in (tmp_path / 'log').read_text()
     events = [json.loads(line).get('event', 'search') for line in log.read_text().splitlines()]
-    assert events[-5:] == ['search', 'upload', 'search', 'erase', 'search']
+    assert events[-7:] == ['search'] * 3 + ['upload', 'search', 'erase', 'search']

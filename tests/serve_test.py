@@ -1,5 +1,6 @@
 """The desk behind the page: what it finds, keeps, takes in and erases; and who may ask the page for what."""
 
+import concurrent.futures
 import io
 import json
 import os
@@ -235,6 +236,26 @@ def test_a_desk_goes_on_when_another_process_has_erased_or_added(at):
     after = at.find('ann', desk.Asked(WORDS, top=50))
     assert before.answer.searched == 12 and after.answer.searched == 8
     assert at.erase('bob', at.mark(before, [1]), '1') in (0, 1), 'a hit of an older version may be gone already'
+
+
+def test_a_file_that_became_a_link_out_of_its_root_is_not_shown(at, tmp_path):
+    at.add('ann', [('x.jpg', photo(5))])
+    (kept,) = place.uploads(at.search.gallery.uri).iterdir()
+    asked = desk.Asked(WORDS, where=f"path = '{kept.name}'")
+    assert page.answer(at.find('ann', asked)).count('<img') == 1
+    kept.rename(tmp_path / 'out.png')
+    kept.symlink_to(tmp_path / 'out.png')
+    text = page.answer(at.find('ann', asked))
+    assert '<img' not in text and 'the file is not there any more' in text
+
+
+def test_many_at_once_are_served_one_after_the_other(at):
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        finding = [pool.submit(at.find, f'u{number}', desk.Asked(WORDS, top=20)) for number in range(5)]
+        adding = [pool.submit(at.add, 'ann', [('x.jpg', photo(number))]) for number in range(3)]
+        assert [one.result()[0] for one in adding] == [1, 1, 1]
+        assert {one.result().answer.searched for one in finding} <= {12, 13, 14, 15}
+    assert at.find('ann', desk.Asked(WORDS)).answer.searched == 15 and len(lines(at)) == 9
 
 
 def test_an_index_on_an_object_store_takes_no_upload(at, monkeypatch):

@@ -57,9 +57,9 @@ class Gate:
     def _refusal(self, method: str, path: str, headers: dict[str, str]) -> int:
         """A status, or 0."""
         host = headers.get('host', '')
-        if self._hosts is not None and urlsplit(f'//{host}').hostname not in self._hosts:
+        if self._hosts is not None and _parts(f'//{host}').hostname not in self._hosts:
             return 421
-        if 'origin' in headers and urlsplit(headers['origin']).netloc != host:
+        if 'origin' in headers and _parts(headers['origin']).netloc != host:
             return 403
         if path.rstrip('/') not in _EXACT and path != '/' and not path.startswith(_BELOW):
             return 404
@@ -81,6 +81,13 @@ class Gate:
         except (ValueError, RecursionError):
             return True
         return any('..' in path or not path.startswith(self._folder) for path in named)
+
+
+def _parts(url: str):
+    try:
+        return urlsplit(url)
+    except ValueError:  # of brackets that are no address
+        return urlsplit('')
 
 
 async def _whole(receive, most: int) -> bytes | None:

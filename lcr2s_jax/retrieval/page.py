@@ -41,7 +41,7 @@ def page(desk: Desk, alone: str):
     """
     import gradio as gr
 
-    with gr.Blocks(title='Person search', analytics_enabled=False, fill_width=True, delete_cache=(300, 600)) as blocks:
+    with gr.Blocks(title='Person search', analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
         gr.Markdown(f'## Person search\n{_PURPOSE}\n\n{_READING}', elem_classes='purpose')
         found, marked = gr.State(), gr.State()
         with gr.Row():
@@ -97,8 +97,10 @@ def _query_boxes(gr, desk: Desk):
             for column, values in desk.choices.items()
         ]
         where = gr.Textbox(label='Condition', placeholder="camera = 'c1' and time > '2026-05'", max_length=MOST_LETTERS)
-    with gr.Accordion(f'Like a picture (at most {MOST_EXAMPLES})', open=False):
-        like = gr.File(file_count='multiple', file_types=list(uploads.SUFFIXES), show_label=False, height=110)
+    with gr.Accordion(f'Like a picture (at most {MOST_EXAMPLES})', open=False, elem_id='liking'):
+        like = gr.File(
+            file_count='multiple', file_types=list(uploads.SUFFIXES), show_label=False, height=110, elem_id='like'
+        )
     return (text, like, top, rate, why, where, *boxes), go
 
 
@@ -166,7 +168,7 @@ class _Hands:
 
     def search(self, user: str, text, like, top, rate, why, where, *values) -> tuple:
         chosen = dict(zip(self._desk.choices, values, strict=True))
-        found = self._desk.find(user, Asked(text or '', _taken(like), where or '', chosen, int(top or 1), rate, why))
+        found = self._desk.find(user, Asked(text or '', _read(like), where or '', chosen, int(top or 1), rate, why))
         return *self.unmarked(), found, answer(found), *self._choose(found.answer.hits)
 
     def judge(self, right: bool, user: str, found, ranks) -> str:
@@ -189,7 +191,9 @@ class _Hands:
         return *self.unmarked(told), None, '', *self._choose([])
 
     def add(self, user: str, files) -> tuple:
-        count, refused = self._desk.add(user, _taken(files))
+        count, refused = self._desk.add(user, _read(files))
+        for path in files:
+            pathlib.Path(path).unlink()
         told = [f'**{count} added.**' + ' They can be found at once.' * bool(count), *map(_plain, refused)]
         return '\n\n'.join(told), None
 
@@ -202,13 +206,12 @@ class _Hands:
         return self._update(choices=names, value=[], visible=shown), self._update(visible=shown)
 
 
-def _taken(paths) -> list[tuple[str, bytes]]:
-    """(name, bytes) of files that were uploaded, which are gone then."""
-    taken = []
-    for path in map(pathlib.Path, paths or []):
-        taken.append((path.name, path.read_bytes()))
-        path.unlink()
-    return taken
+def _read(paths) -> list[tuple[str, bytes]]:
+    """(name, bytes) of files that are in a box. Raises SearchError where one was there for too long."""
+    try:
+        return [(path.name, path.read_bytes()) for path in map(pathlib.Path, paths or [])]
+    except FileNotFoundError as error:
+        raise SearchError(f'{pathlib.Path(error.filename).name}: is not kept so long; choose it again') from None
 
 
 def _plain(text: str) -> str:
