@@ -9,6 +9,7 @@
   python main.py index --workdir=W --images=DIR --index=I         embed a folder of pictures; again: what changed
   python main.py index --workdir=W --video=FILE --index=I         the people of a video, followed and embedded
   python main.py search --index=I "a woman in a red coat"         rank them
+  python main.py serve --index=I [--port=7860]                    the same as a page in the browser
   python main.py delete --index=I --where="camera = 'c1'"         forget some of them
   python main.py expire --index=I --older-than=30d                forget what was indexed long ago
 
@@ -60,6 +61,10 @@ flags.DEFINE_float(
     'false-alarms', 0.05, 'Of searches for somebody who is not there, the share that may find somebody.', 0.001, 0.999
 )
 flags.DEFINE_string('html', None, 'File to write: one page with the pictures in it.')
+flags.DEFINE_integer('port', 7860, 'Where the page is served: http://localhost:7860/.', 1, 65535)
+flags.DEFINE_string('host', '127.0.0.1', 'Address to listen on; anything but this machine needs --auth.')
+flags.DEFINE_string('auth', None, 'user:password, or (better) a file of such lines that only you can read.')
+flags.DEFINE_string('audit', None, 'File that the audit log is appended to instead of the one in the index.')
 flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several work on one run; auto on a TPU pod.')
 flags.DEFINE_integer('num_processes', None, 'How many processes work on the run.')
 flags.DEFINE_integer('process_id', None, 'Which of them this is: 0, 1, ...')
@@ -142,6 +147,14 @@ def _search(words: list[str], given: flags.FlagValues) -> int:
     return search(given.index, wanted, given.html, given.json)
 
 
+def _serve(words: list[str], given: flags.FlagValues) -> None:
+    from commands.serve import is_local, serve
+
+    if not is_local(given.host) and not given.auth:
+        raise UsageError(f'serve --host={given.host}: others could reach the page; that needs --auth')
+    serve(given.index, given.host, given.port, given.auth, given.audit)
+
+
 def _delete(words: list[str], given: flags.FlagValues) -> None:
     from commands.retention import delete
 
@@ -174,6 +187,7 @@ COMMANDS: Mapping[str, Command] = {
         words='"sentence" ...',
         alone=True,
     ),
+    'serve': Command(_serve, needs=('index',), takes=('port', 'host', 'auth', 'audit'), config=False, alone=True),
     'delete': Command(_delete, needs=('index', 'where'), takes=('yes',), config=False, alone=True),
     'expire': Command(_expire, needs=('index', 'older-than'), takes=('yes',), config=False, alone=True),
 }

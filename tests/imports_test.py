@@ -21,6 +21,9 @@ LATE = {
     'lancedb',
     'pyarrow',
     'cv2',
+    'gradio',
+    'fastapi',
+    'uvicorn',
 }
 WITHOUT_TENSORFLOW = """records annotations table sources plan tokens demo checks supports doctor folder metadata seen
  video tracks detectors cutting""".split()

@@ -2,10 +2,12 @@
 
 import functools
 import hashlib
+import io
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from commands.search import open_search
 from data import folder, tokens
@@ -56,6 +58,14 @@ def pictures(root: pathlib.Path, count: int, first=0) -> list[pathlib.Path]:
     for number, path in enumerate(paths, first):
         folders.draw(path, number)
     return paths
+
+
+def photo(number=0, size=(30, 60), format_='JPEG', **more) -> bytes:
+    """A picture as a camera would send it."""
+    pixels = np.random.default_rng(number).integers(0, 256, (size[1] // 10, size[0] // 10, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).resize(size).save(out, format_, **more)
+    return out.getvalue()
 
 
 def vector(number: int, width=8) -> np.ndarray:

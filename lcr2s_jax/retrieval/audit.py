@@ -1,4 +1,4 @@
-"""Who searched for what, and when: one line a query, only ever appended."""
+"""Who searched for what, and when: one line a query, only ever appended. Feedback on hits is kept in the same way."""
 
 import datetime
 import getpass
@@ -10,14 +10,16 @@ import uuid
 from lcr2s_jax.errors import SearchError
 
 NAME = 'audit.jsonl'
+FEEDBACK = 'feedback.jsonl'
 
 
-def write(uri: str, lines: list[dict]) -> None:
+def write(uri: str, lines: list[dict], log: str = NAME) -> None:
     """Append lines, each with the time put before it; beside an index on an object store, one object a call.
 
     Args:
       uri: of the index.
       lines: what is to be told: user, text, model hash, top ids.
+      log: NAME or FEEDBACK, beside the index; or an absolute path, where the log is kept apart from it.
 
     Raises:
       SearchError: they cannot be written; then nothing may be shown.
@@ -25,10 +27,10 @@ def write(uri: str, lines: list[dict]) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
     content = ''.join(json.dumps({'time': now, **line}, ensure_ascii=False) + '\n' for line in lines).encode()
     try:
-        if '://' in uri:
-            _put_object(uri, now, content)
+        if '://' in uri and not os.path.isabs(log):
+            _put_object(uri, pathlib.PurePath(log).stem, now, content)
             return
-        file = os.open(pathlib.Path(uri) / NAME, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = os.open(pathlib.Path(uri) / log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             os.write(file, content)  # one call, so that lines of several processes do not mix
         finally:
@@ -36,7 +38,7 @@ def write(uri: str, lines: list[dict]) -> None:
     except OSError as error:
         raise SearchError(
             f'{uri}: the audit log cannot be written ({error.strerror or error}), and no search goes unlogged. Make '
-            f'{NAME} there writable for {user()}.'
+            f'{log} there writable for {user()}.'
         ) from error
 
 
@@ -69,10 +71,10 @@ def user() -> str:
         return f'uid {os.getuid()}'
 
 
-def _put_object(uri: str, now: str, content: bytes) -> None:
+def _put_object(uri: str, folder: str, now: str, content: bytes) -> None:
     from pyarrow import fs
 
     store, path = fs.FileSystem.from_uri(uri)
-    store.create_dir(f'{path}/audit')  # means nothing to most stores
-    with store.open_output_stream(f'{path}/audit/{now}-{uuid.uuid4().hex[:8]}.jsonl') as out:
+    store.create_dir(f'{path}/{folder}')  # means nothing to most stores
+    with store.open_output_stream(f'{path}/{folder}/{now}-{uuid.uuid4().hex[:8]}.jsonl') as out:
         out.write(content)

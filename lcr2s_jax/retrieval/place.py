@@ -10,6 +10,7 @@ from lcr2s_jax.errors import SearchError
 
 MODEL = 'model'
 TRACKS = 'tracks'
+UPLOADS = 'uploads'
 
 
 def is_remote(uri: str) -> bool:
@@ -20,6 +21,11 @@ def is_remote(uri: str) -> bool:
 def tracks_folder(uri: str) -> pathlib.Path | None:
     """Where the pictures that an index cut out of videos lie, and their root in its table; None on an object store."""
     return None if is_remote(uri) else pathlib.Path(uri).resolve() / TRACKS
+
+
+def uploads(uri: str) -> pathlib.Path | None:
+    """The root, resolved, of the pictures that the index itself keeps; None on an object store, where it keeps none."""
+    return None if is_remote(uri) else pathlib.Path(uri).resolve() / UPLOADS
 
 
 def model_folder(uri: str) -> pathlib.Path | None:

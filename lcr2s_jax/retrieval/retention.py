@@ -1,8 +1,8 @@
 """Forgetting: pictures leave an index by condition or by age, with all that was kept of them, and do not come back.
 
 What stays is a hash of the picture's bytes and one of its place, so that the next `index` of the same folder knows them
-again; they tell nothing to those who have neither. The files themselves are not touched, nor is the audit log; crops
-that the index cut out of videos are its own, and go.
+again; they tell nothing to those who have neither. The files are not touched, but for those that the index keeps itself:
+uploads, and crops that it cut out of videos. Nor is the audit log.
 """
 
 import datetime
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.retrieval import place
+from lcr2s_jax.retrieval import place as places
 from lcr2s_jax.retrieval.gallery import Gallery, sql
 
 GONE = 'gone'  # the table of hashes
@@ -38,18 +38,20 @@ def older_than(age: str) -> str:
 def delete(gallery: Gallery, where: str) -> int:
     """Forget what a condition chooses, for good; how many rows that were.
 
-    First the hashes are committed, then the rows go, then every file of the table is written anew without them: a
-    deletion in LanceDB is a mark at first. Where a call was killed, the same call does what is left.
+    First the hashes are committed, then uploaded files go, then the rows, then every file of the table is written anew
+    without them: a deletion in LanceDB is a mark at first. Where a call was killed, the same call does what is left.
     """
     found = gallery.rows(where, ['root', 'path', 'bytes', 'modified', 'sha256'])
     modified = found['modified'].cast('int64').to_pylist()
-    places = zip(*(found[name].to_pylist() for name in ('root', 'path', 'bytes')), modified, strict=True)
-    remember(gallery, [key('file', *place) for place in places])
+    files = list(zip(*(found[name].to_pylist() for name in ('root', 'path', 'bytes')), modified, strict=True))
+    remember(gallery, [key('file', *file) for file in files])
     remember(gallery, [key('bytes', sha256) for sha256 in found['sha256'].to_pylist() if sha256])
-    own = place.tracks_folder(gallery.uri)
-    for root, path in zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True):
-        if own is not None and root == str(own):  # before the row, by which a call after a kill finds it
-            shutil.rmtree((own / path).parent, ignore_errors=True)
+    uploads, tracks = places.uploads(gallery.uri), places.tracks_folder(gallery.uri)
+    for root, path, *_ in files:  # before the rows, by which a call after a kill finds them
+        if uploads is not None and root == str(uploads):
+            (uploads / path).unlink(missing_ok=True)
+        if tracks is not None and root == str(tracks):
+            shutil.rmtree((tracks / path).parent, ignore_errors=True)
     with sql(where, gallery):
         gallery.table.delete(where)
     erase(gallery)

@@ -11,16 +11,18 @@ from PIL import Image
 from lcr2s_jax.retrieval.search import Answer, Hit, picture
 
 _HEIGHT = 192  # pixels of a picture on the page
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #1e1e1e; background: #fff; margin: 2rem; }
-h2 { font-size: 1.1rem; margin: 2rem 0 .2rem; } p { margin: .2rem 0 .8rem; color: #555; }
-ol { display: flex; flex-wrap: wrap; gap: 14px; list-style: none; padding: 0; }
-li { width: 128px; font-size: 12px; overflow-wrap: anywhere; }
-li div { height: 192px; display: flex; align-items: end; } img { max-width: 128px; max-height: 192px; }
-.passes img, .passes .none { outline: 3px solid #229646; } .below img { opacity: .55; }
-.none { width: 96px; height: 120px; background: #eee; color: #777; padding: 6px; }
-b { font-size: 14px; }
-"""
+STYLE = """
+.answer { font: 15px/1.45 system-ui, sans-serif; }
+.answer h2 { font-size: 1.1rem; margin: 2rem 0 .2rem; } .answer p { margin: .2rem 0 .8rem; color: #555; }
+.answer ol { display: flex; flex-wrap: wrap; gap: 14px; list-style: none; padding: 0; }
+.answer li { width: 128px; font-size: 12px; overflow-wrap: anywhere; }
+.answer li div { height: 192px; display: flex; align-items: end; }
+.answer img { max-width: 128px; max-height: 192px; }
+.answer .passes img, .answer .passes .none { outline: 3px solid #229646; } .answer .below img { opacity: .55; }
+.answer .none { width: 96px; height: 120px; background: #eee; color: #777; padding: 6px; }
+.answer b { font-size: 14px; }
+"""  # all of it below .answer, so that it may stand on another page
+_BODY = 'body { font: 15px/1.45 system-ui, sans-serif; color: #1e1e1e; background: #fff; margin: 2rem; }'
 
 
 def write(path: pathlib.Path, answers: Sequence[Answer], title: str) -> None:
@@ -31,16 +33,27 @@ def write(path: pathlib.Path, answers: Sequence[Answer], title: str) -> None:
       answers: from `search.Search`.
       title: a line above all.
     """
-    body = ''.join(_section(answer) for answer in answers)
+    body = ''.join(section(answer) for answer in answers)
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # should a name ever get through as markup
     page = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{_STYLE}</style>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{_BODY}{STYLE}</style>\n'
         f'<h1>{html.escape(title)}</h1>\n{body}</html>\n'
     )
     aside = path.with_name(f'{path.name}.partial')
     aside.write_text(page, encoding='utf-8')
     aside.rename(path)
+
+
+def section(answer: Answer) -> str:
+    """An answer as HTML, every word of others escaped; STYLE goes with it. Its class is found, absent or open."""
+    state = {True: 'found', False: 'absent', None: 'open'}[answer.found]
+    notes = ''.join(f'<p>{html.escape(note)}</p>' for note in answer.notes)
+    items = ''.join(map(_item, answer.hits))
+    return (
+        f'<section class="answer {state}"><h2>{html.escape(asked(answer))}</h2>'
+        f'<p class="verdict">{html.escape(verdict(answer))}</p>{notes}<ol>{items}</ol></section>\n'
+    )
 
 
 def verdict(answer: Answer) -> str:
@@ -59,15 +72,6 @@ def asked(answer: Answer) -> str:
     examples = len(answer.query.example_nE)
     return ' + '.join(
         [*answer.query.sentences] + [f'{examples} example picture{"s" * (examples > 1)}'] * bool(examples)
-    )
-
-
-def _section(answer: Answer) -> str:
-    notes = ''.join(f'<p>{html.escape(note)}</p>' for note in answer.notes)
-    items = ''.join(map(_item, answer.hits))
-    return (
-        f'<section><h2>{html.escape(asked(answer))}</h2><p>{html.escape(verdict(answer))}</p>{notes}<ol>{items}</ol>'
-        '</section>\n'
     )
 
 
