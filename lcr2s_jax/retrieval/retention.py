@@ -1,7 +1,7 @@
 """Forgetting: pictures leave an index by condition or by age, with all that was kept of them, and do not come back.
 
 What stays is a hash of the picture's bytes and one of its place, so that the next `index` of the same folder knows them
-again; they tell nothing to those who have neither. The files are not touched, but for those that the index itself keeps:
+again; they tell nothing to those who have neither. The files are not touched, but for those the index itself keeps:
 uploads, and crops that it cut out of videos. Nor is the audit log.
 """
 
