@@ -3,6 +3,9 @@
   python main.py --config=configs/demo.py --workdir=runs/demo     train, distil and evaluate; the same again resumes
   python main.py doctor --config=configs/cuhk.py [--json]         is the dataset's folder fit to train on?
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or a peer's checkpoint, as it is [--json]
+  python main.py export --workdir=W --format=hf --out=DIR         the student for other programs [--unchecked]; also
+                                                                  --format=open_clip, --format=stablehlo
+  python main.py explain --workdir=W                              what the teacher's fusion looks at, where features lie
   python main.py index --workdir=W --images=DIR --index=I         embed a folder of pictures; again: what changed
   python main.py index --workdir=W --video=FILE --index=I         the people of a video, followed and embedded
   python main.py search --index=I "a woman in a red coat"         rank them
@@ -30,6 +33,9 @@ from lcr2s_jax.errors import ConfigError, Interrupted, UserError
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='A file such as configs/demo.py.')
 flags.DEFINE_string('workdir', None, 'Folder of a run: checkpoints, results, pictures.')
 flags.DEFINE_string('weights', None, "What config.model.pretrained takes, or a peer's checkpoint.")
+flags.DEFINE_enum('format', None, ('hf', 'open_clip', 'stablehlo'), 'Whose layout an export has.')
+flags.DEFINE_string('out', None, 'Folder that an export makes.')
+flags.DEFINE_bool('unchecked', False, 'Export without comparing what others will read with what was trained.')
 flags.DEFINE_bool('json', False, 'Print JSON instead of text.')
 flags.DEFINE_string('index', None, 'Folder of an index, or URL of an object store (s3://..., gs://...).')
 flags.DEFINE_string('images', None, 'Folder; every picture below it is indexed.')
@@ -101,6 +107,18 @@ def _evaluate(config: ConfigDict, given: flags.FlagValues) -> None:
     evaluate(config, given.weights, given.json)
 
 
+def _export(_, given: flags.FlagValues) -> None:
+    from commands.export import export
+
+    export(pathlib.Path(given.workdir), given.format, pathlib.Path(given.out), given.unchecked)
+
+
+def _explain(_, given: flags.FlagValues) -> None:
+    from commands.explain import explain
+
+    explain(pathlib.Path(given.workdir))
+
+
 def _index(words: list[str], given: flags.FlagValues) -> None:
     from commands.index import index
     from commands.video import Wanted
@@ -140,6 +158,8 @@ COMMANDS: Mapping[str, Command] = {
     'train': Command(_train, needs=('workdir',)),
     'doctor': Command(_doctor, takes=('json',)),
     'evaluate': Command(_evaluate, needs=('weights',), takes=('json',)),
+    'export': Command(_export, needs=('workdir', 'format', 'out'), takes=('unchecked',), config=False),
+    'explain': Command(_explain, needs=('workdir',), config=False),
     'index': Command(
         _index,
         needs=('index',),

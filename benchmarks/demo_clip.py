@@ -9,7 +9,7 @@ import shutil
 import sys
 
 import main
-from commands.run import Run
+from commands.run import Run, alone_in
 from data import demo, tokens
 from lcr2s_jax import huggingface
 
@@ -24,8 +24,9 @@ def train(config, given) -> None:
     said = (text for who in people for view in demo.captions(*who) for text, _ in view)
     learned = tokens.train_tokenizer(said, config.model.vocab_size)
     tokens.save_tokenizer(learned, str(FOLDER), config.model.context_length)
-    run = Run(config, workdir)
-    run.train_stage('baseline')
+    with alone_in(workdir):
+        run = Run(config, workdir)
+        run.train_stage('baseline')
     huggingface.save_huggingface(FOLDER, run.clip, run.params['baseline']['clip'], dtype='float16')
     shutil.copy(workdir / 'metrics.jsonl', FOLDER / 'pretraining.jsonl')
     print(f'{FOLDER} is made; it is committed with its log, pretraining.jsonl')

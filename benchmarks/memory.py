@@ -84,7 +84,7 @@ def programs(rows: int, dtype: str, **changes):
     image, tokens = (*shape, *clip.image_size, 3), (*shape, clip.context_length)
     batch = Batch(
         jax.ShapeDtypeStruct(image, jnp.uint8),
-        *(jax.ShapeDtypeStruct(x, jnp.int32) for x in (tokens, shape[:1], shape)),
+        *(jax.ShapeDtypeStruct(x, jnp.int32) for x in (tokens, shape[:1], shape, shape)),
     )
     return step, kept, jax.eval_shape(fresh, jax.random.key(0)), batch
 

@@ -1,11 +1,14 @@
 """What a training step costs:  python -m benchmarks.step [--models demo vit-b16] [--rounds 7]
 
-Step time of baseline, teacher and student at equal rows, and ViT-B/16 forward and backward beside torch's CLIPModel.
+Step time of baseline, teacher and student at equal rows; of a teacher that encodes every support of every row again
+(the naive many-to-many) and of a student whose teacher is cached. ViT-B/16 forward and backward beside torch's
+CLIPModel.
 Ratios are medians over the rounds of one run, in which the contestants take turns.
 Needs neither TensorFlow nor ml_collections.
 """
 
 import argparse
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ import numpy as np
 
 from benchmarks import common
 from lcr2s_jax import losses, optim, pretrained, stages, train
-from lcr2s_jax.arrays import Batch
+from lcr2s_jax.arrays import Batch, Embeddings
 from lcr2s_jax.parallel import Parallel
 
 PEOPLE = {'demo': 2000, 'vit-b16': 11_003}  # of the classifier: the demo's and CUHK-PEDES's
@@ -23,8 +26,13 @@ MODELS = {
     'vit-b16': dict(architecture='ViT-B/16', image_size=(384, 128), context_length=77, vocab_size=49408),
 }
 BASE = dict(align='sdm', identity_weight=1.0, scale=50.0)
-TEACHER = BASE | dict(heads=8, shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0)
-STUDENT = BASE | dict(feature_weight=1.0, relation_weight=1.0, from_teacher=False)
+TEACHER = BASE | dict(
+    heads=8, shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0, same_image_texts=False
+)
+STUDENT = BASE | dict(
+    feature_weight=1.0, relation_weight=1.0, relation='cosine', from_teacher=False, cache_teacher=False,
+    redraw_supports=True,
+)  # fmt: skip
 OPTIM = dict(
     learning_rate=1e-5, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
     rules=(('logit_scale', 0.0, 0.0), ('.*', 1.0, 4e-5)),
@@ -52,14 +60,16 @@ def main() -> None:
 
 def stage_rows(model: str, clip, params, rounds: int) -> list[dict]:
     """Step time of every stage, update included, beside the baseline's."""
-    batch = random_batch(clip, *ROWS[model])
+    batch = random_batch(clip, *ROWS[model])  # its places in a split are 0 .. rows - 1
     teacher = stages.teacher_stage(clip, params, PEOPLE[model], **TEACHER)
+    taught = teacher.init(jax.random.key(0))
+    common_ = (clip, params, PEOPLE[model], teacher, taught)
     contestants = {
         'baseline': stages.baseline_stage(clip, params, PEOPLE[model], **BASE),
         'teacher': teacher,
-        'student': stages.student_stage(
-            clip, params, PEOPLE[model], teacher, teacher.init(jax.random.key(0)), **STUDENT
-        ),
+        'naive teacher': naive(teacher),
+        'student': stages.student_stage(*common_, None, **STUDENT),
+        'cached student': stages.student_stage(*common_, features(clip, batch), **STUDENT | {'cache_teacher': True}),
     }
     seconds = common.interleaved({name: stepper(stage, batch) for name, stage in contestants.items()}, rounds)
     return [
@@ -74,6 +84,29 @@ def stage_rows(model: str, clip, params, rounds: int) -> list[dict]:
         }
         for name, values in seconds.items()
     ]
+
+
+def features(clip, batch: Batch) -> Embeddings:
+    """What a cache of a teacher's features would hold for a split that is this batch."""
+    rows_NE = np.random.default_rng(0).normal(size=(batch.rows, clip.embed_dim)).astype(np.float32)
+    return Embeddings(rows_NE, rows_NE, None, None, None, None)
+
+
+def naive(teacher: stages.Stage) -> stages.Stage:
+    """The teacher that does not share: every view brings its own copy of its support set, and all are encoded.
+
+    The loss is that of the whole larger batch, which costs next to nothing beside the towers.
+    """
+
+    def loss(params, frozen, batch, key, axis):
+        views = batch.view_BK.shape[1]
+
+        def copies(x):  # [B, K, ...] -> [B*K, K, ...]: one identity's views for each of its views
+            return jnp.repeat(x, views, axis=0)
+
+        return teacher.loss(params, frozen, Batch(*map(copies, batch)), key, axis)
+
+    return dataclasses.replace(teacher, name='naive teacher', loss=loss)
 
 
 def stepper(stage, batch):
@@ -171,7 +204,7 @@ def random_batch(clip, identities: int, views: int) -> Batch:
         image,
         tokens,
         np.arange(identities, dtype=np.int32),
-        np.arange(identities * views, dtype=np.int32).reshape(shape),
+        *2 * [np.arange(identities * views, dtype=np.int32).reshape(shape)],
     )
 
 

@@ -28,13 +28,30 @@ class Inputs:
     def __init__(self, config: ConfigDict, weights: str = ''):
         import jax
 
-        from data import people, sources, tokens
-        from lcr2s_jax import parallel, pretrained
+        from lcr2s_jax import parallel
 
         self.config = config
+        self._host = dict(process_index=jax.process_index(), process_count=jax.process_count())
+        with parallel.agreed('opening what the config names'):
+            self._open(weights)
+            if parallel.first():  # it builds the dataset; where no disk is shared each builds its own
+                self._load()
+        with parallel.agreed('reading the dataset'):
+            if not parallel.first():
+                self._load()
+        needed = [split for split in self.reads if split != 'val']
+        if not set(needed) <= set(self.splits):
+            found = ', '.join(self.source.splits)
+            raise ConfigError(f'config.data: found the splits {found}; expected {" and ".join(needed)}')
+
+    def _open(self, weights: str) -> None:
+        """All but the data."""
+        from data import tokens
+        from lcr2s_jax import parallel, pretrained
+
+        config = self.config
         self._check_fields()
         self.parallel = parallel.Parallel(**config.parallel)
-        self._host = dict(process_index=jax.process_index(), process_count=jax.process_count())
         start = weights or config.model.pretrained
         self.clip, self.clip_params = pretrained.load(**config.model.to_dict() | {'pretrained': start})
         self.tokenizer = tokens.Tokenizer(config.tokenizer or start)
@@ -44,18 +61,16 @@ class Inputs:
                 'of the model; use the tokenizer that the weights were trained with'
             )
         self.check_models()
-        data = config.data.to_dict()
+
+    def _load(self) -> None:
+        """The data, built first where they were not."""
+        from data import people, sources
+
+        data = self.config.data.to_dict()
         cache = data.pop('cache')
-        if not parallel.first():
-            parallel.wait_for_all('the dataset is built')  # by the first; where no disk is shared each builds its own
         self.source = sources.open_source(**data)
-        self.splits = people.load(self.source, self.tokenizer, config.model.context_length, cache, self.reads)
-        if parallel.first():
-            parallel.wait_for_all('the dataset is built')
-        needed = [split for split in self.reads if split != 'val']
-        if not set(needed) <= set(self.splits):
-            found = ', '.join(self.source.splits)
-            raise ConfigError(f'config.data: found the splits {found}; expected {" and ".join(needed)}')
+        length = self.config.model.context_length
+        self.splits = people.load(self.source, self.tokenizer, length, cache, self.reads)
 
     def check_models(self) -> None:
         """What can be seen from config and weights, before minutes are spent on data."""
@@ -77,7 +92,7 @@ class Inputs:
             start=start,
             **self._host,
         ):
-            yield Batch(batch['image'], batch['tokens'], batch['pid'], batch['view'])
+            yield Batch(*(batch[name] for name in ('image', 'tokens', 'pid', 'view', 'caption')))
 
     def embed(self, embedder, params, split: str):
         """Every image and caption of a split by `lcr2s_jax.evaluate.Embedder`."""
@@ -105,7 +120,8 @@ class Inputs:
             return {}
         results = {}
         for split in self.evaluated:
-            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(**self.config.data.demo.to_dict(), split=split)
+            drawn = self.config.data.demo
+            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(drawn.seed, drawn.people.to_dict(), split)
             rank_QG = score_QG.argsort(axis=1).argsort(axis=1)  # float32 would round its tie-breaking jitter away
             results[split] = {'t2i': metrics.from_scores(rank_QG.__getitem__, query_pid_Q, gallery_pid_G)}
         return results

@@ -1,12 +1,15 @@
 """A run in its workdir: stages trained one after the other, evaluated, explained. Nothing else writes a workdir."""
 
+import contextlib
 import fcntl
 import json
+import os
 import pathlib
 import time
 
 from ml_collections import ConfigDict
 
+from commands.cache import teacher_features
 from commands.inputs import Inputs
 from lcr2s_jax.errors import ConfigError, UserError
 
@@ -15,7 +18,7 @@ STAGES = ('baseline', 'teacher', 'student')
 
 
 class Run(Inputs):
-    """Opens everything and checks it; only then is anything written into the workdir."""
+    """Opens everything and checks it; only then is anything written into the workdir, which `alone_in` has made."""
 
     reads = ('train', 'val', 'test')
 
@@ -27,14 +30,14 @@ class Run(Inputs):
         self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
         super().__init__(config)
         made_of = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
-        refuse_another_config(workdir, config, made_of=made_of)
-        parallel.wait_for_all('the workdir was looked at')
-        if parallel.first():
-            workdir.mkdir(parents=True, exist_ok=True)
-            self._lock = lock(workdir)  # the first host holds it for all
-            resolved = json.loads(config.to_json()) | {'made_of': made_of}
-            report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
-        parallel.wait_for_all('the workdir is made')
+        with parallel.agreed('the comparison with the run in the workdir'):
+            refuse_another_config(workdir, config, made_of=made_of)
+            chosen = workdir / 'chosen.json'
+            self._chosen = read_json(chosen) if chosen.exists() else {}
+        with parallel.agreed('writing into the workdir'):
+            if parallel.first():
+                resolved = json.loads(config.to_json()) | {'made_of': made_of}
+                report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
         self.report = report.Report(workdir)
         self.seconds = {'data': time.perf_counter() - clock}
 
@@ -58,7 +61,9 @@ class Run(Inputs):
         from lcr2s_jax import train as training
 
         config = self.config
-        stage = self.stages[name] = self._stage(name, self.splits['train'].num_people, self.params.get('teacher'))
+        cache = teacher_features(self) if name == 'student' and config.student.cache_teacher else None
+        people = self.splits['train'].num_people
+        stage = self.stages[name] = self._stage(name, people, self.params.get('teacher'), cache)
         self.embedders[name] = evaluate.Embedder(stage, self.parallel)
         seed = config.seed + config.reseed[name]
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
@@ -77,6 +82,7 @@ class Run(Inputs):
             except training.NonFinite as error:
                 raise UserError(self._explain(name, error, seed, checkpoints)) from error
         self.seconds[name] = self.report.seconds[name]
+        self._choose(name)
 
     def evaluate(self) -> dict:
         """Every stage's best parameters on val and, for the first and only time, on test; writes the pictures."""
@@ -99,6 +105,21 @@ class Run(Inputs):
         results['seconds']['evaluate'] = round(time.perf_counter() - clock, 1)
         return results
 
+    def _choose(self, name: str) -> None:
+        """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""
+        from lcr2s_jax import parallel, report
+
+        before, now = self._chosen.get(name), self.steps[name]
+        taught = self.workdir / 'student'
+        if name == 'teacher' and before not in (None, now) and any(taught.glob('[0-9]*')):
+            raise UserError(
+                f'{taught}: found a student of the teacher at step {before}, which cannot be read any more; the best '
+                f'that is left is step {now}, another teacher. Delete {taught} to distil again, from that one.'
+            )
+        self._chosen[name] = now
+        if parallel.first():
+            report.write_text(self.workdir / 'chosen.json', json.dumps(self._chosen) + '\n')
+
     def _draw(self, embeddings, title: str) -> None:
         from lcr2s_jax import pictures
 
@@ -107,7 +128,7 @@ class Run(Inputs):
         pictures.contact_sheet(shown, self.workdir / 'sheet.png', title)
         pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
 
-    def _stage(self, name: str, num_people: int, teacher_params):
+    def _stage(self, name: str, num_people: int, teacher_params, cache=None):
         from lcr2s_jax import stages
 
         common = (self.clip, self.clip_params, num_people)
@@ -115,7 +136,7 @@ class Run(Inputs):
             return stages.baseline_stage(*common, **self.config.baseline)
         if name == 'teacher':
             return stages.teacher_stage(*common, **self.config.teacher)
-        return stages.student_stage(*common, self.stages['teacher'], teacher_params, **self.config.student)
+        return stages.student_stage(*common, self.stages['teacher'], teacher_params, cache, **self.config.student)
 
     def _validate(self, name: str, params) -> tuple[float, dict]:
         from lcr2s_jax import evaluate, metrics
@@ -135,6 +156,26 @@ class Run(Inputs):
             f'config.optim.learning_rate (now {config.optim.learning_rate:g}), config.optim.clip_norm (now '
             f"{config.optim.clip_norm:g}; 0 is none), config.model.dtype='float32' (now {config.model.dtype})."
         )
+
+
+def config_of(workdir: pathlib.Path) -> ConfigDict:
+    """The config that a workdir's run was made with. Raises ConfigError where there was none, or of other fields."""
+    from configs import base
+
+    path = workdir / 'config.json'
+    if not path.is_file():
+        raise ConfigError(
+            f'--workdir: found no run in {workdir}; expected a folder that training made, with config.json'
+        )
+    config, found = base.get_config(), read_json(path)
+    found.pop('made_of', None)
+    try:
+        config.update(found)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f'{path}: found fields that configs/base.py has not ({error}); another version of this project made it'
+        ) from error
+    return config
 
 
 def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> None:
@@ -160,20 +201,52 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
         )
 
 
-def lock(workdir: pathlib.Path):
-    """Keep other processes out of a workdir until this one ends, however it ends; the file that holds the lock.
+@contextlib.contextmanager
+def alone_in(workdir: pathlib.Path):
+    """Make a workdir and keep other processes out of it; where nothing came to lie in it, it is taken away again.
 
-    Raises ConfigError where another process is in it.
+    Of several hosts the first holds the lock for all. Raises ConfigError where another process is in it.
     """
-    file = (workdir / '.lock').open('a')
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError(
-            f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop it, '
-            'or choose another --workdir.'
-        ) from None
-    return file
+    from lcr2s_jax import parallel
+
+    with contextlib.ExitStack() as stack:
+        with parallel.agreed('locking the workdir'):
+            if parallel.first():
+                made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+                stack.enter_context(_lock(workdir))
+                stack.callback(_remove_unused, workdir, made)
+        yield
+
+
+def _lock(workdir: pathlib.Path):
+    """The open file that holds the lock of a workdir until it is closed, or the process ends, however it ends."""
+    while True:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = (workdir / '.lock').open('a')
+        except FileNotFoundError:  # the process before us is taking an unused workdir away
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise ConfigError(
+                f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop '
+                'it, or choose another --workdir.'
+            ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(workdir / '.lock')):
+                return file
+        file.close()  # it was removed while we opened it, and the next process would lock another
+
+
+def _remove_unused(workdir: pathlib.Path, made: list[pathlib.Path]) -> None:
+    """Remove the lock of a workdir with nothing else in it, and the folders that were `made` for it, inmost first."""
+    if os.listdir(workdir) == ['.lock']:
+        (workdir / '.lock').unlink()
+        with contextlib.suppress(OSError):  # somebody else's files are in it by now
+            for folder in made:
+                folder.rmdir()
 
 
 def read_json(path: pathlib.Path) -> dict:

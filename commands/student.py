@@ -1,6 +1,5 @@
 """A trained student out of its workdir, and its teacher: what an index is made with."""
 
-import contextlib
 import pathlib
 import sys
 from typing import NamedTuple
@@ -49,7 +48,7 @@ def open_student(workdir: pathlib.Path) -> Student:
     from data import tokens
     from lcr2s_jax import pretrained
 
-    config = read_config(workdir)
+    config = run.config_of(workdir)
     params, step = _best(workdir, 'student')
     clip, _ = pretrained.load(**config.model)
     tokenizer = tokens.Tokenizer(config.tokenizer or config.model.pretrained)
@@ -75,7 +74,7 @@ def open_teacher(workdir: pathlib.Path) -> Teacher:
     """The best teacher of a workdir in which nobody is at work. Raises UserError."""
     from lcr2s_jax import pretrained, stages
 
-    config = read_config(workdir)
+    config = run.config_of(workdir)
     params, _ = _best(workdir, 'teacher')
     clip, clip_params = pretrained.load(**config.model)
     params = {name: params[name] for name in ('clip', 'fusion')}
@@ -87,36 +86,17 @@ def _best(workdir: pathlib.Path, name: str) -> tuple[dict, int]:
     """The parameters of a stage's best checkpoint on val, and its step."""
     import jax
 
-    from lcr2s_jax import checkpoint, parallel
+    from lcr2s_jax import checkpoint
 
     folder = workdir / name
     if not folder.is_dir():
         raise ConfigError(
             f'{workdir}: found no {name}; train one first: python main.py --config=... --workdir={workdir}'
         )
-    # the first host holds the lock for all
-    held = run.lock(workdir) if parallel.first() else contextlib.nullcontext()
-    with held, checkpoint.Checkpoints(folder) as checkpoints:
+    with run.alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:
         step = checkpoints.best()
         # on no device, so that they go to whichever is asked
         return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
-
-
-def read_config(workdir: pathlib.Path) -> ConfigDict:
-    """The config that a run resolved and saved. Raises ConfigError."""
-    from configs import base
-
-    path = workdir / 'config.json'
-    if not path.is_file():
-        raise ConfigError(f'--workdir: found no {path}; expected the folder of a run, as `python main.py` trains it')
-    saved = run.read_json(path)
-    saved.pop('made_of', None)
-    config = base.get_config()
-    try:
-        config.update(saved)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f'{path}: found a config of another version ({error}); train again with this one') from error
-    return config
 
 
 class Val(Inputs):

@@ -9,7 +9,7 @@ import time
 
 from ml_collections import ConfigDict
 
-from commands.run import Run, read_json, refuse_another_config
+from commands.run import Run, alone_in, read_json, refuse_another_config
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -17,23 +17,25 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     from lcr2s_jax import parallel, report
 
     clock = time.perf_counter()
-    refuse_another_config(workdir, config)
+    with parallel.agreed('the comparison with the run in the workdir'):
+        refuse_another_config(workdir, config)
     finished = workdir / 'results.json'
     if finished.exists():
         results = read_json(finished)
         print(f'{workdir} is finished: delete {finished} to evaluate it again')
     else:
-        run = Run(config, workdir)
-        if 'val' not in run.splits:
-            run.report.say(f"'{config.data.dataset}' has no split val: the last step of each stage is taken")
-        for name in config.stages:
-            run.train_stage(name)
-        results = run.evaluate()
-        results['seconds']['this_call'] = round(time.perf_counter() - clock, 1)
-        if parallel.first():
-            if config.data.dataset == 'demo':
-                _crops(run.splits['test'], workdir)
-            report.write_text(finished, json.dumps(results, indent=2) + '\n')
+        with alone_in(workdir):
+            run = Run(config, workdir)
+            if 'val' not in run.splits:
+                run.report.say(f"'{config.data.dataset}' has no split val: the last step of each stage is taken")
+            for name in config.stages:
+                run.train_stage(name)
+            results = run.evaluate()
+            results['seconds']['this_call'] = round(time.perf_counter() - clock, 1)
+            if parallel.first():
+                if config.data.dataset == 'demo':
+                    _crops(run.splits['test'], workdir)
+                report.write_text(finished, json.dumps(results, indent=2) + '\n')
     if not parallel.first():
         return
     for split in ('val', 'test'):
@@ -46,7 +48,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 def _crops(split, workdir: pathlib.Path) -> None:
     """The drawn people of test as files, as a folder of one's own would be, and a table of who is who beside them."""
-    rows = ['path,person,view']
+    rows = ['path,person,camera,view' if split.file_names[0].count('_') == 2 else 'path,person,view']
     for name, jpeg in zip(split.file_names, split.jpegs, strict=True):
         file = workdir / 'crops' / name
         file.parent.mkdir(parents=True, exist_ok=True)

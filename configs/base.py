@@ -42,12 +42,20 @@ def get_config() -> ConfigDict:
                 val=0.1,  # share of the identities
                 test=0.2,  # the same
             ),
-            demo=dict(seed=0, people=dict(train=2000, val=100, test=250)),  # read where dataset is 'demo'
+            demo=dict(  # data.demo.records; read where dataset is 'demo'
+                seed=0,
+                people=dict(train=2000, val=100, test=250),
+                cameras=True,  # seen by six surveillance cameras; False: clear photographs
+            ),
             cache='',  # where built datasets are kept; '' for TFDS's own (~/tensorflow_datasets)
         )
     )
     config.batch = ConfigDict(  # data.plan.Plan: P identities x K views are the N rows of the global batch
-        dict(identities=16, views=4)  # 64 rows [IRRA]; K = 4 is ours
+        dict(
+            identities=16,
+            views=4,  # 64 rows [IRRA]; K = 4 is ours
+            captions=1,  # slots that an image takes, each with another of its captions; divides views
+        )
     )
     config.augment = ConfigDict(  # data.transforms.augment  [IRRA]
         dict(flip=0.5, pad=10, erase=0.5)  # probability; pixels at 384 x 128; probability
@@ -69,6 +77,7 @@ def get_config() -> ConfigDict:
             single_weight=1.0,
             detach=True,  # ours; see the docstring of teacher_stage
             support_dropout=0.0,
+            same_image_texts=False,  # may a text be supported by its own image's other caption? (batch.captions > 1)
         )
     )
     config.student = ConfigDict(  # lcr2s_jax.stages.student_stage
@@ -78,7 +87,10 @@ def get_config() -> ConfigDict:
             scale=50.0,
             feature_weight=1.0,
             relation_weight=1.0,
+            relation='cosine',  # or 'kl': of the softmax of the relations
             from_teacher=False,  # the paper starts the student from the pretrained encoders
+            cache_teacher=False,  # its towers' features of unaugmented images and captions, once, not in every step
+            redraw_supports=True,  # in every batch; False, with cache_teacher: one draw for all of the training
         )
     )
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from PIL import Image, ImageDraw
 
+from data.demo_people.cameras import CAMERAS
 from data.demo_people.chance import SPLITS, generator
 from data.demo_people.outfits import ALIKE, identity
 from data.demo_people.picture import paint_jpeg
@@ -46,22 +47,26 @@ def captions(seed: int, split: str, person: int) -> list[list[tuple[str, dict[st
     ]
 
 
-def _draw(seed: int, split: str, person: int) -> list[Record]:
+def _draw(seed: int, cameras: bool, split: str, person: int) -> list[Record]:
     who, said = identity(seed, split, person), captions(seed, split, person)
+    # no person is seen by one camera twice
+    order = generator(seed, split, person, 6).permutation(len(CAMERAS)).tolist()
     return [
         Record(
             split,
             f'{split}_{person:04d}',
-            f'{split}/{person:04d}_{number}.jpg',
-            paint_jpeg(who, view, generator(seed, split, person, 4, number)),
+            f'{split}/{person:04d}_' + f'c{order[number] + 1}_' * cameras + f'{number}.jpg',
+            paint_jpeg(
+                who, view, generator(seed, split, person, 4, number), CAMERAS[order[number]] if cameras else None
+            ),
             tuple(text for text, _ in said[number]),
         )
         for number, view in enumerate(views(seed, split, person))
     ]
 
 
-def _draw_chunk(seed: int, split: str, start: int, stop: int) -> list[Record]:
-    return [record for person in range(start, stop) for record in _draw(seed, split, person)]
+def _draw_chunk(seed: int, cameras: bool, split: str, start: int, stop: int) -> list[Record]:
+    return [record for person in range(start, stop) for record in _draw(seed, cameras, split, person)]
 
 
 def _check(seed: int, people: Mapping[str, int]) -> None:
@@ -73,11 +78,12 @@ def _check(seed: int, people: Mapping[str, int]) -> None:
         )
 
 
-def records(seed: int, people: Mapping[str, int], workers: int | None = None) -> Iterator[Record]:
+def records(seed: int, people: Mapping[str, int], cameras: bool, workers: int | None = None) -> Iterator[Record]:
     """Draw the people of every split, in order; the bytes do not depend on the number of workers.
 
     Args:
       seed: 0 or more; another seed gives entirely different people.
+      cameras: every view of a person by another of six surveillance cameras; False: clear photographs.
       people: how many identities a split has, e.g. {'train': 2000, 'val': 100, 'test': 250}.
       workers: processes that draw; by default one per CPU, and this one alone for a small set.
 
@@ -91,7 +97,7 @@ def records(seed: int, people: Mapping[str, int], workers: int | None = None) ->
     small = 5 * sum(people.values()) < _IN_PROCESS
     workers = workers or (1 if small else os.cpu_count() or 1)
     chunks = [
-        (seed, split, start, min(start + _CHUNK, count))
+        (seed, cameras, split, start, min(start + _CHUNK, count))
         for split, count in people.items()
         for start in range(0, count, _CHUNK)
     ]
@@ -156,7 +162,7 @@ def sheet(seed: int, count: int) -> Image.Image:
     page = Image.new('RGB', (6 * cell_w, count * cell_h), 'white')
     pen = ImageDraw.Draw(page)
     for row in range(count):
-        for column, record in enumerate(_draw(seed, 'test', row * ALIKE // 2)):
+        for column, record in enumerate(_draw(seed, True, 'test', row * ALIKE // 2)):
             image = Image.open(io.BytesIO(record.jpeg)).resize((112, 224), Image.Resampling.BICUBIC)
             page.paste(image, (column * cell_w + 19, row * cell_h + 6))
             text = '\n'.join(textwrap.wrap(record.captions[0], 28))

@@ -77,7 +77,7 @@ def examine(
 
     Args:
       dataset, root, max_pixels, folder: as `data.sources.open_source` takes them.
-      batch: identities and views.
+      batch: identities, views and captions, as `data.plan.Plan` takes them.
       tokenizer: as `data.tokens.Tokenizer` takes it.
       context_length: tokens that the model reads.
       tell: called with (images looked at, images) as it goes on.

@@ -23,6 +23,7 @@ def train_batches(
     *,
     identities: int,
     views: int,
+    captions: int,
     seed: int,
     image_size: tuple[int, int],
     augment: Mapping,
@@ -37,7 +38,7 @@ def train_batches(
 
     Args:
       split: what to draw from.
-      identities, views: B and K of the global batch, see `data.plan.Plan`.
+      identities, views, captions: B and K of the global batch, and the slots of an image, see `data.plan.Plan`.
       seed: 0 or more.
       image_size: height and width in pixels.
       augment: arguments of `data.transforms.augment`.
@@ -47,8 +48,8 @@ def train_batches(
       process_index, process_count: which host of how many.
 
     Yields:
-      image uint8 [b, K, h, w, 3], tokens int32 [b, K, L], pid int32 [b], view int32 [b, K] (equal
-      ids are one image).
+      image uint8 [b, K, h, w, 3], tokens int32 [b, K, L], pid int32 [b], view and caption int32
+      [b, K], their places in the split (equal ones are one image, one caption).
 
     Raises:
       DataError: a batch that the split or the hosts cannot fill, shares above 1, an unreadable
@@ -56,7 +57,7 @@ def train_batches(
     """
     _check_masking(masking)
     mine = _slice('config.batch.identities', identities, process_index, process_count)
-    plan = Plan(split.image_pid, split.caption_image, identities=identities, views=views, seed=seed)
+    plan = Plan(split.image_pid, split.caption_image, identities=identities, views=views, captions=captions, seed=seed)
     rows, image_size, length = (mine.stop - mine.start) * views, tuple(image_size), split.tokens.shape[1]
     mask = functools.partial(
         transforms.mask_tokens,
@@ -71,28 +72,29 @@ def train_batches(
         row_BK = slots + int(step) * slots.size  # of the run; with the seed it is the row's own randomness
         image, caption, row = (x[mine].ravel() for x in (image_BK, caption_BK, row_BK))
         # the bytes of this step alone enter TensorFlow: a constant of all would hold every image twice
-        return _encoded(split, image), split.tokens[caption], image, row
+        return _encoded(split, image), split.tokens[caption], image, caption, row
 
     def planned(step):
-        columns = tf.numpy_function(host_slice, [step], [tf.string, tf.int32, tf.int32, tf.int64])
-        shapes = [rows], [rows, length], [rows], [rows]
+        columns = tf.numpy_function(host_slice, [step], [tf.string, tf.int32, tf.int32, tf.int32, tf.int64])
+        shapes = [rows], [rows, length], [rows], [rows], [rows]
         return tf.data.Dataset.from_tensor_slices(tuple(map(tf.ensure_shape, columns, shapes)))
 
-    def row(jpeg, tokens, image_index, number):
+    def row(jpeg, tokens, image_index, caption_index, number):
         image_seed, text_seed = tf.unstack(tf.random.split(tf.stack([tf.constant(seed, tf.int64), number]), 2))
         image = transforms.resize(transforms.decode(jpeg), image_size)
         if masking['prob']:
             tokens = mask(tokens, text_seed)
-        return transforms.augment(image, image_seed, **augment), tokens, image_index
+        return transforms.augment(image, image_seed, **augment), tokens, image_index, caption_index
 
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
-    for image, tokens, view in _rows(split, steps.flat_map(planned).map(row, tf.data.AUTOTUNE), rows):
-        image, tokens, view = (x.reshape(-1, views, *x.shape[1:]) for x in (image, tokens, view))
+    for columns in _rows(split, steps.flat_map(planned).map(row, tf.data.AUTOTUNE), rows):
+        image, tokens, view, caption = (x.reshape(-1, views, *x.shape[1:]) for x in columns)
         yield {
             'image': image,
             'tokens': tokens,
             'pid': split.image_pid[view[:, 0]],
             'view': view,
+            'caption': caption,
         }
 
 

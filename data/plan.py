@@ -14,7 +14,8 @@ class Plan:
     Every epoch shuffles each identity's images and cuts them into chunks of K distinct images. Of n
     images, n mod K sit out the epoch; an identity with n < K has one chunk, filled up by repeats,
     which the model's support mask drops by their view id. For K > 1 no identity occurs twice in a
-    batch. The incomplete last batch is dropped. [ours]
+    batch. The incomplete last batch is dropped. With `captions` > 1 an image takes so many slots in a
+    row, each with another of its captions while there are others; K / captions images make a chunk. [ours]
 
     Attributes:
       steps_per_epoch: the same for every epoch.
@@ -27,6 +28,7 @@ class Plan:
         *,
         identities: int,
         views: int,
+        captions: int,
         seed: int,
     ):
         """Count what an epoch holds.
@@ -35,15 +37,19 @@ class Plan:
           image_pid: identity of every image, int [images], 0 or more.
           caption_image: image of every caption, int [captions].
           identities: B, chunks in a batch.
-          views: K, images of each.
+          views: K, slots of each.
+          captions: slots of an image, a divisor of K.
           seed: 0 or more.
 
         Raises:
           DataError: the split cannot fill one batch, or an image has no caption.
         """
-        if identities < 1 or views < 1:
-            raise DataError(f'config.batch: found identities={identities}, views={views}; expected 1 or more of each.')
-        self._B, self._K, self._seed = identities, views, seed
+        if identities < 1 or views < 1 or captions < 1 or views % captions:
+            raise DataError(
+                f'config.batch: found identities={identities}, views={views}, captions={captions}; expected 1 or more '
+                'of each, and captions to divide views.'
+            )
+        self._B, self._K, self._slots, self._seed = identities, views // captions, captions, seed
         self._cached: tuple = (None, ())
         self._pid = np.asarray(image_pid)
         self._count_P = np.bincount(self._pid)
@@ -51,9 +57,10 @@ class Plan:
         self._captions = np.argsort(caption_image, kind='stable')
         self._captions_of = np.bincount(caption_image, minlength=len(self._pid))
         self._first_caption = np.cumsum(self._captions_of) - self._captions_of
-        chunks_P = np.maximum(self._count_P // views, self._count_P > 0)
-        self.steps_per_epoch = _steps(chunks_P, identities, views)
-        self._chunks_P = chunks_P if views == 1 else np.minimum(chunks_P, self.steps_per_epoch)
+        chunks_P = np.maximum(self._count_P // self._K, self._count_P > 0)
+        self._random = views == 1  # one-to-one: anybody may meet himself
+        self.steps_per_epoch = _steps(chunks_P, identities, self._random)
+        self._chunks_P = chunks_P if self._random else np.minimum(chunks_P, self.steps_per_epoch)
         self._check()
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -81,8 +88,10 @@ class Plan:
         draw = rng.random(image.shape)
         if self._K > 1:  # a repeat goes on from the caption that its first occurrence drew
             draw = np.take_along_axis(draw, np.where(count < self._K, slot % count, slot % self._K), axis=-1)
+        image, draw, turn = (np.repeat(x, self._slots, axis=-1) for x in (image, draw, slot // count))
+        turn = turn * self._slots + np.arange(image.shape[-1]) % self._slots
         captions = self._captions_of[image]
-        nth = ((draw * captions).astype(np.int64) + slot // count) % captions
+        nth = ((draw * captions).astype(np.int64) + turn) % captions
         caption = self._captions[self._first_caption[image] + nth]
         return image.astype(np.int32), caption.astype(np.int32), pid.astype(np.int32)
 
@@ -93,7 +102,7 @@ class Plan:
         pid = np.repeat(people, self._chunks_P[people])
         first = np.cumsum(self._chunks_P[people]) - self._chunks_P[people]
         number = np.arange(len(pid)) - np.repeat(first, self._chunks_P[people])
-        if self._K == 1:
+        if self._random:
             place = rng.permutation(len(pid))[: S * B].reshape(S, B)
         else:
             # Dealt like cards to S batches: nobody has more than S chunks, so no batch gets two.
@@ -103,7 +112,7 @@ class Plan:
     def _check(self) -> None:
         people, images = int((self._count_P > 0).sum()), len(self._pid)
         if self.steps_per_epoch == 0:
-            have = f'{people} identities' if self._K > 1 else f'{images} images'
+            have = f'{images} images' if self._random else f'{people} identities'
             raise DataError(
                 f'config.batch: found identities={self._B} with views={self._K}, but the split has '
                 f'{have} only. Set config.batch.identities to that or less.'
@@ -117,10 +126,10 @@ class Plan:
             )
 
 
-def _steps(chunks_P: np.ndarray, identities: int, views: int) -> int:
-    """The most batches that can be filled, each with distinct identities where views > 1."""
+def _steps(chunks_P: np.ndarray, identities: int, random: bool) -> int:
+    """The most batches that can be filled, each with distinct identities unless they are `random`."""
     most = int(chunks_P.sum()) // identities
-    if views == 1:
+    if random:
         return most
     enough, too_many = 0, most + 1
     while too_many - enough > 1:

@@ -41,14 +41,14 @@ def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo:
         demo has none.
       max_pixels: images with more are skipped.
       folder: table, seed, val and test of the dataset 'folder'; see `data.table.read`.
-      demo: seed and number of people by split, arguments of `data.demo.records`.
+      demo: seed, number of people by split and cameras, arguments of `data.demo.records`.
 
     Raises:
       DataError: an unknown dataset, no such folder, or annotations that cannot be used.
     """
     check_name(dataset)
     if dataset == 'demo':
-        return _drawn(demo['seed'], {split: number for split, number in demo['people'].items() if number})
+        return _drawn(**demo | {'people': {split: number for split, number in demo['people'].items() if number}})
     found = read_annotations(dataset, root, folder)
     shared = annotations.shared_people(found.entries)
     if shared:
@@ -104,12 +104,12 @@ def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
     return Source(dataset, f'{found.fingerprint} {max_pixels}', found.splits, records, len(found.entries))
 
 
-def _drawn(seed: int, people: Mapping[str, int]) -> Source:
+def _drawn(seed: int, people: Mapping[str, int], cameras: bool) -> Source:
     from data import demo
 
     return Source(
         name='demo',
-        fingerprint=f'{demo.fingerprint()} {seed} {people}',
+        fingerprint=f'{demo.fingerprint()} {seed} {people} {cameras}',
         splits=tuple(people),
-        records=lambda: demo.records(seed, people),
+        records=lambda: demo.records(seed, people, cameras),
     )

@@ -42,17 +42,17 @@ def by_views(entries: Sequence[Entry], views: int) -> list[dict[str, float]]:
     return [shares(images_P, k) for k in sorted({*VIEWS, max(views, 2)})]
 
 
-def batches(entries: Sequence[Entry], identities: int, views: int) -> Iterator[Finding]:
+def batches(entries: Sequence[Entry], identities: int, views: int, captions: int) -> Iterator[Finding]:
     """Can batches be filled, and with what?
 
     Args:
       entries: the training split's usable ones, with a caption each.
-      identities, views: config.batch.
+      identities, views, captions: config.batch.
     """
     _, pid = np.unique([entry.person for entry in entries], return_inverse=True)
     caption_image = np.repeat(np.arange(len(entries)), [len(entry.captions) for entry in entries])
     try:
-        plan = Plan(pid, caption_image, identities=identities, views=views, seed=0)
+        plan = Plan(pid, caption_image, identities=identities, views=views, captions=captions, seed=0)
     except DataError as error:
         yield Finding('error', 'batch', str(error), 'Training stops before its first step.', AS_TOLD)
         return

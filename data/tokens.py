@@ -82,6 +82,10 @@ class Tokenizer:
         """Tokens that each caption needs uncut, SOT and EOT included: int32 [n]."""
         return np.array([len(words) + 2 for words in self._words(captions)], np.int32)
 
+    def save(self, folder: str, context_length: int) -> None:
+        """Write it as `save_tokenizer` does: the same ids, whatever kind of file it was read from."""
+        save_tokenizer(tokenizers.Tokenizer.from_str(self._backend.to_str()), folder, context_length)
+
     def _words(self, captions: Sequence[str]) -> list[list[int]]:
         encoded = self._backend.encode_batch_fast(list(captions), add_special_tokens=False)
         return [one.ids for one in encoded]
@@ -203,12 +207,6 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
     model = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END, unk_token=EOT)
     tokenizer = _pipeline(model)
     tokenizer.add_special_tokens(special)
-    tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(EOT, vocabulary[EOT]),
-        cls=(SOT, vocabulary[SOT]),
-        add_prefix_space=False,
-        trim_offsets=False,
-    )
     return tokenizer
 
 
@@ -235,15 +233,21 @@ def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: str, context_length:
     """Write the folder that `Tokenizer`, and transformers' CLIPTokenizer and AutoTokenizer, read.
 
     Args:
-      tokenizer: from `train_tokenizer`.
+      tokenizer: from `train_tokenizer`, or of any CLIP.
       folder: made if it is not there.
       context_length: tokens of the model, which transformers cuts captions to when asked.
     """
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        sep=(EOT, ids[EOT]), cls=(SOT, ids[SOT]), add_prefix_space=False, trim_offsets=False
+    )
     tokenizer.save(str(path / 'tokenizer.json'))
     config = dict(
         tokenizer_class='CLIPTokenizer', bos_token=SOT, eos_token=EOT, unk_token=EOT, pad_token=EOT,
-        mask_token=MASK, model_max_length=context_length, do_lower_case=True,
+        model_max_length=context_length, do_lower_case=True,
+        split_special_tokens=True,  # a caption that spells one is text, as in `Tokenizer`
     )  # fmt: skip
+    config |= {'mask_token': MASK} if MASK in ids else {}
     (path / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')

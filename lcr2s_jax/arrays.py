@@ -20,13 +20,15 @@ class Batch(NamedTuple):
       image_BKhwc: uint8 pixels, 0..255; normalised on the device.
       tokens_BKL: int32, `[SOT] ... [EOT]` then padding.
       pid_B: int32 identity, contiguous from 0.
-      view_BK: int32 that names the image; equal numbers are the same image.
+      view_BK: int32, the image's place in its split; equal numbers are the same image.
+      caption_BK: int32, the caption's place in its split.
     """
 
     image_BKhwc: Any
     tokens_BKL: Any
     pid_B: Any
     view_BK: Any
+    caption_BK: Any
 
     @property
     def rows(self) -> int:

@@ -5,10 +5,12 @@
 <folder>/<step>/sums       a checksum of either, taken before they were written and compared after they are read
 """
 
+import gc
 import logging
 import pathlib
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +141,7 @@ class Checkpoints:
                 errors.append(error)
                 if len(self._manager.all_steps()) == 1:
                     break  # nothing before it: left where it is, for a closer look
-                self._set_aside(step, error)
+                self._set_aside(step, error, 'going on from step {latest}')
                 continue
             progress = items['progress']
             return type(like)(step=progress['step'], params=items['params'], opt_state=progress['opt_state'])
@@ -171,13 +173,29 @@ class Checkpoints:
             raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
         return self._read(step, params=like)['params']
 
+    def best_of(self, state) -> tuple[Any, int]:
+        """Parameters and step of the highest score among the checkpoints that are whole; `state` is the last one.
+
+        A damaged one is told and set aside, as by `restore`: a score whose parameters nobody can load is none.
+        """
+        while (best := self.best()) != int(state.step):
+            try:
+                return self.restore_params(state.params, best), best
+            except CheckpointError as error:
+                self._set_aside(best, error, 'the best of the others is taken, step {best}')
+        return state.params, best
+
     def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)
         args = {name: ocp.args.StandardRestore(tree) for name, tree in abstract.items()}
+        reason = ''
         try:
             found = self._manager.restore(step, args=ocp.args.Composite(**args, sums=ocp.args.JsonRestore()))
         except Exception as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
-            raise self._unusable(step, _short(error)) from error
+            reason = _short(error)
+        if reason:  # out of the `except`, whose error holds on to the arrays that Orbax has given up to read
+            gc.collect()  # they end here, unheard, and not later with a traceback each
+            raise self._unusable(step, reason)
         for name in items:
             if int(checksum(found[name])) != found.sums[name]:
                 raise self._unusable(step, f'the numbers of {name} are not those that were written')
@@ -190,18 +208,21 @@ class Checkpoints:
             '--workdir.'
         )
 
-    def _set_aside(self, step: int, error: CheckpointError) -> None:
-        """Move a damaged checkpoint out of the way of the one that will have its step number."""
+    def _set_aside(self, step: int, error: CheckpointError, then: str) -> None:
+        """Move a damaged checkpoint out of the way of the one that will have its number; say what is done `then`."""
+        self._settle()  # what is half written would be forgotten
         aside = self.folder.with_name(f'{self.folder.name}-{step}.damaged-{time.time_ns()}')
         if first():
             (self.folder / str(step)).rename(aside)
         wait_for_all(f'{self.folder}-{step} is set aside')
         self._manager.reload()
-        self._say(f'{error}\nIt was moved to {aside}; going on from step {self.latest()}.')
+        self._say(f'{error}\nIt was moved to {aside}; {then.format(latest=self.latest(), best=self.best())}.')
 
     def _unraisable(self, what) -> None:
-        """Storage that ends after its save has failed would print a traceback for every array."""
-        if not (isinstance(what.exc_value, RuntimeError) and 'Event loop is closed' in str(what.exc_value)):
+        """Of a save or a restore that has failed, every other array would print a traceback when it is dropped."""
+        error = what.exc_value
+        too_late = isinstance(error, RuntimeError) and 'Event loop is closed' in str(error)
+        if not (too_late or isinstance(error.__cause__, GeneratorExit)):
             self._tell_unraisable(what)
 
     def _settle(self) -> None:

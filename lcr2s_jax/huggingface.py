@@ -233,8 +233,7 @@ def _is_linear(name: str) -> bool:
 
 def _to_theirs(name: str, array: np.ndarray) -> np.ndarray:
     if name == _PATCH:
-        side = math.isqrt(array.shape[0] // 3)
-        array = array.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+        array = files.patch_convolution(array)
     elif _is_linear(name):
         array = array.T
     return np.asarray(array, order='C')

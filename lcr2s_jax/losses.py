@@ -103,5 +103,22 @@ def relation_distillation(v_NE: jax.Array, t_NE: jax.Array, rich_v_NE: jax.Array
     return jnp.sum(gap_NN * gap_NN) / gap_NN.shape[0]
 
 
+def relation_kl(
+    v_NE: jax.Array, t_NE: jax.Array, rich_v_NE: jax.Array, rich_t_NE: jax.Array, scale: float
+) -> jax.Array:
+    """KL(teacher || student) of the rows' softmax(scale * cosine), mean over rows, mean of both directions.
+
+    An alternative to the paper's Frobenius distance (ours): what is far off in the teacher need not match.
+    """
+    chex.assert_equal_shape([v_NE, t_NE, rich_v_NE, rich_t_NE])
+    logits_NN, rich_NN = scale * similarity(v_NE, t_NE), scale * similarity(rich_v_NE, rich_t_NE)
+
+    def one_way(logits_NN, rich_NN):
+        log_p_NN, log_q_NN = jax.nn.log_softmax(logits_NN, axis=1), jax.nn.log_softmax(rich_NN, axis=1)
+        return jnp.mean(jnp.sum(jnp.exp(log_q_NN) * (log_q_NN - log_p_NN), axis=1))
+
+    return (one_way(logits_NN, rich_NN) + one_way(logits_NN.T, rich_NN.T)) / 2
+
+
 ALIGNMENT = {'sdm': sdm, 'infonce': infonce, 'tal': tal}
 """The alignment losses that a stage can be given by name: each takes (v_NE, t_NE, pid_N, scale)."""

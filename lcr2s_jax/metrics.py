@@ -31,25 +31,34 @@ def retrieval(
       R1, R5, R10, mAP, mINP in percent over the queries that have a relevant item; `queries`, their number;
       `excluded`, the number of the others.
     """
+    return from_scores(cosine(query_QE, gallery_GE), query_pid_Q, gallery_pid_G, block)
+
+
+def cosine(query_QE: np.ndarray, gallery_GE: np.ndarray):
+    """The scorer of `retrieval`: a slice of queries -> their cosines with the whole gallery, [q, G]."""
     chex.assert_rank([query_QE, gallery_GE], 2)
     chex.assert_equal_shape_suffix([query_QE, gallery_GE], 1)
     gallery_GE = jnp.asarray(_unit(gallery_GE))
     query_QE = _unit(query_QE)
-
-    def score(rows):
-        return jnp.matmul(jnp.asarray(query_QE[rows]), gallery_GE.T, precision=jax.lax.Precision.HIGHEST)
-
-    return from_scores(score, np.asarray(query_pid_Q), np.asarray(gallery_pid_G), block)
+    return lambda rows: jnp.matmul(jnp.asarray(query_QE[rows]), gallery_GE.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def from_scores(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int = 256) -> dict:
     """The same from any scorer: `score(slice of queries) -> [q, G]`; see `retrieval`."""
-    order_G, start, count = _relevant(gallery_pid_G, query_pid_Q)
-    known = np.flatnonzero(count)
-    if not len(known):
+    values_Q5 = each(score, query_pid_Q, gallery_pid_G, block)
+    known = ~np.isnan(values_Q5[:, 0])
+    if not known.any():
         raise ValueError('no query has a relevant item in the gallery: are both of the same split?')
-    width = int(count.max())
-    sums, n = np.zeros(len(NAMES)), len(query_pid_Q)
+    means = 100 * values_Q5[known].mean(axis=0, dtype=np.float64)
+    result = {name: float(mean) for name, mean in zip(NAMES, means, strict=True)}
+    return result | {'queries': int(known.sum()), 'excluded': int((~known).sum())}
+
+
+def each(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int = 256) -> np.ndarray:
+    """float32 [Q, 5], 0..1: the metrics of every single query, in the order of `NAMES`; NaN where none is relevant."""
+    order_G, start, count = _relevant(np.asarray(gallery_pid_G), np.asarray(query_pid_Q))
+    width, n = max(int(count.max(initial=0)), 1), len(query_pid_Q)
+    found = []
     for first in range(0, n, block):
         rows = np.arange(first, min(first + block, n))
         # the last block is filled up with its own first row, so that one program serves all blocks
@@ -57,10 +66,8 @@ def from_scores(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block
         place = start[padded, None] + np.arange(width)
         relevant = order_G[np.minimum(place, len(order_G) - 1)]
         valid = np.arange(width) < count[padded, None]
-        values = np.asarray(_block_metrics(score(padded), relevant, valid))[: len(rows)]
-        sums += values[count[rows] > 0].sum(axis=0)
-    result = {name: 100 * float(total) / len(known) for name, total in zip(NAMES, sums, strict=True)}
-    return result | {'queries': len(known), 'excluded': n - len(known)}
+        found.append(np.asarray(_block_metrics(score(padded), relevant, valid))[: len(rows)])
+    return np.where(count[:, None] > 0, np.concatenate(found), np.nan)
 
 
 def chance(query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray) -> dict:

@@ -12,7 +12,7 @@ from lcr2s_jax import tensors as files
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP, PIXEL_MEAN, PIXEL_STD
 from lcr2s_jax.models.resnet import STRIDE
-from lcr2s_jax.openai import find_names, from_openai
+from lcr2s_jax.openai import find_names, from_openai, to_openai
 from lcr2s_jax.torch_files import read_torch
 
 CONFIG = 'open_clip_config.json'
@@ -85,6 +85,45 @@ def read_config(path: pathlib.Path) -> tuple[dict, tuple[int, int]]:
     )
     side = vision['image_size']
     return sizes, (side, side) if isinstance(side, int) else tuple(side)
+
+
+def save_open_clip(folder: pathlib.Path, clip: CLIP, params) -> None:
+    """Write open_clip_config.json and open_clip_model.safetensors, f32, into a folder that is there.
+
+    The position table is the learned one: open_clip has grids of any shape. The config names the tokenizer that lies
+    in the folder, and the resizing of our evaluation.
+
+    Raises:
+        WeightsError: a ResNet for images that are not square, which open_clip does not have.
+    """
+    from safetensors.numpy import save_file
+
+    resnet = not isinstance(clip.vision_layers, int)
+    if resnet and clip.grid[0] != clip.grid[1]:
+        raise WeightsError(
+            f'found a CLIP whose image tower is a ResNet for {clip.image_size[0]} x {clip.image_size[1]} pixels; '
+            "open_clip's are for squares only. Train a ViT, or at a square config.model.image_size."
+        )
+    vision = {
+        'image_size': clip.image_size[0] if resnet else list(clip.image_size),
+        'layers': clip.vision_layers,
+        'width': clip.vision_width,
+        'head_width': clip.vision_width * (STRIDE if resnet else 1) // clip.vision_heads,
+        'patch_size': None if resnet else clip.patch_size,
+    }
+    text = {
+        'context_length': clip.context_length,
+        'vocab_size': clip.vocab_size,
+        'width': clip.text_width,
+        'heads': clip.text_heads,
+        'layers': clip.text_layers,
+        'hf_tokenizer_name': 'local-dir',  # any name: read as local-dir:FOLDER, the folder's own tokenizer is taken
+    }
+    model = {'embed_dim': clip.embed_dim, 'quick_gelu': clip.activation == 'quick_gelu'}
+    pixels = {'mean': PIXEL_MEAN, 'std': PIXEL_STD, 'interpolation': 'bilinear', 'resize_mode': 'squash'}
+    config = {'model_cfg': model | {'vision_cfg': vision, 'text_cfg': text}, 'preprocess_cfg': pixels}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + '\n')
+    save_file(to_openai(params), folder / WEIGHTS[0], metadata={'format': 'pt'})
 
 
 def _unknown(part: str, options: dict, known: set[str], pool: str) -> list[str]:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from lcr2s_jax import tensors as files
@@ -141,6 +142,28 @@ def from_openai(
 
     weights = {name: tensor for name, tensor in tensors.items() if not re.search(_CONSTANTS, name)}
     return files.fill(clip, weights, slot)
+
+
+def to_openai(params) -> dict[str, np.ndarray]:
+    """The inverse of `from_openai` at the same sizes: contiguous f32 arrays by OpenAI's names."""
+    found, thirds = {}, collections.defaultdict(dict)
+    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
+        path = '/'.join(key.key for key in keys)
+        name, x = Names().of(path), np.asarray(leaf, np.float32)
+        if path == 'vision/patch/kernel':
+            x = files.patch_convolution(x)
+        elif part := re.search(r'attn/([qkv])/', path):
+            thirds[name][part[1]] = x.T
+            continue
+        elif x.ndim == 4:
+            x = x.transpose(3, 2, 0, 1)
+        elif path.endswith('kernel') and not path.endswith('projection/kernel'):
+            x = x.T
+        if name.endswith('running_var'):  # torch counts the batches that a normalisation has seen
+            found[name.replace('running_var', 'num_batches_tracked')] = np.zeros((), np.int64)
+        found[name] = x
+    found |= {name: np.concatenate([parts[x] for x in 'qkv']) for name, parts in thirds.items()}
+    return {name: np.asarray(x, order='C') for name, x in found.items()}
 
 
 def find_names(tensors: Mapping[str, np.ndarray]) -> Names:

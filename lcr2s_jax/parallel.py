@@ -4,6 +4,7 @@ Under `jit` the arrays are global and the compiler places the communication; und
 and `Axis` does it by name. Gradients agree because the loss is averaged *inside* the differentiated function.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, UserError
 
 AXIS = 'data'
 _WORTH_CUTTING = 4096  # numbers; a smaller array costs more to bring together than to keep whole [ours]
@@ -67,6 +68,28 @@ def wait_for_all(what: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(what)
+
+
+@contextlib.contextmanager
+def agreed(what: str):
+    """A block that succeeds on every process or on none: all wait for all at its end, and one that fails stops all.
+
+    Raises:
+      UserError: it went well here and not elsewhere, where its own error is told.
+    """
+    error = None
+    try:
+        yield
+    except Exception as mistake:
+        error = mistake
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
+        if error is None and failed.size:
+            raise UserError(f'stopped, {what} failed on process {", ".join(map(str, failed))}, which says why')
+    if error is not None:
+        raise error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lcr2s_jax import losses
-from lcr2s_jax.arrays import Batch, merge_rows, split_rows
+from lcr2s_jax.arrays import Batch, Embeddings, merge_rows, split_rows
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.fusion import AttentionalFusion, drop_supports, support_mask
@@ -36,6 +36,7 @@ class Stage:
       embed_text: (params, tokens int32 [n, L]) -> float32 [n, E].
       enrich: (params, 'image' or 'text', v_BKE, view_BK) -> rich_BKE; None without a fusion. It needs to know who is
         who, so at test time its result is an oracle's.
+      attention: the same arguments -> weights_BHKK, what of each view its fusion takes; None without a fusion.
       frozen: parameters that the loss reads and never changes.
     """
 
@@ -45,6 +46,7 @@ class Stage:
     embed_image: Callable[[Any, jax.Array], jax.Array]
     embed_text: Callable[[Any, jax.Array], jax.Array]
     enrich: Callable[[Any, str, jax.Array, jax.Array], jax.Array] | None = None
+    attention: Callable[[Any, str, jax.Array, jax.Array], jax.Array] | None = None
     frozen: Any = None
 
 
@@ -82,6 +84,7 @@ def teacher_stage(
     single_weight: float,
     detach: bool,
     support_dropout: float,
+    same_image_texts: bool,
 ) -> Stage:
     """The richer model: every image and text is fused with the others of its identity, and many meet many.
 
@@ -93,16 +96,24 @@ def teacher_stage(
       detach: stop the gradient between encoders and fusion, so that the encoders have the baseline's loss and the
         fusion comes on top (ours): with all views at hand alignment becomes easy, and teaches encoders less.
       support_dropout: share of the supports hidden at random while training, 0..1 (ours).
+      same_image_texts: whether a text's support may hold another caption of its own image. The paper draws it from the
+        identity's other texts; by default we take those of its other images only.
     """
     base = _base_loss(num_people, align, identity_weight, scale)
     if clip.embed_dim % heads:
         raise ConfigError(f'config.teacher.heads: found {heads}, expected a divisor of the embedding, {clip.embed_dim}')
     fusion = AttentionalFusion(heads, dtype=clip.dtype)
 
+    def of(params, modality):
+        return {'params': params['fusion']['both' if shared_fusion else modality]}
+
     def enrich(params, modality, v_BKE, view_BK, mask_BKK=None):
         mask_BKK = support_mask(view_BK) if mask_BKK is None else mask_BKK
-        weights = params['fusion']['both' if shared_fusion else modality]
-        return fusion.apply({'params': weights}, v_BKE, mask_BKK)
+        return fusion.apply(of(params, modality), v_BKE, mask_BKK)
+
+    def attention(params, modality, v_BKE, view_BK):
+        _, told = fusion.apply(of(params, modality), v_BKE, support_mask(view_BK), mutable='intermediates')
+        return told['intermediates']['attention']['weights'][0]
 
     def init(key):
         params = _init(clip, clip_params, num_people, identity_weight)(key)
@@ -117,19 +128,21 @@ def teacher_stage(
     def loss(params, frozen, batch, key, axis):
         del frozen
         v_NE, t_NE = _encode(clip, params, batch)
-        mask_BKK = support_mask(batch.view_BK)
+        masks = [support_mask(batch.view_BK), support_mask(batch.caption_BK if same_image_texts else batch.view_BK)]
         if support_dropout:
-            keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(mask_BKK.shape[0]))
-            mask_BKK = drop_supports(mask_BKK, keys_B, support_dropout)
-        v_BKE, t_BKE = (split_rows(jax.lax.stop_gradient(x) if detach else x, mask_BKK.shape[1]) for x in (v_NE, t_NE))
-        rich_v_NE = axis.gather(merge_rows(enrich(params, 'image', v_BKE, batch.view_BK, mask_BKK)))
-        rich_t_NE = axis.gather(merge_rows(enrich(params, 'text', t_BKE, batch.view_BK, mask_BKK)))
+            keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(batch.view_BK.shape[0]))
+            masks = [drop_supports(mask_BKK, keys_B, support_dropout) for mask_BKK in masks]
+        v_BKE, t_BKE = (
+            split_rows(jax.lax.stop_gradient(x) if detach else x, batch.view_BK.shape[1]) for x in (v_NE, t_NE)
+        )
+        rich_v_NE = axis.gather(merge_rows(enrich(params, 'image', v_BKE, batch.view_BK, masks[0])))
+        rich_t_NE = axis.gather(merge_rows(enrich(params, 'text', t_BKE, batch.view_BK, masks[1])))
         pid_N = axis.gather(_pid_rows(batch))
         rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
         return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
 
-    return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich)
+    return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich, attention=attention)
 
 
 def student_stage(
@@ -138,37 +151,59 @@ def student_stage(
     num_people: int,
     teacher: Stage,
     teacher_params,
+    cache: Embeddings | None,
     *,
     align: str,
     identity_weight: float,
     scale: float,
     feature_weight: float,
     relation_weight: float,
+    relation: str,
     from_teacher: bool,
+    cache_teacher: bool,
+    redraw_supports: bool,
 ) -> Stage:
     """The light model that serves queries: it sees one image or one text, and is shown what the teacher made of many.
 
     Args:
       clip, clip_params, num_people, align, identity_weight, scale: as of `baseline_stage`.
       teacher, teacher_params: the trained richer model; frozen.
+      cache: with `cache_teacher`, what the teacher makes of the training split, unaugmented; enriched already unless
+        `redraw_supports`. None otherwise.
       feature_weight: w_f of the intra-modal term (paper), see `losses.feature_distillation`.
       relation_weight: w_r of the inter-modal term (paper), see `losses.relation_distillation`.
+      relation: 'cosine' (the paper's Frobenius distance) or 'kl', see `losses.relation_kl`.
       from_teacher: start from the teacher's encoders instead of the pretrained ones (the paper: pretrained).
+      cache_teacher: look the teacher's features up in `cache` instead of encoding every batch twice (ours): its towers
+        cost nothing then, and see each view and caption whole.
+      redraw_supports: support sets are those of the batch (paper: drawn at random); False: one draw for good.
     """
     base = _base_loss(num_people, align, identity_weight, scale)
     start = teacher_params['clip'] if from_teacher else clip_params
+    if relation not in ('cosine', 'kl'):
+        raise ConfigError(f"config.student.relation: found '{relation}', expected 'cosine' or 'kl'")
+    if not (cache_teacher or redraw_supports):
+        raise ConfigError(
+            'config.student.redraw_supports: found False with cache_teacher=False, expected True there: without a '
+            "cache the teacher sees the batch's supports"
+        )
 
     def loss(params, frozen, batch, key, axis):
         del key
         v_NE, t_NE, pid_N = _rows(clip, params, batch, axis)
-        rich_v_NE, rich_t_NE = jax.lax.stop_gradient(_rich_rows(clip, teacher, frozen, batch, axis))
         labels, terms = base(params, v_NE, t_NE, pid_N)
+        rich = jax.lax.stop_gradient(_targets(clip, teacher, frozen, batch, redraw_supports))
+        rich_v_NE, rich_t_NE = (axis.gather(merge_rows(x_BKE)) for x_BKE in rich)
         feature = losses.feature_distillation(v_NE, rich_v_NE) + losses.feature_distillation(t_NE, rich_t_NE)
-        relation = losses.relation_distillation(v_NE, t_NE, rich_v_NE, rich_t_NE)
-        total = labels + feature_weight * feature + relation_weight * relation
-        return total, terms | {'feature': feature, 'relation': relation}
+        if relation == 'cosine':
+            related = losses.relation_distillation(v_NE, t_NE, rich_v_NE, rich_t_NE)
+        else:
+            related = losses.relation_kl(v_NE, t_NE, rich_v_NE, rich_t_NE, scale)
+        total = labels + feature_weight * feature + relation_weight * related
+        return total, terms | {'feature': feature, 'relation': related}
 
-    frozen = {'clip': teacher_params['clip'], 'fusion': teacher_params['fusion']}
+    frozen = {'fusion': teacher_params['fusion']} if redraw_supports else {}
+    frozen |= {'image_GE': cache.image_GE, 'text_QE': cache.text_QE} if cache else {'clip': teacher_params['clip']}
     stage = _dual_encoder('student', clip, _init(clip, start, num_people, identity_weight), loss)
     return dataclasses.replace(stage, frozen=frozen)
 
@@ -227,14 +262,16 @@ def _rows(clip: CLIP, params, batch: Batch, axis: Axis):
     return axis.gather(v_NE), axis.gather(t_NE), axis.gather(_pid_rows(batch))
 
 
-def _rich_rows(clip: CLIP, teacher: Stage, params, batch: Batch, axis: Axis):
-    """The teacher's enriched features of the global batch."""
-    views = batch.view_BK.shape[1]
-    rich = (
-        merge_rows(teacher.enrich(params, modality, split_rows(x_NE, views), batch.view_BK))
-        for modality, x_NE in zip(('image', 'text'), _encode(clip, params, batch), strict=True)
-    )
-    return tuple(axis.gather(x_NE) for x_NE in rich)
+def _targets(clip: CLIP, teacher: Stage, frozen, batch: Batch, redraw: bool) -> tuple[jax.Array, jax.Array]:
+    """The teacher's enriched features of this device's rows, image and text, [B, K, E] each."""
+    if 'clip' in frozen:
+        found = [split_rows(x_NE, batch.view_BK.shape[1]) for x_NE in _encode(clip, frozen, batch)]
+    else:
+        found = [frozen['image_GE'][batch.view_BK], frozen['text_QE'][batch.caption_BK]]
+    if redraw:
+        modalities = zip(('image', 'text'), found, strict=True)
+        found = [teacher.enrich(frozen, modality, x_BKE, batch.view_BK) for modality, x_BKE in modalities]
+    return found[0], found[1]
 
 
 def _init(clip: CLIP, clip_params, num_people: int, identity_weight: float) -> Callable:

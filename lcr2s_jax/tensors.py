@@ -1,5 +1,6 @@
 """Tensors of a file -> parameters of a CLIP: what the kinds of weights files share, whatever names they use."""
 
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -62,6 +63,12 @@ def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tup
 def patch_matrix(convolution: np.ndarray) -> np.ndarray:
     """Weights of torch's patch convolution [D, 3, p, p] -> [p * p * 3, D]."""
     return convolution.transpose(2, 3, 1, 0).reshape(-1, convolution.shape[0])
+
+
+def patch_convolution(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of `patch_matrix`."""
+    side = math.isqrt(matrix.shape[0] // 3)
+    return matrix.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
 
 
 def cut_text_positions(table: np.ndarray, length: int, name: str) -> np.ndarray:

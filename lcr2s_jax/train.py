@@ -138,8 +138,7 @@ def fit(
                 clock = time.perf_counter()
             if stopping:
                 raise Interrupted(step)
-    best = checkpoints.best()
-    return (state.params if best == steps else checkpoints.restore_params(state.params, best)), best
+    return checkpoints.best_of(state)
 
 
 def _collect(pending: list[dict], last: int) -> dict:

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from lcr2s_jax.checkpoint import CheckpointError, checksum
+from lcr2s_jax import optim, train
+from lcr2s_jax.checkpoint import CheckpointError, Checkpoints, checksum
 from lcr2s_jax.errors import Interrupted
 from lcr2s_jax.parallel import Parallel
 from tests import tiny
-from tests.training import Killed, any_stage, batches, killed_after, losses, run
+from tests.training import OPTIM, Killed, any_stage, batches, killed_after, losses, run
 
 
 def test_a_killed_run_ends_exactly_like_one_that_was_not(tmp_path, one_device):
@@ -29,16 +30,60 @@ def test_a_killed_run_ends_exactly_like_one_that_was_not(tmp_path, one_device):
     assert losses(tmp_path) == losses(folder)
 
 
+def files_of(folder):
+    """Every file below a folder, in the order of their names."""
+    return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+def flip(file, places):
+    """Another bit in the bytes that stand at these shares of a file's length; twice is never."""
+    content = bytearray(file.read_bytes())
+    for place in {int(share * len(content)) for share in places}:
+        content[place] ^= 16
+    file.write_bytes(content)
+
+
 def damage(folder, how):
-    """Spoil the numbers of a checkpoint: 'cut' every file in half, or flip one 'bit' in the largest."""
-    files = sorted((f for f in folder.rglob('*') if f.is_file()), key=lambda f: f.stat().st_size)
-    for file in files if how == 'cut' else files[-1:]:
-        content = bytearray(file.read_bytes())
-        content[len(content) // 2 :: len(content)] = bytes([content[len(content) // 2] ^ 16]) if content else b''
-        file.write_bytes(content[: len(content) // 2] if how == 'cut' else content)
+    """Spoil all files of a part: 'cut' them in half, or flip 'bits', one in each sixty-fourth of a file."""
+    for file in files_of(folder):
+        if how == 'cut':
+            os.truncate(file, file.stat().st_size // 2)
+        else:
+            flip(file, (i / 64 for i in range(64)))
 
 
-@pytest.mark.parametrize('how', ['cut', 'bit'])
+@pytest.mark.filterwarnings('error::pytest.PytestUnraisableExceptionWarning')
+@pytest.mark.parametrize('part', ['params', 'progress'])
+def test_one_flipped_bit_is_told_or_it_changes_nothing(tmp_path, one_device, part):
+    """It may meet bytes that nothing refers to any more: the order in which storage writes is that of its threads."""
+    folder = shutil.copytree(one_device('baseline')[0] / 'baseline', tmp_path / 'baseline')
+    like = train.initial_state(tiny.stage('baseline'), optim.adam(steps=6, **OPTIM), Parallel('jit', 1, False), 3)
+
+    def restored():
+        said = []
+        with Checkpoints(folder, said.append) as checkpoints:
+            return jax.device_get(checkpoints.restore(like)), ''.join(said)
+
+    whole, _ = restored()
+    files = files_of(folder / '6' / part)
+    largest = max(files, key=lambda file: file.stat().st_size)
+    told = 0
+    for file, place in [(file, 0.5) for file in files] + [(largest, i / 8) for i in range(8) if i != 4]:
+        flip(file, [place])
+        state, said = restored()
+        if said:
+            told += 1
+            assert 'baseline/6: the checkpoint cannot be read' in said and state.step == 4
+            (aside,) = tmp_path.glob('baseline-6.damaged*')
+            aside.rename(folder / '6')
+        else:
+            chex.assert_trees_all_equal(state, whole)
+        flip(file, [place])
+    assert told > 1, 'the root of the storage at least, and some of its arrays'
+
+
+@pytest.mark.filterwarnings('error::pytest.PytestUnraisableExceptionWarning')
+@pytest.mark.parametrize('how', ['cut', 'bits'])
 @pytest.mark.parametrize('part', ['params', 'progress'])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, capsys, one_device, how, part):
     shutil.copytree(one_device('baseline')[0], tmp_path, dirs_exist_ok=True)
@@ -49,6 +94,28 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_used(tmp_path, capsy
     assert step == 6
     chex.assert_trees_all_equal(resumed, one_device('baseline')[1])
     assert list(tmp_path.glob('baseline-6.damaged*')), 'kept for a closer look'
+
+
+@pytest.mark.parametrize('spoilt,left', [((2,), 4), ((2, 4), 6)])
+def test_a_damaged_best_checkpoint_is_told_and_the_best_of_the_others_is_taken(tmp_path, capsys, spoilt, left):
+    scores, seen = {2: 9.0, 4: 3.0, 6: 1.0}, {}
+
+    def validate(params):
+        seen[2 * len(seen) + 2] = jax.tree.map(np.array, params)
+        return scores[2 * len(seen)], {'val': {'R1': 0.0}}
+
+    stage = tiny.stage('baseline')
+    assert run(tmp_path, stage, validate=validate)[1] == 2
+    for step in spoilt:
+        damage(tmp_path / 'baseline' / str(step) / 'params', 'cut')
+    best, step = run(tmp_path, stage, validate=validate)
+    told = capsys.readouterr().out
+    assert f'baseline/{spoilt[-1]}: the checkpoint cannot be read' in told
+    assert f'the best of the others is taken, step {left}.' in told and step == left
+    chex.assert_trees_all_equal(jax.device_get(best), seen[left])
+    assert sorted(path.name.split('.')[0] for path in tmp_path.glob('*damaged*')) == [f'baseline-{s}' for s in spoilt]
+    with Checkpoints(tmp_path / 'baseline') as checkpoints:
+        assert checkpoints.best() == left
 
 
 def test_without_any_whole_checkpoint_nothing_is_started_over(tmp_path, one_device):

@@ -53,7 +53,7 @@ def test_without_a_tokenizer_the_rest_is_checked_all_the_same(tmp_path):
 def test_shares_of_supports_are_those_of_the_plan_s_own_epoch(views):
     images_P = np.random.default_rng(views).integers(1, 12, 40)
     pid = np.repeat(np.arange(40), images_P)
-    plan = Plan(pid, np.arange(len(pid)), identities=1, views=views, seed=3)
+    plan = Plan(pid, np.arange(len(pid)), identities=1, views=views, captions=1, seed=3)
     image_SK = np.concatenate([plan.batch(step)[0] for step in range(plan.steps_per_epoch)])
     distinct_S = np.array([len(set(row)) for row in image_SK])
     found = supports.shares(images_P, views)

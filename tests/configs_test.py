@@ -31,7 +31,7 @@ def test_every_group_is_the_arguments_of_one_callable(name):
     bind(pretrained.load, c.model)
     bind(stages.baseline_stage, c.baseline, *range(3))
     bind(stages.teacher_stage, c.teacher, *range(3))
-    bind(stages.student_stage, c.student, *range(5))
+    bind(stages.student_stage, c.student, *range(6))
     bind(optim.adam, c.optim, steps=1)
     bind(parallel.Parallel, c.parallel)
     bind(train.fit, c.train, 0, 0, tx=0, parallel=0, checkpoints=0, report=0, validate=0, seed=0)

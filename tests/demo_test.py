@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from data import demo
+from data.demo_people.cameras import CAMERAS
 from data.demo_people.outfits import identity
 from data.demo_people.views import BACK, FRONT, shown, views
 from data.records import DataError
@@ -27,20 +29,20 @@ def _cases(count=150, split='test', seed=11):
 
 @pytest.fixture(scope='module')
 def drawn():
-    return list(demo.records(0, PEOPLE))
+    return list(demo.records(0, PEOPLE, cameras=True))
 
 
 def test_the_same_seed_gives_the_same_records_with_any_number_of_workers(drawn):
-    assert drawn == list(demo.records(0, PEOPLE, workers=1))
-    assert drawn == list(demo.records(0, PEOPLE, workers=2))
+    assert drawn == list(demo.records(0, PEOPLE, True, workers=1))
+    assert drawn == list(demo.records(0, PEOPLE, True, workers=2))
 
 
 def test_a_larger_set_begins_with_the_smaller_one(drawn):
-    assert list(demo.records(0, {'train': 9}))[:40] == [r for r in drawn if r.split == 'train'][:40]
+    assert list(demo.records(0, {'train': 9}, True))[:40] == [r for r in drawn if r.split == 'train'][:40]
 
 
 def test_another_seed_gives_other_people(drawn):
-    other = list(demo.records(1, PEOPLE))
+    other = list(demo.records(1, PEOPLE, True))
     assert not {r.jpeg for r in drawn} & {r.jpeg for r in other}
     pairs = [[identity(seed, 'train', i).attributes for i in range(20)] for seed in (0, 1)]
     assert all(a != b for a, b in zip(*pairs, strict=True))
@@ -51,13 +53,39 @@ def test_splits_share_no_person_no_file_and_no_picture(drawn):
         values = [{getattr(r, field) for r in drawn if r.split == split} for split in PEOPLE]
         assert not values[0] & values[1] and not values[1] & values[2] and not values[0] & values[2]
     assert len({r.file_name for r in drawn}) == len({r.jpeg for r in drawn}) == len(drawn)
-    assert drawn[0].person == 'train_0000' and drawn[0].file_name == 'train/0000_0.jpg'
+    assert drawn[0].person == 'train_0000' and re.fullmatch(r'train/0000_c[1-6]_0\.jpg', drawn[0].file_name)
 
 
-def test_every_image_is_128_by_64_and_has_two_captions(drawn):
+def test_every_image_has_two_captions(drawn):
     for record in drawn:
-        assert Image.open(io.BytesIO(record.jpeg)).size == (64, 128)
         assert len(record.captions) == 2 and all(len(text.split()) >= 4 for text in record.captions)
+
+
+def test_a_photograph_is_128_by_64_and_a_crop_as_small_as_its_camera_sees_it(drawn):
+    for record, photograph in zip(drawn, demo.records(0, PEOPLE, cameras=False), strict=True):
+        assert Image.open(io.BytesIO(photograph.jpeg)).size == (64, 128)
+        assert photograph.captions == record.captions
+        width, height = Image.open(io.BytesIO(record.jpeg)).size
+        assert 0.84 < height / _camera(record).height < 1.16 and width == height // 2
+
+
+def test_no_camera_sees_a_person_twice(drawn):
+    seen = [(record.person, re.search(r'_c(\d)_', record.file_name)[1]) for record in drawn]
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_camera_has_its_own_colours(drawn):
+    """Blue over red, beside the same picture as a photograph, follows the camera's cast."""
+    casts, found = [], []
+    for record, photograph in zip(drawn, demo.records(0, PEOPLE, cameras=False), strict=True):
+        filmed, clear = (np.asarray(Image.open(io.BytesIO(x.jpeg)), float).mean((0, 1)) for x in (record, photograph))
+        casts.append(np.log(_camera(record).cast[2] / _camera(record).cast[0]))
+        found.append(np.log(filmed[2] / filmed[0]) - np.log(clear[2] / clear[0]))
+    assert np.corrcoef(casts, found)[0, 1] > 0.8
+
+
+def _camera(record):
+    return CAMERAS[int(re.search(r'_c(\d)_', record.file_name)[1]) - 1]
 
 
 def test_every_person_has_4_to_6_views_no_two_alike_with_a_front_and_a_back():
@@ -154,7 +182,7 @@ def test_jitter_breaks_ties_and_reorders_nothing_else():
 @pytest.mark.parametrize(('seed', 'people'), [(-1, {'test': 1}), (0, {'tests': 1}), (0, {'test': -1})])
 def test_a_wrong_request_says_what_is_expected(seed, people):
     with pytest.raises(DataError, match='expected'):
-        list(demo.records(seed, people))
+        list(demo.records(seed, people, True))
 
 
 def test_a_sheet_has_one_row_per_person():

@@ -1,9 +1,6 @@
 """The doctor: silent about good folders, plain about planted mistakes, and of one mind with the builder."""
 
 import json
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -14,10 +11,9 @@ from data import checks, people
 from data.plan import Plan
 from data.records import DataError
 from data.tokens import Tokenizer
-from tests import folders
+from tests import folders, road
 from tests.folders import WORDS, examine, levels, the
 
-ROOT = pathlib.Path(__file__).parents[1]
 NAMES = {'cuhk_pedes': folders.cuhk, 'icfg_pedes': folders.icfg, 'rstpreid': folders.rstp}
 
 
@@ -124,7 +120,7 @@ def trains(root, dataset):
         splits = people.load(folders.open_source(dataset, root), Tokenizer(WORDS), 12, str(root / 'cache'))
         if not {'train', 'test'} <= set(splits):
             return False
-        Plan(splits['train'].image_pid, splits['train'].caption_image, identities=4, views=2, seed=0)
+        Plan(splits['train'].image_pid, splits['train'].caption_image, identities=4, views=2, captions=1, seed=0)
     except DataError:
         return False
     return True
@@ -210,9 +206,8 @@ def test_the_demo_needs_no_check_and_an_unknown_dataset_is_an_error(tmp_path):
 
 def test_the_command_prints_a_readable_page_that_ends_in_the_verdict(tmp_path):
     folders.cuhk(tmp_path)
-    words = [f'--config.data.root={tmp_path}', f'--config.tokenizer={WORDS}', '--config.batch.identities=4']
-    line = [sys.executable, 'main.py', 'doctor', '--config=configs/cuhk.py', *words]
-    run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    fields = {'data.root': tmp_path, 'tokenizer': WORDS, 'batch.identities': 4}
+    run = road.run_here(road.line('doctor', config='configs/cuhk.py', **fields))
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert lines[-1] == 'usable (1 warning, 2 notes)'

@@ -72,3 +72,46 @@ def test_dropping_supports_keeps_self_and_hides_the_stated_share():
     assert kept[:, own].all()
     assert abs(kept[:, ~own].mean() - 0.7) < 0.03
     assert not np.asarray(drop_supports(mask, keys, 1.0))[:, ~own].any()
+
+
+def told(fusion, params, v_BKE, mask_BKK):
+    """What the fusion gives, and the weights that it tells of."""
+    rich, kept = fusion.apply(params, v_BKE, mask_BKK, mutable='intermediates')
+    return rich, np.asarray(kept['intermediates']['attention']['weights'][0])
+
+
+def test_attention_weights_sum_to_one_and_are_exactly_zero_where_masked():
+    fusion, params, v_BKE = fuse()
+    mask_BKK = np.asarray(support_mask(VIEW_BK))
+    _, weights_BHKK = told(fusion, params, v_BKE, mask_BKK)
+    chex.assert_shape(weights_BHKK, (3, 2, 4, 4))
+    np.testing.assert_allclose(weights_BHKK.sum(axis=-1), 1, rtol=1e-6)
+    np.testing.assert_array_equal(weights_BHKK > 0, np.broadcast_to(mask_BKK[:, None], weights_BHKK.shape))
+
+
+def test_the_weights_told_are_those_that_make_the_rich_feature():
+    fusion, params, v_BKE = fuse()
+    rich, weights_BHKK = told(fusion, params, v_BKE, np.asarray(support_mask(VIEW_BK)))
+    p = params['params']
+
+    def norm(x, part):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return x * p[part]['scale'] + p[part]['bias']
+
+    def dense(x, part, name):
+        return x @ p[part][name]['kernel'] + p[part][name]['bias']
+
+    value_BKHd = dense(norm(v_BKE, 'ln_attention'), 'attention', 'v').reshape(3, 4, 2, 4)
+    mixed = np.einsum('BHKS,BSHd->BKHd', weights_BHKK, value_BKHd).reshape(v_BKE.shape)
+    z = v_BKE + dense(mixed, 'attention', 'out')
+    hidden = dense(norm(z, 'ln_mlp'), 'mlp', 'fc1')
+    hidden = hidden / (1 + np.exp(-1.702 * hidden))
+    np.testing.assert_allclose(rich, z + dense(hidden, 'mlp', 'fc2'), rtol=1e-4, atol=1e-5)
+
+
+def test_telling_the_weights_changes_nothing_and_nobody_else_is_told():
+    fusion, params, v_BKE = fuse()
+    mask_BKK = np.asarray(support_mask(VIEW_BK))
+    rich, _ = told(fusion, params, v_BKE, mask_BKK)
+    np.testing.assert_array_equal(fusion.apply(params, v_BKE, mask_BKK), rich)
+    assert set(fusion.init(jax.random.key(0), v_BKE, mask_BKK)) == {'params'}

@@ -8,15 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from typing import NamedTuple
 
+import jax
 import pytest
 
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.parallel import join
-from tests import searching
-from tests.journey_test import ROOT, command
+from tests import folders, searching
+from tests.road import ROOT, command, here, wait_for
 from tests.training import apart, losses, saved
 
 CHANGES = {'train.steps': 4, 'train.eval_every': 4}
@@ -34,13 +34,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start(workdir, cache, processes=2, devices=2):
-    """The processes of one run."""
+def start(workdir, cache, processes=2, devices=2, each=lambda i: {}):
+    """The processes of one run; `each` may have settings of its own."""
     flags = [f'--coordinator=localhost:{free_port()}', f'--num_processes={processes}']
     return [
         subprocess.Popen(
-            command(workdir, cache, *flags, f'--process_id={i}', **CHANGES), cwd=ROOT, env=environment(devices),
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            command(workdir, cache, *flags, f'--process_id={i}', **CHANGES | each(i)), cwd=ROOT,
+            env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for i in range(processes)
     ]  # fmt: skip
@@ -68,11 +68,7 @@ def two_hosts(tmp_path_factory):
     folder = tmp_path_factory.mktemp('hosts')
     workdir, cache = folder / 'two', folder / 'cache'
     started = start(workdir, cache)
-    path, told = workdir / 'metrics.jsonl', '"teacher", "step": 1'
-    while not (path.exists() and told in path.read_text()):
-        if any(process.poll() for process in started):
-            end(started, 143)  # tells what they said
-        time.sleep(0.05)
+    wait_for(workdir / 'metrics.jsonl', '"teacher", "step": 1', *started)
     started[1].send_signal(signal.SIGTERM)
     stopped = end(started, 143)
     kept = [path.parent.name for path in workdir.glob('*/*/params')]
@@ -87,14 +83,7 @@ def test_sigterm_to_one_host_saves_the_same_step_on_all(two_hosts):
 
 def test_two_hosts_train_distil_and_rank_like_one(two_hosts):
     workdir, alone = two_hosts.workdir, two_hosts.workdir.with_name('one')
-    run = subprocess.run(
-        command(alone, two_hosts.cache, **CHANGES),
-        cwd=ROOT,
-        env=environment(4),
-        capture_output=True,
-        text=True,
-        timeout=400,
-    )
+    run = here(alone, two_hosts.cache, **CHANGES, **{'parallel.devices': 4})
     assert run.returncode == 0, run.stderr
     assert losses(workdir) == pytest.approx(losses(alone), rel=1e-5)
     found = {stage: apart(saved(workdir, stage, 4), saved(alone, stage, 4)) for stage in ('teacher', 'student')}
@@ -131,10 +120,20 @@ def test_a_process_alone_joins_nobody_unless_it_is_launched_with_others_or_asked
     for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'):
         monkeypatch.delenv(name, raising=False)
     join(None, None, None)
-    code = 'import main, jax; jax.distributed.initialize = lambda *a: print(a); from lcr2s_jax import parallel; '
-    for given, environ in (('None, None, None', {'SLURM_STEP_NUM_TASKS': '2'}), ("'auto', None, None", {})):
-        run = subprocess.run(
-            [sys.executable, '-c', f'{code}parallel.join({given})'], cwd=ROOT, env=os.environ | environ,
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert '(None, None, None)' in run.stdout, 'JAX finds the others'
+    asked = []
+    monkeypatch.setattr(jax.distributed, 'initialize', lambda *given: asked.append(given))
+    join('auto', None, None)
+    monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '2')
+    join(None, None, None)
+    assert asked == [(None, None, None)] * 2, 'JAX finds the others'
+
+
+def test_a_mistake_that_one_host_finds_ends_all_at_once(tmp_path):
+    """The second host alone has no dataset; the first could train, and is told."""
+    cuhk = folders.cuhk(tmp_path / 'root').root
+    fields = {'config': 'configs/cuhk.py', 'model.image_size': '(96, 48)', 'model.context_length': 32}
+    started = start(tmp_path / 'w', tmp_path / 'cache', each=lambda i: fields | {'data.root': (cuhk, '/no/such')[i]})
+    said = end(started, 1)
+    assert '/no/such' in said[1] and 'config.data.root' in said[1]
+    assert 'failed on process 1, which says why' in said[0]
+    assert 'Traceback' not in ''.join(said) and not (tmp_path / 'w').exists()

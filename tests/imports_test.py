@@ -22,7 +22,7 @@ LATE = {
     'pyarrow',
     'cv2',
 }
-WITHOUT_TENSORFLOW = """records annotations table sources plan tokens demo checks supports doctor folder metadata
+WITHOUT_TENSORFLOW = """records annotations table sources plan tokens demo checks supports doctor folder metadata seen
 video tracks detectors cutting""".split()
 
 

@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
-import pathlib
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -17,38 +17,9 @@ import pytest
 from PIL import Image
 
 import main
+from commands.run import alone_in
+from tests.road import ROOT, command, fails, here, wait_for
 from tests.training import saved
-
-ROOT = pathlib.Path(__file__).parents[1]
-SMALL = {
-    'data.demo.people.train': 24, 'data.demo.people.val': 6, 'data.demo.people.test': 6,
-    'batch.identities': 8, 'batch.views': 3, 'evaluate.batch_size': 16,
-    'train.steps': 6, 'train.eval_every': 2, 'train.save_every': 2, 'train.log_every': 1,
-}  # fmt: skip
-
-
-def command(workdir, cache, *more, config='configs/demo.py', **changes):
-    fields = {name: value for name, value in (SMALL | {'data.cache': str(cache)} | changes).items()}
-    flags = [f'--config.{name}={value}' for name, value in fields.items()]
-    return [sys.executable, 'main.py', f'--config={config}', f'--workdir={workdir}', *flags, *more]
-
-
-def call(*args, **changes):
-    return subprocess.run(command(*args, **changes), cwd=ROOT, capture_output=True, text=True, timeout=600)
-
-
-def fails(run, status, *words):
-    assert run.returncode == status, run.stderr
-    assert 'Traceback' not in run.stderr
-    for word in words:
-        assert word in run.stderr, run.stderr
-
-
-def wait_for(path, text, process):
-    deadline = time.time() + 240
-    while not (path.exists() and text in path.read_text()):
-        assert process.poll() is None and time.time() < deadline, f'{path} has no {text}'
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -74,10 +45,10 @@ def journey(tmp_path_factory, cache):
     workdir = tmp_path_factory.mktemp('run') / 'w'
     log = (workdir.parent / 'log').open('w')
     first = subprocess.Popen(command(workdir, cache), cwd=ROOT, stdout=log, stderr=log)
-    wait_for(workdir / 'metrics.jsonl', '"student", "step": 5', first)
+    wait_for(workdir / 'metrics.jsonl', '"student", "step": 5', first)  # step 2 is saved; the end is an evaluation away
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL and not (workdir / 'results.json').exists()
-    resumed = call(workdir, cache)
+    resumed = here(workdir, cache)
     assert resumed.returncode == 0, resumed.stderr
     return workdir, resumed
 
@@ -85,7 +56,7 @@ def journey(tmp_path_factory, cache):
 def test_a_killed_run_resumes_and_reports_everything(journey):
     workdir, run = journey
     assert 'teacher: finished before' in run.stdout and 'test: percent' in run.stdout
-    assert re.search('student: resumed at step [24] of 6', run.stdout)
+    assert re.search('student: (resumed at step [24] of 6|finished before, at step 6)', run.stdout)
     results = json.loads((workdir / 'results.json').read_text())
     for ways in (results['student']['test'], results['student']['val'], results['teacher']['test'],
                  results['teacher']['with_supports_oracle']['test']):  # fmt: skip
@@ -105,7 +76,7 @@ def test_its_log_has_every_step_once(journey):
 
 
 def test_it_ends_exactly_like_a_run_that_was_never_killed(journey, cache, tmp_path):
-    whole = call(tmp_path / 'w', cache)
+    whole = here(tmp_path / 'w', cache)
     assert whole.returncode == 0, whole.stderr
     for part in ('teacher', 'student'):
         ours, theirs = (json.loads((w / 'results.json').read_text())[part] for w in (journey[0], tmp_path / 'w'))
@@ -128,29 +99,29 @@ def test_what_a_run_says_to_type_next_works(journey):
         run = subprocess.run([sys.executable, *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True)
         assert run.returncode == 0 and words in run.stdout, run.stderr
     rows = (journey[0] / 'crops.csv').read_text().splitlines()
-    assert rows[0] == 'path,person,view' and len(list((journey[0] / 'crops').rglob('*.jpg'))) == len(rows) - 1
+    assert rows[0] == 'path,person,camera,view' and len(list((journey[0] / 'crops').rglob('*.jpg'))) == len(rows) - 1
 
 
 def test_a_finished_run_is_shown_again_not_repeated(journey, cache):
     before = (journey[0] / 'results.json').stat().st_mtime_ns
-    run = call(journey[0], cache)
+    run = here(journey[0], cache)
     assert run.returncode == 0 and 'is finished' in run.stdout
     assert (journey[0] / 'results.json').stat().st_mtime_ns == before
 
 
 def test_the_resolved_config_is_saved(journey):
     saved = json.loads((journey[0] / 'config.json').read_text())
-    assert saved['train']['steps'] == 6 and saved['batch'] == {'identities': 8, 'views': 3}
+    assert saved['train']['steps'] == 6 and saved['batch'] == {'identities': 8, 'views': 3, 'captions': 1}
 
 
 def test_a_workdir_of_another_config_is_refused_by_field(journey, cache):
-    run = call(journey[0], cache, **{'optim.learning_rate': 0.5, 'model.image_size': '(48,24)'})
+    run = here(journey[0], cache, **{'optim.learning_rate': 0.5, 'model.image_size': '(48,24)'})
     fails(run, 1, 'optim.learning_rate', '0.5 now', 'model.image_size: [96, 48] there, [48, 24] now', 'workdir')
 
 
 def test_a_run_on_eight_devices_goes_on_on_one_and_evaluates_alike(journey, cache):
     with again(journey[0]) as before:
-        run = call(journey[0], cache, **{'parallel.devices': 1})
+        run = here(journey[0], cache, **{'parallel.devices': 1})
         assert run.returncode == 0, run.stderr
         after = json.loads((journey[0] / 'results.json').read_text())
     for part in ('teacher', 'student'):
@@ -159,7 +130,7 @@ def test_a_run_on_eight_devices_goes_on_on_one_and_evaluates_alike(journey, cach
 
 
 def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
-    run = call(tmp_path / 'w', cache, **{'parallel.driver': 'pmap'})
+    run = here(tmp_path / 'w', cache, **{'parallel.driver': 'pmap'})
     assert run.returncode == 0, run.stderr
     jit, pmap = (
         [row['loss'] for row in map(json.loads, (w / 'metrics.jsonl').open()) if 'loss' in row]
@@ -184,19 +155,20 @@ def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
     ],
 )
 def test_a_mistake_gets_one_message_and_leaves_no_results(tmp_path, cache, changes, words):
-    run = call(tmp_path / 'w', cache, **changes)
+    run = here(tmp_path / 'w', cache, **changes)
     fails(run, 1, *words)
     assert not (tmp_path / 'w').exists(), 'nothing half written'
 
 
 def test_a_wrong_command_line_is_usage(tmp_path, cache):
-    fails(call(tmp_path, cache, '--confg=3'), 2, 'confg', 'python main.py')
-    fails(call(tmp_path, cache, 'trian'), 2, 'trian')
+    fails(here(tmp_path, cache, '--confg=3'), 2, 'confg', 'python main.py')
+    fails(here(tmp_path, cache, 'trian'), 2, 'trian')
+    # what a shell is told, once
     fails(subprocess.run([sys.executable, 'main.py'], cwd=ROOT, capture_output=True, text=True), 2, '--workdir')
 
 
 def test_a_loss_that_is_not_finite_names_step_people_and_remedies(tmp_path, cache):
-    run = call(tmp_path / 'w', cache, **{'optim.learning_rate': 1e38, 'optim.clip_norm': 0.0})
+    run = here(tmp_path / 'w', cache, **{'optim.learning_rate': 1e38, 'optim.clip_norm': 0.0})
     fails(run, 1, 'step', 'not finite', 'identities', 'learning_rate')
 
 
@@ -208,22 +180,72 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(journey, cach
     for file in (workdir / 'student' / '6' / 'params').rglob('*'):
         if file.is_file():
             file.write_bytes(file.read_bytes()[:9])
-    run = call(workdir, cache)
-    assert run.returncode == 0, run.stderr
+    run = here(workdir, cache)
+    assert run.returncode == 0 and not run.stderr, run.stderr
     assert 'student/6: the checkpoint cannot be read' in run.stdout and 'resumed at step 4 of 6' in run.stdout
     assert json.loads((workdir / 'results.json').read_text())['student'] == before['student']
 
 
+def test_a_student_does_not_go_on_with_another_teacher_than_it_has_learnt_from(journey, cache, tmp_path):
+    workdir = shutil.copytree(journey[0], tmp_path / 'w', ignore=shutil.ignore_patterns('results.json'))
+    taught_by = json.loads((workdir / 'chosen.json').read_text())['teacher']
+    assert taught_by == json.loads((journey[0] / 'results.json').read_text())['teacher']['step']
+    for score in (workdir / 'teacher').glob('*/metrics/metrics'):
+        score.write_text(json.dumps({'score': 0.0 if score.parts[-3] == str(taught_by) else 1.0}))
+    fails(here(workdir, cache), 1, f'a student of the teacher at step {taught_by}', f'Delete {workdir / "student"}')
+
+
+def busy():
+    """Seconds of processor time that the whole machine has spent, waiting aside."""
+    with open('/proc/stat') as stat:
+        ticks = [int(count) for count in stat.readline().split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / os.sysconf('SC_CLK_TCK')
+
+
+def used_by(pid):
+    """The same of one process."""
+    with open(f'/proc/{pid}/stat') as stat:
+        ticks = stat.read().rpartition(')')[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf('SC_CLK_TCK')
+
+
+def seconds_to_stop(process):
+    """From SIGTERM to its end, on a machine that had nothing else to do: times the share that others left it."""
+    clock, all_before, own_before, ended = time.time(), busy(), used_by(process.pid), used_by_ended()
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=300)
+    seconds = time.time() - clock
+    own = used_by_ended() - ended - own_before
+    others = max(0, busy() - all_before - own)
+    return seconds * max(0, 1 - others / (seconds * os.cpu_count()))
+
+
+def used_by_ended():
+    """Seconds of processor time of the processes that were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_sigterm_ends_with_143_and_a_second_run_in_the_workdir_is_refused_meanwhile(cache, tmp_path):
     workdir, log = tmp_path / 'w', (tmp_path / 'log').open('w')
-    run = subprocess.Popen(command(workdir, cache, **{'train.steps': 1000}), cwd=ROOT, stdout=log, stderr=log)
+    endless = {'train.steps': 100_000}
+    run = subprocess.Popen(command(workdir, cache, **endless), cwd=ROOT, stdout=log, stderr=log)
     wait_for(workdir / 'metrics.jsonl', '"step": 3', run)
-    fails(call(workdir, cache, **{'train.steps': 1000}), 1, 'another process is running in it')
-    run.send_signal(signal.SIGTERM)
-    clock, crowd = time.time(), max(1, os.getloadavg()[0] / os.cpu_count())  # other work takes its share of the time
-    assert run.wait() == 143 and time.time() - clock < 10 * crowd
+    fails(here(workdir, cache, **endless), 1, 'another process is running in it')
+    assert seconds_to_stop(run) < 10 and run.returncode == 143, (tmp_path / 'log').read_text()
     assert 'stopped by SIGTERM after step' in (tmp_path / 'log').read_text()
     assert list((workdir / 'teacher').glob('[0-9]*'))
+
+
+def test_a_second_run_is_refused_before_it_opens_the_dataset_and_leaves_nothing_behind(cache, tmp_path):
+    workdir = tmp_path / 'new' / 'w'
+    with alone_in(workdir):
+        run = here(workdir, cache, **{'data.dataset': 'cuhk_pedes', 'data.root': '/no/such/folder'})
+        fails(run, 1, 'another process is running in it')
+    assert not (tmp_path / 'new').exists()
+    with alone_in(workdir):
+        (workdir / 'kept').touch()
+    assert (workdir / 'kept').exists()
 
 
 def test_main_returns_its_exit_status():

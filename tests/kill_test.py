@@ -12,11 +12,13 @@ import time
 import chex
 import pytest
 
-from tests.journey_test import ROOT, call, command
+from tests.road import ROOT, call, command
 from tests.training import saved
 
 STEPS = 12
-CHANGES = {'train.steps': STEPS, 'train.eval_every': 4, 'train.save_every': 3}
+CHANGES = {  # a model whose saves and evaluations take long enough to be met
+    'model.pretrained': 'data/demo_clip', 'train.steps': STEPS, 'train.eval_every': 4, 'train.save_every': 3,
+}  # fmt: skip
 
 
 def moments(chance):

@@ -107,8 +107,23 @@ def test_relation_distillation_is_its_reference():
     np.testing.assert_allclose(losses.relation_distillation(v, t, rich_v, rich_t), slow, rtol=1e-5)
 
 
+def test_relation_kl_is_its_reference():
+    (v, t, rich_v, rich_t), _ = draw(4)
+    slow = 0.0
+    for turn in (lambda x: x, np.transpose):
+        ours, theirs = (
+            turn(np.array([[10.0 * cosine(a[i], b[j]) for j in range(N)] for i in range(N)]))
+            for a, b in ((v, t), (rich_v, rich_t))
+        )
+        for row, target in zip(ours, theirs, strict=True):
+            p, q = (np.exp(x) / np.exp(x).sum() for x in (row, target))
+            slow += float(np.sum(q * np.log(q / p))) / N / 2
+    np.testing.assert_allclose(losses.relation_kl(v, t, rich_v, rich_t, 10.0), slow, rtol=1e-4)
+
+
 def test_distilling_a_model_into_itself_costs_nothing():
     (v, t, *_), _ = draw(5)
+    assert float(losses.relation_kl(v, t, v, t, 10.0)) == pytest.approx(0, abs=1e-6)
     assert float(losses.feature_distillation(v, v)) == 0
     assert float(losses.relation_distillation(v, t, v, t)) == 0
 

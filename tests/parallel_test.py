@@ -1,10 +1,12 @@
 """The same training on any number of devices, by either driver, whole or spread."""
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
-from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.parallel import Parallel
+from lcr2s_jax.errors import ConfigError, UserError
+from lcr2s_jax.parallel import Parallel, agreed
 from tests import tiny
 from tests.training import STAGES, Killed, any_stage, apart, killed_after, losses, run
 
@@ -51,6 +53,20 @@ def test_a_run_saved_on_eight_devices_goes_on_on_fewer(tmp_path, one_device, dev
 def test_rows_that_the_devices_cannot_share_are_an_error():
     with pytest.raises(ConfigError, match='identities'):
         Parallel('jit', 8, False).put(tiny.batch(identities=6))
+
+
+def test_a_mistake_in_an_agreed_block_is_the_caller_s(monkeypatch):
+    with pytest.raises(ConfigError, match='mine'), agreed('it'):
+        raise ConfigError('mine')
+    monkeypatch.setattr(jax, 'process_count', lambda: 3)
+    for failed, message in (([False, True, True], 'it failed on process 1, 2, which says why'), ([True] * 3, 'mine')):
+        monkeypatch.setattr(multihost_utils, 'process_allgather', lambda mine, failed=failed: np.array(failed))
+        with pytest.raises(UserError, match=message), agreed('it'):
+            if failed[0]:
+                raise ConfigError('mine')
+    monkeypatch.setattr(multihost_utils, 'process_allgather', lambda mine: np.array([False] * 3))
+    with agreed('it'):
+        pass
 
 
 def test_unknown_drivers_and_missing_devices_are_errors():

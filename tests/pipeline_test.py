@@ -68,7 +68,7 @@ SPLIT = make_split()
 
 
 def batches(split=SPLIT, **options):
-    defaults = dict(identities=4, views=3, seed=0, image_size=(24, 12), tokenizer=Ids, stop=6)
+    defaults = dict(identities=4, views=3, captions=1, seed=0, image_size=(24, 12), tokenizer=Ids, stop=6)
     return list(pipeline.train_batches(split, **defaults | PLAIN | options))
 
 
@@ -84,12 +84,12 @@ def test_shapes_and_types_are_those_of_a_batch():
     found = {key: (value.shape, value.dtype) for key, value in batches(stop=1)[0].items()}
     assert found == dict(
         image=((4, 3, 24, 12, 3), np.uint8), tokens=((4, 3, LENGTH), np.int32),
-        pid=((4,), np.int32), view=((4, 3), np.int32),
+        pid=((4,), np.int32), view=((4, 3), np.int32), caption=((4, 3), np.int32),
     )  # fmt: skip
 
 
 def test_every_row_holds_its_image_its_caption_and_its_identity():
-    plan = Plan(SPLIT.image_pid, SPLIT.caption_image, identities=4, views=3, seed=0)
+    plan = Plan(SPLIT.image_pid, SPLIT.caption_image, identities=4, views=3, captions=1, seed=0)
     for step, batch in enumerate(batches()):
         image_BK, caption_BK, pid_B = plan.batch(step)
         np.testing.assert_array_equal(batch['view'], image_BK)
@@ -125,7 +125,7 @@ def test_augmentation_and_masking_differ_by_row_and_by_step():
 
 def an_epoch(views=2):
     """Its batches, flipped and shifted, and of each the images that its decoded pixels show, int [B, K]."""
-    plan = Plan(SPLIT.image_pid, SPLIT.caption_image, identities=3, views=views, seed=0)
+    plan = Plan(SPLIT.image_pid, SPLIT.caption_image, identities=3, views=views, captions=1, seed=0)
     found = batches(identities=3, views=views, stop=plan.steps_per_epoch, augment=dict(flip=0.5, pad=2, erase=0.0))
     colours = np.array([colour(i) for i in range(sum(IMAGES_OF))])
     middles = [np.median(batch['image'], axis=(2, 3))[:, :, None] for batch in found]
@@ -147,7 +147,7 @@ def test_an_epoch_decodes_every_image_of_every_identity_up_to_the_remainder_of_k
 
 def test_without_a_stop_there_is_no_end():
     endless = pipeline.train_batches(
-        SPLIT, identities=4, views=3, seed=0, image_size=(24, 12), tokenizer=Ids, **PLAIN
+        SPLIT, identities=4, views=3, captions=1, seed=0, image_size=(24, 12), tokenizer=Ids, **PLAIN
     )  # fmt: skip
     assert len(list(itertools.islice(endless, 20))) == 20
 

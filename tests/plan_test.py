@@ -16,7 +16,7 @@ def make(images_per_person, captions_per_image=2, **options):
     pid = np.random.default_rng(9).permutation(pid)  # identities lie scattered in the split
     caption_image = np.repeat(np.arange(len(pid)), captions_per_image)
     return (
-        Plan(pid, caption_image, **dict(identities=3, views=2, seed=0) | options),
+        Plan(pid, caption_image, **dict(identities=3, views=2, captions=1, seed=0) | options),
         pid,
         caption_image,
     )
@@ -120,17 +120,33 @@ def test_a_batch_that_cannot_be_filled_names_the_field(images, options, words):
 
 def test_an_image_without_caption_is_named():
     with pytest.raises(DataError, match='image 1 of the split'):
-        Plan(np.array([0, 0, 1]), np.array([0, 2]), identities=1, views=2, seed=0)
+        Plan(np.array([0, 0, 1]), np.array([0, 2]), identities=1, views=2, captions=1, seed=0)
 
 
 def test_an_epoch_of_11003_identities_is_planned_in_under_half_a_second():
     rng = np.random.default_rng(0)
     pid = np.sort(np.concatenate([np.arange(11_003), rng.integers(0, 11_003, 34_054 - 11_003)]))
     start = time.process_time()
-    Plan(pid, np.repeat(np.arange(34_054), 2), identities=16, views=4, seed=0).batch(0)
+    Plan(pid, np.repeat(np.arange(34_054), 2), identities=16, views=4, captions=1, seed=0).batch(0)
     assert time.process_time() - start < 0.5
 
 
 def test_plan_tokens_and_records_do_not_load_tensorflow():
     code = 'import data.plan, data.tokens, data.records, sys; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_an_image_takes_so_many_slots_in_a_row_each_with_another_caption():
+    plan, pid, caption_image = make([2, 4, 6, 3, 5], captions_per_image=3, identities=2, views=4, captions=2)
+    for image, caption, person in epoch(plan):
+        assert image.shape == (2, 4) and len(set(person)) == 2
+        np.testing.assert_array_equal(image[:, ::2], image[:, 1::2])
+        assert (image[:, 0] != image[:, 2]).all(), 'K / captions distinct images'
+        assert all(len(set(row)) == 4 for row in caption)
+        np.testing.assert_array_equal(caption_image[caption], image)
+        np.testing.assert_array_equal(pid[image], np.repeat(person[:, None], 4, axis=1))
+
+
+def test_slots_that_the_captions_of_an_image_do_not_divide_are_refused():
+    with pytest.raises(DataError, match='captions to divide views'):
+        make([4, 4, 4], views=4, captions=3)

@@ -1,28 +1,24 @@
 """From a dataset's folder to a trained student, and anybody's weights in the same evaluator, through main.py."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from lcr2s_jax.models.clip import CLIP
 from tests import folders
-from tests.journey_test import ROOT, fails
+from tests.road import fails, line, run_here, tiny_clip
 from tests.torch_clip import TorchCLIP, save_checkpoint, save_folder
 
-SMALL = {
-    'model.pretrained': 'data/demo_clip', 'model.image_size': '(96, 48)', 'model.context_length': 32,
+FEW = {
+    'tokenizer': 'data/demo_clip', 'model.image_size': '(96, 48)', 'model.context_length': 32,
     'model.dtype': 'float32', 'batch.identities': 4, 'batch.views': 2, 'evaluate.batch_size': 8,
     'train.steps': 3, 'train.eval_every': 2, 'train.save_every': 2, 'train.log_every': 1, 'parallel.devices': 1,
 }  # fmt: skip
 
 
-def call(*words, config, root, cache, **changes):
-    fields = SMALL | {'data.root': str(root), 'data.cache': str(cache)} | changes
-    flags = [f'--config.{name}={value}' for name, value in fields.items()]
-    line = [sys.executable, 'main.py', *words, f'--config=configs/{config}.py', *flags]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def call(*words, config, root, cache):
+    given = {'data.root': root, 'data.cache': cache, 'model.pretrained': tiny_clip()}
+    return run_here(line(*words, config=f'configs/{config}.py', **FEW | given))
 
 
 @pytest.mark.parametrize('config,made', [('cuhk', folders.cuhk), ('icfg', folders.icfg), ('folder', folders.table)])
@@ -58,10 +54,8 @@ def test_a_peer_s_checkpoint_and_an_open_clip_folder_find_the_same(tmp_path):
     )
     found = []
     for weights in kinds:
-        run = call(
-            'evaluate', f'--weights={weights}', '--json', config='rstp', root=tmp_path, cache=tmp_path / 'cache',
-            tokenizer='data/demo_clip',
-        )  # fmt: skip
+        words = 'evaluate', f'--weights={weights}', '--json'
+        run = call(*words, config='rstp', root=tmp_path, cache=tmp_path / 'cache')
         assert run.returncode == 0, run.stderr
         found.append(json.loads(run.stdout)['weights'])
     assert found[0]['test']['t2i']['queries'] == 20

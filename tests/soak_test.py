@@ -13,7 +13,7 @@ import time
 import pytest
 
 from tests import folders
-from tests.journey_test import ROOT, command
+from tests.road import ROOT, command
 
 STEPS, STAGES = 1000, ('teacher', 'student')
 CHANGES = {

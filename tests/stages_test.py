@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from lcr2s_jax import losses
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.parallel import Axis
 from tests import tiny
@@ -179,3 +180,81 @@ def test_chunks_that_do_not_divide_the_rows_are_an_error():
     stage = tiny.stage('baseline', tiny.clip(chunks=5))
     with pytest.raises(ConfigError, match='config.model.chunks: found 5'):
         stage.loss(stage.init(jax.random.key(1)), None, tiny.batch(identities=8, views=3), None, Axis())
+
+
+def test_a_text_is_supported_by_its_images_other_caption_where_that_is_wanted():
+    batch = tiny.batch(identities=8, views=4)
+    view_BK = np.repeat(batch.view_BK[:, ::2], 2, axis=1)  # two images, two captions of each
+    batch = batch._replace(view_BK=view_BK, image_BKhwc=np.repeat(batch.image_BKhwc[:, ::2], 2, axis=1))
+    touched = {}
+    for wanted in (False, True):
+        stage = tiny.stage('teacher', same_image_texts=wanted, align='infonce', single_weight=0.0, detach=False)
+        params = jax.tree.map(lambda x: x + 0.05, stage.init(jax.random.key(0)))
+
+        def loss(tokens, stage=stage, params=params):
+            return float(stage.loss(params, None, batch._replace(tokens_BKL=tokens), None, Axis())[1]['rich_infonce'])
+
+        other = batch.tokens_BKL.copy()
+        other[:, 1::2, 1] = 1 + other[:, 1::2, 1] % 40  # another second caption of every image
+        touched[wanted] = loss(other) - loss(batch.tokens_BKL)
+    assert touched[False] != touched[True]
+
+
+def cached(teacher, frozen, batch):
+    """What a teacher makes of a split that is this very batch."""
+    rows = (batch.image_BKhwc.reshape(-1, 16, 8, 3), batch.tokens_BKL.reshape(-1, tiny.LENGTH))
+    found = (
+        jax.jit(embed)(frozen, x) for embed, x in zip((teacher.embed_image, teacher.embed_text), rows, strict=True)
+    )
+    return Embeddings(*found, None, None, None, None)
+
+
+def test_a_cached_teacher_teaches_what_a_live_one_does():
+    batch = tiny.batch(repeats=False)
+    live, teacher = tiny.stage('student'), tiny.stage('teacher')
+    cache = cached(teacher, live.frozen, batch)
+    stage = tiny.stage('student', cache=cache, cache_teacher=True)
+    assert set(stage.frozen) == {'fusion', 'image_GE', 'text_QE'}, 'no tower of it is left'
+    (value, terms, grads), (expected, expected_terms, expected_grads) = (loss_and_grad(s, batch) for s in (stage, live))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(terms['relation'], expected_terms['relation'], rtol=1e-4)
+    chex.assert_trees_all_close(grads, expected_grads, rtol=1e-3, atol=1e-5)
+
+
+def test_targets_of_one_draw_are_the_cache_itself():
+    batch = tiny.batch(repeats=False)
+    live = tiny.stage('student')
+    cache = cached(tiny.stage('teacher'), live.frozen, batch)
+    stage = tiny.stage('student', cache=cache, cache_teacher=True, redraw_supports=False)
+    terms = loss_and_grad(stage, batch)[1]
+    params = stage.init(jax.random.key(0))
+    v_NE, t_NE, *_ = cached(stage, params, batch)
+    expected = losses.feature_distillation(v_NE, cache.image_GE) + losses.feature_distillation(t_NE, cache.text_QE)
+    np.testing.assert_allclose(terms['feature'], expected, rtol=1e-4)
+
+
+def test_one_draw_of_supports_needs_a_cache_and_a_relation_is_one_of_two():
+    with pytest.raises(ConfigError, match='redraw_supports'):
+        tiny.stage('student', redraw_supports=False)
+    with pytest.raises(ConfigError, match="'frobenius', expected 'cosine' or 'kl'"):
+        tiny.stage('student', relation='frobenius')
+
+
+def test_the_relation_is_compared_by_distance_or_by_divergence():
+    terms = {kind: loss_and_grad(tiny.stage('student', relation=kind), tiny.batch())[1] for kind in ('cosine', 'kl')}
+    assert terms['cosine']['feature'] == terms['kl']['feature']
+    assert terms['cosine']['relation'] != terms['kl']['relation'] > 0
+
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_the_teacher_tells_what_each_modality_looks_at_and_the_others_have_nothing_to_tell(shared):
+    stage = tiny.stage('teacher', shared_fusion=shared)
+    rng = np.random.default_rng(0)
+    noise = stage.init(jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.5 * rng.normal(size=x.shape).astype(np.float32), noise)
+    v_BKE, view_BK = rng.normal(size=(2, 3, 8)).astype(np.float32), np.array([[0, 1, 2], [3, 4, 3]])
+    image, text = (np.asarray(stage.attention(params, modality, v_BKE, view_BK)) for modality in ('image', 'text'))
+    chex.assert_shape([image, text], (2, 2, 3, 3))
+    assert (image[1, :, 0, 2] == 0).all(), 'a copy of the view is no support'
+    assert shared == np.array_equal(image, text)
+    assert tiny.stage('student').attention is None and tiny.stage('baseline').attention is None

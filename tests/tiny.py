@@ -10,11 +10,12 @@ from lcr2s_jax.models.clip import CLIP
 PEOPLE, LENGTH, VOCAB = 12, 10, 50
 TEACHER = dict(
     align='sdm', identity_weight=1.0, scale=20.0, heads=2,
-    shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0,
+    shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0, same_image_texts=False,
 )  # fmt: skip
 STUDENT = dict(
-    align='sdm', identity_weight=1.0, scale=20.0, feature_weight=1.0, relation_weight=1.0, from_teacher=False
-)
+    align='sdm', identity_weight=1.0, scale=20.0, feature_weight=1.0, relation_weight=1.0, relation='cosine',
+    from_teacher=False, cache_teacher=False, redraw_supports=True,
+)  # fmt: skip
 BASELINE = dict(align='sdm', identity_weight=1.0, scale=20.0)
 
 
@@ -30,9 +31,9 @@ def clip(**changes) -> CLIP:
 
 
 def clip_params(model: CLIP, seed: int = 0):
-    """Random parameters of `clip()`, drawn by NumPy: compiling the initialisers takes longer than most tests."""
+    """Random parameters of a CLIP, drawn by NumPy: compiling the initialisers takes longer than most tests."""
     rng = np.random.default_rng(seed)
-    image, tokens = np.zeros((1, 16, 8, 3), np.uint8), np.zeros((1, LENGTH), np.int32)
+    image, tokens = np.zeros((1, *model.image_size, 3), np.uint8), np.zeros((1, model.context_length), np.int32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), image, tokens)['params']
     return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), shapes)
 
@@ -51,10 +52,10 @@ def batch(seed: int = 0, identities: int = 8, views: int = 3, repeats: bool = Tr
     tokens[..., 0] = 1 + pid[:, None]  # a word that tells who it is, as the colour of the picture does
     if repeats:
         view[0, -1], image[0, -1] = view[0, 0], image[0, 0]
-    return Batch(image, tokens, pid, view)
+    return Batch(image, tokens, pid, view, np.arange(view.size, dtype=np.int32).reshape(shape))
 
 
-def stage(name: str, model: CLIP | None = None, **changes) -> stages.Stage:
+def stage(name: str, model: CLIP | None = None, cache=None, **changes) -> stages.Stage:
     """A stage by name, with its frozen teacher made if it needs one."""
     model = model or clip()
     params = clip_params(model)
@@ -66,4 +67,4 @@ def stage(name: str, model: CLIP | None = None, **changes) -> stages.Stage:
     taught = jax.tree.map(
         lambda x: x + 0.05, teacher.init(jax.random.key(7))
     )  # zero-initialised fusion would do nothing
-    return stages.student_stage(model, params, PEOPLE, teacher, taught, **STUDENT | changes)
+    return stages.student_stage(model, params, PEOPLE, teacher, taught, cache, **STUDENT | changes)

@@ -55,6 +55,17 @@ def test_a_row_that_is_not_allowed_is_never_found():
     np.testing.assert_array_equal(row_QK, slow(query_QE, vector_GE, 10, allowed_G))
 
 
+def test_the_scores_of_some_rows_are_those_that_a_search_gives_them():
+    query_QE, vector_GE = problem(1000)
+    exact = topk.Exact(vector_GE)
+    score_QK, row_QK = exact(query_QE, 7)
+    row_QK[2, 3] = -1
+    found_QK = exact.scores(query_QE, row_QK)
+    assert np.isneginf(found_QK[2, 3])
+    found_QK[2, 3] = score_QK[2, 3]
+    np.testing.assert_allclose(found_QK, score_QK, rtol=1e-5)
+
+
 def test_behind_the_last_row_there_is_nothing():
     query_QE, vector_GE = problem(100)
     score_QK, row_QK = topk.Exact(vector_GE)(query_QE, 10, np.arange(100) < 3)

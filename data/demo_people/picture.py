@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 from data.demo_people.arms import paint_arm
 from data.demo_people.bags import paint_backpack, paint_shoulder_bag, paint_straps
 from data.demo_people.brush import HEIGHT, SCALE, WIDTH, Brush
+from data.demo_people.cameras import Camera, film
 from data.demo_people.head import paint_hair, paint_head
 from data.demo_people.legs import paint_legs
 from data.demo_people.outfits import Identity
@@ -64,19 +65,22 @@ def _develop(image: Image.Image, dark: int, rng: np.random.Generator) -> Image.I
     return Image.fromarray(np.clip(pixels_hwc, 0, 255, out=pixels_hwc).astype(np.uint8))
 
 
-def paint_jpeg(person: Identity, view: View, rng: np.random.Generator) -> bytes:
-    """Paint one view as a JPEG of 128 x 64 pixels (height x width).
+def paint_jpeg(person: Identity, view: View, rng: np.random.Generator, camera: Camera | None = None) -> bytes:
+    """Paint one view as a JPEG: a clear photograph of 128 x 64 pixels (height x width), or what a camera makes of it.
 
     Args:
       person: who.
       view: what the image shows of them.
       rng: the image's own generator: place, light, background, blur, noise and quality.
+      camera: films the photograph; None keeps it.
     """
     image = paint_street(rng)
     brush = Brush(image, person, view, rng)
     _paint_figure(brush)
     paint_occlusion(brush, rng)
-    out = _develop(image.reduce(SCALE), brush.dark, rng)
+    out, quality = _develop(image.reduce(SCALE), brush.dark, rng), int(rng.integers(80, 93))
+    if camera:
+        out, quality = film(out, camera, rng), camera.quality
     buffer = io.BytesIO()
-    out.save(buffer, 'JPEG', quality=int(rng.integers(80, 93)))
+    out.save(buffer, 'JPEG', quality=quality)
     return buffer.getvalue()

@@ -3,6 +3,7 @@
 Block: x + MHA(LN(x)), then x + MLP(LN(x)). Parameters are f32; ``dtype`` is what matrices are multiplied in.
 """
 
+import functools
 from collections.abc import Callable
 
 import chex
@@ -49,23 +50,32 @@ class LayerNorm(nn.Module):
         return (x * jax.lax.rsqrt(variance + EPSILON) * scale + bias).astype(self.dtype)
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    mask: jax.Array | None = None,
+    tell: Callable[[jax.Array], object] = lambda weights: None,
+) -> jax.Array:
     """Softmax attention, softmax in f32.
 
     q [N, T, H, d], k and v [N, S, H, d], mask boolean [N or 1, T, S] (True: may look) -> [N, T, H, d].
-    Each row of the mask must allow at least one place.
+    Each row of the mask must allow at least one place. `tell` gets the weights: f32 [N, H, T, S], 0 where masked.
     """
     # Heads before places: XLA's batched products on CPU take half as long again if batch axes are not in front.
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     scores = jnp.einsum('NHTd,NHSd->NHTS', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
     if mask is not None:
         scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    return jnp.einsum('NHTS,NHSd->NHTd', weights, v).swapaxes(1, 2)
+    weights = jax.nn.softmax(scores, axis=-1)
+    tell(weights)
+    return jnp.einsum('NHTS,NHSd->NHTd', weights.astype(v.dtype), v).swapaxes(1, 2)
 
 
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention of queries to keys and values, several heads side by side.
+
+    Its weights, f32 [N, H, T, S], go to whoever makes the collection 'intermediates' mutable, and are free otherwise.
 
     Attributes:
         heads: number of heads; divides the width of the queries.
@@ -90,7 +100,8 @@ class MultiHeadAttention(nn.Module):
             x = nn.Dense(width, dtype=self.dtype, name=name)(x)
             return x.reshape(rows, -1, self.heads, width // self.heads)
 
-        mixed = attend(split('q', q), split('k', k), split('v', v), mask)
+        tell = functools.partial(self.sow, 'intermediates', 'weights')
+        mixed = attend(split('q', q), split('k', k), split('v', v), mask, tell)
         init = nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
         out = nn.Dense(width, dtype=self.dtype, kernel_init=init, name='out')
         return out(mixed.reshape(rows, length, width))

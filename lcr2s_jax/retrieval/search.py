@@ -121,6 +121,10 @@ class Search:
             for query, one, notes in zip(queries, found, noted, strict=True)
         ]
 
+    def load(self) -> None:
+        """Bring all vectors into memory before the first query: for a process that stays."""
+        self._vectors()
+
     def embed(self, query: Query, notes: list[str]) -> np.ndarray:
         """The vector [E] of a query; what was done to it goes to `notes`. Raises SearchError."""
         if not (query.sentences or query.example_nE) or not all(text.strip() for text in query.sentences):
@@ -163,7 +167,9 @@ class Search:
         return score_QK, row_QK, self._pictures(where)
 
     def _approximate(self, query_QE: np.ndarray, top: int, where: str):
-        return *approximate.nearest(self.gallery, query_QE, top, where), self._pictures(where)
+        there = self._loaded if self._loaded and self._loaded[0] == self.gallery.version else None
+        found = approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
+        return *found, self._pictures(where)
 
     def _pictures(self, where: str) -> int:
         """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""

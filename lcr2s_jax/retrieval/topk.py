@@ -65,6 +65,30 @@ class Exact:
         score_QK, row_QK = (np.asarray(x)[:queries, :k] for x in found)
         return score_QK, np.where(np.isneginf(score_QK), -1, row_QK)
 
+    def scores(self, query_QE: np.ndarray, row_QK: np.ndarray) -> np.ndarray:
+        """The scores [Q, K] of some rows of each query; -inf for a row of -1."""
+        chex.assert_shape(query_QE, (None, self.width))
+        chex.assert_shape(row_QK, (len(query_QE), None))
+        shape = _power(row_QK.shape[0]), _power(row_QK.shape[1])
+        query_QE = np.pad(np.asarray(query_QE, np.float32), ((0, shape[0] - len(query_QE)), (0, 0)))
+        rows = np.pad(row_QK, [(0, wide - size) for wide, size in zip(shape, row_QK.shape, strict=True)])
+        put = (jax.device_put(x, self._whole) for x in (query_QE, np.asarray(rows, np.int32)))
+        found = np.asarray(_scores(self._mesh)(self._vector_GE, *put))[: row_QK.shape[0], : row_QK.shape[1]]
+        return np.where(row_QK < 0, -np.inf, found)
+
+
+@functools.cache
+def _scores(mesh):
+    def shard(vector_GE, query_QE, row_QK):
+        row_QK = row_QK - jax.lax.axis_index(_AXIS) * vector_GE.shape[0]
+        here = (row_QK >= 0) & (row_QK < vector_GE.shape[0])
+        some_QKE = jnp.take(vector_GE, jnp.where(here, row_QK, 0), axis=0)
+        score_QK = jnp.einsum('qe,qke->qk', query_QE, some_QKE, precision=jax.lax.Precision.HIGHEST)
+        return jax.lax.psum(jnp.where(here, score_QK, 0.0), _AXIS)  # each row is on one device
+
+    rows, whole = PartitionSpec(_AXIS), PartitionSpec()
+    return jax.jit(jax.shard_map(shard, mesh=mesh, in_specs=(rows, whole, whole), out_specs=whole, check_vma=False))
+
 
 @functools.cache
 def _search(mesh, block: int, k: int):

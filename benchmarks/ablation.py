@@ -1,0 +1,189 @@
+"""Does the method work here, and by how much:  python -m benchmarks.ablation [--rows ...] [--seeds 0 1 2]
+
+Trains every row of benchmarks/rows.py from the demo CLIP on the same people, for the same steps, and selects each one's
+step on val. They are trained one after the other and kept in --out; the same command goes on where it stood. The rows
+that are claims are evaluated on test, once, when they are trained; the others are read on val alone. Needs neither
+TensorFlow nor ml_collections, but arrays that `python -m benchmarks.prepared` wrote; where it can it makes them itself.
+`python -m benchmarks.verdict` makes tables, intervals and plots of what lies in --out.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+import jax
+import numpy as np
+
+from benchmarks import common, prepared
+from benchmarks.rows import ROWS, Row
+from lcr2s_jax import evaluate, metrics, optim, pretrained, stages, train
+from lcr2s_jax.checkpoint import Checkpoints
+from lcr2s_jax.parallel import Parallel
+from lcr2s_jax.report import write_text
+
+
+class Log:
+    """What `train.fit` tells, on the terminal; counts the seconds of training apart from those of validation."""
+
+    def __init__(self, name: str, steps: int):
+        self._name, self._steps, self.seconds, self.resumed = name, steps, 0.0, False
+
+    def start(self, stage: str, first: int, steps: int) -> None:
+        """A training begins or goes on."""
+        self.resumed = first > 0
+
+    def log(self, stage: str, step: int, values: dict, seconds: float) -> None:
+        """Scalars of training, or of validation."""
+        if 'val' in values:
+            told = '  '.join(f'{k} {v:.1f}' for k, v in values['val'].items())
+        else:
+            self.seconds += seconds
+            told = f'loss {values["loss"]:.2f}  {values["pairs_per_s"]:.0f} pairs/s'
+        print(f'{self._name} {step}/{self._steps}  {told}', flush=True)
+
+    def stop(self) -> None:
+        """The end."""
+
+
+class Ablation:
+    """Every row's training and evaluation, on the same arrays.
+
+    Args:
+      arrays: folder of `benchmarks.prepared`.
+      out: a folder a row and seed.
+      steps: of every training.
+    """
+
+    def __init__(self, arrays: pathlib.Path, out: pathlib.Path, steps: int):
+        self.splits, self.settings = prepared.read(arrays)
+        self.out, self.steps = out, steps
+        self.parallel = Parallel('jit', 0, fsdp=False)
+        self.clip, self.clip_params = pretrained.load(**self.settings['config']['model'])
+        self.people = int(self.splits['train'].image_pid.max()) + 1
+        self.embedder = evaluate.Embedder(self.stage(ROWS['sdm']), self.parallel)  # one program serves all rows
+
+    def folder(self, name: str, seed: int) -> pathlib.Path:
+        """Where a row's checkpoints and results are."""
+        return self.out / f'{name}-{seed}'
+
+    def run(self, name: str, seed: int) -> None:
+        """Train a row, after the teacher that it needs, and evaluate it; does nothing where that was done."""
+        row, folder = ROWS[name], self.folder(name, seed)
+        if (folder / 'result.json').exists():
+            return
+        if row.teacher:
+            self.run(row.teacher, seed)
+        stage = self.stage(row, *(self.taught(row, seed) if row.teacher else ()))
+        log = Log(f'{name}-{seed}', self.steps)
+        if row.stage == 'none':
+            params, step = stage.init(jax.random.key(seed)), 0
+        else:
+            params, step = self.fit(row, stage, folder, seed, log)
+        result = {
+            'step': step,
+            'seconds': log.seconds,  # of training; of a resumed one those since then
+            'resumed': log.resumed,
+            'parameters': sum(x.size for x in jax.tree.leaves(params['clip'])),
+            'digest': pretrained.fingerprint(params),
+        }
+        for split in ('val', 'test') if row.claim else ('val',):
+            result[split] = self.evaluate(row, stage, params, split, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')
+
+    def fit(self, row: Row, stage, folder: pathlib.Path, seed: int, log: Log):
+        """The best parameters on val, and their step."""
+        settings, config = self.settings, self.settings['config']
+        batch_seed = seed + config['reseed'][row.stage]
+
+        def validate(params):
+            found = evaluate.both_ways(self.embed(params, 'val'))['t2i']
+            return found['R1'], {'val': {name: found[name] for name in ('R1', 'R5', 'mAP')}}
+
+        with Checkpoints(folder / 'checkpoints') as checkpoints:
+            return train.fit(
+                stage,
+                lambda start: prepared.batches(
+                    self.splits['train'], settings, **config['batch'] | row.batch, seed=batch_seed, start=start
+                ),
+                tx=optim.adam(steps=self.steps, **config['optim']),
+                parallel=self.parallel,
+                checkpoints=checkpoints,
+                report=log,
+                validate=validate,
+                seed=seed,
+                **config['train'] | {'steps': self.steps},
+            )
+
+    def stage(self, row: Row, teacher=None, params=None, cache=None) -> stages.Stage:
+        """What a row trains."""
+        kind = 'baseline' if row.stage == 'none' else row.stage
+        given = self.settings['config'][kind] | row.changes
+        common_ = (self.clip, self.clip_params, self.people)
+        if kind == 'student':
+            return stages.student_stage(*common_, teacher, params, cache, **given)
+        return (stages.teacher_stage if kind == 'teacher' else stages.baseline_stage)(*common_, **given)
+
+    def taught(self, row: Row, seed: int):
+        """Stage, parameters and cached features of a row's teacher."""
+        known = ROWS[row.teacher]
+        teacher = self.stage(known)
+        with Checkpoints(self.folder(row.teacher, seed) / 'checkpoints') as checkpoints:
+            like = self.parallel.put_state(teacher.init(jax.random.key(0)))
+            params = checkpoints.restore_params(like)
+        given = self.settings['config']['student'] | row.changes
+        if not given['cache_teacher']:
+            return teacher, params, None
+        cache = self.embed(params, 'train')
+        if not given['redraw_supports']:
+            cache = evaluate.with_supports(teacher, params, cache, self.views(known), seed)
+        return teacher, params, cache
+
+    def views(self, row: Row) -> int:
+        """K, with which supports are drawn."""
+        return (self.settings['config']['batch'] | row.batch)['views']
+
+    def embed(self, params, split: str):
+        """Every image and caption of a split."""
+        arrays, size = self.splits[split], self.settings['config']['evaluate']['batch_size']
+        return self.embedder(params, arrays, prepared.gallery(arrays, size), prepared.queries(arrays, size))
+
+    def evaluate(self, row: Row, stage, params, split: str, folder: pathlib.Path) -> dict:
+        """Metrics of the split, single view and with supports; those of every query go to <split>.npz."""
+        embeddings = {'single': self.embed(params, split)}
+        if stage.enrich:
+            embeddings['supports'] = evaluate.with_supports(stage, params, embeddings['single'], self.views(row))
+        folder.mkdir(parents=True, exist_ok=True)
+        queries = {
+            name: metrics.each(metrics.cosine(e.text_QE, e.image_GE), e.text_pid_Q, e.image_pid_G)
+            for name, e in embeddings.items()
+        }
+        np.savez(folder / f'{split}.npz', **queries)
+        return {name: evaluate.both_ways(e) for name, e in embeddings.items()}
+
+
+def main() -> None:
+    """Train and evaluate what the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--rows', nargs='+', default=[name for name in ROWS if ROWS[name].claim], choices=list(ROWS))
+    parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
+    parser.add_argument('--steps', type=int, default=300)
+    parser.add_argument('--arrays', type=pathlib.Path, default=pathlib.Path('runs/prepared'))
+    parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/ablation'))
+    args = parser.parse_args()
+    if not (args.arrays / 'settings.json').exists():
+        prepared.write(args.arrays, prepared.config())
+    args.out.mkdir(parents=True, exist_ok=True)
+    jax.config.update('jax_compilation_cache_dir', str((args.out / 'programs').absolute()))
+    ablation = Ablation(args.arrays, args.out, args.steps)
+    write_text(args.out / 'machine.json', json.dumps({'machine': common.machine(), 'steps': args.steps}) + '\n')
+    clock = time.perf_counter()
+    for seed in args.seeds:  # seed by seed: whenever it is stopped, there is a table
+        for name in args.rows:
+            ablation.run(name, seed)
+    print(f'{len(args.rows)} rows, {len(args.seeds)} seeds: {time.perf_counter() - clock:.0f} s')
+
+
+if __name__ == '__main__':
+    main()

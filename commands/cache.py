@@ -1,0 +1,46 @@
+"""What a run's teacher makes of the unaugmented training split: computed once, kept in the workdir, for the student."""
+
+import time
+
+from lcr2s_jax.arrays import Embeddings
+
+_FIELDS = ('image_GE', 'text_QE')
+
+
+def teacher_features(run) -> Embeddings:
+    """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<teacher's hash>/.
+
+    Single views, or, unless config.student.redraw_supports, enriched by one draw of supports. On several hosts all
+    compute them and the first writes.
+
+    Args:
+      run: a `commands.run.Run` whose teacher is trained.
+    """
+    import numpy as np
+
+    from lcr2s_jax import evaluate, parallel, pretrained
+
+    config, teacher = run.config, run.params['teacher']
+    drawn = '' if config.student.redraw_supports else '-supported'
+    folder = run.workdir / 'teacher_features' / f'{pretrained.fingerprint(teacher)[:16]}{drawn}'
+    parallel.wait_for_all('all look for the same features')
+    done = all((folder / f'{field}.npy').exists() for field in _FIELDS)
+    parallel.wait_for_all('the features were looked for')
+    if not done:
+        clock = time.perf_counter()
+        run.report.say(f'student: the teacher looks at the training split once ({folder})')
+        found = run.embed(run.embedders['teacher'], teacher, 'train')
+        if not config.student.redraw_supports:
+            found = evaluate.with_supports(run.stages['teacher'], teacher, found, config.batch.views, config.seed)
+        with parallel.agreed("keeping the teacher's features"):
+            if parallel.first():
+                folder.mkdir(parents=True, exist_ok=True)
+                for field in _FIELDS:
+                    aside = folder / f'{field}.partial.npy'
+                    np.save(aside, getattr(found, field))
+                    aside.rename(folder / f'{field}.npy')
+        run.seconds['teacher_features'] = time.perf_counter() - clock
+    split = run.splits['train']
+    places = np.arange(len(split.image_pid), dtype=np.int32)
+    features = (np.load(folder / f'{field}.npy', mmap_mode='r') for field in _FIELDS)
+    return Embeddings(*features, split.image_pid, split.caption_pid, places, split.caption_image)

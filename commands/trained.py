@@ -1,0 +1,54 @@
+"""A finished run's student and what it was trained and evaluated with: what an export is made and checked with."""
+
+import dataclasses
+import pathlib
+
+from commands.inputs import Inputs
+from commands.run import alone_in, config_of, refuse_another_config
+from lcr2s_jax.errors import ConfigError
+
+_STAGE = 'student'
+
+
+class Trained(Inputs):
+    """Opens a workdir and what its config names: the student's best parameters, its tokenizer, its val and test.
+
+    Attributes, besides those of Inputs:
+      clip, params: the student alone, without classifier; clip computes in float32 whatever it was trained in.
+      step: that the parameters are of.
+      split: the name of the split to check on: val, or test where there is no val.
+      made_of: hashes of data, starting weights and student.
+
+    Raises:
+      UserError, DataError: what was found, what was expected, what to change.
+    """
+
+    def __init__(self, workdir: pathlib.Path):
+        from lcr2s_jax import checkpoint, pretrained
+
+        config, folder = config_of(workdir), workdir / _STAGE
+        if not folder.is_dir():  # Checkpoints would make it
+            raise ConfigError(
+                f'--workdir: found no student in {workdir}, whose config.stages is {tuple(config.stages)}; expected a '
+                "run that has trained 'student'"
+            )
+        super().__init__(config)
+        started = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
+        refuse_another_config(workdir, config, made_of=started)
+        with alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:  # what is being trained has no best yet
+            self.step = checkpoints.best()
+            self.params = checkpoints.restore_params(checkpoints.shapes(self.step), self.step)['clip']
+        self.clip = dataclasses.replace(self.clip, dtype='float32', remat=False, chunks=1)
+        self.split = self.evaluated[0]
+        self.made_of = started | {'student': pretrained.fingerprint(self.params)}
+
+    def features(self):
+        """Every image and caption of `split`, by the float32 model: `lcr2s_jax.arrays.Embeddings`."""
+        import jax
+
+        from lcr2s_jax import evaluate, stages
+
+        stage = stages.baseline_stage(self.clip, self.params, 1, align='sdm', identity_weight=0.0, scale=1.0)
+        with jax.default_matmul_precision('highest'):
+            params = self.parallel.put_state({'clip': self.params})
+            return self.embed(evaluate.Embedder(stage, self.parallel), params, self.split)
