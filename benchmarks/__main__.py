@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, each in a process of its own:  python -m benchmarks [--list] [NAME ...]
 
-Each writes docs/evidence/NAME.json. What trains for long (ablation) or needs a run (attributes, calibration) is listed
-and left out unless it is named.
+Each writes docs/evidence/NAME.json. What trains for long (ablation) or needs a run (attributes, calibration, tracks) is
+listed and left out unless it is named.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parent
 NO_CLAIM = {'__init__', '__main__', 'common', 'prepared', 'rows', 'verdict', 'demo_clip', 'page'}
-ON_REQUEST = {'ablation', 'attributes', 'calibration'}
+ON_REQUEST = {'ablation', 'attributes', 'calibration', 'tracks'}
 
 
 def names() -> list[str]:

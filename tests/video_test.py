@@ -4,7 +4,6 @@ import io
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,13 +13,12 @@ from commands import index as command
 from commands.video import COLUMNS, Wanted
 from data import demo, detectors, folder, tracks, video
 from data.records import DataError
-from lcr2s_jax import evaluate, pretrained
-from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax import pretrained
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.retrieval import columns, pooling, searcher
+from lcr2s_jax.retrieval import columns, searcher
 from lcr2s_jax.retrieval.gallery import Gallery
 from lcr2s_jax.retrieval.query import Query
-from tests import folders, searching, tiny
+from tests import folders, searching
 
 cv2 = pytest.importorskip('cv2', reason='an extra: requirements-video.txt')
 
@@ -41,7 +39,7 @@ def anybody(image_hwc):
 def people(count):
     """The views of some test people, as pixels, and their captions."""
     by_person = {}
-    for record in demo.records(0, {'test': count}, workers=1):
+    for record in demo.records(0, {'test': count}, cameras=False, workers=1):
         pixels = np.asarray(Image.open(io.BytesIO(record.jpeg)).convert('RGB').resize((48, 96)))
         by_person.setdefault(record.person, []).append((pixels, record.captions))
     return list(by_person.values())
@@ -105,55 +103,11 @@ def told(made, capsys):
     return update
 
 
-def boxes(*lefts, top=0):
-    return np.array([[left, top, left + 20, top + 50] for left in lefts], float).reshape(-1, 4)
-
-
 def test_frames_come_at_their_seconds_in_red_green_blue(walking):
     found = list(video.frames(walking, 0.5))
     np.testing.assert_allclose([seconds for seconds, _ in found], [0, 0.5, 1.0, 1.5], atol=1e-3)
     assert found[0][1].shape == (HEIGHT, WIDTH, 3) and np.abs(found[0][1][2, 2].astype(int) - FLOOR).max() < 20
     assert len(list(video.frames(walking, 0.001))) == 2 * RATE, 'not more often than there are frames'
-
-
-def test_two_people_who_cross_at_a_distance_keep_their_tracks():
-    tracker = tracks.Tracker()
-    for number in range(20):
-        near, far = boxes(8 * number), boxes(160 - 8 * number, top=30)  # overlapping a little where they pass
-        order = slice(None, None, -1 if number % 2 else 1)  # the detector names them in any order
-        assert tracker.step(np.concatenate([near, far])[order])[0] == [1, 2][order]
-
-
-def test_who_moves_on_as_before_is_followed_where_boxes_do_not_overlap():
-    tracker = tracks.Tracker()
-    lefts = [0, 9, 18, 27, 50]  # hidden for a while
-    assert [tracker.step(boxes(left))[0] for left in lefts[:4]] == [[1]] * 4
-    tracker.step(boxes()), tracker.step(boxes())
-    assert tracks.overlap(boxes(27), boxes(54)).item() == 0 and tracker.step(boxes(54))[0] == [1]
-
-
-@pytest.mark.parametrize('missed', [0, 1, 3, 4])
-def test_a_gap_longer_than_allowed_starts_a_new_track(missed):
-    tracker = tracks.Tracker(gap=3)
-    tracker.step(boxes(10))
-    ended = [tracker.step(boxes())[1] for _ in range(missed)]
-    assert tracker.step(boxes(10))[0] == [1 if missed <= 3 else 2]
-    assert ended == [[1] if number == 4 else [] for number in range(1, missed + 1)]
-
-
-def test_the_largest_overlap_is_given_first_and_every_box_gets_one_track():
-    tracker = tracks.Tracker()
-    tracker.step(boxes(0, 12))
-    assert tracker.step(boxes(10, 11))[0] == [1, 2]
-    assert sorted(tracker.step(boxes(10, 11, 100))[0]) == [1, 2, 3]
-    assert tracker.step(boxes())[0] == []
-
-
-def test_a_long_track_keeps_few_crops_evenly_over_its_time():
-    kept = tracks.Kept(limit=4)
-    for number in range(23):
-        kept.add(number / 2, lambda number=number: number)
-    assert kept.crops == [0, 8, 16] and (kept.count, kept.begins, kept.ends) == (23, 0.0, 11.0)
 
 
 def test_every_track_is_a_row_with_its_best_crop_and_the_mean_of_all_its_crops(made, told, walking):
@@ -334,27 +288,6 @@ def test_hog_finds_a_drawn_person():
     assert tracks.overlap(found[:, :4], np.array([[90.0, 80, 230, 420]])).item() > 0.7
 
 
-def test_of_overlapping_windows_the_surest_stays():
-    found = np.array([[0, 0, 10, 20, 0.5], [1, 0, 11, 20, 0.9], [30, 0, 40, 20, 0.4]])
-    np.testing.assert_array_equal(detectors._surest(found), found[[1, 2]])
-
-
-def test_a_detectors_boxes_stay_within_the_frame():
-    image = np.zeros((10, 20, 3), np.uint8)
-    found = detectors.detect(lambda _: [[-5, 2, 8, 40, 1], [30, 0, 40, 5, 1], [1, 1, np.nan, 3, 1]], image)
-    np.testing.assert_array_equal(found, [[0, 2, 8, 10, 1]])
-    assert detectors.detect(lambda _: [], image).shape == (0, 5)
-    assert detectors.detect(detectors.whole_frame, image).tolist() == [[0, 0, 20, 10, 1]]
-    with pytest.raises(DataError, match='rows of left, top'):
-        detectors.detect(lambda _: [[1, 2, 3]], image)
-
-
-@pytest.mark.parametrize('name', ['yolo', 'no.such:detector', 'json:nothing', 'json:__doc__', ':f'])
-def test_an_unknown_detector_is_explained(name):
-    with pytest.raises(DataError, match='--detector'):
-        detectors.open_detector(name)
-
-
 def test_without_opencv_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'cv2', None)
     with pytest.raises(DataError, match='requirements-video.txt'):
@@ -376,24 +309,3 @@ def test_what_cannot_work_is_said_before_a_model_is_opened(made, walking, tmp_pa
 def test_index_needs_pictures_or_videos(words, capsys):
     assert main.main(['main.py', 'index', '--index=I', *words]) == 2
     assert '--images' in capsys.readouterr().err
-
-
-def test_the_teacher_fuses_a_track_as_evaluation_fuses_an_identity():
-    stage = tiny.stage('teacher')
-    params = jax.tree.map(lambda x: x + 0.05, stage.init(jax.random.key(0)))
-    rng = np.random.default_rng(0)
-    track_N, image = np.array([0, 0, 0, 1, 2, 2]), rng.integers(0, 255, (6, 16, 8, 3)).astype(np.uint8)
-    v_NE = np.asarray(stage.embed_image(params, image))
-    view = np.arange(6)
-    rich = evaluate.with_supports(stage, params, Embeddings(v_NE, v_NE, track_N, track_N, view, view), 3).image_GE
-    unit = rich / np.linalg.norm(rich, axis=1, keepdims=True)
-    expected = np.stack([unit[track_N == track].mean(axis=0) for track in range(3)])
-    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    pool = pooling.Teacher(stage, params, 3, 'abc')
-    np.testing.assert_allclose(pool(image, track_N), expected, atol=1e-5)
-    assert not np.allclose(pooling.mean(v_NE, track_N), expected, atol=1e-2) and pool.name == 'teacher abc'
-
-
-def test_a_mean_is_of_directions_and_of_length_one():
-    vector_NE = np.array([[3.0, 0], [0, 0.5], [0, -2]])
-    np.testing.assert_allclose(pooling.mean(vector_NE, np.array([5, 5, 9])), [[0.5**0.5, 0.5**0.5], [0, -1]], atol=1e-6)
