@@ -132,13 +132,20 @@ class Browser:
         return self.text(selector)
 
     def click(self, selector: str) -> None:
-        """Press the mouse in the middle of an element."""
-        quoted = json.dumps(selector)
-        self.wait(f'document.querySelector({quoted})?.getBoundingClientRect().width > 0')
-        x, y = self.evaluate(
-            f'(() => {{ const e = document.querySelector({quoted}); e.scrollIntoView({{block: "center"}}); '
-            'const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()'
+        """Press the mouse in the middle of an element, as soon as it stands still and nothing lies over it."""
+        middle = (
+            f'(() => {{ const e = document.querySelector({json.dumps(selector)}); if (!e) return null; '
+            'e.scrollIntoView({block: "center", behavior: "instant"}); const r = e.getBoundingClientRect(); '
+            'const x = r.x + r.width / 2, y = r.y + r.height / 2; '
+            'return r.width && e.contains(document.elementFromPoint(x, y)) ? [x, y] : null; })()'
         )
+        seen: list = [None]
+
+        def still():
+            seen.append(self.evaluate(middle))
+            return seen[-1] if seen[-1] == seen[-2] else None
+
+        x, y = _until(still, 20, f'{selector} to be pressed')
         for kind in ('mousePressed', 'mouseReleased'):
             self.call('Input.dispatchMouseEvent', type=kind, x=x, y=y, button='left', clickCount=1)
 

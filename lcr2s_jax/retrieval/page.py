@@ -16,6 +16,7 @@ _READING = (
     'Ranked by likeness to your words. % estimates how often such a hit is the described person; green frames pass the '
     'false-alarm rate, pale pictures do not. Searches are logged.'
 )
+_KEPT = 900  # seconds that a file lies in a box; gradio keeps one of the same bytes once, so none can go on its own
 _CSS = """
 .gradio-container { max-width: 1240px !important; margin: auto; }
 .purpose, .purpose p { font-size: 12px !important; color: #555; margin: 0 !important; } .purpose h2 { margin: 0 0 4px; }
@@ -41,7 +42,7 @@ def page(desk: Desk, alone: str):
     """
     import gradio as gr
 
-    with gr.Blocks(title='Person search', analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as blocks:
+    with gr.Blocks(title='Person search', analytics_enabled=False, fill_width=True, delete_cache=(60, _KEPT)) as blocks:
         gr.Markdown(f'## Person search\n{_PURPOSE}\n\n{_READING}', elem_classes='purpose')
         found, marked = gr.State(), gr.State()
         with gr.Row():
@@ -192,8 +193,6 @@ class _Hands:
 
     def add(self, user: str, files) -> tuple:
         count, refused = self._desk.add(user, _read(files))
-        for path in files:
-            pathlib.Path(path).unlink()
         told = [f'**{count} added.**' + ' They can be found at once.' * bool(count), *map(_plain, refused)]
         return '\n\n'.join(told), None
 
