@@ -20,6 +20,7 @@ class Student(NamedTuple):
       tokenizer: made for it.
       config: of its run.
       step: of the checkpoint, the best on val.
+      data: fingerprint of the dataset that it was trained on; '' where the run did not say.
     """
 
     clip: object
@@ -27,6 +28,7 @@ class Student(NamedTuple):
     tokenizer: object
     config: ConfigDict
     step: int
+    data: str = ''
 
     def model(self) -> dict:
         """What `lcr2s_jax.retrieval.searcher` saves and hashes."""
@@ -61,7 +63,9 @@ def open_student(workdir: pathlib.Path) -> Student:
         # on no device, so that it goes to whichever is asked
         params = jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)['clip'])
     clip, _ = pretrained.load(**config.model)
-    return Student(clip, params, tokens.Tokenizer(config.tokenizer or config.model.pretrained), config, step)
+    tokenizer = tokens.Tokenizer(config.tokenizer or config.model.pretrained)
+    data = run.read_json(workdir / 'config.json').get('made_of', {}).get('data', '')
+    return Student(clip, params, tokenizer, config, step, data)
 
 
 class Val(Inputs):
@@ -75,13 +79,16 @@ def calibrate(student: Student):
     from lcr2s_jax import evaluate, stages
     from lcr2s_jax.retrieval import calibration
 
+    reason = ''
     try:
         val = Val(student.config)
+        if 'val' not in val.splits:
+            reason = f"the dataset '{student.config.data.dataset}' has no split val"
+        elif student.data not in ('', val.source.fingerprint):
+            reason = f"the dataset '{student.config.data.dataset}' is not the one any more that the run was trained on"
     except (UserError, DataError) as error:
-        val, reason = None, str(error)
-    else:
-        reason = f"the dataset '{student.config.data.dataset}' has no split val"
-    if val is None or 'val' not in val.splits:
+        reason = str(error)
+    if reason:
         print(
             f'index: without probabilities, as there is nothing to calibrate on: {reason}\nThe same command with the '
             'dataset in place adds them.',
