@@ -22,7 +22,7 @@ from lcr2s_jax.retrieval.topk import Exact
 
 WIDTH, TOP, RECALL = 512, 10, 0.95
 TUNING, TIMED = 128, 256  # queries
-PROBES = (4, 8, 16, 32, 64, 128, 256)
+PROBES = (4, 8, 16, 24, 32, 40, 48, 64, 96, 128)
 
 
 def vectors(count: int, queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

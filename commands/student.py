@@ -20,6 +20,7 @@ class Student(NamedTuple):
       tokenizer: made for it.
       config: of its run.
       step: of the checkpoint, the best on val.
+      data: fingerprint of the dataset that it was trained on; '' where the run did not say.
     """
 
     clip: object
@@ -27,6 +28,7 @@ class Student(NamedTuple):
     tokenizer: object
     config: ConfigDict
     step: int
+    data: str = ''
 
     def model(self) -> dict:
         """What `lcr2s_jax.retrieval.searcher` saves and hashes."""
@@ -52,7 +54,8 @@ def open_student(workdir: pathlib.Path) -> Student:
     params, step = _best(workdir, 'student')
     clip, _ = pretrained.load(**config.model)
     tokenizer = tokens.Tokenizer(config.tokenizer or config.model.pretrained)
-    return Student(clip, params['clip'], tokenizer, config, step)
+    data = run.read_json(workdir / 'config.json').get('made_of', {}).get('data', '')
+    return Student(clip, params['clip'], tokenizer, config, step, data)
 
 
 class Teacher(NamedTuple):
@@ -110,13 +113,16 @@ def calibrate(student: Student):
     from lcr2s_jax import evaluate, stages
     from lcr2s_jax.retrieval import calibration
 
+    reason = ''
     try:
         val = Val(student.config)
+        if 'val' not in val.splits:
+            reason = f"the dataset '{student.config.data.dataset}' has no split val"
+        elif student.data not in ('', val.source.fingerprint):
+            reason = f"the dataset '{student.config.data.dataset}' is not the one any more that the run was trained on"
     except (UserError, DataError) as error:
-        val, reason = None, str(error)
-    else:
-        reason = f"the dataset '{student.config.data.dataset}' has no split val"
-    if val is None or 'val' not in val.splits:
+        reason = str(error)
+    if reason:
         print(
             f'index: without probabilities, as there is nothing to calibrate on: {reason}\nThe same command with the '
             'dataset in place adds them.',

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -180,6 +181,30 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     assert place.model_folder(url) == opened.searcher.folder
     place.add_file(url, 'calibration.json', (tmp_path / 'made' / 'model' / 'calibration.json').read_bytes())
     assert place.model_folder(url) != opened.searcher.folder, 'a calibration that came later is seen'
+
+
+@pytest.mark.parametrize(
+    'splits,fingerprint,words',
+    [
+        ({}, 'trained', 'has no split val'),
+        ({'val': None}, 'other', 'not the one any more'),
+        (None, '', 'no such folder'),
+    ],
+)
+def test_without_the_val_split_of_the_run_an_index_is_made_without_probabilities(
+    monkeypatch, capsys, splits, fingerprint, words
+):
+    class Val:
+        def __init__(self, config):
+            if splits is None:
+                raise DataError('config.data.root: found no such folder')
+            self.splits, self.source = splits, types.SimpleNamespace(fingerprint=fingerprint)
+
+    monkeypatch.setattr(student, 'Val', Val)
+    config = types.SimpleNamespace(data=types.SimpleNamespace(dataset='d'))
+    chosen = student.Student(searching.clip(), searching.params(), searching.words(), config, 3, 'trained')
+    assert student.calibrate(chosen) is None
+    assert words in capsys.readouterr().err
 
 
 def test_an_index_that_is_not_there_needs_a_workdir_and_a_folder_that_is_not_there_is_named(tmp_path, made):
