@@ -98,7 +98,10 @@ class Ablation:
         batch_seed = seed + config['reseed'][row.stage]
 
         def validate(params):
-            found = evaluate.both_ways(self.embed(params, 'val'))['t2i']
+            embeddings = self.embed(params, 'val')
+            if row.selected_by == 'supports':
+                embeddings = evaluate.with_supports(stage, params, embeddings, self.views(row))
+            found = evaluate.both_ways(embeddings)['t2i']
             return found['R1'], {'val': {name: found[name] for name in ('R1', 'R5', 'mAP')}}
 
         with Checkpoints(folder / 'checkpoints') as checkpoints:
@@ -129,9 +132,7 @@ class Ablation:
         """Stage, parameters and cached features of a row's teacher."""
         known = ROWS[row.teacher]
         teacher = self.stage(known)
-        with Checkpoints(self.folder(row.teacher, seed) / 'checkpoints') as checkpoints:
-            like = self.parallel.put_state(teacher.init(jax.random.key(0)))
-            params = checkpoints.restore_params(like)
+        params = self.restored(known, row.teacher, seed)
         given = self.settings['config']['student'] | row.changes
         if not given['cache_teacher']:
             return teacher, params, None
@@ -139,6 +140,12 @@ class Ablation:
         if not given['redraw_supports']:
             cache = evaluate.with_supports(teacher, params, cache, self.views(known), seed)
         return teacher, params, cache
+
+    def restored(self, row: Row, name: str, seed: int):
+        """The best parameters of a row that was trained; of a student's the encoders alone."""
+        stage = self.stage(row) if row.stage != 'student' else self.stage(ROWS['sdm'])
+        with Checkpoints(self.folder(name, seed) / 'checkpoints') as checkpoints:
+            return checkpoints.restore_params(self.parallel.put_state(stage.init(jax.random.key(0))))
 
     def views(self, row: Row) -> int:
         """K, with which supports are drawn."""

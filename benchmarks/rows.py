@@ -25,6 +25,7 @@ class Row:
       batch: arguments of the plan that differ.
       teacher: the row whose teacher is frozen.
       claim: on every seed and on test; otherwise read on val, one seed.
+      selected_by: val R@1 of 'single' views, or, of a teacher, with 'supports', which its student learns from.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Row:
     batch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     teacher: str = ''
     claim: bool = False
+    selected_by: str = 'single'
 
 
 def _student(label: str, *, teacher: str = 'teacher', claim: bool = False, batch: Mapping = (), **changes) -> Row:
@@ -52,6 +54,8 @@ ROWS = {
     'student-relation': _student('student, relation distillation only', feature_weight=0.0, claim=True),
     'student': _student('student, both (LCR2S)', claim=True),
     'student-from-teacher': _student('student, started from the teacher', from_teacher=True, claim=True),
+    'teacher-rich': Row('teacher, step chosen by its oracle', 'teacher', _ALONE, claim=True, selected_by='supports'),
+    'student-rich': _student('student of that teacher', teacher='teacher-rich', claim=True),
     'student-live': _student('student, teacher in every step, not cached', cache_teacher=False, claim=True),
 }
 # one seed, on val

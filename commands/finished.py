@@ -44,7 +44,7 @@ class Finished(Inputs):
         with alone_in(workdir):  # what is being trained may lose the checkpoint that is read
             for name in STAGES:
                 if (workdir / name).is_dir():  # Checkpoints would make it
-                    self._open(name, name in needed)
+                    self._take(name, name in needed)
 
     def features(self, name: str):
         """Every image and caption of the split, embedded by a stage: `lcr2s_jax.arrays.Embeddings`."""
@@ -52,7 +52,7 @@ class Finished(Inputs):
 
         return self.embed(evaluate.Embedder(self.stages[name], self.parallel), self.params[name], self.split)
 
-    def _open(self, name: str, needed: bool) -> None:
+    def _take(self, name: str, needed: bool) -> None:
         from lcr2s_jax import checkpoint, stages
 
         steps = self.config.train.steps

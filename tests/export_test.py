@@ -44,7 +44,7 @@ def workdir(tmp_path_factory):
     """What a run leaves of a student of the demo, for pictures of 96 x 48: other weights than those it began with."""
     folder = tmp_path_factory.mktemp('run')
     config = demo.get_config()
-    config.data.demo.people.update(train=2, val=6, test=2)
+    config.data.demo.update(people=dict(train=2, val=6, test=2), cameras=False)
     config.data.cache = str(tmp_path_factory.mktemp('built'))
     config.evaluate.batch_size = 16
     _, start = pretrained.load(**config.model)

@@ -111,13 +111,14 @@ def test_the_terminal_shows_the_build_and_nothing_else(words, tmp_path, capfd):
     assert captured.out + captured.err == ''
 
 
-def test_the_demo_s_fingerprint_follows_its_seed_and_people():
-    def fingerprint(seed, **numbers):
-        return open_source('demo', '', 1, {}, dict(seed=seed, people=numbers)).fingerprint
+def test_the_demo_s_fingerprint_follows_its_seed_its_people_and_who_films_them():
+    def fingerprint(seed, cameras=True, **numbers):
+        return open_source('demo', '', 1, {}, dict(seed=seed, people=numbers, cameras=cameras)).fingerprint
 
     assert fingerprint(0, train=3) == fingerprint(0, train=3, val=0)
     others = {fingerprint(0, train=3), fingerprint(1, train=3), fingerprint(0, train=4), fingerprint(0, val=3)}
-    assert len(others) == 4
+    others |= {fingerprint(0, cameras=False, train=3)}
+    assert len(others) == 5
 
 
 def test_an_unknown_dataset_is_named():

@@ -69,14 +69,20 @@ def run_here(argv):
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
+        forget()  # what a test that called main itself may have left
         try:
             status = main.main(argv)
         finally:
-            for name in [name for name in flags.FLAGS if name.startswith('config.')]:
-                delattr(flags.FLAGS, name)  # it belongs to the config of this call
-            for flag in flags.FLAGS.flags_by_module_dict()['main']:
-                flag.unparse()
+            forget()
     return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
+
+
+def forget():
+    """Flags are as if no command line had been read."""
+    for name in [name for name in flags.FLAGS if name.startswith('config.')]:
+        delattr(flags.FLAGS, name)  # it belongs to the config of one call
+    for flag in flags.FLAGS.flags_by_module_dict()['main']:
+        flag.unparse()
 
 
 def fails(run, status, *words):
