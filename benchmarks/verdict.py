@@ -17,6 +17,7 @@ from lcr2s_jax.metrics import NAMES
 from lcr2s_jax.report import write_text
 
 RESAMPLES = 10_000
+WAYS = {'single': ', single view', 'supports': ', with supports (oracle)'}  # of a teacher
 PICTURE = pathlib.Path('docs/images/ablation.png')
 
 
@@ -63,7 +64,12 @@ def summaries(name: str, runs: dict, split: str, seeds: list[int] | None = None)
     base = [seed for seed in runs.get(BASELINE, {}) if seed in of]
     for way in runs[name][of[0]][split] if of else ():
         scores = {m: np.array([runs[name][seed][split][way]['t2i'][m] for seed in of]) for m in NAMES}
-        row = {'row': name, 'label': ROWS[name].label + ' (oracle)' * (way == 'supports'), 'way': way, 'seeds': of}
+        row = {
+            'row': name,
+            'label': ROWS[name].label + WAYS[way] * (ROWS[name].stage == 'teacher'),
+            'way': way,
+            'seeds': of,
+        }
         row |= {m: float(x.mean()) for m, x in scores.items()}
         row |= {f'{m} sd': float(x.std(ddof=1)) for m, x in scores.items() if len(of) > 1}
         for metric in ('R1', 'mAP') if base and (name, way) != (BASELINE, 'single') else ():
@@ -147,9 +153,10 @@ def plot(claims: list[dict]) -> None:
         for row in claims:
             if (row['row'], row['way']) == (BASELINE, 'single'):
                 axis.axvline(row[metric], color='black', linewidth=0.8, linestyle=':')
-        axis.set(xlabel=f'{name} on test, percent (bar: standard deviation over seeds)')
+        axis.set(xlabel=f'{name}, percent', ylim=(-0.6, len(claims) - 0.4))
         axis.spines[['top', 'right']].set_visible(False)
         axis.set_xlim(0, max(row[metric] for row in claims) * 1.12)
+    figure.suptitle('Test; whiskers: standard deviation over seeds; dotted: the matched baseline', fontsize=10)
     axes[0].set_yticks(places, [row['label'] for row in claims])
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(PICTURE, dpi=110)
