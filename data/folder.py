@@ -1,7 +1,5 @@
 """Any folder of pictures, for an index: listed, read, decoded and resized as evaluation does, many at a time."""
 
-import collections
-import concurrent.futures
 import functools
 import hashlib
 import os
@@ -14,7 +12,6 @@ import numpy as np
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp')
 # What `data.transforms` makes of a file, for those who keep what came of it: to be changed with it.
 RECIPE = 'RGB uint8; JPEG by INTEGER_ACCURATE; bilinear, antialiased where a side shrinks'
-_AHEAD = 32  # pictures under way for each thread
 
 
 class File(NamedTuple):
@@ -88,6 +85,8 @@ def read(
       wanted: told the hash; where it says no, pixels are not decoded.
     """
 
+    from data import images
+
     def one(file: File) -> Picture:
         try:
             encoded = (root / file.path).read_bytes()
@@ -96,19 +95,7 @@ def read(
         sha256 = hashlib.sha256(encoded).hexdigest()
         return Picture(file, sha256, *(decode(encoded, image_size, max_pixels) if wanted(sha256) else (None, '')))
 
-    waiting: collections.deque = collections.deque()
-    threads = os.cpu_count() or 1
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        try:
-            for file in files:
-                waiting.append(pool.submit(one, file))
-                if len(waiting) >= _AHEAD * threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    yield from images.in_order(one, files)
 
 
 def decode(encoded: bytes, image_size: tuple[int, int], max_pixels: int) -> tuple[np.ndarray | None, str]:

@@ -5,7 +5,7 @@ import concurrent.futures
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from PIL import Image
 
@@ -62,12 +62,17 @@ def read(entries: Iterable[Entry], folder: pathlib.Path, max_pixels: int) -> Ite
             return entry, b'', f'{error.strerror}'
         return entry, encoded, fault_of(encoded, max_pixels) or ('' if entry.captions else 'no caption')
 
+    yield from in_order(one, entries)
+
+
+def in_order(one: Callable, things: Iterable) -> Iterator:
+    """`one` of every thing, by a thread a core, in the order of the things and only so far ahead of who takes them."""
     waiting: collections.deque = collections.deque()
     threads = os.cpu_count() or 1
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         try:
-            for entry in entries:
-                waiting.append(pool.submit(one, entry))
+            for thing in things:
+                waiting.append(pool.submit(one, thing))
                 if len(waiting) >= _AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
