@@ -13,7 +13,8 @@ from commands.cache import teacher_features
 from commands.inputs import Inputs
 from lcr2s_jax.errors import ConfigError, UserError
 
-_MAY_CHANGE = ('parallel', 'data.root', 'data.cache')  # when a run is resumed: they say where, not what
+# When a run is resumed: they say where and how something is computed, and not what.
+_MAY_CHANGE = ('parallel', 'data.root', 'data.cache', 'model.kernel', 'model.remat', 'model.scan', 'model.chunks')
 STAGES = ('baseline', 'teacher', 'student')
 
 
@@ -141,9 +142,16 @@ class Run(Inputs):
     def _validate(self, name: str, params) -> tuple[float, dict]:
         from lcr2s_jax import evaluate, metrics
 
-        found = evaluate.both_ways(self.embed(self.embedders[name], params, 'val'))
-        logged = {way: {m: found[way][m] for m in metrics.NAMES} for way in found}
-        return found['t2i']['R1'], {'val': logged}
+        stage, views = self.stages[name], self.config.batch.views
+        embeddings = {'val': self.embed(self.embedders[name], params, 'val')}
+        if stage.enrich:  # what a student learns from, so it is what a teacher is chosen by (docs/evidence.md)
+            embeddings['val_with_supports'] = evaluate.with_supports(stage, params, embeddings['val'], views)
+        found = {which: evaluate.both_ways(e) for which, e in embeddings.items()}
+        logged = {
+            which: {way: {m: values[m] for m in metrics.NAMES} for way, values in ways.items()}
+            for which, ways in found.items()
+        }
+        return list(found.values())[-1]['t2i']['R1'], logged
 
     def _explain(self, name: str, error, seed: int, checkpoints) -> str:
         config, saved = self.config, checkpoints.latest()
@@ -175,6 +183,7 @@ def config_of(workdir: pathlib.Path) -> ConfigDict:
         raise ConfigError(
             f'{path}: found fields that configs/base.py has not ({error}); another version of this project made it'
         ) from error
+    config.model.kernel = 'einsum'  # it may have been trained on another device than it is looked at on
     return config
 
 

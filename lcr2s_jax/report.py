@@ -76,7 +76,8 @@ class Report:
             else:
                 self.say(f'{stage} {step:>6,}/{self._steps:,}  {self._line}  {_clock(left)} left')
         else:
-            found = '  '.join(f'{name} {value:.1f}' for name, value in flat.items() if name.startswith('val/t2i'))
+            told = ('val/t2i', 'val_with_supports/t2i/R1')
+            found = '  '.join(f'{name} {value:.1f}' for name, value in flat.items() if name.startswith(told))
             self.say(f'{stage} {step:>6,}/{self._steps:,}  {found}')
 
     def stop(self) -> None:
