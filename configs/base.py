@@ -25,7 +25,9 @@ def get_config() -> ConfigDict:
             vocab_size=49408,  # read where `pretrained` is ''
             resize='bicubic',  # of the position table; Hugging Face and open_clip resize so, IRRA bilinearly
             dtype='bfloat16',  # compute; parameters, softmax, normalisation and losses are float32
+            kernel='einsum',  # of attention: or 'xla', 'cudnn' (jax.nn.dot_product_attention); cudnn: NVIDIA, bfloat16
             remat=False,  # recompute activations in the backward pass: less memory, about a third more time
+            scan=False,  # compile one block of a transformer, not all: a shorter start (docs/performance.md)
             chunks=1,  # encode a batch's rows in so many parts, each again in the backward pass: the memory of one part
         )
     )

@@ -14,6 +14,7 @@ import numpy as np
 from lcr2s_jax import huggingface, open_clip, openai
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
+from lcr2s_jax.models.layers import KERNELS
 from lcr2s_jax.tensors import Source
 
 _TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
@@ -29,7 +30,9 @@ def load(
     vocab_size: int,
     resize: str,
     dtype: str,
+    kernel: str,
     remat: bool,
+    scan: bool,
     chunks: int,
 ) -> tuple[CLIP, dict]:
     """A CLIP of the given image size and its f32 parameters.
@@ -43,13 +46,25 @@ def load(
         vocab_size: read for random weights only.
         resize: 'bicubic' (Hugging Face, open_clip) or 'bilinear' (IRRA).
         dtype: compute type, 'float32' or 'bfloat16'.
+        kernel: of attention: 'einsum', 'xla', or 'cudnn' on NVIDIA's GPUs in bfloat16.
         remat: recompute blocks in the backward pass.
+        scan: compile one block of a transformer instead of all.
         chunks: encode a batch's rows in so many parts, each once more in the backward pass.
 
     Raises:
         WeightsError, ConfigError: what was found, what was expected, what to change.
     """
-    wanted = dict(image_size=tuple(image_size), context_length=context_length, dtype=dtype, remat=remat, chunks=chunks)
+    if kernel not in KERNELS:
+        raise ConfigError(f"config.model.kernel: found '{kernel}', expected one of {', '.join(KERNELS)}")
+    if kernel == 'cudnn' and (dtype != 'bfloat16' or jax.default_backend() != 'gpu'):
+        raise ConfigError(
+            f"config.model.kernel: found 'cudnn' with config.model.dtype='{dtype}' on {jax.default_backend()}, "
+            "expected 'bfloat16' on a GPU of NVIDIA's; 'einsum' goes everywhere"
+        )
+    wanted = dict(
+        image_size=tuple(image_size), context_length=context_length, dtype=dtype, kernel=kernel, remat=remat,
+        scan=scan, chunks=chunks,
+    )  # fmt: skip
     if not pretrained:
         if architecture not in ARCHITECTURES:
             raise ConfigError(

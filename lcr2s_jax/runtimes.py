@@ -90,7 +90,7 @@ def _own_reader(folder: pathlib.Path, image: np.ndarray, tokens: np.ndarray, why
 
     clip, params = pretrained.load(
         pretrained=str(folder), architecture='', image_size=image.shape[1:3], context_length=tokens.shape[1],
-        vocab_size=0, resize='bicubic', dtype='float32', remat=False, chunks=1,
+        vocab_size=0, resize='bicubic', dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1,
     )  # fmt: skip
     encode = jax.jit(clip.apply, static_argnames='method')
     return {

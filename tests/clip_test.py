@@ -149,21 +149,24 @@ def test_vit_b16_at_384x128_has_the_shapes_of_the_field():
     chex.assert_shape([v, t], [(2, 512), (3, 512)])
 
 
-def test_recomputing_blocks_changes_no_parameter_name_and_no_gradient():
-    clip, remat = CLIP(**SIZES), CLIP(**SIZES, remat=True)
+@pytest.mark.parametrize('how', [{'remat': True}, {'scan': True}, {'remat': True, 'scan': True}, {'kernel': 'xla'}])
+def test_how_blocks_are_computed_changes_no_parameter_name_and_no_gradient(how):
+    clip, other = CLIP(**SIZES), CLIP(**SIZES, **how)
     params = init(clip)
+    chex.assert_trees_all_equal(init(other), params)
 
     def loss(model, params):
         v, t = model.apply({'params': params}, *batch(clip))
         return jnp.mean(jnp.square(v @ t.T)) / 100
 
-    gradients = [jax.jit(jax.grad(functools.partial(loss, m)))(params) for m in (clip, remat)]
+    gradients = [jax.jit(jax.grad(functools.partial(loss, m)))(params) for m in (clip, other)]
     chex.assert_trees_all_close(*gradients, rtol=1e-4, atol=1e-5)  # of a key bias it is 0 but for rounding
     assert gradients[0]['logit_scale'] == 0
     moved = [np.any(np.asarray(g)) for g in jax.tree.leaves(gradients[0])]
     assert moved.count(False) <= 1, 'every parameter but logit_scale learns'
-    assert 'remat' in str(jax.make_jaxpr(lambda p: loss(remat, p))(params))
-    assert 'remat' not in str(jax.make_jaxpr(lambda p: loss(clip, p))(params))
+    plain, program = (str(jax.make_jaxpr(lambda p, m=m: loss(m, p))(params)) for m in (clip, other))
+    assert ('remat' in program, 'scan' in program) == (how.get('remat', False), how.get('scan', False))
+    assert program != plain and 'remat' not in plain and 'scan' not in plain
 
 
 def test_attention_equals_its_definition_and_looks_only_where_the_mask_allows():
@@ -176,7 +179,10 @@ def test_attention_equals_its_definition_and_looks_only_where_the_mask_allows():
         places = np.flatnonzero(mask[n, i])
         weights = np.exp(k[n, places, h] @ q[n, i, h] / 2)
         expected[n, i, h] = weights @ v[n, places, h] / weights.sum()
-    np.testing.assert_allclose(layers.attend(q, k, v, mask), expected, atol=1e-5)
+    for kernel in ('einsum', 'xla'):
+        np.testing.assert_allclose(layers.attend(q, k, v, mask, kernel=kernel), expected, atol=1e-5)
+        before = layers.attend(q, q, q, np.tril(np.ones((1, 5, 5), bool)), kernel=kernel)
+        np.testing.assert_allclose(layers.attend(q, q, q, causal=True, kernel=kernel), before, atol=1e-6)
 
     gradient = jax.grad(lambda v: layers.attend(q, k, v, mask)[0, 2].sum())(v)
     assert not np.any(gradient[1]) and not np.any(gradient[0][~mask[0, 2]])

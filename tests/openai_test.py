@@ -27,7 +27,7 @@ TOWERS = {'vit': VIT, 'resnet': RESNET}
 def load(path, clip, **changes):
     asked = dict(
         architecture='', image_size=clip.image_size, context_length=12, vocab_size=0,
-        resize='bicubic', dtype='float32', remat=False, chunks=1,
+        resize='bicubic', dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1,
     )  # fmt: skip
     return pretrained.load(pretrained=str(path), **asked | changes)
 

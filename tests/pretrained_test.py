@@ -18,7 +18,7 @@ from tests.clip_test import SIZES, assert_equal_features, batch, features, init,
 
 ASKED = dict(
     architecture='', image_size=(24, 24), context_length=12, vocab_size=0,
-    resize='bicubic', dtype='float32', remat=False, chunks=1,
+    resize='bicubic', dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1,
 )  # fmt: skip
 
 
@@ -205,6 +205,12 @@ def test_random_weights_of_an_architecture_by_name():
     asked = ASKED | dict(architecture='demo', image_size=(96, 48), context_length=40, vocab_size=100)
     clip, params = pretrained.load(pretrained='', **asked)
     assert clip.grid == (8, 4) and params['text']['token_embedding'].shape == (100, 128)
+    with pytest.raises(ConfigError, match="config.model.kernel: found 'flash', expected one of einsum, xla, cudnn"):
+        pretrained.load(pretrained='', **ASKED | dict(kernel='flash'))
+    with pytest.raises(
+        ConfigError, match="found 'cudnn' with config.model.dtype='float32' on cpu, expected 'bfloat16'"
+    ):
+        pretrained.load(pretrained='', **ASKED | dict(kernel='cudnn'))
     with pytest.raises(ConfigError, match="config.model.architecture: found 'ViT', expected one of ViT-B/16"):
         pretrained.load(pretrained='', **asked | dict(architecture='ViT'))
     with pytest.raises(ConfigError, match=r'config.model.image_size: found \(96, 50\).*such as \(96, 48\)'):

@@ -63,7 +63,9 @@ class VisionTower(nn.Module):
     embed_dim: int
     activation: str
     dtype: str
+    kernel: str
     remat: bool
+    scan: bool
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -81,7 +83,8 @@ class VisionTower(nn.Module):
         x = jnp.concatenate([class_token, x], axis=1) + positions.astype(self.dtype)
 
         x = LayerNorm(self.dtype, name='ln_pre')(x)
-        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, self.remat)
+        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
+        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, **how)
         nn.share_scope(self, blocks)  # parameters are vision/block_0/..., without a level between
         x = blocks(x)
         x = LayerNorm(self.dtype, name='ln_post')(x[:, 0])
@@ -100,7 +103,9 @@ class TextTower(nn.Module):
     embed_dim: int
     activation: str
     dtype: str
+    kernel: str
     remat: bool
+    scan: bool
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -112,10 +117,10 @@ class TextTower(nn.Module):
         # An id outside the vocabulary becomes NaN, where plain indexing would take another token's row.
         x = (jnp.take(table, tokens, axis=0) + positions[:length]).astype(self.dtype)
 
-        causal = jnp.tril(jnp.ones((1, length, length), bool))
-        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, self.remat)
+        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
+        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, causal=True, **how)
         nn.share_scope(self, blocks)  # parameters are text/block_0/..., without a level between
-        x = blocks(x, causal)
+        x = blocks(x)
         # The end of text has the highest id, and argmax takes the first of equals: padding by it is fine.
         x = x[jnp.arange(rows), jnp.argmax(tokens, axis=-1)]
         x = LayerNorm(self.dtype, name='ln_final')(x)
@@ -140,7 +145,9 @@ class CLIP(nn.Module):
         embed_dim: E, the width of the shared space.
         activation: 'quick_gelu' (OpenAI) or 'gelu' (most of open_clip's).
         dtype: compute type, float32 or bfloat16; normalisation and softmax stay f32.
+        kernel: of attention, a member of layers.KERNELS; a ResNet's image tower has its own.
         remat: recompute blocks in the backward pass (less memory, about a third more time).
+        scan: one compiled block that loops over a transformer's layers.
         chunks: encode a batch's rows in so many parts, see `in_chunks`; the stages do it.
     """
 
@@ -157,7 +164,9 @@ class CLIP(nn.Module):
     embed_dim: int
     activation: str = 'quick_gelu'
     dtype: str = 'float32'
+    kernel: str = 'einsum'
     remat: bool = False
+    scan: bool = False
     chunks: int = 1
 
     @property
@@ -173,7 +182,7 @@ class CLIP(nn.Module):
     def setup(self):
         if any(side % self.patch_size for side in self.image_size):
             raise ValueError(f'image_size is {self.image_size}; expected multiples of patch_size {self.patch_size}')
-        shared = (self.embed_dim, self.activation, self.dtype, self.remat)
+        shared = (self.embed_dim, self.activation, self.dtype, self.kernel, self.remat, self.scan)
         vision = (self.vision_width, self.vision_layers, self.vision_heads)
         if isinstance(self.vision_layers, int):
             self.vision = VisionTower(self.patch_size, *vision, *shared)

@@ -29,6 +29,10 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     'gelu': exact_gelu,
 }
 
+# How attention is computed: by us, on any device; or by jax.nn.dot_product_attention, whose 'cudnn' is a fused kernel
+# of NVIDIA's GPUs for bfloat16 that never holds the weights.
+KERNELS = ('einsum', 'xla', 'cudnn')
+
 
 class LayerNorm(nn.Module):
     """Normalises the last axis; mean and variance in f32 whatever comes in, result in ``dtype``.
@@ -55,13 +59,23 @@ def attend(
     k: jax.Array,
     v: jax.Array,
     mask: jax.Array | None = None,
+    *,
+    causal: bool = False,
+    kernel: str = 'einsum',
     tell: Callable[[jax.Array], object] = lambda weights: None,
 ) -> jax.Array:
     """Softmax attention, softmax in f32.
 
-    q [N, T, H, d], k and v [N, S, H, d], mask boolean [N or 1, T, S] (True: may look) -> [N, T, H, d].
-    Each row of the mask must allow at least one place. `tell` gets the weights: f32 [N, H, T, S], 0 where masked.
+    q [N, T, H, d], k and v [N, S, H, d], mask boolean [N or 1, T, S] (True: may look) -> [N, T, H, d]. `causal` hides
+    the places that follow. Each row must have a place left to look at. `kernel` is one of KERNELS; for 'einsum', `tell`
+    gets the weights: f32 [N, H, T, S], 0 where masked.
     """
+    if kernel != 'einsum':
+        mask = None if mask is None else mask[:, None]
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=kernel)
+    if causal:
+        before = jnp.tril(jnp.ones((1, q.shape[1], k.shape[1]), bool))
+        mask = before if mask is None else mask & before
     # Heads before places: XLA's batched products on CPU take half as long again if batch axes are not in front.
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     scores = jnp.einsum('NHTd,NHSd->NHTS', q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
@@ -81,11 +95,15 @@ class MultiHeadAttention(nn.Module):
         heads: number of heads; divides the width of the queries.
         dtype: compute type.
         zero_init: start with a zero output projection, so that a residual branch begins as the identity.
+        causal: hide from a query the keys that follow it.
+        kernel: a member of KERNELS; only 'einsum' has weights to tell.
     """
 
     heads: int
     dtype: str = 'float32'
     zero_init: bool = False
+    causal: bool = False
+    kernel: str = 'einsum'
 
     @nn.compact
     def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -101,7 +119,8 @@ class MultiHeadAttention(nn.Module):
             return x.reshape(rows, -1, self.heads, width // self.heads)
 
         tell = functools.partial(self.sow, 'intermediates', 'weights')
-        mixed = attend(split('q', q), split('k', k), split('v', v), mask, tell)
+        q, k, v = split('q', q), split('k', k), split('v', v)
+        mixed = attend(q, k, v, mask, causal=self.causal, kernel=self.kernel, tell=tell)
         init = nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
         out = nn.Dense(width, dtype=self.dtype, kernel_init=init, name='out')
         return out(mixed.reshape(rows, length, width))
@@ -139,17 +158,22 @@ class Block(nn.Module):
         heads: attention heads.
         activation: a key of ACTIVATIONS.
         dtype: compute type.
+        causal: a place sees itself and those before it.
+        kernel: of the attention, a member of KERNELS.
     """
 
     heads: int
     activation: str = 'quick_gelu'
     dtype: str = 'float32'
+    causal: bool = False
+    kernel: str = 'einsum'
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """[N, T, D], mask boolean [N or 1, T, T] -> [N, T, D]."""
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, T, D] -> [N, T, D]."""
+        attention = MultiHeadAttention(self.heads, self.dtype, causal=self.causal, kernel=self.kernel, name='attn')
         y = LayerNorm(self.dtype, name='ln_1')(x)
-        x = x + MultiHeadAttention(self.heads, self.dtype, name='attn')(y, y, y, mask)
+        x = x + attention(y, y, y)
         y = LayerNorm(self.dtype, name='ln_2')(x)
         return x + Mlp(4 * x.shape[-1], self.activation, self.dtype, name='mlp')(y)
 
@@ -159,22 +183,31 @@ class Transformer(nn.Module):
 
     Attributes:
         layers: number of blocks.
-        heads: attention heads of each.
-        activation: a key of ACTIVATIONS.
-        dtype: compute type.
+        heads, activation, dtype, causal, kernel: of each block.
         remat: recompute a block in the backward pass instead of keeping its insides (memory for time).
+        scan: compile one block and loop over the layers' parameters, which are stacked for it at every step; the
+            parameters are the same either way.
     """
 
     layers: int
     heads: int
     activation: str = 'quick_gelu'
     dtype: str = 'float32'
+    causal: bool = False
+    kernel: str = 'einsum'
     remat: bool = False
+    scan: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-        """[N, T, D], mask boolean [N or 1, T, T] -> [N, T, D]."""
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[N, T, D] -> [N, T, D]."""
         block = nn.remat(Block) if self.remat else Block
+        alike = (self.heads, self.activation, self.dtype, self.causal, self.kernel)
+        if self.scan and not self.is_initializing():
+            layers = [self.variables['params'][f'block_{i}'] for i in range(self.layers)]
+            one = block(*alike, parent=None)
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
+            return jax.lax.scan(lambda x, params: (one.apply({'params': params}, x), None), x, stacked)[0]
         for i in range(self.layers):
-            x = block(self.heads, self.activation, self.dtype, name=f'block_{i}')(x, mask)
+            x = block(*alike, name=f'block_{i}')(x)
         return x

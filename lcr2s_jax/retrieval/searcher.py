@@ -22,7 +22,8 @@ from lcr2s_jax.retrieval.calibration import Calibration
 FORMAT = 1  # of the folder; another number is refused
 CALIBRATION = 'calibration.json'
 _TOWERS = ('text', 'vision')
-_TRAINING = {'remat': False, 'chunks': 1}  # attributes of CLIP that change no number
+# attributes of CLIP that say how it is computed, and not what
+_TRAINING = {'kernel': 'einsum', 'remat': False, 'scan': False, 'chunks': 1}
 _SIZES = tuple(f.name for f in dataclasses.fields(CLIP) if f.name not in ('parent', 'name', *_TRAINING))
 
 
