@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 FOLDER = pathlib.Path(__file__).parent
-NO_CLAIM = {'__init__', '__main__', 'common', 'prepared', 'rows', 'verdict', 'demo_clip', 'page'}
+NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'prepared', 'rows', 'verdict', 'demo_clip', 'page'}
 ON_REQUEST = {'ablation', 'attributes', 'calibration', 'tracks'}
 
 

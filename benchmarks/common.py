@@ -54,7 +54,7 @@ def machine() -> dict:
     }
 
 
-def write(name: str, rows: list[dict]) -> None:
+def write(name: str, rows: list[dict], **more) -> None:
     """Print the rows as a table and write docs/evidence/<name>.json, with the command that was really typed."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns] + [[_cell(row.get(column, '')) for column in columns] for row in rows]
@@ -62,7 +62,7 @@ def write(name: str, rows: list[dict]) -> None:
     for line in cells:
         print('  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     OUT.mkdir(parents=True, exist_ok=True)
-    content = {'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': machine(), 'rows': rows}
+    content = {'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': machine(), **more, 'rows': rows}
     (OUT / f'{name}.json').write_text(json.dumps(content, indent=2) + '\n')
     print(f'written: {OUT / name}.json')
 

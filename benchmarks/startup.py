@@ -16,14 +16,19 @@ import time
 from benchmarks import common
 
 _STEP = """
-import sys, time
-clock = time.perf_counter()
 from benchmarks import step
 from lcr2s_jax import pretrained, stages
-sizes = step.MODELS['demo'] | {'pretrained': 'data/demo_clip'}
-clip, params = pretrained.load(**sizes, resize='bicubic', dtype='float32', remat=False, chunks=1)
+sizes = step.MODELS['demo'] | {'pretrained': 'data/demo_clip', 'resize': 'bicubic', 'dtype': 'float32'}
+clip, params = pretrained.load(**sizes, kernel='einsum', remat=False, scan=False, chunks=1)
 stage = stages.teacher_stage(clip, params, step.PEOPLE['demo'], **step.TEACHER)
-step.stepper(stage, step.random_batch(clip, *step.ROWS['demo']))()
+step.stepper(stage, step.random_batch(clip, 16, 4))()
+"""
+_LARGE = """
+from benchmarks import step
+from lcr2s_jax import stages
+clip, params = step.load('vit-b16', 'float32', scan=%s)
+stage = stages.teacher_stage(clip, params, step.PEOPLE['vit-b16'], **step.TEACHER)
+step.stepper(stage, step.random_batch(clip, 2, 4))()
 """
 COMMANDS = {
     'python -c pass': ['-c', 'pass'],
@@ -32,6 +37,8 @@ COMMANDS = {
     'main.py search --help': ['main.py', 'search', '--help'],
     "the demo's first teacher step, cold": ['-c', _STEP],
     "the demo's first teacher step, compilation cache": ['-c', _STEP],
+    "ViT-B/16's first teacher step of 8 rows, cold": ['-c', _LARGE % False],
+    "ViT-B/16's first teacher step of 8 rows, scan, cold": ['-c', _LARGE % True],
 }
 
 

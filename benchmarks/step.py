@@ -1,26 +1,34 @@
-"""What a training step costs:  python -m benchmarks.step [--models demo vit-b16] [--rounds 7]
+"""What a training step costs:  python -m benchmarks.step [--models demo vit-b16] [--groups stages how embed torch]
 
-Step time of baseline, teacher and student at equal rows; of a teacher that encodes every support of every row again
-(the naive many-to-many) and of a student whose teacher is cached. ViT-B/16 forward and backward beside torch's
-CLIPModel.
-Ratios are medians over the rounds of one run, in which the contestants take turns.
-Needs neither TensorFlow nor ml_collections.
+Groups, each each with a plain baseline that the others are divided by:
+  stages   teacher and student, the student with a cached teacher, and the naive many-to-many: a teacher that encodes
+           every support of every row again
+  how      ways to compute the same: pmap, scan, remat, attention by jax.nn.dot_product_attention, cuDNN on a GPU
+  embed    a gallery embedded as evaluation does it, beside the bare forward pass on rows that the device has
+  torch    ViT-B/16 beside torch's CLIPModel at its best: SDPA, fused Adam, bfloat16 autocast, torch.compile, the same
+           InfoNCE step on the same device
+Ratios are medians over the rounds of one run, in which the contestants take turns. Utilisation is what the step must
+compute (benchmarks/flops.py) over the measured peak of a matrix product. Needs neither TensorFlow nor ml_collections;
+on a GPU: --models vit-b16 --rows 64 256 1024 --dtypes float32 bfloat16.
 """
 
 import argparse
 import dataclasses
+import gc
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import common
-from lcr2s_jax import losses, optim, pretrained, stages, train
+from benchmarks import common, flops
+from lcr2s_jax import evaluate, optim, pretrained, stages, train
 from lcr2s_jax.arrays import Batch, Embeddings
 from lcr2s_jax.parallel import Parallel
 
+VIEWS = 4
 PEOPLE = {'demo': 2000, 'vit-b16': 11_003}  # of the classifier: the demo's and CUHK-PEDES's
-ROWS = {'demo': (16, 4), 'vit-b16': (4, 4)}  # identities x views
+ROWS = {'demo': 64, 'vit-b16': 16}  # of a batch, where none are asked for
 MODELS = {
     'demo': dict(architecture='demo', image_size=(96, 48), context_length=32, vocab_size=1001),
     'vit-b16': dict(architecture='ViT-B/16', image_size=(384, 128), context_length=77, vocab_size=49408),
@@ -37,53 +45,138 @@ OPTIM = dict(
     learning_rate=1e-5, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
     rules=(('logit_scale', 0.0, 0.0), ('.*', 1.0, 4e-5)),
 )  # fmt: skip
+BASELINE = 'baseline'
 
 
 def main() -> None:
     """Time what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--models', nargs='+', default=list(MODELS), choices=list(MODELS))
-    parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
-    parser.add_argument('--no-torch', action='store_true')
+    parser.add_argument('--groups', nargs='+', default=list(GROUPS), choices=list(GROUPS))
+    parser.add_argument('--rows', nargs='+', type=int, default=[], help='of a batch; multiples of 4')
+    parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=['float32', 'bfloat16'])
+    parser.add_argument('--rounds', type=int, default=5)
     args = parser.parse_args()
-    rows = []
+    peaks = {dtype: flops.matrix_peak(dtype) for dtype in args.dtypes}
+    found = []
     for model in args.models:
-        clip, params = pretrained.load(
-            **MODELS[model], pretrained='', resize='bicubic', dtype=args.dtype, remat=False, chunks=1
-        )
-        rows += stage_rows(model, clip, params, args.rounds)
-        if model == 'vit-b16' and not args.no_torch:
-            rows += torch_rows(clip, params, args.rounds)
-    common.write('step', rows)
+        for dtype in args.dtypes:
+            clip, params = load(model, dtype)
+            for count in args.rows or [ROWS[model]]:
+                for group in args.groups:
+                    contestants = GROUPS[group](model, clip, params, random_batch(clip, count // VIEWS, VIEWS))
+                    operations = (flops.embed_pair if group == 'embed' else flops.train_pair)(clip)
+                    for row in measured(contestants, args.rounds, count, operations / peaks[dtype]):
+                        found.append({'model': model, 'dtype': dtype, 'rows': count, 'group': group} | row)
+                        print(found[-1], flush=True)
+    common.write('step', found, peak_tflops={dtype: peak / 1e12 for dtype, peak in peaks.items()})
 
 
-def stage_rows(model: str, clip, params, rounds: int) -> list[dict]:
-    """Step time of every stage, update included, beside the baseline's."""
-    batch = random_batch(clip, *ROWS[model])  # its places in a split are 0 .. rows - 1
-    teacher = stages.teacher_stage(clip, params, PEOPLE[model], **TEACHER)
-    taught = teacher.init(jax.random.key(0))
-    common_ = (clip, params, PEOPLE[model], teacher, taught)
-    contestants = {
-        'baseline': stages.baseline_stage(clip, params, PEOPLE[model], **BASE),
-        'teacher': teacher,
-        'naive teacher': naive(teacher),
-        'student': stages.student_stage(*common_, None, **STUDENT),
-        'cached student': stages.student_stage(*common_, features(clip, batch), **STUDENT | {'cache_teacher': True}),
-    }
-    seconds = common.interleaved({name: stepper(stage, batch) for name, stage in contestants.items()}, rounds)
+def measured(contestants: dict, rounds: int, rows: int, pair_seconds: float) -> list[dict]:
+    """A row a contestant. Each is a function that makes () -> None, one whole step, waited for."""
+    calls, failed = {}, {}
+    for name, make in contestants.items():
+        try:
+            call = make()
+            call()
+            calls[name] = call
+        except (
+            RuntimeError,
+            MemoryError,
+        ) as error:  # too large for the device, or no compiler for torch: told, not hidden
+            failed[name] = {'what': name, 'failed': str(error).splitlines()[0][:100]}
+    seconds = common.interleaved(calls, rounds)
+    calls.clear()
+    gc.collect()  # the next group needs the memory
     return [
         {
-            'model': model,
-            'what': f'{name} step',
-            'rows': batch.rows,
+            'what': name,
             'seconds': float(np.median(values)),
-            'pairs_per_s': batch.rows / float(np.median(values)),
-            'ratio': common.ratio(seconds, name, 'baseline'),
-            'to': 'baseline step',
+            'pairs_per_s': rows / float(np.median(values)),
+            'ratio': common.ratio(seconds, name, next(iter(seconds))),
+            'to': next(iter(seconds)),
+            'utilisation': rows * pair_seconds / float(np.median(values)),
         }
         for name, values in seconds.items()
-    ]
+    ] + list(failed.values())
+
+
+def load(model: str, dtype: str, **how):
+    """A CLIP with random weights, and the weights."""
+    how = dict(kernel='einsum', remat=False, scan=False, chunks=1) | how
+    return pretrained.load(**MODELS[model], pretrained='', resize='bicubic', dtype=dtype, **how)
+
+
+def stage_steps(model: str, clip, params, batch: Batch) -> dict:
+    """Every stage of the method; the batch's places in a split are 0 .. rows - 1."""
+    common_ = (clip, params, PEOPLE[model])
+    teacher = stages.teacher_stage(*common_, **TEACHER)
+    taught = teacher.init(jax.random.key(0))
+    cached = STUDENT | {'cache_teacher': True}
+    contestants = {
+        BASELINE: stages.baseline_stage(*common_, **BASE),
+        'teacher': teacher,
+        'teacher, naive': naive(teacher),
+        'student': stages.student_stage(*common_, teacher, taught, None, **STUDENT),
+        'student, teacher cached': stages.student_stage(*common_, teacher, taught, features(clip, batch), **cached),
+    }
+    return {name: lambda stage=stage: stepper(stage, batch) for name, stage in contestants.items()}
+
+
+def ways(model: str, clip, params, batch: Batch) -> dict:
+    """The baseline's step, computed otherwise."""
+    changes: dict = {'scan': {'scan': True}, 'remat': {'remat': True}, "kernel='xla'": {'kernel': 'xla'}}
+    if jax.default_backend() == 'gpu' and clip.dtype == 'bfloat16':
+        changes["kernel='cudnn'"] = {'kernel': 'cudnn'}
+    common_ = (params, PEOPLE[model])
+    plain = stages.baseline_stage(clip, *common_, **BASE)
+    steps = {
+        BASELINE: lambda: stepper(plain, batch),
+        'pmap': lambda: stepper(plain, batch, driver='pmap'),
+    }
+    for name, change in changes.items():
+        stage = stages.baseline_stage(clip.copy(**change), *common_, **BASE)
+        steps[name] = lambda stage=stage: stepper(stage, batch)
+    return steps
+
+
+def embedding(model: str, clip, params, batch: Batch) -> dict:
+    """The batch's images and captions as a gallery and queries that come from the host, in four parts."""
+    parallel, stage = Parallel('jit', 0, fsdp=False), stages.baseline_stage(clip, params, PEOPLE[model], **BASE)
+    held, rows = parallel.put_state({'clip': params}), np.zeros(batch.rows, np.int32)
+    split = SimpleNamespace(image_pid=rows, caption_pid=rows, caption_image=rows)
+    parts = [np.split(x.reshape(-1, *x.shape[2:]), VIEWS) for x in (batch.image_BKhwc, batch.tokens_BKL)]  # image, text
+
+    def forward():
+        encode = [parallel.compile_forward(encode) for encode in (stage.embed_image, stage.embed_text)]
+        placed = [[parallel.put(x) for x in modality] for modality in parts]
+        return lambda: jax.block_until_ready(
+            [run(held, x) for run, modality in zip(encode, placed, strict=True) for x in modality]
+        )
+
+    def embedder():
+        embed = evaluate.Embedder(stage, parallel)
+        return lambda: embed(held, split, *parts)
+
+    return {'forward pass alone': forward, 'evaluate.Embedder, rows from the host': embedder}
+
+
+def beside_torch(model: str, clip, params, batch: Batch) -> dict:
+    """InfoNCE and Adam: ours and torch's."""
+    if model != 'vit-b16':
+        return {}
+    from benchmarks import torch_step
+
+    stage = stages.baseline_stage(clip, params, 1, align='infonce', identity_weight=0.0, scale=50.0)
+    return {BASELINE: lambda: stepper(stage, batch)} | {
+        f'torch CLIPModel{", compiled" * compiled}': lambda compiled=compiled: torch_step.stepper(
+            clip, batch, OPTIM, compiled
+        )
+        for compiled in (False, True)
+    }
+
+
+GROUPS = {'stages': stage_steps, 'how': ways, 'embed': embedding, 'torch': beside_torch}
 
 
 def features(clip, batch: Batch) -> Embeddings:
@@ -109,9 +202,9 @@ def naive(teacher: stages.Stage) -> stages.Stage:
     return dataclasses.replace(teacher, name='naive teacher', loss=loss)
 
 
-def stepper(stage, batch):
-    """() -> None: one whole step, waited for."""
-    parallel, tx = Parallel('jit', 0, fsdp=False), optim.adam(steps=1000, **OPTIM)
+def stepper(stage, batch: Batch, driver: str = 'jit'):
+    """() -> None: one whole step, update included, waited for."""
+    parallel, tx = Parallel(driver, 0, fsdp=False), optim.adam(steps=1000, **OPTIM)
     held = [train.initial_state(stage, tx, parallel, seed=0)]
     frozen, batch = parallel.put_state(stage.frozen), parallel.put(batch)
     step = parallel.compile(
@@ -123,73 +216,6 @@ def stepper(stage, batch):
         jax.block_until_ready((held[0], metrics))
 
     return call
-
-
-def torch_rows(clip, params, rounds: int) -> list[dict]:
-    """Forward and backward of one contrastive loss: ours and torch's CLIP, same sizes, same batch."""
-    import os
-
-    import torch
-
-    threads = os.cpu_count() or 1
-    torch.set_num_threads(threads)
-    batch = random_batch(clip, *ROWS['vit-b16'])
-    image = batch.image_BKhwc.reshape(-1, *clip.image_size, 3)
-    tokens = batch.tokens_BKL.reshape(-1, clip.context_length)
-    pid = np.arange(len(image))
-
-    def loss(params, image, tokens):
-        v_NE, t_NE = clip.apply({'params': params}, image, tokens)
-        return losses.infonce(v_NE, t_NE, pid, 50.0)
-
-    grad = jax.jit(jax.value_and_grad(loss))
-    arrays = jax.device_put((params, jnp.asarray(image), jnp.asarray(tokens)))
-    theirs = torch_clip(clip)
-    pixels = torch.from_numpy(np.array(normalise(image).transpose(0, 3, 1, 2)))
-    ids = torch.from_numpy(np.array(tokens)).long()
-    labels = torch.arange(len(image))
-
-    def torch_call():
-        theirs.zero_grad(set_to_none=True)
-        out = theirs(input_ids=ids, pixel_values=pixels, interpolate_pos_encoding=True)
-        logits = 50.0 * out.image_embeds @ out.text_embeds.T
-        cross_entropy = torch.nn.functional.cross_entropy
-        ((cross_entropy(logits, labels) + cross_entropy(logits.T, labels)) / 2).backward()
-
-    ours = 'lcr2s_jax CLIP'
-    seconds = common.interleaved(
-        {ours: lambda: jax.block_until_ready(grad(*arrays)), 'torch CLIPModel': torch_call}, rounds
-    )
-    return [
-        {
-            'model': 'vit-b16',
-            'what': f'{name} forward+backward, {threads} threads',
-            'rows': len(image),
-            'seconds': float(np.median(values)),
-            'pairs_per_s': len(image) / float(np.median(values)),
-            'ratio': common.ratio(seconds, name, 'torch CLIPModel'),
-            'to': 'torch CLIPModel',
-        }
-        for name, values in seconds.items()
-    ]
-
-
-def torch_clip(clip):
-    """transformers' CLIPModel of the same sizes, random weights, scaled-dot-product attention."""
-    import transformers
-
-    height, _ = clip.image_size
-    text = dict(
-        hidden_size=clip.text_width, intermediate_size=4 * clip.text_width, num_hidden_layers=clip.text_layers,
-        num_attention_heads=clip.text_heads, max_position_embeddings=clip.context_length, vocab_size=clip.vocab_size,
-        eos_token_id=clip.vocab_size - 1,
-    )  # fmt: skip
-    vision = dict(
-        hidden_size=clip.vision_width, intermediate_size=4 * clip.vision_width, num_hidden_layers=clip.vision_layers,
-        num_attention_heads=clip.vision_heads, image_size=height, patch_size=clip.patch_size,
-    )  # fmt: skip
-    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=clip.embed_dim)
-    return transformers.CLIPModel._from_config(config, attn_implementation='sdpa').train()
 
 
 def random_batch(clip, identities: int, views: int) -> Batch:
@@ -206,13 +232,6 @@ def random_batch(clip, identities: int, views: int) -> Batch:
         np.arange(identities, dtype=np.int32),
         *2 * [np.arange(identities * views, dtype=np.int32).reshape(shape)],
     )
-
-
-def normalise(image: np.ndarray) -> np.ndarray:
-    """CLIP's normalisation in NumPy, for torch."""
-    from lcr2s_jax.models import clip
-
-    return ((image / 255.0 - clip.PIXEL_MEAN) / clip.PIXEL_STD).astype(np.float32)
 
 
 if __name__ == '__main__':

@@ -1,11 +1,13 @@
 """Benchmarks have the structure that their readers rely on; how fast anything is, no test says."""
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as index
-from benchmarks import common, prepared, ranking, verdict
+from benchmarks import common, flops, growth, prepared, ranking, step, verdict
 from benchmarks.rows import ROWS
+from tests import tiny
 from tests.configs_test import bind, config
 
 
@@ -17,6 +19,39 @@ def test_every_benchmark_says_in_a_line_what_it_is_for_and_how_to_run_it():
 def test_a_ratio_is_taken_within_a_round():
     seconds = {'a': [1.0, 20.0, 3.0], 'b': [2.0, 40.0, 3.0]}
     assert common.ratio(seconds, 'a', 'b') == 0.5
+
+
+def test_a_contestant_that_cannot_run_is_told_and_the_others_are_timed():
+    def too_large():
+        raise RuntimeError('RESOURCE_EXHAUSTED: out of memory\nand so on')
+
+    rows = step.measured({'plain': lambda: lambda: None, 'large': lambda: too_large}, 3, rows=8, pair_seconds=0.0)
+    assert [row['what'] for row in rows] == ['plain', 'large']
+    assert (rows[0]['ratio'], rows[0]['to']) == (1.0, 'plain') and rows[0]['pairs_per_s'] > 0
+    assert rows[1] == {'what': 'large', 'failed': 'RESOURCE_EXHAUSTED: out of memory'}
+
+
+def test_growth_stands_beside_its_theory():
+    sizes = {'1': (lambda: None, {'step_mib': 2.0}), '3': (lambda: None, {'step_mib': 5.0})}
+    rows = growth.table(sizes, {'1': 10, '3': 30}, 3, {'1': 1, '3': 3})
+    assert [(row['size'], row['theory'], row['memory_grown'], row['memory_theory']) for row in rows] == [
+        ('1', 1.0, 1.0, 1.0),
+        ('3', 3.0, 2.5, 3.0),
+    ]
+    assert rows[0]['grown'] == 1.0 and rows[1]['grown'] > 0
+
+
+def test_operations_on_paper_are_those_that_the_compiler_counts():
+    clip = tiny.clip(vision_width=64, text_width=64)
+    params = tiny.clip_params(clip)
+
+    def counted(rows):
+        image, tokens = np.zeros((rows, 16, 8, 3), np.uint8), np.zeros((rows, tiny.LENGTH), np.int32)
+        return jax.jit(clip.apply).lower({'params': params}, image, tokens).compile().cost_analysis()['flops']
+
+    pair = (counted(9) - counted(1)) / 8  # the compiler also counts the little that is no matrix product
+    assert 0.85 * pair < flops.embed_pair(clip) < pair
+    assert flops.train_pair(clip) == 3 * flops.embed_pair(clip)
 
 
 def test_both_ways_of_ranking_find_the_same():
