@@ -53,10 +53,13 @@ class Ablation:
       arrays: folder of `benchmarks.prepared`.
       out: a folder a row and seed.
       steps: of every training.
+      people: how many of the training people are there; 0 for all.
     """
 
-    def __init__(self, arrays: pathlib.Path, out: pathlib.Path, steps: int):
+    def __init__(self, arrays: pathlib.Path, out: pathlib.Path, steps: int, people: int):
         self.splits, self.settings = prepared.read(arrays)
+        if people:
+            self.splits['train'] = self.splits['train'].first(people)
         self.out, self.steps = out, steps
         self.parallel = Parallel('jit', 0, fsdp=False)
         self.clip, self.clip_params = pretrained.load(**self.settings['config']['model'])
@@ -176,6 +179,7 @@ def main() -> None:
     parser.add_argument('--rows', nargs='+', default=[name for name in ROWS if ROWS[name].claim], choices=list(ROWS))
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--steps', type=int, default=300)
+    parser.add_argument('--people', type=int, default=0, help='train on the first so many alone; 0 for all')
     parser.add_argument('--arrays', type=pathlib.Path, default=pathlib.Path('runs/prepared'))
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/ablation'))
     args = parser.parse_args()
@@ -183,8 +187,9 @@ def main() -> None:
         prepared.write(args.arrays, prepared.config())
     args.out.mkdir(parents=True, exist_ok=True)
     jax.config.update('jax_compilation_cache_dir', str((args.out / 'programs').absolute()))
-    ablation = Ablation(args.arrays, args.out, args.steps)
-    write_text(args.out / 'machine.json', json.dumps({'machine': common.machine(), 'steps': args.steps}) + '\n')
+    ablation = Ablation(args.arrays, args.out, args.steps, args.people)
+    made = {'machine': common.machine(), 'steps': args.steps, 'people': ablation.people}
+    write_text(args.out / 'machine.json', json.dumps(made) + '\n')
     clock = time.perf_counter()
     for seed in args.seeds:  # seed by seed: whenever it is stopped, there is a table
         for name in args.rows:

@@ -44,6 +44,12 @@ class Arrays:
         """int32 identity of every caption."""
         return self.image_pid[self.caption_image]
 
+    def first(self, people: int) -> 'Arrays':
+        """The first so many identities of a split whose images are in their order."""
+        images = int(np.searchsorted(self.image_pid, people))
+        kept = self.caption_image < images
+        return Arrays(self.image_Ghwc[:images], self.tokens_QL[kept], self.image_pid[:images], self.caption_image[kept])
+
 
 def write(folder: pathlib.Path, config) -> None:
     """Build the dataset of `config` and write its arrays; needs TensorFlow."""

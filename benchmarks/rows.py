@@ -11,6 +11,7 @@ BASELINE = 'sdm'  # the matched baseline
 _RANDOM = {'identities': 64, 'views': 1}
 _ALONE = {'identity_weight': 0.0}  # without the classifier
 _TAUGHT = _ALONE | {'cache_teacher': True}
+_TAL = {'align': 'tal', 'scale': 1 / 0.015}
 FEATURE, RELATION = 3.0, 1.0  # the weights of the claims
 
 
@@ -48,7 +49,7 @@ ROWS = {
     'sdm-random': Row('SDM, random batches', 'baseline', _ALONE, _RANDOM, claim=True),
     'sdm': Row('SDM, identity-balanced: the matched baseline', 'baseline', _ALONE, claim=True),
     'sdm-id': Row('+ identity loss', 'baseline', {'identity_weight': 1.0}, claim=True),
-    'tal': Row('TAL in place of SDM', 'baseline', _ALONE | {'align': 'tal', 'scale': 1 / 0.015}, claim=True),
+    'tal': Row('TAL in place of SDM', 'baseline', _ALONE | _TAL, claim=True),
     'teacher': Row('teacher', 'teacher', _ALONE, claim=True),
     'student-feature': _student('student, feature distillation only', relation_weight=0.0, claim=True),
     'student-relation': _student('student, relation distillation only', feature_weight=0.0, claim=True),
@@ -77,6 +78,12 @@ ROWS |= {
     'teacher-dropout': Row('teacher, half of the supports dropped', 'teacher', _ALONE | {'support_dropout': 0.5}),
     'teacher-shared': Row('teacher, one fusion for both modalities', 'teacher', _ALONE | {'shared_fusion': True}),
     'student-shared': _student('student of that teacher', teacher='teacher-shared'),
+    'student-rich-f10': _student(
+        'student of the teacher chosen by its oracle, w_f 10', teacher='teacher-rich', feature_weight=10.0
+    ),
+    'student-rich-kl': _student('student of that teacher, relation by KL', teacher='teacher-rich', relation='kl'),
+    'teacher-tal': Row('teacher, TAL, step chosen by its oracle', 'teacher', _ALONE | _TAL, selected_by='supports'),
+    'student-tal': _student('student of that teacher, TAL', teacher='teacher-tal', **_TAL),
     'teacher-heads-1': Row('teacher, 1 head', 'teacher', _ALONE | {'heads': 1}),
     'teacher-heads-2': Row('teacher, 2 heads', 'teacher', _ALONE | {'heads': 2}),
 }

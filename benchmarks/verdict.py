@@ -1,8 +1,9 @@
 """Tables, intervals and a plot of what `benchmarks.ablation` trained:  python -m benchmarks.verdict [--out FOLDER]
 
-Writes docs/evidence/ablation.json and ablation.md and docs/images/ablation.png. A difference to the matched baseline is
-a mean over seeds and queries of the paired differences (same seed, same query); its 95 % interval is a bootstrap's with
-seeds and queries both drawn anew 10,000 times. Three seeds are few: the interval is as honest as they allow.
+Writes docs/evidence/NAME.json and NAME.md and docs/images/NAME.png, NAME being that of the folder. A difference to the
+matched baseline is a mean over seeds and queries of the paired differences (same seed, same query); its 95 % interval
+is a bootstrap's with seeds and queries both drawn anew 10,000 times. Three seeds are few: the interval is as honest as
+they allow.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from lcr2s_jax.report import write_text
 
 RESAMPLES = 10_000
 WAYS = {'single': ', single view', 'supports': ', with supports (oracle)'}  # of a teacher
-PICTURE = pathlib.Path('docs/images/ablation.png')
+PICTURES = pathlib.Path('docs/images')
 
 
 def main() -> None:
@@ -37,14 +38,15 @@ def main() -> None:
     text = markdown(claims, tried, made)
     print(text)
     common.OUT.mkdir(parents=True, exist_ok=True)
-    write_text(common.OUT / 'ablation.md', text)
+    write_text(common.OUT / f'{args.out.name}.md', text)
     content = made | {
-        'command': 'python -m benchmarks.ablation; python -m benchmarks.verdict',
+        'command': f'python -m benchmarks.ablation; python -m benchmarks.verdict --out={args.out}',
         'test': claims,
         'val': tried,
     }
-    write_text(common.OUT / 'ablation.json', json.dumps(content, indent=1) + '\n')
-    plot(claims)
+    write_text(common.OUT / f'{args.out.name}.json', json.dumps(content, indent=1) + '\n')
+    if claims:
+        plot(claims, PICTURES / f'{args.out.name}.png')
 
 
 def read(folder: pathlib.Path) -> dict:
@@ -103,8 +105,8 @@ def markdown(claims: list[dict], tried: list[dict], made: dict) -> str:
     """Both tables."""
     seeds = sorted({seed for row in claims for seed in row['seeds']})
     lines = [
-        f'Test, {len(seeds)} seeds, {made["steps"]} steps; mean ± standard deviation over seeds; differences to the '
-        'matched baseline with a paired bootstrap 95 % interval.',
+        f'Test, {len(seeds)} seeds; trained on {made["people"]:,} people for {made["steps"]:,} steps; mean ± standard '
+        'deviation over seeds; differences to the matched baseline with a paired bootstrap 95 % interval.',
         '',
         '| row | R@1 | R@5 | R@10 | mAP | mINP | R@1 to baseline | mAP to baseline | training, s |',
         '|---|---|---|---|---|---|---|---|---|',
@@ -132,7 +134,7 @@ def signed(found: list[float] | None) -> str:
     return '' if found is None else f'{found[0]:+.1f} [{found[1]:+.1f}, {found[2]:+.1f}]'
 
 
-def plot(claims: list[dict]) -> None:
+def plot(claims: list[dict], path: pathlib.Path) -> None:
     """R@1 and mAP of every row with the spread of its seeds, and the matched baseline as a line."""
     import matplotlib
 
@@ -158,8 +160,8 @@ def plot(claims: list[dict]) -> None:
         axis.set_xlim(0, max(row[metric] for row in claims) * 1.12)
     figure.suptitle('Test; whiskers: standard deviation over seeds; dotted: the matched baseline', fontsize=10)
     axes[0].set_yticks(places, [row['label'] for row in claims])
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE, dpi=110)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == '__main__':
