@@ -9,7 +9,8 @@ import shutil
 import sys
 
 import main
-from commands.run import Run, alone_in
+from commands.run import Run
+from commands.workdir import alone_in
 from data import demo, tokens
 from lcr2s_jax import huggingface
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import jax
 
-from commands.run import read_json
+from commands.workdir import read_json
 
 _BY_APPLICATION = 'academic use, by application to its authors, not to be passed on'
 _DATA = {

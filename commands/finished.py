@@ -1,10 +1,12 @@
 """A run's finished stages, opened to be looked at."""
 
+import contextlib
 import pathlib
 from collections.abc import Sequence
 
 from commands.inputs import Inputs
-from commands.run import STAGES, alone_in, config_of, refuse_another_config
+from commands.run import STAGES
+from commands.workdir import best_of, config_of, refuse_another_config
 from lcr2s_jax.errors import ConfigError
 
 
@@ -29,22 +31,18 @@ class Finished(Inputs):
 
         config = config_of(workdir)
         self.workdir, self.split, self.reads = workdir, split, (split,)
-        self.stages, self.params = {}, {}
-        for name in needed:
-            if not (workdir / name).is_dir():
-                raise ConfigError(
-                    f'--workdir: found no {name} in {workdir}, whose config.stages is {tuple(config.stages)}; expected '
-                    f"a run that has trained '{name}'"
-                )
+        self.params: dict = {}
+        for name in dict.fromkeys((*STAGES, *needed)):
+            if name in needed or (workdir / name).is_dir():
+                with contextlib.suppress(*(() if name in needed else (ConfigError,))):  # it is still being trained
+                    self.params[name], _ = best_of(workdir, name, finished=config.train.steps)
         super().__init__(config)
         made_of = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
         refuse_another_config(workdir, config, made_of=made_of)
         if split not in self.splits:
             raise ConfigError(f"config.data: '{config.data.dataset}' has no split '{split}'")
-        with alone_in(workdir):  # what is being trained may lose the checkpoint that is read
-            for name in STAGES:
-                if (workdir / name).is_dir():  # Checkpoints would make it
-                    self._take(name, name in needed)
+        self.params = self.parallel.put_state(self.params)
+        self.stages = {name: self._stage(name) for name in self.params}
 
     def features(self, name: str):
         """Every image and caption of the split, embedded by a stage: `lcr2s_jax.arrays.Embeddings`."""
@@ -52,21 +50,10 @@ class Finished(Inputs):
 
         return self.embed(evaluate.Embedder(self.stages[name], self.parallel), self.params[name], self.split)
 
-    def _take(self, name: str, needed: bool) -> None:
-        from lcr2s_jax import checkpoint, stages
+    def _stage(self, name: str):
+        from lcr2s_jax import stages
 
-        steps = self.config.train.steps
-        with checkpoint.Checkpoints(self.workdir / name) as checkpoints:
-            if checkpoints.latest() != steps:
-                if needed:
-                    raise ConfigError(
-                        f'--workdir: found {name} in {self.workdir} at step {checkpoints.latest() or 0} of {steps}, '
-                        'expected a finished one; python main.py --config=... with this --workdir goes on'
-                    )
-                return
-            self.params[name] = self.parallel.put_state(checkpoints.restore_params(checkpoints.shapes()))
         common = (self.clip, self.clip_params, 1)  # identities matter to the loss alone
         if name == 'teacher':
-            self.stages[name] = stages.teacher_stage(*common, **self.config.teacher)
-        else:
-            self.stages[name] = stages.baseline_stage(*common, **self.config.baseline)
+            return stages.teacher_stage(*common, **self.config.teacher)
+        return stages.baseline_stage(*common, **self.config.baseline)

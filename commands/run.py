@@ -1,9 +1,6 @@
 """A run in its workdir: stages trained one after the other, evaluated, explained. Nothing else writes a workdir."""
 
-import contextlib
-import fcntl
 import json
-import os
 import pathlib
 import time
 
@@ -11,10 +8,9 @@ from ml_collections import ConfigDict
 
 from commands.cache import teacher_features
 from commands.inputs import Inputs
+from commands.workdir import read_json, refuse_another_config
 from lcr2s_jax.errors import ConfigError, UserError
 
-# When a run is resumed: they say where and how something is computed, and not what.
-_MAY_CHANGE = ('parallel', 'data.root', 'data.cache', 'model.kernel', 'model.remat', 'model.scan', 'model.chunks')
 STAGES = ('baseline', 'teacher', 'student')
 
 
@@ -164,103 +160,3 @@ class Run(Inputs):
             f'config.optim.learning_rate (now {config.optim.learning_rate:g}), config.optim.clip_norm (now '
             f"{config.optim.clip_norm:g}; 0 is none), config.model.dtype='float32' (now {config.model.dtype})."
         )
-
-
-def config_of(workdir: pathlib.Path) -> ConfigDict:
-    """The config that a workdir's run was made with. Raises ConfigError where there was none, or of other fields."""
-    from configs import base
-
-    path = workdir / 'config.json'
-    if not path.is_file():
-        raise ConfigError(
-            f'--workdir: found no run in {workdir}; expected a folder that training made, with config.json'
-        )
-    config, found = base.get_config(), read_json(path)
-    found.pop('made_of', None)
-    try:
-        config.update(found)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f'{path}: found fields that configs/base.py has not ({error}); another version of this project made it'
-        ) from error
-    config.model.kernel = 'einsum'  # it may have been trained on another device than it is looked at on
-    return config
-
-
-def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> None:
-    """Raise ConfigError, naming the fields, if the workdir has a run of another config (or `more` that is saved)."""
-    from lcr2s_jax import report
-
-    path = workdir / 'config.json'
-    if not path.exists():
-        return
-    found = dict(report.flatten(read_json(path), '.'))
-    now = dict(report.flatten(json.loads(config.to_json()) | more, '.'))
-    differing = [
-        f'  {field}: {found.get(field)} there, {now.get(field)} now'
-        for field in sorted(now if more else found | now)
-        if found.get(field) != now.get(field) and not field.startswith(_MAY_CHANGE)
-        if more or not field.startswith('made_of')
-    ]
-    if differing:
-        raise ConfigError(
-            f'{workdir} belongs to a run with another config:\n'
-            + '\n'.join(differing)
-            + '\nChoose another --workdir, or set these fields as they were.'
-        )
-
-
-@contextlib.contextmanager
-def alone_in(workdir: pathlib.Path):
-    """Make a workdir and keep other processes out of it; where nothing came to lie in it, it is taken away again.
-
-    Of several hosts the first holds the lock for all. Raises ConfigError where another process is in it.
-    """
-    from lcr2s_jax import parallel
-
-    with contextlib.ExitStack() as stack:
-        with parallel.agreed('locking the workdir'):
-            if parallel.first():
-                made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
-                stack.enter_context(_lock(workdir))
-                stack.callback(_remove_unused, workdir, made)
-        yield
-
-
-def _lock(workdir: pathlib.Path):
-    """The open file that holds the lock of a workdir until it is closed, or the process ends, however it ends."""
-    while True:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            file = (workdir / '.lock').open('a')
-        except FileNotFoundError:  # the process before us is taking an unused workdir away
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ConfigError(
-                f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop '
-                'it, or choose another --workdir.'
-            ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(workdir / '.lock')):
-                return file
-        file.close()  # it was removed while we opened it, and the next process would lock another
-
-
-def _remove_unused(workdir: pathlib.Path, made: list[pathlib.Path]) -> None:
-    """Remove the lock of a workdir with nothing else in it, and the folders that were `made` for it, inmost first."""
-    if os.listdir(workdir) == ['.lock']:
-        (workdir / '.lock').unlink()
-        with contextlib.suppress(OSError):  # somebody else's files are in it by now
-            for folder in made:
-                folder.rmdir()
-
-
-def read_json(path: pathlib.Path) -> dict:
-    """A JSON file of the workdir. Raises ConfigError where it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f'{path}: found no JSON ({error}); delete it or choose another --workdir') from error

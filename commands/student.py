@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from commands import run
 from commands.inputs import Inputs
+from commands.workdir import best_of, config_of, read_json
 from data.records import DataError
-from lcr2s_jax.errors import ConfigError, UserError
+from lcr2s_jax.errors import UserError
 
 
 class Student(NamedTuple):
@@ -50,11 +50,11 @@ def open_student(workdir: pathlib.Path) -> Student:
     from data import tokens
     from lcr2s_jax import pretrained
 
-    config = run.config_of(workdir)
-    params, step = _best(workdir, 'student')
+    config = config_of(workdir)
+    params, step = best_of(workdir, 'student')
     clip, _ = pretrained.load(**config.model)
     tokenizer = tokens.Tokenizer(config.tokenizer or config.model.pretrained)
-    data = run.read_json(workdir / 'config.json').get('made_of', {}).get('data', '')
+    data = read_json(workdir / 'config.json').get('made_of', {}).get('data', '')
     return Student(clip, params['clip'], tokenizer, config, step, data)
 
 
@@ -77,29 +77,12 @@ def open_teacher(workdir: pathlib.Path) -> Teacher:
     """The best teacher of a workdir in which nobody is at work. Raises UserError."""
     from lcr2s_jax import pretrained, stages
 
-    config = run.config_of(workdir)
-    params, _ = _best(workdir, 'teacher')
+    config = config_of(workdir)
+    params, _ = best_of(workdir, 'teacher')
     clip, clip_params = pretrained.load(**config.model)
     params = {name: params[name] for name in ('clip', 'fusion')}
     stage = stages.teacher_stage(clip, clip_params, 1, **config.teacher)
     return Teacher(stage, params, config.batch.views, pretrained.fingerprint(params))
-
-
-def _best(workdir: pathlib.Path, name: str) -> tuple[dict, int]:
-    """The parameters of a stage's best checkpoint on val, and its step."""
-    import jax
-
-    from lcr2s_jax import checkpoint
-
-    folder = workdir / name
-    if not folder.is_dir():
-        raise ConfigError(
-            f'{workdir}: found no {name}; train one first: python main.py --config=... --workdir={workdir}'
-        )
-    with run.alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:
-        step = checkpoints.best()
-        # on no device, so that they go to whichever is asked
-        return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
 
 
 class Val(Inputs):

@@ -9,7 +9,8 @@ import time
 
 from ml_collections import ConfigDict
 
-from commands.run import Run, alone_in, read_json, refuse_another_config
+from commands.run import Run
+from commands.workdir import alone_in, read_json, refuse_another_config
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:

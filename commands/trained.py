@@ -4,10 +4,7 @@ import dataclasses
 import pathlib
 
 from commands.inputs import Inputs
-from commands.run import alone_in, config_of, refuse_another_config
-from lcr2s_jax.errors import ConfigError
-
-_STAGE = 'student'
+from commands.workdir import best_of, config_of, refuse_another_config
 
 
 class Trained(Inputs):
@@ -24,21 +21,15 @@ class Trained(Inputs):
     """
 
     def __init__(self, workdir: pathlib.Path):
-        from lcr2s_jax import checkpoint, pretrained
+        from lcr2s_jax import pretrained
 
-        config, folder = config_of(workdir), workdir / _STAGE
-        if not folder.is_dir():  # Checkpoints would make it
-            raise ConfigError(
-                f'--workdir: found no student in {workdir}, whose config.stages is {tuple(config.stages)}; expected a '
-                "run that has trained 'student'"
-            )
+        config = config_of(workdir)
+        params, self.step = best_of(workdir, 'student')
+        self.params = params['clip']
         super().__init__(config)
         started = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
         refuse_another_config(workdir, config, made_of=started)
-        with alone_in(workdir), checkpoint.Checkpoints(folder) as checkpoints:  # what is being trained has no best yet
-            self.step = checkpoints.best()
-            self.params = checkpoints.restore_params(checkpoints.shapes(self.step), self.step)['clip']
-        self.clip = dataclasses.replace(self.clip, dtype='float32', remat=False, chunks=1)
+        self.clip = dataclasses.replace(self.clip, dtype='float32', remat=False, scan=False, chunks=1)
         self.split = self.evaluated[0]
         self.made_of = started | {'student': pretrained.fingerprint(self.params)}
 

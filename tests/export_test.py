@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 
 import main
 from commands import export as command
-from commands.run import alone_in
 from commands.trained import Trained
+from commands.workdir import alone_in
 from configs import demo
 from data import sources
 from data.tokens import Tokenizer

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import main
-from commands.run import alone_in
+from commands.workdir import alone_in
 from tests.road import ROOT, command, fails, here, wait_for
 from tests.training import saved
 
