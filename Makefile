@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python
 # torch gains too (README, "Cost of a step"). Other C libraries than GNU's ignore it.
 KEEP = GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.arena_max=1
 
-.PHONY: demo test test-all soak lint format bench demo-clip clean
+.PHONY: demo test test-all soak lint format bench bench-gpu demo-clip clean
 
 demo: $(VENV)/.runtime          ## train teacher and student on drawn people: about seven minutes on 2 cores
 	$(KEEP) $(RUN) main.py --config=configs/demo.py --workdir=runs/demo
@@ -28,10 +28,15 @@ format: $(VENV)/.dev            ## mend what can be mended
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(VENV)/.dev             ## step and input times beside torch, search beside faiss
-	$(KEEP) $(RUN) -m benchmarks.step
-	$(KEEP) $(RUN) -m benchmarks.input
-	$(RUN) -m benchmarks.search
+bench: $(VENV)/.dev             ## every benchmark that needs no long training; about an hour on 2 cores
+	$(KEEP) $(RUN) -m benchmarks
+
+bench-gpu:                      ## what to ask of a GPU: $(PYTHON) must have jax[cuda12], flax, optax, orbax-checkpoint, torch, transformers
+	$(PYTHON) -m benchmarks.step --models vit-b16 --rows 64 256 1024 --dtypes float32 bfloat16
+	$(PYTHON) -m benchmarks.profile --rows 256 --dtype bfloat16
+	$(PYTHON) -m benchmarks.growth --tables rows image views search
+	$(PYTHON) -m benchmarks.ablation --seeds 0 1 2 3 4 --steps 1800 --out runs/gpu    # from runs/prepared
+	$(PYTHON) -m benchmarks.verdict --out runs/gpu
 
 demo-clip: $(VENV)/.runtime     ## make data/demo_clip/ again: an hour and a half on 2 cores
 	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip

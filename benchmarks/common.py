@@ -55,7 +55,10 @@ def machine() -> dict:
 
 
 def write(name: str, rows: list[dict], **more) -> None:
-    """Print the rows as a table and write docs/evidence/<name>.json, with the command that was really typed."""
+    """Print the rows as a table and write docs/evidence/<name>.json, with the command that was really typed.
+
+    Those of an accelerator stand beside the CPU's: <name>-<device>.json.
+    """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     cells = [columns] + [[_cell(row.get(column, '')) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -63,8 +66,10 @@ def write(name: str, rows: list[dict], **more) -> None:
         print('  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     OUT.mkdir(parents=True, exist_ok=True)
     content = {'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': machine(), **more, 'rows': rows}
-    (OUT / f'{name}.json').write_text(json.dumps(content, indent=2) + '\n')
-    print(f'written: {OUT / name}.json')
+    device = content['machine']['device']
+    path = OUT / (f'{name}.json' if device == 'cpu' else f'{name}-{device.lower().replace(" ", "-")}.json')
+    path.write_text(json.dumps(content, indent=2) + '\n')
+    print(f'written: {path}')
 
 
 def _cell(value) -> str:
