@@ -23,7 +23,7 @@ from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.parallel import Axis
 
 MODEL, VIEWS, GIB = 'vit-b16', 4, 2**30
-VARIANTS = ({}, {'remat': True}, {'chunks': 4}, {'chunks': 16})
+VARIANTS = ({}, {'scan': True}, {'remat': True}, {'remat': True, 'scan': True}, {'chunks': 4}, {'chunks': 16})
 
 
 def main() -> None:
