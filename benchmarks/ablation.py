@@ -59,7 +59,9 @@ class Ablation:
     def __init__(self, arrays: pathlib.Path, out: pathlib.Path, steps: int, people: int):
         self.splits, self.settings = prepared.read(arrays)
         if people:
-            self.splits['train'] = self.splits['train'].first(people)
+            self.splits['train'] = self.splits['train'].only(
+                np.arange(self.splits['train'].image_pid.max() + 1) < people
+            )
         self.out, self.steps = out, steps
         self.parallel = Parallel('jit', 0, fsdp=False)
         self.clip, self.clip_params = pretrained.load(**self.settings['config']['model'])
@@ -75,9 +77,9 @@ class Ablation:
         row, folder = ROWS[name], self.folder(name, seed)
         if (folder / 'result.json').exists():
             return
-        if row.teacher:
-            self.run(row.teacher, seed)
-        stage = self.stage(row, *(self.taught(row, seed) if row.teacher else ()))
+        for teacher in row.teachers:
+            self.run(teacher, seed)
+        stage = self.stage(row, *(self.taught(row, seed) if row.teachers else ()))
         log = Log(f'{name}-{seed}', self.steps)
         if row.stage == 'none':
             params, step = stage.init(jax.random.key(seed)), 0
@@ -99,6 +101,9 @@ class Ablation:
         """The best parameters on val, and their step."""
         settings, config = self.settings, self.settings['config']
         batch_seed = seed + config['reseed'][row.stage]
+        train_split = self.splits['train']
+        if row.half is not None:
+            train_split = train_split.only(np.arange(self.people) % 2 == row.half)
 
         def validate(params):
             embeddings = self.embed(params, 'val')
@@ -111,7 +116,7 @@ class Ablation:
             return train.fit(
                 stage,
                 lambda start: prepared.batches(
-                    self.splits['train'], settings, **config['batch'] | row.batch, seed=batch_seed, start=start
+                    train_split, settings, **config['batch'] | row.batch, seed=batch_seed, start=start
                 ),
                 tx=optim.adam(steps=self.steps, **config['optim']),
                 parallel=self.parallel,
@@ -132,17 +137,31 @@ class Ablation:
         return (stages.teacher_stage if kind == 'teacher' else stages.baseline_stage)(*common_, **given)
 
     def taught(self, row: Row, seed: int):
-        """Stage, parameters and cached features of a row's teacher."""
-        known = ROWS[row.teacher]
-        teacher = self.stage(known)
-        params = self.restored(known, row.teacher, seed)
+        """Stage, parameters and cached features of a row's teacher, or of the first of two.
+
+        Of two, either gives the features of the half of the people that it was not trained on.
+        """
+        stage, params, cache = self._teacher(row, row.teachers[0], seed)
+        if len(row.teachers) > 1:
+            _, _, other = self._teacher(row, row.teachers[1], seed)
+            pids = self.splits['train'].image_pid, self.splits['train'].caption_pid
+            seen_G1, seen_Q1 = (pid[:, None] % 2 == ROWS[row.teachers[0]].half for pid in pids)
+            cache = cache._replace(
+                image_GE=np.where(seen_G1, other.image_GE, cache.image_GE),
+                text_QE=np.where(seen_Q1, other.text_QE, cache.text_QE),
+            )
+        return stage, params, cache
+
+    def _teacher(self, row: Row, name: str, seed: int):
+        known = ROWS[name]
+        stage, params = self.stage(known), self.restored(known, name, seed)
         given = self.settings['config']['student'] | row.changes
         if not given['cache_teacher']:
-            return teacher, params, None
+            return stage, params, None
         cache = self.embed(params, 'train')
         if not given['redraw_supports']:
-            cache = evaluate.with_supports(teacher, params, cache, self.views(known), seed)
-        return teacher, params, cache
+            cache = evaluate.with_supports(stage, params, cache, self.views(known), seed)
+        return stage, params, cache
 
     def restored(self, row: Row, name: str, seed: int):
         """The best parameters of a row that was trained; of a student's the encoders alone."""

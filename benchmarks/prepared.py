@@ -44,11 +44,16 @@ class Arrays:
         """int32 identity of every caption."""
         return self.image_pid[self.caption_image]
 
-    def first(self, people: int) -> 'Arrays':
-        """The first so many identities of a split whose images are in their order."""
-        images = int(np.searchsorted(self.image_pid, people))
-        kept = self.caption_image < images
-        return Arrays(self.image_Ghwc[:images], self.tokens_QL[kept], self.image_pid[:images], self.caption_image[kept])
+    def only(self, kept_C: np.ndarray) -> 'Arrays':
+        """The identities that a bool [C] keeps, numbered anew."""
+        image_G = kept_C[self.image_pid]
+        caption_Q = image_G[self.caption_image]
+        return Arrays(
+            self.image_Ghwc[image_G],
+            self.tokens_QL[caption_Q],
+            (np.cumsum(kept_C) - 1)[self.image_pid[image_G]].astype(np.int32),
+            (np.cumsum(image_G) - 1)[self.caption_image[caption_Q]].astype(np.int32),
+        )
 
 
 def write(folder: pathlib.Path, config) -> None:

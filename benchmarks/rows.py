@@ -24,7 +24,8 @@ class Row:
       stage: 'none' (the CLIP as it is), 'baseline', 'teacher' or 'student'.
       changes: arguments of the stage that differ from the demo's config.
       batch: arguments of the plan that differ.
-      teacher: the row whose teacher is frozen.
+      teachers: the row whose teacher is frozen; or two, of half of the people each, that teach each other's.
+      half: 0 or 1 trains on the people of even or odd number alone.
       claim: on every seed and on test; otherwise read on val, one seed.
       selected_by: val R@1 of 'single' views, or, of a teacher, with 'supports', which its student learns from.
     """
@@ -33,14 +34,15 @@ class Row:
     stage: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     batch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    teacher: str = ''
+    teachers: tuple[str, ...] = ()
+    half: int | None = None
     claim: bool = False
     selected_by: str = 'single'
 
 
 def _student(label: str, *, teacher: str = 'teacher', claim: bool = False, batch: Mapping = (), **changes) -> Row:
     weights = {'feature_weight': FEATURE, 'relation_weight': RELATION}
-    return Row(label, 'student', _TAUGHT | weights | changes, dict(batch), teacher, claim)
+    return Row(label, 'student', _TAUGHT | weights | changes, dict(batch), tuple(teacher.split()), claim=claim)
 
 
 ROWS = {
@@ -82,6 +84,19 @@ ROWS |= {
         'student of the teacher chosen by its oracle, w_f 10', teacher='teacher-rich', feature_weight=10.0
     ),
     'student-rich-kl': _student('student of that teacher, relation by KL', teacher='teacher-rich', relation='kl'),
+    'teacher-even': Row('teacher of every other person', 'teacher', _ALONE, half=0, selected_by='supports'),
+    'teacher-odd': Row('teacher of the other half', 'teacher', _ALONE, half=1, selected_by='supports'),
+    'student-crossed': _student(
+        'student, targets by the teacher that has not seen the person',
+        teacher='teacher-even teacher-odd',
+        redraw_supports=False,
+    ),
+    'student-crossed-feature': _student(
+        'the same, feature distillation only',
+        teacher='teacher-even teacher-odd',
+        redraw_supports=False,
+        relation_weight=0.0,
+    ),
     'teacher-tal': Row('teacher, TAL, step chosen by its oracle', 'teacher', _ALONE | _TAL, selected_by='supports'),
     'student-tal': _student('student of that teacher, TAL', teacher='teacher-tal', **_TAL),
     'teacher-heads-1': Row('teacher, 1 head', 'teacher', _ALONE | {'heads': 1}),

@@ -73,8 +73,11 @@ def test_a_row_changes_what_its_stage_takes_and_its_teacher_is_a_teacher(name):
     batch = demo.batch.to_dict() | row.batch
     bind(Plan, batch, 0, 0, seed=0)
     assert 63 <= batch['identities'] * batch['views'] <= 64, 'rows are equal'
-    assert (row.stage == 'student') == bool(row.teacher)
-    assert not row.teacher or ROWS[row.teacher].stage == 'teacher'
+    assert (row.stage == 'student') == bool(row.teachers)
+    assert {ROWS[teacher].stage for teacher in row.teachers} <= {'teacher'}
+    if len(row.teachers) > 1:  # either half is taught by the teacher of the other
+        assert {ROWS[teacher].half for teacher in row.teachers} == {0, 1}
+        assert row.changes['cache_teacher'] and not row.changes['redraw_supports']
 
 
 def test_an_interval_of_a_sure_difference_is_clear_of_zero_and_of_noise_is_not():
@@ -115,6 +118,16 @@ def test_prepared_tokens_are_masked_between_their_ends_only():
     np.testing.assert_array_equal(found[:, [0, 7, 8, 9]], tokens_NL[:, [0, 7, 8, 9]])
     assert 0.37 < np.mean(found[:, 1:7] == 97) < 0.43
     assert found.max() == 99 and found.dtype == np.int32
+
+
+def test_some_of_the_people_keep_their_pictures_and_captions():
+    pid, caption_image = np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 2, 3, 4])
+    whole = prepared.Arrays(np.arange(5), np.arange(6), pid, caption_image)
+    some = whole.only(np.array([True, False, True]))
+    np.testing.assert_array_equal(some.image_Ghwc, [0, 1, 3, 4])
+    np.testing.assert_array_equal(some.image_pid, [0, 0, 1, 1])
+    np.testing.assert_array_equal(some.tokens_QL, [0, 1, 2, 4, 5])
+    np.testing.assert_array_equal(some.image_Ghwc[some.caption_image], [0, 1, 1, 3, 4])
 
 
 def test_prepared_batches_are_those_of_the_plan_and_a_function_of_their_step():
