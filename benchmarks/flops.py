@@ -18,14 +18,24 @@ def layers(tokens: int, width: int, count: int) -> float:
     return 2.0 * count * tokens * (12 * width**2 + 2 * tokens * width)
 
 
-def embed_pair(clip: CLIP) -> float:
-    """Operations of embedding one image and one caption of full length, by a clip whose image tower is a ViT."""
+def embed_text(clip: CLIP) -> float:
+    """Operations of embedding one caption of full length."""
+    return layers(clip.context_length, clip.text_width, clip.text_layers) + 2.0 * clip.text_width * clip.embed_dim
+
+
+def embed_image(clip: CLIP) -> float:
+    """Operations of embedding one image, by a clip whose image tower is a ViT."""
     rows, columns = clip.grid
     patches = rows * columns
     image = layers(patches + 1, clip.vision_width, clip.vision_layers)
-    image += 2.0 * patches * (3 * clip.patch_size**2) * clip.vision_width + 2.0 * clip.vision_width * clip.embed_dim
-    text = layers(clip.context_length, clip.text_width, clip.text_layers) + 2.0 * clip.text_width * clip.embed_dim
-    return image + text
+    return (
+        image + 2.0 * patches * (3 * clip.patch_size**2) * clip.vision_width + 2.0 * clip.vision_width * clip.embed_dim
+    )
+
+
+def embed_pair(clip: CLIP) -> float:
+    """Operations of embedding one image and one caption."""
+    return embed_image(clip) + embed_text(clip)
 
 
 def train_pair(clip: CLIP) -> float:

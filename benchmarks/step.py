@@ -1,10 +1,11 @@
-"""What a training step costs:  python -m benchmarks.step [--models demo vit-b16] [--groups stages how embed torch]
+"""What a training step costs:  python -m benchmarks.step [--models demo vit-b16] [--groups stages how embed ...]
 
-Groups, each each with a plain baseline that the others are divided by:
+Groups, each with a plain contestant that the others are divided by:
   stages   teacher and student, the student with a cached teacher, and the naive many-to-many: a teacher that encodes
            every support of every row again
   how      ways to compute the same: pmap, scan, remat, attention by jax.nn.dot_product_attention, cuDNN on a GPU
   embed    a gallery embedded as evaluation does it, beside the bare forward pass on rows that the device has
+  query    one caption embedded by the baseline, by the student and by the teacher's single view
   torch    ViT-B/16 beside torch's CLIPModel at its best: SDPA, fused Adam, bfloat16 autocast, torch.compile, the same
            InfoNCE step on the same device
 Ratios are medians over the rounds of one run, in which the contestants take turns. Utilisation is what the step must
@@ -65,8 +66,9 @@ def main() -> None:
             for count in args.rows or [ROWS[model]]:
                 for group in args.groups:
                     contestants = GROUPS[group](model, clip, params, random_batch(clip, count // VIEWS, VIEWS))
-                    operations = (flops.embed_pair if group == 'embed' else flops.train_pair)(clip)
-                    for row in measured(contestants, args.rounds, count, operations / peaks[dtype]):
+                    operations = OPERATIONS.get(group, flops.train_pair)(clip)
+                    pairs = 1 if group == 'query' else count
+                    for row in measured(contestants, args.rounds, pairs, operations / peaks[dtype]):
                         found.append({'model': model, 'dtype': dtype, 'rows': count, 'group': group} | row)
                         print(found[-1], flush=True)
     common.write('step', found, peak_tflops={dtype: peak / 1e12 for dtype, peak in peaks.items()})
@@ -161,6 +163,23 @@ def embedding(model: str, clip, params, batch: Batch) -> dict:
     return {'forward pass alone': forward, 'evaluate.Embedder, rows from the host': embedder}
 
 
+def querying(model: str, clip, params, batch: Batch) -> dict:
+    """One caption, by the model that answers it: a student has the baseline's program, and has to have its price."""
+    common_, token_1L = (clip, params, PEOPLE[model]), jnp.asarray(batch.tokens_BKL[0, :1])
+    teacher = stages.teacher_stage(*common_, **TEACHER)
+    contestants = {
+        BASELINE: stages.baseline_stage(*common_, **BASE),
+        'student': stages.student_stage(*common_, teacher, teacher.init(jax.random.key(0)), None, **STUDENT),
+        'teacher, single view': teacher,
+    }
+
+    def ask(stage):
+        embed, held = jax.jit(stage.embed_text), jax.device_put({'clip': params})
+        return lambda: [jax.block_until_ready(embed(held, token_1L)) for _ in range(20)]
+
+    return {f'{name}, 20 times': lambda stage=stage: ask(stage) for name, stage in contestants.items()}
+
+
 def beside_torch(model: str, clip, params, batch: Batch) -> dict:
     """InfoNCE and Adam: ours and torch's."""
     if model != 'vit-b16':
@@ -176,7 +195,8 @@ def beside_torch(model: str, clip, params, batch: Batch) -> dict:
     }
 
 
-GROUPS = {'stages': stage_steps, 'how': ways, 'embed': embedding, 'torch': beside_torch}
+GROUPS = {'stages': stage_steps, 'how': ways, 'embed': embedding, 'query': querying, 'torch': beside_torch}
+OPERATIONS = {'embed': flops.embed_pair, 'query': lambda clip: 20 * flops.embed_text(clip)}
 
 
 def features(clip, batch: Batch) -> Embeddings:
