@@ -29,7 +29,7 @@ from lcr2s_jax.parallel import Parallel
 
 VIEWS = 4
 PEOPLE = {'demo': 2000, 'vit-b16': 11_003}  # of the classifier: the demo's and CUHK-PEDES's
-ROWS = {'demo': 64, 'vit-b16': 16}  # of a batch, where none are asked for
+ROWS = {'demo': 64, 'vit-b16': 8}  # of a batch, where none are asked for
 MODELS = {
     'demo': dict(architecture='demo', image_size=(96, 48), context_length=32, vocab_size=1001),
     'vit-b16': dict(architecture='ViT-B/16', image_size=(384, 128), context_length=77, vocab_size=49408),
