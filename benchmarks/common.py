@@ -54,7 +54,7 @@ def machine() -> dict:
     }
 
 
-def write(name: str, rows: list[dict], **more) -> None:
+def write(name: str, rows: list[dict]) -> None:
     """Print the rows as a table and write docs/evidence/<name>.json, with the command that was really typed.
 
     Those of an accelerator stand beside the CPU's: <name>-<device>.json.
@@ -65,7 +65,7 @@ def write(name: str, rows: list[dict], **more) -> None:
     for line in cells:
         print('  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     OUT.mkdir(parents=True, exist_ok=True)
-    content = {'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': machine(), **more, 'rows': rows}
+    content = {'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': machine(), 'rows': rows}
     device = content['machine']['device']
     path = OUT / (f'{name}.json' if device == 'cpu' else f'{name}-{device.lower().replace(" ", "-")}.json')
     path.write_text(json.dumps(content, indent=2) + '\n')

@@ -1,8 +1,8 @@
 """What a training step costs:  python -m benchmarks.step [--models demo vit-b16] [--groups stages how embed ...]
 
 Groups, each with a plain contestant that the others are divided by:
-  stages   teacher and student, the student with a cached teacher, and the naive many-to-many: a teacher that encodes
-           every support of every row again
+  stages   teacher, student, and the student with a cached teacher
+  naive    many-to-many by a teacher that encodes every support of every row again
   how      ways to compute the same: pmap, scan, remat, attention by jax.nn.dot_product_attention, cuDNN on a GPU
   embed    a gallery embedded as evaluation does it, beside the bare forward pass on rows that the device has
   query    one caption embedded by the baseline, by the student and by the teacher's single view
@@ -15,7 +15,10 @@ on a GPU: --models vit-b16 --rows 64 256 1024 --dtypes float32 bfloat16.
 
 import argparse
 import dataclasses
-import gc
+import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -57,21 +60,42 @@ def main() -> None:
     parser.add_argument('--rows', nargs='+', type=int, default=[], help='of a batch; multiples of 4')
     parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=['float32', 'bfloat16'])
     parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--alone', action='store_true', help='be the process of one group, and print its rows')
     args = parser.parse_args()
-    peaks = {dtype: flops.matrix_peak(dtype) for dtype in args.dtypes}
-    found = []
-    for model in args.models:
-        for dtype in args.dtypes:
-            clip, params = load(model, dtype)
-            for count in args.rows or [ROWS[model]]:
-                for group in args.groups:
-                    contestants = GROUPS[group](model, clip, params, random_batch(clip, count // VIEWS, VIEWS))
-                    operations = OPERATIONS.get(group, flops.train_pair)(clip)
-                    pairs = 1 if group == 'query' else count
-                    for row in measured(contestants, args.rounds, pairs, operations / peaks[dtype]):
-                        found.append({'model': model, 'dtype': dtype, 'rows': count, 'group': group} | row)
-                        print(found[-1], flush=True)
-    common.write('step', found, peak_tflops={dtype: peak / 1e12 for dtype, peak in peaks.items()})
+    asked = [
+        (model, dtype, count, group)
+        for model in args.models
+        for dtype in args.dtypes
+        for count in args.rows or [ROWS[model]]
+        for group in args.groups
+        if group != 'torch' or model == 'vit-b16'
+    ]
+    if args.alone:
+        print(json.dumps(group_rows(*asked[0], args.rounds)))
+        return
+    # a process each: what one leaves in memory is no matter to the next; and JAX leaves torch its share
+    found, environment = [], os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+    for model, dtype, count, group in asked:
+        chosen = f'--models {model} --dtypes {dtype} --rows {count} --groups {group} --rounds {args.rounds} --alone'
+        command = [sys.executable, '-m', 'benchmarks.step', *chosen.split()]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
+        if done.returncode:
+            found.append({'model': model, 'dtype': dtype, 'rows': count, 'group': group, 'failed': done.returncode})
+        else:
+            found += json.loads(done.stdout.splitlines()[-1])
+        print(found[-1], flush=True)
+    common.write('step', found)
+
+
+def group_rows(model: str, dtype: str, count: int, group: str, rounds: int) -> list[dict]:
+    """One group, measured; beside every row the peak that its utilisation is of."""
+    peak = flops.matrix_peak(dtype)
+    clip, params = load(model, dtype)
+    contestants = GROUPS[group](model, clip, params, random_batch(clip, count // VIEWS, VIEWS))
+    operations = OPERATIONS.get(group, flops.train_pair)(clip)
+    about = {'model': model, 'dtype': dtype, 'rows': count, 'group': group}
+    rows = measured(contestants, rounds, 1 if group == 'query' else count, operations / peak)
+    return [about | row | {'peak_gflops': peak / 1e9} for row in rows]
 
 
 def measured(contestants: dict, rounds: int, rows: int, pair_seconds: float) -> list[dict]:
@@ -82,14 +106,9 @@ def measured(contestants: dict, rounds: int, rows: int, pair_seconds: float) -> 
             call = make()
             call()
             calls[name] = call
-        except (
-            RuntimeError,
-            MemoryError,
-        ) as error:  # too large for the device, or no compiler for torch: told, not hidden
+        except (RuntimeError, MemoryError) as error:  # too large, or no compiler for torch: told, not hidden
             failed[name] = {'what': name, 'failed': str(error).splitlines()[0][:100]}
     seconds = common.interleaved(calls, rounds)
-    calls.clear()
-    gc.collect()  # the next group needs the memory
     return [
         {
             'what': name,
@@ -118,11 +137,17 @@ def stage_steps(model: str, clip, params, batch: Batch) -> dict:
     contestants = {
         BASELINE: stages.baseline_stage(*common_, **BASE),
         'teacher': teacher,
-        'teacher, naive': naive(teacher),
         'student': stages.student_stage(*common_, teacher, taught, None, **STUDENT),
         'student, teacher cached': stages.student_stage(*common_, teacher, taught, features(clip, batch), **cached),
     }
     return {name: lambda stage=stage: stepper(stage, batch) for name, stage in contestants.items()}
+
+
+def naive_step(model: str, clip, params, batch: Batch) -> dict:
+    """The teacher that does not share what it encodes."""
+    common_ = (clip, params, PEOPLE[model])
+    plain, shared = stages.baseline_stage(*common_, **BASE), stages.teacher_stage(*common_, **TEACHER)
+    return {BASELINE: lambda: stepper(plain, batch), 'teacher, naive': lambda: stepper(naive(shared), batch)}
 
 
 def ways(model: str, clip, params, batch: Batch) -> dict:
@@ -182,8 +207,6 @@ def querying(model: str, clip, params, batch: Batch) -> dict:
 
 def beside_torch(model: str, clip, params, batch: Batch) -> dict:
     """InfoNCE and Adam: ours and torch's."""
-    if model != 'vit-b16':
-        return {}
     from benchmarks import torch_step
 
     stage = stages.baseline_stage(clip, params, 1, align='infonce', identity_weight=0.0, scale=50.0)
@@ -195,7 +218,14 @@ def beside_torch(model: str, clip, params, batch: Batch) -> dict:
     }
 
 
-GROUPS = {'stages': stage_steps, 'how': ways, 'embed': embedding, 'query': querying, 'torch': beside_torch}
+GROUPS = {
+    'stages': stage_steps,
+    'naive': naive_step,
+    'how': ways,
+    'embed': embedding,
+    'query': querying,
+    'torch': beside_torch,
+}
 OPERATIONS = {'embed': flops.embed_pair, 'query': lambda clip: 20 * flops.embed_text(clip)}
 
 
