@@ -72,5 +72,12 @@ def write(name: str, rows: list[dict]) -> None:
     print(f'written: {path}')
 
 
+def kept(name: str, column: str, again: list[str]) -> list[dict]:
+    """Rows of an earlier run whose `column` is none of those that are measured again."""
+    path = OUT / f'{name}.json'
+    before = json.loads(path.read_text())['rows'] if path.exists() else []
+    return [row for row in before if row[column] not in again]
+
+
 def _cell(value) -> str:
     return f'{value:.3f}' if isinstance(value, float) else str(value)

@@ -57,14 +57,7 @@ def main() -> None:
         rows += memory_rows(contents, args.scale)
     if 'speed' in args.parts:
         rows += speed_rows(contents, args)
-    common.write('input', kept(args.parts) + rows)
-
-
-def kept(parts: list[str]) -> list[dict]:
-    """Rows of an earlier run for parts that this one leaves out."""
-    path = common.OUT / 'input.json'
-    before = json.loads(path.read_text())['rows'] if path.exists() else []
-    return [row for row in before if row['part'] not in parts]
+    common.write('input', common.kept('input', 'part', args.parts) + rows)
 
 
 def crops(count: int, seed: int = 0) -> Iterator[bytes]:
