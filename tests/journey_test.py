@@ -75,6 +75,15 @@ def test_its_log_has_every_step_once(journey):
         assert [row['step'] for row in rows if row['stage'] == stage and 'val/t2i/R1' in row] == [2, 4, 6]
 
 
+def test_a_teacher_is_chosen_by_what_its_student_learns_from_and_a_student_by_what_a_search_asks_of_it(journey):
+    rows = [json.loads(line) for line in (journey[0] / 'metrics.jsonl').open()]
+    results = json.loads((journey[0] / 'results.json').read_text())
+    for stage, score in (('teacher', 'val_with_supports/t2i/R1'), ('student', 'val/t2i/R1')):
+        found = {row['step']: row[score] for row in rows if row['stage'] == stage and score in row}
+        assert len(found) == 3 and found[results[stage]['step']] == max(found.values())
+    assert not any('val_with_supports/t2i/R1' in row for row in rows if row['stage'] == 'student')
+
+
 def test_it_ends_exactly_like_a_run_that_was_never_killed(journey, cache, tmp_path):
     whole = here(tmp_path / 'w', cache)
     assert whole.returncode == 0, whole.stderr
