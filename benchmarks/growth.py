@@ -124,8 +124,10 @@ def by_views(rounds: int) -> list[dict]:
 
 
 def by_gallery(rounds: int) -> list[dict]:
-    """Metrics of n captions in n images of 1,000 people: n^2 products, and n^2 comparisons for each of a query's n / 1,000
-    right images, which `theory` leaves out; memory linear, as blocks are all that is held."""
+    """Metrics of n captions in n images of 1,000 people: time n^2, memory linear, as blocks are all that is held.
+
+    `theory` leaves out that each of a query's n / 1,000 right images is compared with the whole gallery.
+    """
     counts, found = (2_500, 5_000, 10_000, 20_000), {}
     for _ in range(rounds):
         for n in counts:
