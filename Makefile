@@ -8,7 +8,7 @@ KEEP = GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.mallo
 
 .PHONY: demo test test-all soak lint format bench bench-gpu demo-clip clean
 
-demo: $(VENV)/.runtime          ## train teacher and student on drawn people: about seven minutes on 2 cores
+demo: $(VENV)/.runtime          ## train teacher and student on drawn people: four to seven minutes on 2 cores
 	$(KEEP) $(RUN) main.py --config=configs/demo.py --workdir=runs/demo
 
 test: $(VENV)/.dev              ## the tests, less the slow ones
