@@ -192,6 +192,13 @@ class Ablation:
         return {name: evaluate.both_ways(e) for name, e in embeddings.items()}
 
 
+def refuse_another_size(path: pathlib.Path, size: dict) -> None:
+    """End where the folder has rows of other steps or people: one table compares what is equal."""
+    before = json.loads(path.read_text()) if path.exists() else size
+    if found := [f'{name} {before[name]} there, {size[name]} now' for name in size if before[name] != size[name]]:
+        raise SystemExit(f'{path.parent}: found rows of another size ({"; ".join(found)}); choose another --out')
+
+
 def main() -> None:
     """Train and evaluate what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -207,8 +214,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     jax.config.update('jax_compilation_cache_dir', str((args.out / 'programs').absolute()))
     ablation = Ablation(args.arrays, args.out, args.steps, args.people)
-    made = {'machine': common.machine(), 'steps': args.steps, 'people': ablation.people}
-    write_text(args.out / 'machine.json', json.dumps(made) + '\n')
+    size = {'steps': args.steps, 'people': ablation.people}
+    refuse_another_size(args.out / 'machine.json', size)
+    write_text(args.out / 'machine.json', json.dumps({'machine': common.machine(), **size}) + '\n')
     clock = time.perf_counter()
     for seed in args.seeds:  # seed by seed: whenever it is stopped, there is a table
         for name in args.rows:

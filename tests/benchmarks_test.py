@@ -1,11 +1,13 @@
 """Benchmarks have the structure that their readers rely on; how fast anything is, no test says."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as index
-from benchmarks import common, flops, growth, prepared, ranking, step, verdict
+from benchmarks import ablation, common, flops, growth, prepared, ranking, step, verdict
 from benchmarks.rows import ROWS
 from tests import tiny
 from tests.configs_test import bind, config
@@ -78,6 +80,15 @@ def test_a_row_changes_what_its_stage_takes_and_its_teacher_is_a_teacher(name):
     if len(row.teachers) > 1:  # either half is taught by the teacher of the other
         assert {ROWS[teacher].half for teacher in row.teachers} == {0, 1}
         assert row.changes['cache_teacher'] and not row.changes['redraw_supports']
+
+
+def test_rows_of_another_size_are_kept_apart(tmp_path):
+    size = {'steps': 300, 'people': 2000}
+    ablation.refuse_another_size(tmp_path / 'machine.json', size)
+    (tmp_path / 'machine.json').write_text(json.dumps({'machine': {}, **size}))
+    ablation.refuse_another_size(tmp_path / 'machine.json', size)
+    with pytest.raises(SystemExit, match='steps 300 there, 600 now.*choose another --out'):
+        ablation.refuse_another_size(tmp_path / 'machine.json', size | {'steps': 600})
 
 
 def test_an_interval_of_a_sure_difference_is_clear_of_zero_and_of_noise_is_not():
