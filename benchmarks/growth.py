@@ -13,11 +13,10 @@ import os
 import subprocess
 import sys
 
-import jax
 import numpy as np
 
 from benchmarks import common, flops, ranking, search, step
-from lcr2s_jax import optim, pretrained, stages, train
+from lcr2s_jax import stages
 from lcr2s_jax.parallel import Parallel
 from lcr2s_jax.retrieval.topk import Exact
 
@@ -44,34 +43,17 @@ def main() -> None:
 
 
 def compiled(stage, batch, fsdp: bool = False):
-    """A step of `stage` as `step.stepper` makes it, and the MiB of XLA's temporaries on a device."""
-    parallel, tx = Parallel('jit', 0, fsdp=fsdp), optim.adam(steps=1000, **step.OPTIM)
-    held = [train.initial_state(stage, tx, parallel, seed=0)]
-    frozen, batch = parallel.put_state(stage.frozen), parallel.put(batch)
-    run = (
-        parallel.compile(
-            lambda state, frozen, batch, axis: train.train_step(
-                state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=0
-            )
-        )
-        .lower(held[0], frozen, batch)
-        .compile()
-    )
-
-    def call():
-        held[0], metrics = run(held[0], frozen, batch)
-        jax.block_until_ready((held[0], metrics))
-
+    """A step of `stage` as benchmarks.step times it, and the MiB of XLA's temporaries on a device."""
+    run, *given = step.program(stage, batch, Parallel('jit', 0, fsdp=fsdp))
+    run = run.lower(*given).compile()
     memory = run.memory_analysis()
-    return call, {'step_mib': memory.temp_size_in_bytes / 2**20, 'state_mib': memory.argument_size_in_bytes / 2**20}
+    mebibytes = {'step_mib': memory.temp_size_in_bytes / 2**20, 'state_mib': memory.argument_size_in_bytes / 2**20}
+    return step.caller(run, *given), mebibytes
 
 
-def demo_stage(kind: str, image_size=None):
-    """(clip, stage) of the demo's sizes with random weights, the image size aside."""
-    sizes = step.MODELS['demo'] | ({'image_size': image_size} if image_size else {})
-    clip, params = pretrained.load(
-        **sizes, pretrained='', resize='bicubic', dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1
-    )
+def demo_stage(kind: str, **changes):
+    """(clip, stage) of the demo's sizes with random weights."""
+    clip, params = step.load('demo', 'float32', **changes)
     given = (clip, params, step.PEOPLE['demo'])
     if kind == 'teacher':
         return clip, stages.teacher_stage(*given, **step.TEACHER)
@@ -106,7 +88,7 @@ def by_image(rounds: int) -> list[dict]:
     """Image size: operations of `flops.train_pair`."""
     sizes, theory = {}, {}
     for image_size in ((48, 24), (96, 48), (192, 96)):
-        clip, stage = demo_stage('baseline', image_size)
+        clip, stage = demo_stage('baseline', image_size=image_size)
         name = f'{image_size[0]} x {image_size[1]}'
         sizes[name] = compiled(stage, step.random_batch(clip, ROWS // VIEWS, VIEWS))
         theory[name] = flops.train_pair(clip)

@@ -122,10 +122,10 @@ def measured(contestants: dict, rounds: int, rows: int, pair_seconds: float) -> 
     ] + list(failed.values())
 
 
-def load(model: str, dtype: str, **how):
-    """A CLIP with random weights, and the weights."""
-    how = dict(kernel='einsum', remat=False, scan=False, chunks=1) | how
-    return pretrained.load(**MODELS[model], pretrained='', resize='bicubic', dtype=dtype, **how)
+def load(model: str, dtype: str, **changes):
+    """A CLIP with random weights, and the weights; `changes` are arguments of `pretrained.load`."""
+    plain = dict(pretrained='', resize='bicubic', dtype=dtype, kernel='einsum', remat=False, scan=False, chunks=1)
+    return pretrained.load(**MODELS[model] | plain | changes)
 
 
 def stage_steps(model: str, clip, params, batch: Batch) -> dict:
@@ -252,14 +252,24 @@ def naive(teacher: stages.Stage) -> stages.Stage:
     return dataclasses.replace(teacher, name='naive teacher', loss=loss)
 
 
-def stepper(stage, batch: Batch, driver: str = 'jit'):
-    """() -> None: one whole step, update included, waited for."""
-    parallel, tx = Parallel(driver, 0, fsdp=False), optim.adam(steps=1000, **OPTIM)
-    held = [train.initial_state(stage, tx, parallel, seed=0)]
-    frozen, batch = parallel.put_state(stage.frozen), parallel.put(batch)
+def program(stage, batch: Batch, parallel: Parallel):
+    """A whole step, update included, to be compiled, and what it takes: state, frozen and batch."""
+    tx = optim.adam(steps=1000, **OPTIM)
     step = parallel.compile(
         lambda state, frozen, batch, axis: train.train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=0)
     )
+    state = train.initial_state(stage, tx, parallel, seed=0)
+    return step, state, parallel.put_state(stage.frozen), parallel.put(batch)
+
+
+def stepper(stage, batch: Batch, driver: str = 'jit'):
+    """() -> None: one whole step, waited for."""
+    return caller(*program(stage, batch, Parallel(driver, 0, fsdp=False)))
+
+
+def caller(step, state, frozen, batch):
+    """() -> None: the step from the state that the last one left, waited for."""
+    held = [state]
 
     def call():
         held[0], metrics = step(held[0], frozen, batch)
