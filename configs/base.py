@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
             dtype='bfloat16',  # compute; parameters, softmax, normalisation and losses are float32
             kernel='einsum',  # of attention: or 'xla', 'cudnn' (jax.nn.dot_product_attention); cudnn: NVIDIA, bfloat16
             remat=False,  # recompute activations in the backward pass: less memory, about a third more time
-            scan=False,  # compile one block of a transformer, not all: a shorter start (docs/performance.md)
+            scan=False,  # one compiled block loops over the layers: when it pays, docs/performance.md says
             chunks=1,  # encode a batch's rows in so many parts, each again in the backward pass: the memory of one part
         )
     )
