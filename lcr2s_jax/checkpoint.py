@@ -8,6 +8,7 @@
 import gc
 import logging
 import pathlib
+import re
 import sys
 import time
 from typing import Any
@@ -241,6 +242,13 @@ class Checkpoints:
 
 
 def _short(error: Exception) -> str:
-    """Kind and text of an error in a line; of a long text the beginning and the end, where storage names the cause."""
+    """Kind and text of an error in a line; of a long text the beginning and the cause.
+
+    Storage names the operating system's reason with its number, and may write pages of its own settings behind it;
+    where there is no such reason it is the end that says most.
+    """
     text = (str(error).strip().splitlines() or [''])[0]
-    return f'{type(error).__name__}: {text if len(text) <= 250 else f"{text[:120]} ... {text[-120:]}"}'
+    if len(text) > 250:
+        cause = re.search(r'([^:]*) \[os_error_code=', str(error))
+        text = f'{text[:120]} ... {cause[1].strip() if cause else text[-120:]}'
+    return f'{type(error).__name__}: {text}'

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lcr2s_jax import optim, train
-from lcr2s_jax.checkpoint import CheckpointError, Checkpoints, checksum
+from lcr2s_jax.checkpoint import CheckpointError, Checkpoints, _short, checksum
 from lcr2s_jax.errors import Interrupted
 from lcr2s_jax.parallel import Parallel
 from tests import tiny
@@ -174,3 +174,14 @@ def test_a_full_disk_stops_with_a_message_and_leaves_the_older_checkpoint_whole(
         run(tmp_path, stage)
     resumed, _ = run(tmp_path, stage, batches=killed_after(6))
     chex.assert_trees_all_equal(resumed, one_device('baseline')[1])
+
+
+def test_the_cause_is_told_wherever_storage_writes_it():
+    """Which write fails first is up to storage's threads, and some name their settings behind the cause."""
+    cause = "Failed to write 9 bytes to file 6: No space left on device [os_error_code='28']"
+    for behind in ('', f"[tensorstore_spec='{'y' * 300}']"):
+        text = f'Error writing {"x" * 300}: {cause}{behind}'
+        assert _short(ValueError(text)).endswith(' ... No space left on device')
+        assert len(_short(ValueError(text))) < 200
+    assert _short(ValueError(f'Error {"x" * 300} at the end')).endswith('at the end')
+    assert _short(OSError('short\nmore')) == 'OSError: short'
