@@ -54,15 +54,25 @@ class Ablation:
       out: a folder a row and seed.
       steps: of every training.
       people: how many of the training people are there; 0 for all.
+      chosen_by: the metric on val by which a step is chosen.
+      test: evaluate every row on test, not the claims alone.
     """
 
-    def __init__(self, arrays: pathlib.Path, out: pathlib.Path, steps: int, people: int):
+    def __init__(
+        self,
+        arrays: pathlib.Path,
+        out: pathlib.Path,
+        steps: int,
+        people: int = 0,
+        chosen_by: str = 'R1',
+        test: bool = False,
+    ):
         self.splits, self.settings = prepared.read(arrays)
         if people:
             self.splits['train'] = self.splits['train'].only(
                 np.arange(self.splits['train'].image_pid.max() + 1) < people
             )
-        self.out, self.steps = out, steps
+        self.out, self.steps, self.chosen_by, self.test = out, steps, chosen_by, test
         self.parallel = Parallel('jit', 0, fsdp=False)
         self.clip, self.clip_params = pretrained.load(**self.settings['config']['model'])
         self.people = int(self.splits['train'].image_pid.max()) + 1
@@ -92,7 +102,7 @@ class Ablation:
             'parameters': sum(x.size for x in jax.tree.leaves(params['clip'])),
             'digest': pretrained.fingerprint(params),
         }
-        for split in ('val', 'test') if row.claim else ('val',):
+        for split in ('val', 'test') if row.claim or self.test else ('val',):
             result[split] = self.evaluate(row, stage, params, split, folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')
@@ -110,7 +120,7 @@ class Ablation:
             if row.selected_by == 'supports':
                 embeddings = evaluate.with_supports(stage, params, embeddings, self.views(row))
             found = evaluate.both_ways(embeddings)['t2i']
-            return found['R1'], {'val': {name: found[name] for name in ('R1', 'R5', 'mAP')}}
+            return found[self.chosen_by], {'val': {name: found[name] for name in ('R1', 'R5', 'mAP')}}
 
         with Checkpoints(folder / 'checkpoints') as checkpoints:
             return train.fit(
@@ -194,7 +204,7 @@ class Ablation:
 
 def refuse_another_size(path: pathlib.Path, size: dict) -> None:
     """End where the folder has rows of other steps or people: one table compares what is equal."""
-    before = json.loads(path.read_text()) if path.exists() else size
+    before = size | {'chosen_by': 'R1'} | json.loads(path.read_text()) if path.exists() else size
     if found := [f'{name} {before[name]} there, {size[name]} now' for name in size if before[name] != size[name]]:
         raise SystemExit(f'{path.parent}: found rows of another size ({"; ".join(found)}); choose another --out')
 
@@ -206,6 +216,8 @@ def main() -> None:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
     parser.add_argument('--steps', type=int, default=300)
     parser.add_argument('--people', type=int, default=0, help='train on the first so many alone; 0 for all')
+    parser.add_argument('--chosen-by', choices=('R1', 'mAP'), default='R1', help="on val, each training's step")
+    parser.add_argument('--test', action='store_true', help='rows that are no claims are evaluated on test, too')
     parser.add_argument('--arrays', type=pathlib.Path, default=pathlib.Path('runs/prepared'))
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/ablation'))
     args = parser.parse_args()
@@ -213,8 +225,8 @@ def main() -> None:
         prepared.write(args.arrays, prepared.config())
     args.out.mkdir(parents=True, exist_ok=True)
     jax.config.update('jax_compilation_cache_dir', str((args.out / 'programs').absolute()))
-    ablation = Ablation(args.arrays, args.out, args.steps, args.people)
-    size = {'steps': args.steps, 'people': ablation.people}
+    ablation = Ablation(args.arrays, args.out, args.steps, args.people, args.chosen_by, args.test)
+    size = {'steps': args.steps, 'people': ablation.people, 'chosen_by': args.chosen_by}
     refuse_another_size(args.out / 'machine.json', size)
     write_text(args.out / 'machine.json', json.dumps({'machine': common.machine(), **size}) + '\n')
     clock = time.perf_counter()

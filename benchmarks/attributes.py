@@ -164,7 +164,7 @@ def of_ablation(out: pathlib.Path, arrays: pathlib.Path, names: Sequence[str], s
     from benchmarks.ablation import Ablation
     from benchmarks.rows import ROWS
 
-    ablation = Ablation(arrays, out, 0)
+    ablation = Ablation(arrays, out, steps=0)
     seeds = [n for n in range(100) if all((ablation.folder(name, n) / 'result.json').exists() for name in names)]
     found = {name: [ablation.embed(ablation.restored(ROWS[name], name, n), split) for n in seeds] for name in names}
     print(f'seeds: {seeds}')

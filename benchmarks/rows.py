@@ -99,6 +99,9 @@ ROWS |= {
     ),
     'teacher-tal': Row('teacher, TAL, step chosen by its oracle', 'teacher', _ALONE | _TAL, selected_by='supports'),
     'student-tal': _student('student of that teacher, TAL', teacher='teacher-tal', **_TAL),
+    # the recipe of configs/demo.py as it is
+    'teacher-id': Row('teacher + identity loss, step chosen by its oracle', 'teacher', selected_by='supports'),
+    'student-demo': Row("student of that teacher, by the demo's config", 'student', teachers=('teacher-id',)),
     'teacher-heads-1': Row('teacher, 1 head', 'teacher', _ALONE | {'heads': 1}),
     'teacher-heads-2': Row('teacher, 2 heads', 'teacher', _ALONE | {'heads': 2}),
 }

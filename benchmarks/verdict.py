@@ -26,6 +26,7 @@ def main() -> None:
     """Read every finished row and write all that is known."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/ablation'))
+    parser.add_argument('--baseline', default=BASELINE, choices=list(ROWS), help='the row that differences are to')
     args = parser.parse_args()
     made = json.loads((args.out / 'machine.json').read_text())
     runs = {
@@ -34,20 +35,25 @@ def main() -> None:
         if (found := sorted(args.out.glob(f'{name}-[0-9]*/result.json')))
     }
     # a claim needs seeds; where there is one, test is not looked at
-    claims = [row for name in runs if ROWS[name].claim and len(runs[name]) > 1 for row in summaries(name, runs, 'test')]
-    tried = [row for name in runs for row in summaries(name, runs, 'val', seeds=[0])]
+    claims = [
+        row
+        for name, of in runs.items()
+        if len(of) > 1 and all('test' in result for result in of.values())
+        for row in summaries(name, runs, 'test', args.baseline)
+    ]
+    tried = [row for name in runs for row in summaries(name, runs, 'val', args.baseline, seeds=[0])]
     text = markdown(claims, tried, made)
     print(text)
     common.OUT.mkdir(parents=True, exist_ok=True)
     write_text(common.OUT / f'{args.out.name}.md', text)
     content = made | {
-        'command': f'python -m benchmarks.ablation; python -m benchmarks.verdict --out={args.out}',
+        'command': f'python -m benchmarks.verdict --out={args.out} --baseline={args.baseline}',
         'test': claims,
         'val': tried,
     }
     write_text(common.OUT / f'{args.out.name}.json', json.dumps(content, indent=1) + '\n')
     if claims:
-        plot(claims, PICTURES / f'{args.out.name}.png')
+        plot(claims, args.baseline, PICTURES / f'{args.out.name}.png')
 
 
 def read(folder: pathlib.Path) -> dict:
@@ -60,11 +66,11 @@ def read(folder: pathlib.Path) -> dict:
     return result
 
 
-def summaries(name: str, runs: dict, split: str, seeds: list[int] | None = None) -> list[dict]:
+def summaries(name: str, runs: dict, split: str, baseline: str, seeds: list[int] | None = None) -> list[dict]:
     """One row a way of embedding ('single', and 'supports' where there is a fusion): means, deviations, differences."""
     found = []
     of = [seed for seed in runs[name] if seeds is None or seed in seeds]
-    base = [seed for seed in runs.get(BASELINE, {}) if seed in of]
+    base = [seed for seed in runs.get(baseline, {}) if seed in of]
     for way in runs[name][of[0]][split] if of else ():
         scores = {m: np.array([runs[name][seed][split][way]['t2i'][m] for seed in of]) for m in NAMES}
         row = {
@@ -75,10 +81,10 @@ def summaries(name: str, runs: dict, split: str, seeds: list[int] | None = None)
         }
         row |= {m: float(x.mean()) for m, x in scores.items()}
         row |= {f'{m} sd': float(x.std(ddof=1)) for m, x in scores.items() if len(of) > 1}
-        for metric in ('R1', 'mAP') if base and (name, way) != (BASELINE, 'single') else ():
+        for metric in ('R1', 'mAP') if base and (name, way) != (baseline, 'single') else ():
             ours, theirs = (
                 np.stack([runs[which][seed][f'{split}_queries'][w][:, NAMES.index(metric)] for seed in base])
-                for which, w in ((name, way), (BASELINE, 'single'))
+                for which, w in ((name, way), (baseline, 'single'))
             )
             row[f'{metric} difference'] = [100 * x for x in interval(ours - theirs)]
         row |= {k: float(np.mean([runs[name][seed][k] for seed in of])) for k in ('step', 'seconds', 'parameters')}
@@ -105,7 +111,8 @@ def interval(difference_SQ: np.ndarray, resamples: int = RESAMPLES, seed: int = 
 def markdown(claims: list[dict], tried: list[dict], made: dict) -> str:
     """Both tables."""
     seeds = sorted({seed for row in claims for seed in row['seeds']})
-    lines = [f'Trained on {made["people"]:,} people for {made["steps"]:,} steps.', '']
+    chosen = {'R1': 'R@1'}.get(made.get('chosen_by', 'R1'), 'mAP')
+    lines = [f'Trained on {made["people"]:,} people for {made["steps"]:,} steps; steps chosen by val {chosen}.', '']
     lines += claims and [
         f'Test, {len(seeds)} seeds; mean ± standard deviation over seeds; differences to the matched baseline with a '
         'paired bootstrap 95 % interval.',
@@ -136,7 +143,7 @@ def signed(found: list[float] | None) -> str:
     return '' if found is None else f'{found[0]:+.1f} [{found[1]:+.1f}, {found[2]:+.1f}]'
 
 
-def plot(claims: list[dict], path: pathlib.Path) -> None:
+def plot(claims: list[dict], baseline: str, path: pathlib.Path) -> None:
     """R@1 and mAP of every row with the spread of its seeds, and the matched baseline as a line."""
     import matplotlib
 
@@ -155,7 +162,7 @@ def plot(claims: list[dict], path: pathlib.Path) -> None:
                 row[metric] + row.get(f'{metric} sd', 0.0) + 0.6, place, f'{row[metric]:.1f}', va='center', size=8
             )
         for row in claims:
-            if (row['row'], row['way']) == (BASELINE, 'single'):
+            if (row['row'], row['way']) == (baseline, 'single'):
                 axis.axvline(row[metric], color='black', linewidth=0.8, linestyle=':')
         axis.set(xlabel=f'{name}, percent', ylim=(-0.6, len(claims) - 0.4))
         axis.spines[['top', 'right']].set_visible(False)
