@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 # On a CPU, XLA asks for its temporary memory anew at every step. Kept by the process, in huge pages, it costs far less;
-# torch gains too (README, "Cost of a step"). Other C libraries than GNU's ignore it.
+# torch gains too (README, "Cost"). Other C libraries than GNU's ignore it.
 KEEP = GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.arena_max=1
 
 .PHONY: demo test test-all soak lint format bench bench-gpu demo-clip clean
@@ -28,15 +28,19 @@ format: $(VENV)/.dev            ## mend what can be mended
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-bench: $(VENV)/.dev             ## every benchmark that needs no long training; about an hour on 2 cores
+bench: $(VENV)/.dev             ## every benchmark that needs no training and no run; about an hour on 2 cores
 	$(KEEP) $(RUN) -m benchmarks
 
-bench-gpu:                      ## what to ask of a GPU: $(PYTHON) must have jax[cuda12], flax, optax, orbax-checkpoint, torch, transformers
+# $(PYTHON) must have jax[cuda12], flax, optax, orbax-checkpoint, torch, transformers, matplotlib; neither TensorFlow nor ml_collections
+bench-gpu: runs/prepared/settings.json   ## what to ask of a GPU
 	$(PYTHON) -m benchmarks.step --models vit-b16 --rows 64 256 1024 --dtypes float32 bfloat16
 	$(PYTHON) -m benchmarks.profile --rows 256 --dtype bfloat16
 	$(PYTHON) -m benchmarks.growth --tables rows image views search
 	$(PYTHON) -m benchmarks.ablation --seeds 0 1 2 3 4 --steps 1800 --out runs/gpu    # from runs/prepared
 	$(PYTHON) -m benchmarks.verdict --out runs/gpu
+
+runs/prepared/settings.json:
+	@echo '$@ is missing: python -m benchmarks.prepared, where TensorFlow is, makes runs/prepared; copy it here' && exit 1
 
 demo-clip: $(VENV)/.runtime     ## make data/demo_clip/ again: an hour and a half on 2 cores
 	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip

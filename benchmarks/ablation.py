@@ -1,8 +1,8 @@
 """Does the method work here, and by how much:  python -m benchmarks.ablation [--rows ...] [--seeds 0 1 2]
 
 Trains every row of benchmarks/rows.py from the demo CLIP on the same people, for the same steps, and selects each one's
-step on val. They are trained one after the other and kept in --out; the same command goes on where it stood. The rows
-that are claims are evaluated on test, once, when they are trained; the others are read on val alone. Needs neither
+step on val. They are trained one after the other and kept in --out; the same command goes on where it stood. With more
+than one seed the rows that are claims are evaluated on test, once; all others are read on val alone. Needs neither
 TensorFlow nor ml_collections, but arrays that `python -m benchmarks.prepared` wrote; where it can it makes them itself.
 `python -m benchmarks.verdict` makes tables, intervals and plots of what lies in --out.
 """
@@ -10,7 +10,9 @@ TensorFlow nor ml_collections, but arrays that `python -m benchmarks.prepared` w
 import argparse
 import json
 import pathlib
+import sys
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -55,7 +57,7 @@ class Ablation:
       steps: of every training.
       people: how many of the training people are there; 0 for all.
       chosen_by: the metric on val by which a step is chosen.
-      test: evaluate every row on test, not the claims alone.
+      test: names of the rows that are evaluated on test.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Ablation:
         steps: int,
         people: int = 0,
         chosen_by: str = 'R1',
-        test: bool = False,
+        test: Sequence[str] = (),
     ):
         self.splits, self.settings = prepared.read(arrays)
         if people:
@@ -83,9 +85,12 @@ class Ablation:
         return self.out / f'{name}-{seed}'
 
     def run(self, name: str, seed: int) -> None:
-        """Train a row, after the teacher that it needs, and evaluate it; does nothing where that was done."""
+        """Train a row, after the teacher that it needs, and evaluate it; only what has not been done."""
         row, folder = ROWS[name], self.folder(name, seed)
-        if (folder / 'result.json').exists():
+        path = folder / 'result.json'
+        splits = ('val', 'test') if name in self.test else ('val',)
+        result = json.loads(path.read_text()) if path.exists() else {}
+        if set(splits) <= set(result):
             return
         for teacher in row.teachers:
             self.run(teacher, seed)
@@ -94,18 +99,19 @@ class Ablation:
         if row.stage == 'none':
             params, step = stage.init(jax.random.key(seed)), 0
         else:
-            params, step = self.fit(row, stage, folder, seed, log)
-        result = {
+            params, step = self.fit(row, stage, folder, seed, log)  # only opened, if test was not asked for before
+        found = {
             'step': step,
             'seconds': log.seconds,  # of training; of a resumed one those since then
             'resumed': log.resumed,
             'parameters': sum(x.size for x in jax.tree.leaves(params['clip'])),
             'digest': pretrained.fingerprint(params),
         }
-        for split in ('val', 'test') if row.claim or self.test else ('val',):
-            result[split] = self.evaluate(row, stage, params, split, folder)
+        result = found | result
+        for split in splits:
+            result[split] = result.get(split) or self.evaluate(row, stage, params, split, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / 'result.json', json.dumps(result, indent=2) + '\n')
+        write_text(path, json.dumps(result, indent=2) + '\n')
 
     def fit(self, row: Row, stage, folder: pathlib.Path, seed: int, log: Log):
         """The best parameters on val, and their step."""
@@ -217,18 +223,23 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=300)
     parser.add_argument('--people', type=int, default=0, help='train on the first so many alone; 0 for all')
     parser.add_argument('--chosen-by', choices=('R1', 'mAP'), default='R1', help="on val, each training's step")
-    parser.add_argument('--test', action='store_true', help='rows that are no claims are evaluated on test, too')
+    parser.add_argument('--test', action='store_true', help='evaluate all of these rows on test')
     parser.add_argument('--arrays', type=pathlib.Path, default=pathlib.Path('runs/prepared'))
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/ablation'))
     args = parser.parse_args()
     if not (args.arrays / 'settings.json').exists():
         prepared.write(args.arrays, prepared.config())
     args.out.mkdir(parents=True, exist_ok=True)
+    test = args.rows if args.test else [name for name in args.rows if ROWS[name].claim and len(args.seeds) > 1]
     jax.config.update('jax_compilation_cache_dir', str((args.out / 'programs').absolute()))
-    ablation = Ablation(args.arrays, args.out, args.steps, args.people, args.chosen_by, args.test)
+    ablation = Ablation(args.arrays, args.out, args.steps, args.people, args.chosen_by, test)
     size = {'steps': args.steps, 'people': ablation.people, 'chosen_by': args.chosen_by}
-    refuse_another_size(args.out / 'machine.json', size)
-    write_text(args.out / 'machine.json', json.dumps({'machine': common.machine(), **size}) + '\n')
+    about = args.out / 'machine.json'
+    refuse_another_size(about, size)
+    command = ' '.join(['python', *sys.orig_argv[1:]])
+    commands = (json.loads(about.read_text()) if about.exists() else {}).get('commands', [])
+    commands += [command] * (command not in commands)
+    write_text(about, json.dumps({'commands': commands, 'machine': common.machine(), **size}) + '\n')
     clock = time.perf_counter()
     for seed in args.seeds:  # seed by seed: whenever it is stopped, there is a table
         for name in args.rows:

@@ -3,6 +3,8 @@
     python -m benchmarks.attributes --workdir=runs/three --stages baseline student [--split=test] [--plot]
     python -m benchmarks.attributes --ablation=runs/ablation --stages sdm student     # rows of it, every seed there is
 
+The table of a run is written into its workdir, explain/attributes.json, that of an ablation into docs/evidence.
+
 A caption that names a red bag is contradicted by a first-ranked image of a person whose bag is not red, whether or not
 that image shows the bag. Of an image that hides it, only what usually goes with it can tell: what one view does not
 show and a teacher of many views may have taught. Of drawn people, whose truth is known. All of it is ours.
@@ -198,7 +200,8 @@ def main() -> None:
     else:
         features, drawn = of_run(args.workdir, args.stages, args.split)
     rows = breakdown(features, drawn['seed'], drawn['people'], args.split)
-    write('attributes', [{key: value for key, value in row.items() if value is not None} for row in rows])
+    told = [{key: value for key, value in row.items() if value is not None} for row in rows]
+    write('attributes', told, None if args.ablation else args.workdir / 'explain')
     if args.plot:
         plot(rows, PLOT)
         print(f'written: {PLOT}')

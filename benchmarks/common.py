@@ -54,29 +54,44 @@ def machine() -> dict:
     }
 
 
-def write(name: str, rows: list[dict]) -> None:
-    """Print the rows as a table and write docs/evidence/<name>.json, with the command that was really typed.
-
-    Those of an accelerator stand beside the CPU's: <name>-<device>.json.
-    """
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+def write(name: str, rows: list[dict], folder: pathlib.Path | None = None) -> None:
+    """Print the rows as a table and `save` them."""
+    columns = list(dict.fromkeys(column for row in rows for column in row if column != 'made'))
     cells = [columns] + [[_cell(row.get(column, '')) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         print('  '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    OUT.mkdir(parents=True, exist_ok=True)
+    print(f'written: {save(name, rows, folder)}')
+
+
+def save(name: str, rows: list[dict], folder: pathlib.Path | None = None) -> pathlib.Path:
+    """Write <name>.json into the folder, docs/evidence by default, with the command that was really typed; the path.
+
+    Those of an accelerator stand beside the CPU's: <name>-<device>.json.
+    """
+    folder = folder or OUT
+    folder.mkdir(parents=True, exist_ok=True)
     content = {'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': machine(), 'rows': rows}
-    device = content['machine']['device']
-    path = OUT / (f'{name}.json' if device == 'cpu' else f'{name}-{device.lower().replace(" ", "-")}.json')
+    path = folder / _file(name, content['machine']['device'])
     path.write_text(json.dumps(content, indent=2) + '\n')
-    print(f'written: {path}')
+    return path
 
 
 def kept(name: str, column: str, again: list[str]) -> list[dict]:
-    """Rows of an earlier run whose `column` is none of those that are measured again."""
-    path = OUT / f'{name}.json'
-    before = json.loads(path.read_text())['rows'] if path.exists() else []
-    return [row for row in before if row[column] not in again]
+    """Rows of an earlier run on such a device whose `column` is none of those that are measured again.
+
+    `made` says of each by which command, when and on what, as the head of the file will say it of the new ones.
+    """
+    path = OUT / _file(name, machine()['device'])
+    if not path.exists():
+        return []
+    before = json.loads(path.read_text())
+    made = {'command': before['command'], 'machine': before['machine']}
+    return [{'made': made} | row for row in before['rows'] if row[column] not in again]
+
+
+def _file(name: str, device: str) -> str:
+    return f'{name}.json' if device == 'cpu' else f'{name}-{device.lower().replace(" ", "-")}.json'
 
 
 def _cell(value) -> str:

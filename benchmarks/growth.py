@@ -113,9 +113,7 @@ def by_gallery(rounds: int) -> list[dict]:
     counts, found = (2_500, 5_000, 10_000, 20_000), {}
     for _ in range(rounds):
         for n in counts:
-            command = [sys.executable, '-m', 'benchmarks.ranking', '--contestant', ranking.OURS, '--size', str(n)]
-            done = subprocess.run(command, check=True, capture_output=True)
-            found.setdefault(n, []).append(json.loads(done.stdout))
+            found.setdefault(n, []).append(ranking.alone(ranking.OURS, n))
     seconds = {str(n): [one['seconds'] for one in runs] for n, runs in found.items()}
     first = str(counts[0])
     return [

@@ -2,9 +2,8 @@
 
 speed: pairs a second of `data.pipeline.train_batches` beside a torch DataLoader that does the same work on the same
 bytes, in turns, on 2 cores. What torch's users get is float32, normalised on the CPU; ours is uint8, which the device
-normalises; so torch is timed with uint8 too. TensorFlow decodes JPEG by a faster transform than Pillow: levels differ
-by 1 on average. memory: the most that building and one epoch of a folder of CUHK-PEDES's shape hold.
-The images are generated: crops of about 130 x 300 pixels with texture, JPEG of about 13 KB.
+normalises; so torch is timed with uint8 too. memory: the most that building and one epoch of a folder of CUHK-PEDES's
+shape hold. The images are generated: crops of about 130 x 300 pixels with texture, JPEG of about 13 KB.
 """
 
 import argparse

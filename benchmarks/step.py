@@ -50,6 +50,7 @@ OPTIM = dict(
     rules=(('logit_scale', 0.0, 0.0), ('.*', 1.0, 4e-5)),
 )  # fmt: skip
 BASELINE = 'baseline'
+QUERIES = 20  # one after the other: a single one is over too soon to be timed
 
 
 def main() -> None:
@@ -80,10 +81,12 @@ def main() -> None:
         command = [sys.executable, '-m', 'benchmarks.step', *chosen.split()]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment)
         if done.returncode:
-            found.append({'model': model, 'dtype': dtype, 'rows': count, 'group': group, 'failed': done.returncode})
+            rows = [{'model': model, 'dtype': dtype, 'rows': count, 'group': group, 'failed': done.returncode}]
         else:
-            found += json.loads(done.stdout.splitlines()[-1])
-        print(found[-1], flush=True)
+            rows = json.loads(done.stdout.splitlines()[-1])
+        print(*rows, sep='\n', flush=True)
+        found += rows
+        common.save('step', found)  # after every group: a GPU is asked dozens, and its time may end
     common.write('step', found)
 
 
@@ -94,7 +97,7 @@ def group_rows(model: str, dtype: str, count: int, group: str, rounds: int) -> l
     contestants = GROUPS[group](model, clip, params, random_batch(clip, count // VIEWS, VIEWS))
     operations = OPERATIONS.get(group, flops.train_pair)(clip)
     about = {'model': model, 'dtype': dtype, 'rows': count, 'group': group}
-    rows = measured(contestants, rounds, 1 if group == 'query' else count, operations / peak)
+    rows = measured(contestants, rounds, QUERIES if group == 'query' else count, operations / peak)
     return [about | row | {'peak_gflops': peak / 1e9} for row in rows]
 
 
@@ -200,9 +203,9 @@ def querying(model: str, clip, params, batch: Batch) -> dict:
 
     def ask(stage):
         embed, held = jax.jit(stage.embed_text), jax.device_put({'clip': params})
-        return lambda: [jax.block_until_ready(embed(held, token_1L)) for _ in range(20)]
+        return lambda: [jax.block_until_ready(embed(held, token_1L)) for _ in range(QUERIES)]
 
-    return {f'{name}, 20 times': lambda stage=stage: ask(stage) for name, stage in contestants.items()}
+    return {f'{name}, {QUERIES} times': lambda stage=stage: ask(stage) for name, stage in contestants.items()}
 
 
 def beside_torch(model: str, clip, params, batch: Batch) -> dict:
@@ -226,7 +229,7 @@ GROUPS = {
     'query': querying,
     'torch': beside_torch,
 }
-OPERATIONS = {'embed': flops.embed_pair, 'query': lambda clip: 20 * flops.embed_text(clip)}
+OPERATIONS = {'embed': flops.embed_pair, 'query': flops.embed_text}
 
 
 def features(clip, batch: Batch) -> Embeddings:

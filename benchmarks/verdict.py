@@ -47,7 +47,7 @@ def main() -> None:
     common.OUT.mkdir(parents=True, exist_ok=True)
     write_text(common.OUT / f'{args.out.name}.md', text)
     content = made | {
-        'command': f'python -m benchmarks.verdict --out={args.out} --baseline={args.baseline}',
+        'verdict': f'python -m benchmarks.verdict --out={args.out} --baseline={args.baseline}',
         'test': claims,
         'val': tried,
     }

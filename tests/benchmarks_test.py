@@ -1,6 +1,10 @@
 """Benchmarks have the structure that their readers rely on; how fast anything is, no test says."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -31,6 +35,20 @@ def test_a_contestant_that_cannot_run_is_told_and_the_others_are_timed():
     assert [row['what'] for row in rows] == ['plain', 'large']
     assert (rows[0]['ratio'], rows[0]['to']) == (1.0, 'plain') and rows[0]['pairs_per_s'] > 0
     assert rows[1] == {'what': 'large', 'failed': 'RESOURCE_EXHAUSTED: out of memory'}
+
+
+def test_rows_that_are_not_measured_again_say_how_they_were_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, 'OUT', tmp_path)
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'benchmarks.growth', '--rounds', '5'])
+    common.save('growth', [{'table': 'rows', 'seconds': 1.0}, {'table': 'views', 'seconds': 2.0}])
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '-m', 'benchmarks.growth', '--tables', 'views'])
+    for _ in range(2):
+        (old,) = common.kept('growth', 'table', ['views'])
+        common.write('growth', [old, {'table': 'views', 'seconds': 3.0}])
+        assert old['seconds'] == 1.0
+        assert old['made']['command'] == 'python -m benchmarks.growth --rounds 5'
+    monkeypatch.setattr(common, 'machine', lambda: {'device': 'NVIDIA H100'})
+    assert common.kept('growth', 'table', []) == [], 'rows of another device are in a file of their own'
 
 
 def test_growth_stands_beside_its_theory():
@@ -167,3 +185,43 @@ def test_prepared_batches_are_those_of_the_plan_and_a_function_of_their_step():
     np.testing.assert_array_equal(first.image_BKhwc[..., 0, 0, 0], image_BK)
     np.testing.assert_array_equal(first.tokens_BKL[..., 1], 1 + caption_BK)
     np.testing.assert_array_equal(first.pid_B, pid_B)
+
+
+@pytest.mark.slow
+def test_the_ablation_from_arrays_to_tables_as_it_is_typed(tmp_path):
+    """Test is evaluated for claims of several seeds, and not before; what was trained is not trained again."""
+    root = pathlib.Path(__file__).parents[1]
+    small = prepared.config()
+    small.data.demo.people.update(train=30, val=8, test=8)
+    small.evaluate.batch_size = 32
+    small.model.pretrained = str(root / 'data/demo_clip')
+    small.tokenizer = str(root / 'data/demo_clip')
+    prepared.write(tmp_path / 'arrays', small)
+
+    def call(*command):
+        return subprocess.run(
+            [sys.executable, '-m', *map(str, command)],
+            cwd=tmp_path, env=os.environ | {'PYTHONPATH': str(root)}, capture_output=True, text=True,
+        )  # fmt: skip
+
+    def result(name):
+        return json.loads((tmp_path / 'out' / name / 'result.json').read_text())
+
+    given = ('benchmarks.ablation', '--arrays', 'arrays', '--out', 'out', '--rows', 'sdm', 'student', '--steps', 2)
+    assert call(*given, '--seeds', 0).returncode == 0
+    before = result('sdm-0')
+    assert 'val' in before and 'test' not in before and 'test' not in result('student-0')
+    assert call(*given).returncode == 0
+    assert {key: result('sdm-0')[key] for key in before} == before
+    assert all('test' in result(f'{name}-{seed}') for name in ('sdm', 'student') for seed in (0, 1, 2))
+    assert 'steps 2 there, 3 now' in call(*given[:-1], 3).stderr
+    assert call('benchmarks.verdict', '--out', 'out').returncode == 0
+    assert '| student, both (LCR2S) |' in (tmp_path / 'docs/evidence/out.md').read_text()
+    about = json.loads((tmp_path / 'docs/evidence/out.json').read_text())
+    assert [command.count('--seeds') for command in about['commands']] == [1, 0]
+    assert (
+        call(
+            'benchmarks.attributes', '--ablation', 'out', '--arrays', 'arrays', '--stages', 'sdm', 'student'
+        ).returncode
+        == 0
+    )
