@@ -42,5 +42,6 @@ def teacher_features(run) -> Embeddings:
         run.seconds['teacher_features'] = time.perf_counter() - clock
     split = run.splits['train']
     places = np.arange(len(split.image_pid), dtype=np.int32)
-    features = (np.load(folder / f'{field}.npy', mmap_mode='r') for field in _FIELDS)
+    # as plain arrays, still of the file: on several hosts JAX places no subclass of them
+    features = (np.load(folder / f'{field}.npy', mmap_mode='r').view(np.ndarray) for field in _FIELDS)
     return Embeddings(*features, split.image_pid, split.caption_pid, places, split.caption_image)

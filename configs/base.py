@@ -24,7 +24,9 @@ def get_config() -> ConfigDict:
             context_length=77,  # tokens
             vocab_size=49408,  # read where `pretrained` is ''
             resize='bicubic',  # of the position table; Hugging Face and open_clip resize so, IRRA bilinearly
-            dtype='bfloat16',  # compute; parameters, softmax, normalisation and losses are float32
+            # compute; parameters, softmax, normalisation and losses are float32. A tower's 'float32' products are what
+            # the device makes of them: TF32 on NVIDIAs, bfloat16 on TPUs, unless JAX_DEFAULT_MATMUL_PRECISION=highest
+            dtype='bfloat16',
             kernel='einsum',  # of attention: or 'xla', 'cudnn' (jax.nn.dot_product_attention); cudnn: NVIDIA, bfloat16
             remat=False,  # recompute activations in the backward pass: less memory, about a third more time
             scan=False,  # one compiled block loops over the layers: when it pays, docs/performance.md says
@@ -105,7 +107,9 @@ def get_config() -> ConfigDict:
             b2=0.999,
             eps=1e-8,
             clip_norm=1.0,  # global gradient norm; ours
-            rules=(  # (regex, learning-rate multiplier, weight decay): the first that finds a path wins  [IRRA]
+            # (regex, learning-rate multiplier, weight decay): the first that finds a path wins  [IRRA]. Our decay is
+            # decoupled, a weight loses rate * decay of itself a step, next to nothing here; theirs is Adam's L2 term
+            rules=(
                 ('logit_scale|/(mean|var)$', 0.0, 0.0),  # no loss reads it; a ResNet's stored statistics are no weights
                 ('(head|fusion)/.*bias', 5.0, 0.0),
                 ('head|fusion', 5.0, 4e-5),  # new layers
@@ -114,10 +118,8 @@ def get_config() -> ConfigDict:
             ),
         )
     )
-    config.train = ConfigDict(  # lcr2s_jax.train.fit
-        dict(
-            steps=31_000, eval_every=500, save_every=500, log_every=20
-        )  # steps of each stage: about 60 epochs of CUHK-PEDES
+    config.train = ConfigDict(  # lcr2s_jax.train.fit; steps of each stage, the files of the datasets have their own
+        dict(steps=31_000, eval_every=500, save_every=500, log_every=20)
     )
     config.evaluate = ConfigDict(  # batches of data.pipeline.gallery_batches and query_batches
         dict(batch_size=128)  # rows of the global batch

@@ -5,6 +5,7 @@
 <folder>/<step>/sums       a checksum of either, taken before they were written and compared after they are read
 """
 
+import errno
 import gc
 import logging
 import pathlib
@@ -18,15 +19,22 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from lcr2s_jax.errors import UserError
+from lcr2s_jax.errors import Interrupted, UserError
 from lcr2s_jax.parallel import first, wait_for_all
 
 SCORE = 'score'
+_MAY_PASS = (
+    errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT
+)  # fmt: skip
 _ITEMS = ('params', 'progress', 'sums')
 
 
 class CheckpointError(UserError):
     """A checkpoint cannot be read or does not fit; the message is all that the user sees."""
+
+
+class Damaged(CheckpointError):
+    """What was written is not there any more; where a read merely failed, of a disk or for memory, it may be."""
 
 
 @jax.jit
@@ -73,9 +81,7 @@ class Checkpoints:
             preservation_policy=keep, best_fn=lambda metrics: metrics[SCORE], best_mode='max', create=True
         )
         try:
-            self._manager = ocp.CheckpointManager(
-                self.folder, options=options, item_names=('params', 'progress', 'sums')
-            )
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=_ITEMS)
         except ValueError as error:  # it reads the scores of all checkpoints at once
             raise CheckpointError(
                 f'{self.folder}: the score of a checkpoint cannot be read ({error}). Expected JSON in '
@@ -91,8 +97,8 @@ class Checkpoints:
         try:
             self._settle()
         except CheckpointError:
-            if kind is None:  # an error under way must not be hidden by this one
-                raise
+            if kind is None or issubclass(kind, Interrupted):  # which says that all is saved
+                raise  # any other error under way must not be hidden by this one
         finally:
             self._manager.close()
             sys.unraisablehook = self._tell_unraisable
@@ -132,13 +138,13 @@ class Checkpoints:
         A damaged one is told and set aside, beside the folder, and the one before it is taken.
 
         Raises:
-          CheckpointError: there are checkpoints, and none of them can be used.
+          CheckpointError: there are checkpoints, and none of them can be used, or the machine could not read the last.
         """
         errors = []
         while (step := self.latest()) is not None:
             try:
                 items = self._read(step, params=like.params, progress={'step': like.step, 'opt_state': like.opt_state})
-            except CheckpointError as error:
+            except Damaged as error:
                 errors.append(error)
                 if len(self._manager.all_steps()) == 1:
                     break  # nothing before it: left where it is, for a closer look
@@ -182,7 +188,7 @@ class Checkpoints:
         while (best := self.best()) != int(state.step):
             try:
                 return self.restore_params(state.params, best), best
-            except CheckpointError as error:
+            except Damaged as error:
                 self._set_aside(best, error, 'the best of the others is taken, step {best}')
         return state.params, best
 
@@ -194,6 +200,11 @@ class Checkpoints:
             found = self._manager.restore(step, args=ocp.args.Composite(**args, sums=ocp.args.JsonRestore()))
         except Exception as error:  # Orbax and its storage raise many kinds for files that are cut, altered or gone
             reason = _short(error)
+            if _of_the_machine(error):
+                raise CheckpointError(
+                    f'{self.folder / str(step)}: the checkpoint could not be read ({reason}), which is no fault of its '
+                    'own; it was left as it is. Mend that, and the same command goes on.'
+                ) from error
         if reason:  # out of the `except`, whose error holds on to the arrays that Orbax has given up to read
             gc.collect()  # they end here, unheard, and not later with a traceback each
             raise self._unusable(step, reason)
@@ -202,8 +213,8 @@ class Checkpoints:
                 raise self._unusable(step, f'the numbers of {name} are not those that were written')
         return {name: found[name] for name in items}
 
-    def _unusable(self, step: int, reason: str) -> CheckpointError:
-        return CheckpointError(
+    def _unusable(self, step: int, reason: str) -> Damaged:
+        return Damaged(
             f'{self.folder / str(step)}: the checkpoint cannot be read ({reason}). Expected a whole checkpoint of this '
             'very model. Delete that folder to go on from the checkpoint before it, if there is one, or choose another '
             '--workdir.'
@@ -239,6 +250,13 @@ class Checkpoints:
                 f'{self.folder}: a checkpoint could not be written ({_short(error)}). Whole checkpoints are those of '
                 f'the steps: {whole}. Make room on the disk or choose another --workdir; the same command then goes on.'
             ) from error
+
+
+def _of_the_machine(error: Exception) -> bool:
+    """Whether a read failed for what may pass: no memory, no permission, a disk that is away."""
+    told = re.search(r"\[os_error_code='(\d+)'\]", str(error))
+    number = int(told[1]) if told else getattr(error, 'errno', None)
+    return isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error) or number in _MAY_PASS
 
 
 def _short(error: Exception) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lcr2s_jax import metrics
 from lcr2s_jax.arrays import Embeddings
-from lcr2s_jax.parallel import Parallel
+from lcr2s_jax.parallel import Parallel, whole
 
 
 class Embedder:
@@ -31,6 +31,8 @@ class Embedder:
           split: has `image_pid`, `caption_pid` and `caption_image`.
           gallery, queries: this host's rows of batches in order, all of one size, the last one filled up.
         """
+        if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
+            params = self._parallel.put_state(params)  # once, and not with every batch
         return Embeddings(
             image_GE=self._rows(self._image, params, gallery)[: len(split.image_pid)],
             text_QE=self._rows(self._text, params, queries)[: len(split.caption_pid)],
@@ -60,7 +62,7 @@ def with_supports(stage, params, e: Embeddings, views: int, seed: int = 0) -> Em
     It needs the identity labels of the split, which no search has. Supports are drawn by `seed`, without the item's
     own image; items with fewer others use those there are.
     """
-    enrich = jax.jit(stage.enrich, static_argnums=1)
+    enrich = jax.jit(stage.enrich, static_argnums=1, out_shardings=whole(params))
 
     def rich(modality, x_NE, pid_N, view_N):
         index_NK = support_index(pid_N, view_N, views, seed)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcr2s_jax.errors import UserError
+
 RANKS = (1, 5, 10)
 NAMES = tuple(f'R{n}' for n in RANKS) + ('mAP', 'mINP')
 
@@ -30,6 +32,9 @@ def retrieval(
     Returns:
       R1, R5, R10, mAP, mINP in percent over the queries that have a relevant item; `queries`, their number;
       `excluded`, the number of the others.
+
+    Raises:
+      UserError: features that are not finite, whose every comparison is false and would pass for a perfect rank.
     """
     return from_scores(cosine(query_QE, gallery_GE), query_pid_Q, gallery_pid_G, block)
 
@@ -38,8 +43,14 @@ def cosine(query_QE: np.ndarray, gallery_GE: np.ndarray):
     """The scorer of `retrieval`: a slice of queries -> their cosines with the whole gallery, [q, G]."""
     chex.assert_rank([query_QE, gallery_GE], 2)
     chex.assert_equal_shape_suffix([query_QE, gallery_GE], 1)
-    gallery_GE = jnp.asarray(_unit(gallery_GE))
-    query_QE = _unit(query_QE)
+    broken = [int((~np.isfinite(x).all(axis=1)).sum()) for x in (query_QE, gallery_GE)]
+    if any(broken):
+        raise UserError(
+            f'found NaN or infinity in the features of {broken[0]} of {len(query_QE)} queries and {broken[1]} of '
+            f'{len(gallery_GE)} gallery items, which cannot be ranked; expected finite numbers. Look at the weights '
+            "(float16 that overflowed?), and try config.model.dtype='float32'"
+        )
+    query_QE, gallery_GE = _unit(query_QE), jnp.asarray(_unit(gallery_GE))
     return lambda rows: jnp.matmul(jnp.asarray(query_QE[rows]), gallery_GE.T, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -6,6 +6,7 @@ and `Axis` does it by name. Gradients agree because the loss is averaged *inside
 
 import contextlib
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Mapping
 
@@ -92,6 +93,46 @@ def agreed(what: str):
         raise error
 
 
+def whole(params) -> NamedSharding | None:
+    """Whole on every device that holds `params`, for results that every host reads; None where they are on no mesh."""
+    placed = (getattr(leaf, 'sharding', None) for leaf in jax.tree.leaves(params))
+    meshes = [sharding.mesh for sharding in placed if isinstance(sharding, NamedSharding)]
+    return NamedSharding(meshes[0], PartitionSpec()) if meshes else None
+
+
+def fetch(x) -> np.ndarray:
+    """An array on this host, also where its parts lie on several hosts; all of them have to ask."""
+    if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.process_allgather(x, tiled=True)
+    return np.asarray(x)
+
+
+def same_everywhere(what: Mapping[str, str]) -> None:
+    """Compare by name what every process must have alike; the names are the same on all.
+
+    Raises:
+      UserError: on every process, where one has something else.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    mine = [np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in what.values()]
+    found = multihost_utils.process_allgather(np.stack(mine))
+    others = (found != found[0]).any(axis=-1)  # [processes, names]
+    if others.any():
+        named = zip(what.items(), others.any(axis=0), strict=True)
+        here = ', '.join(f'{name} ({value})' for (name, value), differs in named if differs)
+        where = ', '.join(map(str, np.flatnonzero(others.any(axis=1))))
+        raise UserError(
+            f'found something else on process {where} than on process 0; here it is {here}, expected the same. Give '
+            'all processes the same files and, where no disk is shared, delete what was built in config.data.cache of '
+            'those with other images.'
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Axis:
     """The batch axis as a step sees it.
@@ -112,8 +153,8 @@ class Axis:
 
     def slots(self, count: int) -> jax.Array:
         """Where this device's `count` rows stand globally: draw by it, and any device count draws the same."""
-        first = 0 if self.name is None else jax.lax.axis_index(self.name) * count
-        return first + jnp.arange(count)
+        before = 0 if self.name is None else jax.lax.axis_index(self.name) * count
+        return before + jnp.arange(count)
 
 
 class Parallel:
@@ -133,27 +174,42 @@ class Parallel:
             raise ConfigError("config.parallel.driver: found 'pmap' on several hosts, expected 'jit' there")
         if driver == 'pmap' and fsdp:
             raise ConfigError("config.parallel.fsdp: found True with the driver 'pmap', expected 'jit' there")
-        found = jax.devices()
-        if devices > len(found):
-            raise ConfigError(f'config.parallel.devices: found {len(found)} devices, {devices} are asked for')
+        # host by host: the rows that a host puts in are those that it gets back
+        if jax.process_count() > 1 and not jax.distributed.is_initialized():
+            raise ConfigError(
+                f'found {jax.process_count()} hosts that have not met; expected --coordinator=auto on a TPU pod'
+            )
+        found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+        if not 0 <= devices <= len(found):
+            raise ConfigError(
+                f'config.parallel.devices: found {len(found)} devices, {devices} are asked for; expected 0 (all) to '
+                f'{len(found)}'
+            )
+        if jax.process_count() > 1 and devices not in (0, len(found)):
+            raise ConfigError(
+                f'config.parallel.devices: found {devices} of {len(found)} on several hosts, expected 0 (all) there; '
+                'start fewer hosts, or show each fewer devices'
+            )
         self.driver, self.fsdp = driver, fsdp
         self.devices = found[: devices or None]
         self.mesh = jax.sharding.Mesh(np.asarray(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
         self.sharded = NamedSharding(self.mesh, PartitionSpec(AXIS))
 
+    def check_rows(self, count: int, field: str) -> None:
+        """Raise ConfigError, naming the field, unless the devices of all hosts can share `count` rows evenly."""
+        if count % len(self.devices):
+            raise ConfigError(
+                f'{field}: found {count}, expected a multiple of the {len(self.devices)} devices; change it, or '
+                'config.parallel.devices'
+            )
+
     def put(self, batch):
         """This host's rows (axis 0 of every leaf) -> the global batch, sharded over the devices.
 
-        Raises ConfigError when the rows cannot be divided among the devices.
+        Raises ConfigError when the rows cannot be divided among the devices; `check_rows` sees it earlier.
         """
-        local = sum(d.process_index == jax.process_index() for d in self.devices)
-        rows = jax.tree.leaves(batch)[0].shape[0]
-        if rows % local:
-            raise ConfigError(
-                f'found {rows} identities or rows on a host, expected a multiple of its {local} devices; change '
-                'config.batch.identities, config.evaluate.batch_size or config.parallel.devices'
-            )
+        self.check_rows(jax.tree.leaves(batch)[0].shape[0] * jax.process_count(), 'rows of a batch')
         with jax.transfer_guard('allow'):  # where there are several hosts, JAX does not count this as asked for
             return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.sharded, np.asarray(x)), batch)
 

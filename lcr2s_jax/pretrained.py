@@ -15,6 +15,7 @@ from lcr2s_jax import huggingface, open_clip, openai
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.models.layers import KERNELS
+from lcr2s_jax.parallel import fetch
 from lcr2s_jax.tensors import Source
 
 _TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
@@ -84,10 +85,10 @@ def load(
 
 
 def fingerprint(params) -> str:
-    """SHA-256 in hex of all numbers of a tree of parameters, in its order."""
+    """SHA-256 in hex of all numbers of a tree of parameters, in its order; the same on every host."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(leaf))
+        digest.update(np.ascontiguousarray(fetch(leaf)))
     return digest.hexdigest()
 
 

@@ -4,7 +4,7 @@
     teacher    L = base(v+, t+) + w_s base(v, t), base the baseline's loss                v+ = MHAF(v, its support set)
     student    L = base(v, t) + w_f (d(v, v+) + d(t, t+)) + w_r |R - R+|^2 / N      teacher frozen
 
-v, t: image and text features of the encoders; align is SDM or InfoNCE; R, R+ the image-by-text cosines of the batch.
+v, t: image and text features of the encoders; align is SDM, InfoNCE or TAL; R, R+ the batch's image-by-text cosines.
 The two stages, MHAF and both distillation terms are the paper's; the weights and reductions are ours.
 """
 
@@ -97,7 +97,8 @@ def teacher_stage(
         fusion comes on top (ours): with all views at hand alignment becomes easy, and teaches encoders less.
       support_dropout: share of the supports hidden at random while training, 0..1 (ours).
       same_image_texts: whether a text's support may hold another caption of its own image. The paper draws it from the
-        identity's other texts; by default we take those of its other images only.
+        identity's other texts; by default we take those of its other images only. It changes what the teacher is
+        trained on; targets and the oracle are fused with texts of other images in any case.
     """
     base = _base_loss(num_people, align, identity_weight, scale)
     if clip.embed_dim % heads:
@@ -245,7 +246,7 @@ def in_chunks(encode: Callable, rows, chunks: int):
         return encode(rows)
     count = jax.tree.leaves(rows)[0].shape[0]
     if count % chunks:
-        raise ConfigError(f'config.model.chunks: found {chunks}, expected a divisor of the {count} rows of a device')
+        raise ConfigError(f'config.model.chunks: found {chunks}, expected a divisor of the {count} rows')
     # Every chunk takes rows from all over the batch, so that each device has its share of each chunk.
     parts = jax.tree.map(lambda x: x.reshape(count // chunks, chunks, *x.shape[1:]).swapaxes(0, 1), rows)
     found = jax.lax.map(jax.checkpoint(encode), parts)
@@ -287,7 +288,7 @@ def _init(clip: CLIP, clip_params, num_people: int, identity_weight: float) -> C
 def _base_loss(num_people: int, align: str, identity_weight: float, scale: float) -> Callable:
     """align(v, t) + w_id ID(v, t), what every stage learns from labels; also returns its terms."""
     if align not in losses.ALIGNMENT:
-        raise ConfigError(f"align: found '{align}', expected one of {', '.join(losses.ALIGNMENT)}")
+        raise ConfigError(f"config.<stage>.align: found '{align}', expected one of {', '.join(losses.ALIGNMENT)}")
     head = IdentityHead(num_people)
 
     def base(params, v_NE, t_NE, pid_N):

@@ -66,9 +66,25 @@ def train_step(
 
 
 def initial_state(stage, tx: optax.GradientTransformation, parallel: Parallel, seed: int) -> State:
-    """Step 0, on every device. The parameters are copies: the step donates them, and a stage may share its own."""
+    """Step 0, where the state lives. The parameters are copies: the step donates them, and a stage may share its own.
+
+    The optimiser's state is made there: with fsdp no device ever holds the whole of it.
+    """
     params = jax.tree.map(lambda x: jnp.array(x, copy=True), stage.init(jax.random.key(seed)))
-    return parallel.put_state(State(jnp.zeros((), jnp.int32), params, tx.init(params)))
+    state = parallel.put_state(State(jnp.zeros((), jnp.int32), params, None))
+    placed = jax.tree.map(parallel.placement, jax.eval_shape(tx.init, params))
+    return state._replace(opt_state=jax.jit(tx.init, out_shardings=placed)(state.params))
+
+
+def shaped_state(stage, tx: optax.GradientTransformation, parallel: Parallel, seed: int) -> State:
+    """Shapes, types and places of `initial_state`, without its numbers."""
+
+    def init():
+        params = stage.init(jax.random.key(seed))
+        return State(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+    shapes = jax.eval_shape(init)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.placement(x)), shapes)
 
 
 def fit(
@@ -101,8 +117,7 @@ def fit(
       NonFinite: with the step whose loss or gradient was not finite. CheckpointError: nothing that is whole to resume
       from, or no room to save. Interrupted: by SIGTERM, after saving.
     """
-    state = initial_state(stage, tx, parallel, seed)
-    state = checkpoints.restore(state) or state
+    state = checkpoints.restore(shaped_state(stage, tx, parallel, seed)) or initial_state(stage, tx, parallel, seed)
     first = int(state.step)
     frozen = parallel.put_state(stage.frozen)
     step_fn = parallel.compile(

@@ -1,6 +1,7 @@
 """Nothing that was saved is lost, and nothing that was damaged is trusted: a run goes on as if it had never stopped."""
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -9,6 +10,7 @@ import signal
 import chex
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from lcr2s_jax import optim, train
@@ -152,6 +154,22 @@ def test_sigterm_saves_the_step_and_the_next_call_ends_like_an_unbroken_run(tmp_
     chex.assert_trees_all_equal(resumed, one_device('baseline')[1])
 
 
+def test_a_read_that_fails_for_the_machine_leaves_the_checkpoint_where_it_is(tmp_path, one_device, monkeypatch):
+    shutil.copytree(one_device('baseline')[0], tmp_path, dirs_exist_ok=True)
+    storage = "Failed to read: Input/output error [os_error_code='5'][tensorstore_spec='{}']"
+    for error in (OSError(errno.ESTALE, 'Stale file handle'), ValueError(storage), MemoryError('RESOURCE_EXHAUSTED')):
+
+        def restore(self, *_, error=error, **__):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ocp.CheckpointManager, 'restore', restore)
+            with pytest.raises(CheckpointError, match='baseline/6.*left as it is'):
+                run(tmp_path, tiny.stage('baseline'))
+    assert not list(tmp_path.glob('*damaged*'))
+    run(tmp_path, tiny.stage('baseline'), batches=killed_after(6))  # all is there still, nothing is trained again
+
+
 @contextlib.contextmanager
 def no_file_beyond(size):
     """Every write past `size` bytes fails, as all do on a full disk."""
@@ -174,6 +192,17 @@ def test_a_full_disk_stops_with_a_message_and_leaves_the_older_checkpoint_whole(
         run(tmp_path, stage)
     resumed, _ = run(tmp_path, stage, batches=killed_after(6))
     chex.assert_trees_all_equal(resumed, one_device('baseline')[1])
+
+
+def test_sigterm_on_a_full_disk_does_not_say_that_the_step_is_saved(tmp_path):
+    def with_signal(start):
+        for step, batch in enumerate(batches(start), start):
+            if step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with no_file_beyond(16_384), pytest.raises(CheckpointError, match='not be written.*steps: none'):
+        run(tmp_path, tiny.stage('baseline'), batches=with_signal, eval_every=100, save_every=100)
 
 
 def test_the_cause_is_told_wherever_storage_writes_it():

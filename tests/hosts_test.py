@@ -19,7 +19,7 @@ from tests import folders, searching
 from tests.road import ROOT, command, here, wait_for
 from tests.training import apart, losses, saved
 
-CHANGES = {'train.steps': 4, 'train.eval_every': 4}
+CHANGES = {'train.steps': 4, 'train.eval_every': 4, 'student.cache_teacher': True}
 
 
 def environment(devices):
@@ -54,7 +54,7 @@ def end(started, status):
 
 
 class Story(NamedTuple):
-    """A run of two hosts, of which one got SIGTERM, and the same run started again."""
+    """A run of two hosts, of which one got SIGTERM, and the same run started again, its state spread over both."""
 
     workdir: pathlib.Path
     cache: pathlib.Path
@@ -72,7 +72,8 @@ def two_hosts(tmp_path_factory):
     started[1].send_signal(signal.SIGTERM)
     stopped = end(started, 143)
     kept = [path.parent.name for path in workdir.glob('*/*/params')]
-    return Story(workdir, cache, stopped, kept, end(start(workdir, cache), 0))
+    spread = {'parallel.fsdp': True}  # no host has all of the parameters
+    return Story(workdir, cache, stopped, kept, end(start(workdir, cache, each=lambda i: spread), 0))
 
 
 def test_sigterm_to_one_host_saves_the_same_step_on_all(two_hosts):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lcr2s_jax import metrics
+from lcr2s_jax.errors import UserError
 
 
 def slow(score_QG, query_pid, gallery_pid):
@@ -54,6 +55,15 @@ def test_a_query_without_a_relevant_image_is_excluded_and_counted():
 def test_no_relevant_image_at_all_is_an_error():
     with pytest.raises(ValueError, match='same split'):
         metrics.retrieval(np.ones((2, 3)), np.ones((2, 3)), np.array([0, 1]), np.array([2, 3]))
+
+
+@pytest.mark.parametrize('wrong', [np.nan, np.inf])
+@pytest.mark.parametrize('which', ['queries', 'gallery items'])
+def test_features_that_are_not_finite_are_no_perfect_ranking(which, wrong):
+    query, gallery, query_pid, gallery_pid = problem()
+    (query if which == 'queries' else gallery)[2, 1] = wrong
+    with pytest.raises(UserError, match=rf'1 of \d+ {which}'):
+        metrics.retrieval(query, gallery, query_pid, gallery_pid)
 
 
 def test_chance_is_what_random_rankings_reach():

@@ -1,14 +1,16 @@
 """The same training on any number of devices, by either driver, whole or spread."""
 
+import chex
 import jax
 import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
+from lcr2s_jax import optim, train
 from lcr2s_jax.errors import ConfigError, UserError
-from lcr2s_jax.parallel import Parallel, agreed
+from lcr2s_jax.parallel import Parallel, agreed, same_everywhere
 from tests import tiny
-from tests.training import STAGES, Killed, any_stage, apart, killed_after, losses, run
+from tests.training import OPTIM, STAGES, Killed, any_stage, apart, killed_after, losses, run
 
 FEWER = [pytest.param(devices, marks=pytest.mark.slow) for devices in (1, 2, 4)]
 
@@ -51,8 +53,12 @@ def test_a_run_saved_on_eight_devices_goes_on_on_fewer(tmp_path, one_device, dev
 
 
 def test_rows_that_the_devices_cannot_share_are_an_error():
-    with pytest.raises(ConfigError, match='identities'):
-        Parallel('jit', 8, False).put(tiny.batch(identities=6))
+    eight = Parallel('jit', 8, False)
+    with pytest.raises(ConfigError, match='rows of a batch: found 6, expected a multiple of the 8 devices'):
+        eight.put(tiny.batch(identities=6))
+    eight.check_rows(16, 'config.batch.identities')
+    with pytest.raises(ConfigError, match='config.batch.identities: found 12'):
+        eight.check_rows(12, 'config.batch.identities')
 
 
 def test_a_mistake_in_an_agreed_block_is_the_caller_s(monkeypatch):
@@ -69,8 +75,35 @@ def test_a_mistake_in_an_agreed_block_is_the_caller_s(monkeypatch):
         pass
 
 
+def test_what_one_process_has_otherwise_is_named_on_all(monkeypatch):
+    same_everywhere({'data': 'a'})
+    monkeypatch.setattr(jax, 'process_count', lambda: 3)
+    others = [None, None]
+    monkeypatch.setattr(
+        multihost_utils, 'process_allgather', lambda mine: np.stack([mine if one is None else one for one in others])
+    )
+    mine = {'data': 'a', 'images_train': '27 images, c0'}
+    same_everywhere(mine)
+    others[:] = [np.zeros((2, 32), np.uint8), None]
+    with pytest.raises(UserError, match=r'else on process 1 than .* data \(a\), images_train \(27 images, c0'):
+        same_everywhere(mine)
+
+
 def test_unknown_drivers_and_missing_devices_are_errors():
     with pytest.raises(ConfigError, match="'jit' or 'pmap'"):
         Parallel('xmap', 1, False)
-    with pytest.raises(ConfigError, match='8 devices'):
-        Parallel('jit', 9, False)
+    for count in (9, -1):
+        with pytest.raises(ConfigError, match=f'8 devices, {count} are asked for; expected 0 .all. to 8'):
+            Parallel('jit', count, False)
+
+
+def test_with_fsdp_no_device_ever_holds_the_whole_optimiser_state():
+    stage = tiny.stage('baseline', tiny.clip(vision_width=32, text_width=32))
+    spread = Parallel('jit', 8, True)
+    tx = optim.adam(steps=6, **OPTIM)
+    state, shapes = (make(stage, tx, spread, 3) for make in (train.initial_state, train.shaped_state))
+    cut = [x for x in jax.tree.leaves(state.opt_state) if not x.sharding.is_fully_replicated]
+    assert cut and all(x.addressable_shards[0].data.size * 8 == x.size for x in cut)
+    assert all(x.sharding == spread.placement(x) for x in jax.tree.leaves(state))
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, shapes)
+    assert [x.sharding for x in jax.tree.leaves(state)] == [x.sharding for x in jax.tree.leaves(shapes)]

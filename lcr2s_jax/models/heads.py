@@ -20,5 +20,10 @@ class IdentityHead(nn.Module):
         """Logits [N, C], float32."""
         chex.assert_rank(x_NE, 2)
         # std .001: nearly uniform predictions at step 0, so that its gradient does not disturb the towers at once
-        dense = nn.Dense(self.num_people, kernel_init=nn.initializers.normal(0.001), name='classifier')
+        dense = nn.Dense(
+            self.num_people,
+            kernel_init=nn.initializers.normal(0.001),
+            precision=jax.lax.Precision.HIGHEST,  # as all of the losses
+            name='classifier',
+        )
         return dense(x_NE.astype(jnp.float32))
