@@ -27,8 +27,6 @@ class Finished(Inputs):
     """
 
     def __init__(self, workdir: pathlib.Path, needed: Sequence[str], split: str):
-        from lcr2s_jax import pretrained
-
         config = config_of(workdir)
         self.workdir, self.split, self.reads = workdir, split, (split,)
         self.params: dict = {}
@@ -37,8 +35,7 @@ class Finished(Inputs):
                 with contextlib.suppress(*(() if name in needed else (ConfigError,))):  # it is still being trained
                     self.params[name], _ = best_of(workdir, name, finished=config.train.steps)
         super().__init__(config)
-        made_of = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
-        refuse_another_config(workdir, config, made_of=made_of)
+        refuse_another_config(workdir, config, made_of=self.made_of)
         if split not in self.splits:
             raise ConfigError(f"config.data: '{config.data.dataset}' has no split '{split}'")
         self.params = self.parallel.put_state(self.params)

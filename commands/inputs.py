@@ -18,6 +18,7 @@ class Inputs:
       source: where the data come from.
       splits: name -> data.people.Split, those of `reads` that the source has; val may be missing.
       parallel: the devices.
+      made_of: hashes of the data, of the images that were loaded of each split, and of the starting weights.
 
     Raises:
       UserError, DataError: what was found, what was expected, what to change.
@@ -28,7 +29,7 @@ class Inputs:
     def __init__(self, config: ConfigDict, weights: str = ''):
         import jax
 
-        from lcr2s_jax import parallel
+        from lcr2s_jax import parallel, pretrained
 
         self.config = config
         self._host = dict(process_index=jax.process_index(), process_count=jax.process_count())
@@ -39,6 +40,12 @@ class Inputs:
         with parallel.agreed('reading the dataset'):
             if not parallel.first():
                 self._load()
+        self.made_of = {
+            'data': self.source.fingerprint,
+            **{f'images_{split}': self._digest(split) for split in self.reads},
+            'weights': pretrained.fingerprint(self.clip_params),
+        }
+        parallel.same_everywhere(self.made_of)
         needed = [split for split in self.reads if split != 'val']
         if not set(needed) <= set(self.splits):
             found = ', '.join(self.source.splits)
@@ -52,6 +59,7 @@ class Inputs:
         config = self.config
         self._check_fields()
         self.parallel = parallel.Parallel(**config.parallel)
+        self._check_shares()
         start = weights or config.model.pretrained
         self.clip, self.clip_params = pretrained.load(**config.model.to_dict() | {'pretrained': start})
         self.tokenizer = tokens.Tokenizer(config.tokenizer or start)
@@ -71,6 +79,11 @@ class Inputs:
         self.source = sources.open_source(**data)
         length = self.config.model.context_length
         self.splits = people.load(self.source, self.tokenizer, length, cache, self.reads)
+
+    def _digest(self, split: str) -> str:
+        from data import people
+
+        return people.digest(self.splits[split]) if split in self.splits else 'none'
 
     def check_models(self) -> None:
         """What can be seen from config and weights, before minutes are spent on data."""
@@ -135,6 +148,18 @@ class Inputs:
             image, caption = self.splits[split].image_pid, self.splits[split].caption_pid
             results[split] = {'t2i': metrics.chance(caption, image), 'i2t': metrics.chance(image, caption)}
         return results
+
+    def _check_shares(self) -> None:
+        """Rows that the devices cannot share evenly would be noticed at the first validation, or never."""
+        batch, chunks = self.config.batch, self.config.model.chunks
+        self.parallel.check_rows(self.config.evaluate.batch_size, 'config.evaluate.batch_size')
+        if 'train' in self.reads:
+            self.parallel.check_rows(batch.identities, 'config.batch.identities')
+            rows, devices = batch.identities * batch.views, len(self.parallel.devices)
+            if chunks < 1 or rows % (chunks * devices):
+                raise ConfigError(
+                    f'config.model.chunks: found {chunks}, expected a divisor of the {rows // devices} rows of a device'
+                )
 
     def _check_fields(self) -> None:
         config = self.config

@@ -20,20 +20,19 @@ class Run(Inputs):
     reads = ('train', 'val', 'test')
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-        from lcr2s_jax import parallel, pretrained, report
+        from lcr2s_jax import parallel, report
 
         clock = time.perf_counter()
         self.workdir = workdir
         self.stages, self.params, self.steps, self.embedders = {}, {}, {}, {}
         super().__init__(config)
-        made_of = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
         with parallel.agreed('the comparison with the run in the workdir'):
-            refuse_another_config(workdir, config, made_of=made_of)
+            refuse_another_config(workdir, config, made_of=self.made_of)
             chosen = workdir / 'chosen.json'
             self._chosen = read_json(chosen) if chosen.exists() else {}
         with parallel.agreed('writing into the workdir'):
             if parallel.first():
-                resolved = json.loads(config.to_json()) | {'made_of': made_of}
+                resolved = json.loads(config.to_json()) | {'made_of': self.made_of}
                 report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
         self.report = report.Report(workdir)
         self.seconds = {'data': time.perf_counter() - clock}

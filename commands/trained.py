@@ -14,7 +14,7 @@ class Trained(Inputs):
       clip, params: the student alone, without classifier; clip computes in float32 whatever it was trained in.
       step: that the parameters are of.
       split: the name of the split to check on: val, or test where there is no val.
-      made_of: hashes of data, starting weights and student.
+      made_of: with a hash of the student.
 
     Raises:
       UserError, DataError: what was found, what was expected, what to change.
@@ -27,11 +27,10 @@ class Trained(Inputs):
         params, self.step = best_of(workdir, 'student')
         self.params = params['clip']
         super().__init__(config)
-        started = {'data': self.source.fingerprint, 'weights': pretrained.fingerprint(self.clip_params)}
-        refuse_another_config(workdir, config, made_of=started)
+        refuse_another_config(workdir, config, made_of=self.made_of)
         self.clip = dataclasses.replace(self.clip, dtype='float32', remat=False, scan=False, chunks=1)
         self.split = self.evaluated[0]
-        self.made_of = started | {'student': pretrained.fingerprint(self.params)}
+        self.made_of |= {'student': pretrained.fingerprint(self.params)}
 
     def features(self):
         """Every image and caption of `split`, by the float32 model: `lcr2s_jax.arrays.Embeddings`."""

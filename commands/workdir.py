@@ -11,7 +11,9 @@ from ml_collections import ConfigDict
 from lcr2s_jax.errors import ConfigError
 
 # When a run is resumed: they say where and how something is computed, and not what.
-_MAY_CHANGE = ('parallel', 'data.root', 'data.cache', 'model.kernel', 'model.remat', 'model.scan', 'model.chunks')
+_MAY_CHANGE = (
+    'parallel', 'evaluate', 'data.root', 'data.cache', 'model.kernel', 'model.remat', 'model.scan', 'model.chunks'
+)  # fmt: skip
 
 
 def config_of(workdir: pathlib.Path) -> ConfigDict:
@@ -31,7 +33,9 @@ def config_of(workdir: pathlib.Path) -> ConfigDict:
         raise ConfigError(
             f'{path}: found fields that configs/base.py has not ({error}); another version of this project made it'
         ) from error
-    config.model.kernel = 'einsum'  # it may have been trained on another device than it is looked at on
+    # it may have been trained on other devices than it is looked at on
+    config.model.kernel = 'einsum'
+    config.parallel.update(driver='jit', devices=1, fsdp=False)
     return config
 
 
@@ -49,6 +53,7 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
         for field in sorted(now if more else found | now)
         if found.get(field) != now.get(field) and not field.startswith(_MAY_CHANGE)
         if more or not field.startswith('made_of')
+        if field in found or not field.startswith('made_of.images_')  # older runs did not write it down
     ]
     if differing:
         raise ConfigError(

@@ -26,6 +26,7 @@ class Entry:
       person: the identity, as the file writes it.
       file_name: below the folder of images, with forward slashes, never leaving it.
       captions: sentences, blank ones left out; an image without any cannot be used.
+      blank: how many were left out.
     """
 
     where: str
@@ -33,6 +34,7 @@ class Entry:
     person: str
     file_name: str
     captions: tuple[str, ...]
+    blank: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Annotations:
       entries: split after split, in the file's order within each.
       splits_from: 'file' where it says the splits itself; of a table without any, 'beside' (a splits file lies there)
         or 'seed' (dealt just now, written down nowhere).
+      counted_anew: splits whose ids begin again; there an entry's person is 'test 7' where the file says 7.
     """
 
     path: pathlib.Path
     images: pathlib.Path
     entries: tuple[Entry, ...]
     splits_from: str = 'file'
+    counted_anew: tuple[str, ...] = ()
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -63,7 +67,7 @@ class Annotations:
         """Hex digest of what the entries say."""
         digest = hashlib.sha256()
         for entry in self.entries:
-            digest.update(repr(dataclasses.astuple(entry)[1:]).encode())
+            digest.update(repr(dataclasses.astuple(entry)[1:-1]).encode())  # neither where nor how many blanks
         return digest.hexdigest()
 
 
@@ -118,7 +122,29 @@ def read(dataset: str, root: pathlib.Path) -> Annotations:
     path = find(layout, root)
     rows = _rows(path)
     entries = [_entry(number, row, layout, path) for number, row in enumerate(rows)]
-    return Annotations(path, path.parent / 'imgs', by_split(entries))
+    anew = _counted_anew(entries, layout)
+    entries = [
+        dataclasses.replace(entry, person=f'{entry.split} {entry.person}') if entry.split in anew else entry
+        for entry in entries
+    ]
+    return Annotations(path, path.parent / 'imgs', by_split(entries), counted_anew=anew)
+
+
+def _counted_anew(entries: Sequence[Entry], layout: Layout) -> tuple[str, ...]:
+    """Splits whose every id is an id of train as well, because each split counts its own.
+
+    Not where images of the same people were dealt to splits: then ids have gaps, or there are as many as in train, and
+    the numbers of identities are not the published ones.
+    """
+    people = {split: {entry.person for entry in entries if entry.split == split} for split in SPLITS}
+    as_published = {split for split in layout.published if len(people[split]) == layout.published[split][0]}
+    train = sorted(people['train'], key=lambda person: (len(person), person))  # 2 before 10
+    return tuple(
+        split
+        for split in ('val', 'test')
+        if people[split] and people[split] < people['train']
+        if people[split] == set(train[: len(people[split])]) or {'train', split} <= as_published
+    )
 
 
 def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
@@ -147,7 +173,7 @@ def _rows(path: pathlib.Path) -> Sequence[Any]:
         rows = json.loads(path.read_text(encoding='utf-8-sig'))
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
-    except ValueError as error:  # of JSON, or of UTF-8
+    except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
         raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. Fetch the file again.') from None
     if not isinstance(rows, list) or not rows:
         raise DataError(f'{path}: found {type(rows).__name__} without entries, expected a list. Fetch the file again.')
@@ -178,11 +204,12 @@ def make_entry(where: str, split: str, person: int | str, file_name: str, captio
         fault = f"found the image '{file_name}', which leaves the folder of images; expected a path below it"
     elif not all(isinstance(caption, str) for caption in captions):
         fault = f'found the captions {short(list(captions))}, expected sentences'
-    elif not _storable(clean, str(person), *captions):
+    elif not storable(clean, str(person), *captions):
         fault = f'found characters that no file can hold in {short([clean, person, *captions])}, expected text'
     if fault:
         raise DataError(f'{path}, {where}: {fault}. Correct it or remove it.')
-    return Entry(where, split, str(person).strip(), clean, tuple(text for text in captions if text.strip()))
+    kept = tuple(text for text in captions if text.strip())
+    return Entry(where, split, str(person).strip(), clean, kept, len(captions) - len(kept))
 
 
 def shared_people(entries: Sequence[Entry]) -> dict[str, list[str]]:
@@ -198,7 +225,8 @@ def by_split(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     return tuple(sorted(entries, key=lambda entry: SPLITS.index(entry.split)))
 
 
-def _storable(*texts: str) -> bool:
+def storable(*texts: str) -> bool:
+    """Whether a file can hold these."""
     try:  # JSON can spell half a character (a lone surrogate)
         return '\0' not in ''.join(texts).encode().decode()
     except UnicodeEncodeError:

@@ -118,6 +118,12 @@ def splits(dataset: str, found: Annotations, seed: int | None) -> Iterator[Findi
         )  # fmt: skip
     if dataset == 'folder':
         yield _where_from(found, seed)
+    if found.counted_anew:
+        yield Finding(
+            'note', 'ids-per-split', f'found the ids of {" and ".join(found.counted_anew)} among those of train',
+            'They are taken for other people, as each split of a published file may count its own.',
+            'Nothing, with the original file; if they are the same people, give each to one split.',
+        )  # fmt: skip
     shared = annotations.shared_people(found.entries)
     if shared:
         yield Finding(
@@ -178,6 +184,17 @@ def captions_per_image(dataset: str, found: Annotations) -> Iterator[Finding]:
                 for entry in found.entries
                 if len(entry.captions) != usual
             ),
+        )  # fmt: skip
+
+
+def blank_captions(found: Annotations) -> Iterator[Finding]:
+    """Captions that say nothing."""
+    blank = [entry for entry in found.entries if entry.blank]
+    if blank:
+        yield Finding(
+            'note', 'blank-captions', f'found {many(sum(e.blank for e in blank), "caption")} of nothing but blanks',
+            'They are left out; an image without any other is skipped.', 'Write them, or remove them.',
+            first(f'{entry.file_name}: {entry.blank} ({entry.where})' for entry in blank),
         )  # fmt: skip
 
 

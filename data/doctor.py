@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data import checks, sources, supports
@@ -43,18 +44,22 @@ class Seen:
     Attributes:
       faults: entry number -> why it cannot be used.
       digests: entry number -> hash of its bytes, of those that can.
+      bytes: of those that can, together.
+      turned: entry numbers of those that can and that EXIF wants turned.
       entries: of the annotations, in order.
     """
 
     def __init__(self, found: Annotations, max_pixels: int, tell: Callable[[int, int], None]):
         from data import images  # TensorFlow, which takes seconds
 
-        self.entries, self.faults, self.digests = found.entries, {}, {}
+        self.entries, self.faults, self.digests, self.turned, self.bytes = found.entries, {}, {}, [], 0
         for number, (_, encoded, fault) in enumerate(images.read(found.entries, found.images, max_pixels)):
             if fault:
                 self.faults[number] = fault
             else:
                 self.digests[number] = hashlib.sha256(encoded).digest()
+                self.bytes += len(encoded)
+                self.turned += [number] * images.turned(encoded)
             tell(number + 1, len(found.entries))
 
     def usable(self, split: str) -> list[Entry]:
@@ -100,9 +105,12 @@ def examine(
         *_folders(dataset, found),
         *_unusable(seen),
         *_emptied(found, seen),
+        *_turned(seen),
+        *_memory(seen),
         *checks.named_twice(found),
         *_duplicates(seen),
         *checks.captions_per_image(dataset, found),
+        *checks.blank_captions(found),
         *checks.shared_captions(found),
         *supports.long_captions(found.entries, tokenizer, context_length),
         *checks.single_images(found),
@@ -110,7 +118,7 @@ def examine(
     train = seen.usable('train')
     if train:
         findings += supports.batches(train, **batch)
-    views = supports.by_views(train, batch['views']) if train else ()
+    views = supports.by_views(train, batch['views'], batch['captions']) if train else ()
     return Examination(dataset, str(found.path), tuple(findings), counts, views)
 
 
@@ -119,14 +127,17 @@ def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
     used = collections.defaultdict(list)
     for entry in found.entries:
         used[entry.file_name.partition('/')[0] if '/' in entry.file_name else '.'].append(entry)
-    absent = [name for name in sorted(used) if not (found.images / name).is_dir()]
+    absent = [name for name in sorted(used) if not os.path.isdir(found.images / name)]
     if not absent:
         return
     there = sorted(set(used) - set(absent))
-    if not found.images.is_dir():
+    try:
+        here = sorted(path.name for path in found.images.iterdir() if os.path.isdir(path))
+    except (FileNotFoundError, NotADirectoryError):
         what, do = f'found no folder {found.images}', f'Put the images into {found.images}.'
+    except OSError as error:
+        what, do = f'found {found.images}, which cannot be read ({error.strerror})', 'Make it readable.'
     else:
-        here = sorted(path.name for path in found.images.iterdir() if path.is_dir())
         only = f', only {", ".join(there)} of the folders named' if there else ''
         what = f'found no {", ".join(absent)} in {found.images}{only}'
         do = f'Name the folders as the annotations do; there are {", ".join(first(here)) or "none"}.'
@@ -171,6 +182,27 @@ def _emptied(found: Annotations, seen: Seen) -> Iterator[Finding]:
                 'Training stops: a split without images can be neither learnt from nor scored.',
                 f'Mend the images of {split}, or remove its entries.',
             )  # fmt: skip
+
+
+def _turned(seen: Seen) -> Iterator[Finding]:
+    if seen.turned:
+        yield Finding(
+            'warning', 'turned-images', f'found {many(len(seen.turned), "image")} that EXIF wants turned or mirrored',
+            'Training and evaluation see them as they lie in the file, people on their sides; an index turns them.',
+            'Turn the pixels themselves, as ImageMagick does: mogrify -auto-orient.',
+            first(f'{seen.entries[n].file_name} ({seen.entries[n].split})' for n in seen.turned),
+        )  # fmt: skip
+
+
+def _memory(seen: Seen) -> Iterator[Finding]:
+    """Encoded images are held in memory."""
+    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if seen.bytes > have / 2:
+        yield Finding(
+            'warning', 'memory', f'found {seen.bytes / 2**30:.1f} GiB of images, and {have / 2**30:.1f} GiB of memory',
+            'A run keeps all encoded images in memory, and about twice as much while the dataset is built.',
+            'Smaller images (training resizes them to config.model.image_size), or a machine with more memory.',
+        )  # fmt: skip
 
 
 def _duplicates(seen: Seen) -> Iterator[Finding]:

@@ -9,9 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.annotations import storable
+from data.records import DataError
+
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp')
-# What `data.transforms` makes of a file, for those who keep what came of it: to be changed with it.
-RECIPE = 'RGB uint8; JPEG by INTEGER_ACCURATE; bilinear, antialiased where a side shrinks'
+# What `decode` makes of a file, for those who keep what came of it: to be changed with it.
+RECIPE = 'RGB uint8, upright by EXIF; JPEG by INTEGER_ACCURATE; bilinear, antialiased where a side shrinks'
 
 
 class File(NamedTuple):
@@ -44,22 +47,49 @@ class Picture(NamedTuple):
     fault: str
 
 
-def walk(root: pathlib.Path) -> list[File]:
+def walk(root: pathlib.Path) -> tuple[list[File], dict[str, str]]:
     """Every picture below `root`, by its suffix, sorted by path. What begins with a dot and links are left out:
 
     nothing outside the root gets in by a link, and no folder is walked twice.
+
+    Returns:
+      The files; and why the others cannot be used, by path, unreadable folders among them.
+
+    Raises:
+      DataError: the root itself cannot be read.
     """
-    found, waiting = [], [str(root)]
+    found, faults, waiting = [], {}, [str(root)]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listed:
+                entries = list(listed)
+        except OSError as error:
+            if folder == str(root):
+                raise DataError(f'{root}: cannot be read ({error.strerror}), expected a folder of pictures') from None
+            faults[os.path.relpath(folder, root)] = f'a folder that cannot be read ({error.strerror})'
+            continue
+        for entry in entries:
+            fault = ''
+            try:
                 if entry.name.startswith('.') or entry.is_symlink():
                     continue
                 if entry.is_dir():
                     waiting.append(entry.path)
                 elif entry.name.lower().endswith(SUFFIXES):
-                    found.append(look(root, pathlib.Path(entry.path)))
-    return sorted(found)
+                    fault = _unusable(entry)
+                    found += [] if fault else [look(root, pathlib.Path(entry.path))]
+            except OSError as error:  # it went away since it was listed, or may not be looked at
+                fault = error.strerror or 'cannot be read'
+            if fault:
+                faults[os.path.relpath(entry.path, root)] = fault
+    return sorted(found), faults
+
+
+def _unusable(entry: os.DirEntry) -> str:
+    if not storable(entry.path):
+        return 'a name that is no UTF-8; rename it'
+    return '' if entry.is_file() else 'no file but a pipe, socket or device'
 
 
 def look(root: pathlib.Path, path: pathlib.Path) -> File:
@@ -105,6 +135,8 @@ def decode(encoded: bytes, image_size: tuple[int, int], max_pixels: int) -> tupl
 
     if fault := images.header_fault(encoded, max_pixels):
         return None, fault
+    if images.turned(encoded):
+        encoded = images.upright(encoded)
     try:
         return _program(tuple(image_size))(tf.constant(encoded)).numpy(), ''
     except tf.errors.InvalidArgumentError:

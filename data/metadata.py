@@ -4,12 +4,15 @@ import csv
 import pathlib
 import re
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 
 from data.records import DataError
 
 KINDS = ('int64', 'double', 'string')
 _NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
-_WHOLE = re.compile(r'-?(0|[1-9]\d{0,17})')  # 007 is a name, not a number
+# 007, 1_2, 12e4 and nan are names, not numbers; 1e-05 and 1.5e+20 are as programs write them
+_WHOLE = re.compile(r'-?(0|[1-9]\d{0,17})', re.ASCII)
+_DECIMAL = re.compile(r'-?(0|[1-9]\d*)(\.\d+)?([eE]-\d+)?|-?\d\.\d+[eE]\+?\d+', re.ASCII)
 
 
 def read(
@@ -30,15 +33,18 @@ def read(
     """
     try:
         with pathlib.Path(file).open(encoding='utf-8-sig', newline='') as lines:
-            reader = csv.DictReader(lines)
-            rows, names = list(reader), list(reader.fieldnames or ())
+            # strict, or a quotation mark that is never closed swallows the rest of the table
+            reader = csv.DictReader(lines, strict=True)
+            rows, names = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8') from None
+        raise DataError(
+            f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
+        ) from None
     _check_names(file, names, reserved)
     columns = [name for name in names if name != 'path']
-    kinds = {name: have.get(name) or _kind([row[name] or '' for row in rows]) for name in columns}
+    kinds = {name: have.get(name) or _kind([row[name] or '' for _, row in rows]) for name in columns}
     values: dict = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         path = pathlib.PurePosixPath((row['path'] or '').replace('\\', '/')).as_posix()
         if None in row or any(row[name] is None for name in names):
             raise DataError(
@@ -65,22 +71,26 @@ def _check_names(file: str, names: list[str], reserved: Collection[str]) -> None
 
 def _kind(texts: list[str]) -> str:
     filled = [text for text in texts if text]
-    if all(map(_WHOLE.fullmatch, filled)) and filled:
-        return 'int64'
-    try:
-        [float(text) for text in filled]
-    except ValueError:
+    if not filled:
         return 'string'
-    return 'double' if filled and not any(re.fullmatch(r'-?0\d+', text) for text in filled) else 'string'
+    return next(kind for kind in KINDS if all(_fits(text, kind) for text in filled))
+
+
+def _fits(text: str, kind: str) -> bool:
+    """Whether a kind of column keeps all that a text says."""
+    if kind == 'string':
+        return True
+    if kind == 'int64':
+        return bool(_WHOLE.fullmatch(text))
+    return bool(_DECIMAL.fullmatch(text)) and Decimal(repr(float(text))) == Decimal(text)
 
 
 def _value(file: str, number: int, name: str, kind: str, text: str):
     if not text:
         return None
-    try:
-        return {'int64': int, 'double': float}.get(kind, str)(text)
-    except ValueError:
+    if not _fits(text, kind):
         raise DataError(
             f"--metadata: {file}, line {number}: found '{text}' in the column {name}, which the index has as {kind}; "
             'change the value, or give the column another name'
-        ) from None
+        )
+    return {'int64': int, 'double': float}.get(kind, str)(text)

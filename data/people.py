@@ -11,15 +11,17 @@ import hashlib
 import io
 import os
 import pathlib
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import rich.console
 import rich.progress
 from absl import logging
 
+from data import locks
 from data.records import TOLERATED, DataError, Record
 from data.sources import Source
 from data.tokens import Tokenizer
@@ -76,7 +78,7 @@ class People(tfds.core.GeneratorBasedBuilder):
         key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
         name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
         config = tfds.core.BuilderConfig(name=name)
-        super().__init__(config=config, data_dir=cache or None, file_format='array_record')
+        super().__init__(config=config, data_dir=os.path.expanduser(cache) or None, file_format='array_record')
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -92,7 +94,10 @@ class People(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             description='Images of people with captions, for text-to-image re-identification.',
-            metadata=tfds.core.MetadataDict(skipped=[]),  # [file name, reason] of every unusable image
+            metadata=tfds.core.MetadataDict(
+                skipped=[],  # [file name, reason] of every unusable image
+                images=str(self._source.images or ''),  # the folder of those that were built
+            ),
             disable_shuffling=True,  # the source's order, which an oracle of the source may rely on
         )
 
@@ -142,10 +147,7 @@ def _by_split(everything: Iterator[Record]) -> Callable[[str], Iterator[Record]]
 
 def _with_progress(source: Source, skipped: list) -> Iterator[Record]:
     """The source's usable images, while a bar moves; the others go to `skipped`, and too many of them stop it."""
-    clock, count = time.perf_counter(), 0
     console = rich.console.Console(file=sys.__stderr__)  # stdout is for results, JSON among them
-    say = functools.partial(print, file=console.file, flush=True)
-    say(f"Building dataset '{source.name}' (once; the next run finds it built)")
     length = (rich.progress.BarColumn(), rich.progress.TimeRemainingColumn()) if source.total else ()
     columns = rich.progress.SpinnerColumn(), *length, '{task.completed:,} images'
     shown = dict(console=console, transient=True, disable=not console.is_terminal)
@@ -159,7 +161,6 @@ def _with_progress(source: Source, skipped: list) -> Iterator[Record]:
             skipped.append([record.file_name, record.reason])
             if len(skipped) > TOLERATED * (source.total or float('inf')):
                 _stop(source, count, skipped)
-    say(f"Built dataset '{source.name}': {count - len(skipped):,} images in {time.perf_counter() - clock:.0f} s")
 
 
 def _stop(source: Source, count: int, skipped: list) -> None:
@@ -173,7 +174,7 @@ def _stop(source: Source, count: int, skipped: list) -> None:
 
 @contextlib.contextmanager
 def _quiet():
-    """TFDS reports every step to the terminal; a user needs only what `_with_progress` says."""
+    """TFDS reports every step to the terminal; a user needs only what `_build` says."""
     level = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
@@ -196,15 +197,53 @@ def load(
       only: read those of these splits that there are; () for all.
 
     Raises:
-      DataError: the source's own mistakes, or a split without images.
+      DataError: the source's own mistakes, a split without images, or a folder that cannot be written.
     """
     tfds.disable_progress_bar()
+    make = functools.partial(People, source, tokenizer, context_length, cache)
     with _quiet():
-        builder = People(source, tokenizer, context_length, cache)
-        if not builder.is_prepared():
-            builder.download_and_prepare()
+        try:
+            builder = make()
+            if not builder.is_prepared():
+                builder = _build(make, source.name)
+        except (OSError, RuntimeError) as error:  # RuntimeError: of what writes the records, on a full disk
+            where = f"'{cache}'" if cache else "'' (TFDS's own folder)"
+            raise DataError(
+                f"config.data.cache: found {where}, where the dataset '{source.name}' cannot be built ({error}); "
+                'expected a folder that can be written, with room for all images. Nothing was built. Make room there, '
+                'or change config.data.cache.'
+            ) from error
     _tell_skipped(source, builder)
-    return {split: _read(builder, split) for split in source.splits if not only or split in only}
+    splits = {split: _read(builder, split) for split in source.splits if not only or split in only}
+    _refuse_another_copy(source, builder, splits)
+    return splits
+
+
+def digest(split: Split) -> str:
+    """How many images were loaded and a hash of which, of whom; the source does not know which will be skipped."""
+    lines = '\n'.join(f'{pid} {name}' for pid, name in zip(split.image_pid, split.file_names, strict=True))
+    return f'{len(split.file_names)} images, {hashlib.sha256(lines.encode()).hexdigest()[:32]}'
+
+
+def _build(make: Callable[[], People], name: str) -> People:
+    """Build a dataset, unless another process does it meanwhile; what killed builds of it left behind is removed."""
+    say = functools.partial(print, file=sys.__stderr__, flush=True)
+    builder = make()
+    with contextlib.ExitStack() as stack:
+        if '://' not in str(builder.data_path):  # a bucket carries no locks
+            folder = pathlib.Path(builder.data_path).parent
+            waiting = functools.partial(say, f"Dataset '{name}': waiting for another process that builds it")
+            if stack.enter_context(locks.alone(folder.with_name(f'.{folder.name}.lock'), waiting)):
+                builder = make()
+                for leftover in folder.glob('incomplete.*'):  # nobody else is at work here
+                    shutil.rmtree(leftover)
+        if not builder.is_prepared():
+            clock = time.perf_counter()
+            say(f"Building dataset '{name}' (once; the next run finds it built)")
+            builder.download_and_prepare()
+            images = sum(split.num_examples for split in builder.info.splits.values())
+            say(f"Built dataset '{name}': {images:,} images in {time.perf_counter() - clock:.0f} s")
+    return builder
 
 
 def _tell_skipped(source: Source, builder: People) -> None:
@@ -215,6 +254,23 @@ def _tell_skipped(source: Source, builder: People) -> None:
             f"Dataset '{source.name}' is used without {len(skipped)} of its images, all named in "
             f'{pathlib.Path(builder.data_dir) / "metadata.json"}: {named}{", ..." if len(skipped) > 10 else ""}',
             file=sys.stderr,
+        )
+
+
+def _refuse_another_copy(source: Source, builder: People, splits: Mapping[str, Split]) -> None:
+    """Images of the same names in another folder may be others, blurred ones say: their sizes tell."""
+    built_from = builder.info.metadata.get('images')
+    if source.images is None or built_from in (None, str(source.images)):
+        return
+    built = (pair for split in splits.values() for pair in zip(split.file_names, split.jpegs, strict=True))
+    files = [(source.images / name, len(jpeg)) for name, jpeg in built]
+    # those that are not there need not be: what was built is all that is read
+    differ = [path for path, size in files if os.path.isfile(path) and os.path.getsize(path) != size]
+    if differ:
+        raise DataError(
+            f'config.data.root: found {len(differ)} images of another size than those that were built, expected the '
+            f"same; the first is {differ[0]}. '{source.name}' was built in {builder.data_dir} from the images below "
+            f'{built_from}: choose another config.data.cache for these, or delete that folder to build it anew.'
         )
 
 

@@ -23,6 +23,7 @@ class Source:
       records: a new pass over all splits' images, usable or not; cheap in memory where each split
         is in one piece.
       total: images of all splits, where that is known beforehand.
+      images: the folder that file names are below, where there is one.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Source:
     splits: tuple[str, ...]
     records: Callable[[], Iterator[Record | Skipped]]
     total: int | None = None
+    images: pathlib.Path | None = None
 
 
 def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo: Mapping) -> Source:
@@ -72,7 +74,17 @@ def check_name(dataset: str) -> None:
 
 
 def read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
-    """What the annotation file of a dataset with real images says; arguments as in `open_source`."""
+    """What the annotation file of a dataset with real images says; arguments and errors as of `open_source`."""
+    try:
+        return _read_annotations(dataset, root, folder)
+    except (OSError, RuntimeError) as error:  # it may not be looked at; RuntimeError: the home of nobody
+        raise DataError(
+            f"config.data.root: found '{root}', which cannot be read ({error}); expected the folder of the dataset "
+            f"'{dataset}'. Make it readable, or change config.data.root."
+        ) from None
+
+
+def _read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
     where = pathlib.Path(root).expanduser() if root else manual_folder()
     if not where.is_dir():
         default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
@@ -101,7 +113,8 @@ def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
             else:
                 yield Record(entry.split, entry.person, entry.file_name, encoded, entry.captions)
 
-    return Source(dataset, f'{found.fingerprint} {max_pixels}', found.splits, records, len(found.entries))
+    fingerprint = f'{found.fingerprint} {max_pixels}'
+    return Source(dataset, fingerprint, found.splits, records, len(found.entries), found.images.resolve())
 
 
 def _drawn(seed: int, people: Mapping[str, int], cameras: bool) -> Source:

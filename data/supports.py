@@ -15,31 +15,35 @@ _COMPLETE = 0.9  # share of rows with full supports from which on a K is fine; o
 _AT_ONCE = 4096  # captions
 
 
-def shares(images_P: np.ndarray, views: int) -> dict[str, float]:
+def shares(images_P: np.ndarray, views: int, captions: int = 1) -> dict[str, float]:
     """What an epoch of `data.plan.Plan` looks like for K views.
 
     Args:
       images_P: images of each identity, int [P], 1 or more.
       views: K.
+      captions: rows in a row that an image takes, a divisor of K.
 
     Returns:
-      views; complete, share of the rows whose K-1 supports are all there; repeats, share of the rows that are masked
-      repeats; idle, share of the images that sit out the epoch.
+      views; complete, share of the rows whose supports, K / captions - 1 other images, are all there; repeats, share
+      of the rows that are masked repeats; idle, share of the images that sit out the epoch.
     """
-    whole = images_P >= views
-    rows = np.maximum(images_P // views, 1).sum() * views
+    images = views // captions
+    whole = images_P >= images
+    slots = np.maximum(images_P // images, 1).sum() * images
     return dict(
         views=views,
-        complete=float((images_P // views)[whole].sum() * views / rows),
-        repeats=float((views - images_P[~whole]).sum() / rows),
-        idle=float((images_P % views)[whole].sum() / images_P.sum()),
+        complete=float((images_P // images)[whole].sum() * images / slots),
+        repeats=float((images - images_P[~whole]).sum() / slots),
+        idle=float((images_P % images)[whole].sum() / images_P.sum()),
     )
 
 
-def by_views(entries: Sequence[Entry], views: int) -> list[dict[str, float]]:
-    """`shares` for the usual K and the config's, of the training split's usable entries."""
+def by_views(entries: Sequence[Entry], views: int, captions: int) -> list[dict[str, float]]:
+    """`shares` for the usual K and the config's, of the training split's usable entries; those K that can be."""
     _, images_P = np.unique([entry.person for entry in entries], return_counts=True)
-    return [shares(images_P, k) for k in sorted({*VIEWS, max(views, 2)})]
+    captions = max(captions, 1)
+    possible = {k for k in (*VIEWS, views) if k % captions == 0 and k > captions} or {2 * captions}
+    return [shares(images_P, k, captions) for k in sorted(possible)]
 
 
 def batches(entries: Sequence[Entry], identities: int, views: int, captions: int) -> Iterator[Finding]:
@@ -57,17 +61,18 @@ def batches(entries: Sequence[Entry], identities: int, views: int, captions: int
         yield Finding('error', 'batch', str(error), 'Training stops before its first step.', AS_TOLD)
         return
     steps = f'an epoch is {many(plan.steps_per_epoch, "step")} of {identities * views} rows'
-    if views == 1:
+    if views == captions:
+        more = f' and config.batch.captions = {captions}, a single image' if captions > 1 else ''
         yield Finding(
-            'note', 'views', f'config.batch.views = 1: no row has a support; {steps}',
+            'note', 'views', f'config.batch.views = {views}{more}: no row has a support; {steps}',
             'The teacher enriches nothing and is a baseline.',
-            'config.batch.views = 2 or more for teacher and student.',
+            f'config.batch.views = {2 * captions} or more for teacher and student.',
         )  # fmt: skip
         return
-    yield _advice(by_views(entries, views), views, steps)
+    yield _advice(by_views(entries, views, captions), views, captions, steps)
 
 
-def _advice(table: Sequence[Mapping[str, float]], views: int, steps: str) -> Finding:
+def _advice(table: Sequence[Mapping[str, float]], views: int, captions: int, steps: str) -> Finding:
     """Is the config's K one that the data supports?"""
     now = next(row for row in table if row['views'] == views)
     fine = [row['views'] for row in table if row['complete'] >= _COMPLETE]
@@ -80,7 +85,8 @@ def _advice(table: Sequence[Mapping[str, float]], views: int, steps: str) -> Fin
     if fine:
         do = f'config.batch.views = {max(fine)}, with which {_COMPLETE:.0%} of the rows or more have them all.'
     else:
-        do = 'More images of each identity; the baseline alone, with config.batch.views = 1, needs no supports.'
+        alone = f'config.batch.views = {captions}'
+        do = f'More images of each identity; the baseline alone, with {alone}, needs no supports.'
     return Finding(
         'warning' if now['complete'] < 0.5 else 'note', 'views', found,
         'The other rows are enriched by fewer views; a repeat shows its image with another caption, supporting nobody.',

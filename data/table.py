@@ -2,13 +2,16 @@
 
 import csv
 import dataclasses
+import functools
 import hashlib
 import io
 import json
+import os
 import pathlib
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
 
-from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short
+from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short, storable
 from data.records import DataError
 
 _COLUMNS = ('image', 'caption', 'id')
@@ -53,7 +56,8 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotatio
                     f"{path}, {where}: found {name} '{here}' for the image '{entry.file_name}', which has "
                     f"'{there}' in {first.where}; expected the same. Correct one of the two."
                 )
-        merged[entry.file_name] = dataclasses.replace(first, captions=(*first.captions, *entry.captions))
+        captions, blank = (*first.captions, *entry.captions), first.blank + entry.blank
+        merged[entry.file_name] = dataclasses.replace(first, captions=captions, blank=blank)
     return Annotations(path, path.parent, by_split(merged.values()), origin)
 
 
@@ -70,7 +74,7 @@ def write_splits(annotations: Annotations) -> None:
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(('id', 'split'))
     writer.writerows(sorted(split_of.items()))
-    aside = path.with_name(path.name + '.partial')
+    aside = path.with_name(f'{path.name}.{os.getpid()}.partial')  # another run may be writing the same
     try:
         aside.write_text(text.getvalue(), encoding='utf-8')
         aside.rename(path)
@@ -102,6 +106,8 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
             raise DataError(
                 f'{path}, {where}: found {short(row)}; expected image as text, id as text or a number. Correct it.'
             )
+        if not storable(str(row['id'])):
+            raise DataError(f'{path}, {where}: found characters that no file can hold in {short(row)}. Correct it.')
         yield where, row
 
 
@@ -109,6 +115,9 @@ def _csv(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
     # strict, or a quotation mark that is never closed swallows the rest of the table
     reader = csv.DictReader(io.StringIO(text, newline=''), skipinitialspace=True, strict=True)
     try:
+        reader.fieldnames = _names(reader.fieldnames or (), f'{path}, row 1')
+        if text and not reader.fieldnames:
+            raise DataError(f'{path}, row 1: found a blank line, expected the names of the columns. Remove it.')
         for row in reader:
             where = f'row {reader.line_num}'  # as an editor counts: the header is row 1
             if None in row:
@@ -127,10 +136,29 @@ def _csv(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
 def _jsonl(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
     for number, line in enumerate(text.split('\n'), 1):  # splitlines would also split at characters JSON may hold
         if line.strip():
+            where = f'row {number}'
             try:
-                yield f'row {number}', json.loads(line)
-            except ValueError as error:
-                raise DataError(f'{path}, row {number}: found no JSON ({error}). Correct it.') from None
+                yield where, json.loads(line, object_pairs_hook=functools.partial(_object, f'{path}, {where}'))
+            except (ValueError, RecursionError) as error:
+                raise DataError(f'{path}, {where}: found no JSON ({error}). Correct it.') from None
+
+
+def _object(where: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    # of two fields with one name JSON's reader would drop the first
+    return dict(zip(_names([name for name, _ in pairs], where), (value for _, value in pairs), strict=True))
+
+
+def _names(names: Sequence[str], where: str) -> list[str]:
+    """Names of columns; ours are known whatever their case and the blanks around them, but once each."""
+    ours = (*_COLUMNS, 'split')
+    read = [name.strip().casefold() if name.strip().casefold() in ours else name for name in names]
+    twice = [name for name in ours if read.count(name) > 1]
+    if twice:
+        raise DataError(
+            f'{where}: found {", ".join(twice)} more than once in {short(list(names))}, expected each column once. '
+            'Remove or rename the others; a second caption of an image is a row of its own.'
+        )
+    return read
 
 
 def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:

@@ -49,16 +49,16 @@ def test_without_a_tokenizer_the_rest_is_checked_all_the_same(tmp_path):
     assert 'not counted' in the(found, 'tokens').found and 'tokenizer.json' in the(found, 'tokens').found
 
 
-@pytest.mark.parametrize('views', [2, 3, 4, 5, 8])
-def test_shares_of_supports_are_those_of_the_plan_s_own_epoch(views):
+@pytest.mark.parametrize('views,captions', [(2, 1), (3, 1), (4, 1), (5, 1), (8, 1), (4, 2), (8, 2), (6, 3)])
+def test_shares_of_supports_are_those_of_the_plan_s_own_epoch(views, captions):
     images_P = np.random.default_rng(views).integers(1, 12, 40)
     pid = np.repeat(np.arange(40), images_P)
-    plan = Plan(pid, np.arange(len(pid)), identities=1, views=views, captions=1, seed=3)
+    plan = Plan(pid, np.arange(len(pid)), identities=1, views=views, captions=captions, seed=3)
     image_SK = np.concatenate([plan.batch(step)[0] for step in range(plan.steps_per_epoch)])
-    distinct_S = np.array([len(set(row)) for row in image_SK])
-    found = supports.shares(images_P, views)
-    assert found['complete'] == pytest.approx((distinct_S == views).mean())
-    assert found['repeats'] == pytest.approx((views - distinct_S).mean() / views)
+    distinct_S, images = np.array([len(set(row)) for row in image_SK]), views // captions
+    found = supports.shares(images_P, views, captions)
+    assert found['complete'] == pytest.approx((distinct_S == images).mean())
+    assert found['repeats'] == pytest.approx((images - distinct_S).mean() / images)
     assert found['idle'] == pytest.approx(1 - len(set(image_SK.flat)) / len(pid))
 
 
@@ -69,6 +69,18 @@ def test_a_k_that_the_data_does_not_support_is_advised_against(tmp_path):
     assert finding.level == 'warning' and 'config.batch.views = 2' in finding.do
     assert levels(examine(tmp_path, 'cuhk_pedes', batch=(4, 1)))['views'] == 'note'
     assert levels(examine(tmp_path, 'cuhk_pedes', batch=(4, 0)))['batch'] == 'error'
+
+
+def test_with_several_captions_an_image_only_their_multiples_are_advised(tmp_path):
+    folders.cuhk(tmp_path)
+    found = examine(tmp_path, 'cuhk_pedes', batch=(4, 8, 2))
+    assert [row['views'] for row in found.views] == [4, 8]
+    assert the(found, 'views').level == 'warning' and 'config.batch.views = 4,' in the(found, 'views').do
+    assert levels(examine(tmp_path, 'cuhk_pedes', batch=(4, 4, 2)))['views'] == 'good', 'two images, as K = 2 has'
+    found = examine(tmp_path, 'cuhk_pedes', batch=(4, 3, 3))
+    assert 'no row has a support' in the(found, 'views').found and [row['views'] for row in found.views] == [6]
+    for wrong in ((4, 3, 2), (4, 2, 0)):
+        assert levels(examine(tmp_path, 'cuhk_pedes', batch=wrong))['batch'] == 'error'
 
 
 def test_it_is_said_where_a_table_s_splits_come_from_and_nothing_is_written(tmp_path):

@@ -1,6 +1,8 @@
 """The doctor: silent about good folders, plain about planted mistakes, and of one mind with the builder."""
 
 import json
+import os
+import pathlib
 
 import pytest
 from PIL import Image
@@ -135,6 +137,41 @@ def test_unusable_images_are_counted_and_the_first_ten_named(tmp_path):
     assert 'found 12 of 40 images' in finding.found and '11 missing, 1 otherwise' in finding.found
     assert len(finding.examples) == 10
     assert finding.examples[0] == f'{folder.rows[0]["file_path"]}: no such file (train)'
+
+
+def test_images_that_may_not_be_looked_at_are_an_error_and_no_traceback(tmp_path, monkeypatch):
+    folder = folders.cuhk(tmp_path)
+    folder.rows[0]['file_path'] = 'x' * 300 + '/p.jpg'  # longer than a file's name may be
+    folder.save()
+
+    def forbidden(path):
+        raise PermissionError(13, 'Permission denied', str(path))
+
+    monkeypatch.setattr(pathlib.Path, 'iterdir', forbidden)
+    finding = the(examine(tmp_path, 'cuhk_pedes'), 'image-folders')
+    assert 'imgs, which cannot be read (Permission denied)' in finding.found and finding.do == 'Make it readable.'
+
+
+def test_images_that_do_not_fit_into_memory_are_warned_of(tmp_path, monkeypatch):
+    folder = folders.cuhk(tmp_path)
+    assert 'memory' not in levels(examine(tmp_path, 'cuhk_pedes'))
+    size = sum(folder.path(row).stat().st_size for row in folder.rows)
+    for have, warned in ((2 * size, False), (2 * size - 2, True)):
+        monkeypatch.setattr(os, 'sysconf', lambda name, have=have: have // 2 if name == 'SC_PHYS_PAGES' else 2)
+        assert ('memory' in levels(examine(tmp_path, 'cuhk_pedes'))) == warned
+
+
+def test_images_that_exif_turns_are_counted(tmp_path):
+    folder = folders.cuhk(tmp_path)
+    exif = Image.Exif()
+    for number, orientation in ((2, 6), (5, 1)):  # JPEG
+        path = folder.path(folder.rows[number])
+        exif[0x0112] = orientation
+        with Image.open(path) as picture:
+            picture.save(path, format='JPEG', exif=exif)
+    finding = the(examine(tmp_path, 'cuhk_pedes'), 'turned-images')
+    assert finding.level == 'warning' and 'found 1 image that EXIF' in finding.found
+    assert finding.examples == (f'{folder.rows[2]["file_path"]} (train)',)
 
 
 def test_the_package_with_three_folders_is_recognised(tmp_path):

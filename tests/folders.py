@@ -172,8 +172,8 @@ def open_source(dataset: str, root: pathlib.Path, max_pixels: int = MAX_PIXELS, 
 
 
 def examine(root, dataset, batch=(4, 2), tokenizer=WORDS, context_length=77, **changes) -> doctor.Examination:
-    """What the doctor says; `batch` is (identities, views), `changes` are of config.data.folder."""
-    batch = dict(zip(('identities', 'views'), batch, strict=True)) | {'captions': 1}
+    """What the doctor says; `batch` is (identities, views[, captions]), `changes` are of config.data.folder."""
+    batch = {'captions': 1} | dict(zip(('identities', 'views', 'captions'), batch, strict=False))
     deal = DEAL | changes
     more = dict(batch=batch, tokenizer=tokenizer, context_length=context_length)
     return doctor.examine(dataset, str(root), MAX_PIXELS, deal, **more)

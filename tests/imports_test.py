@@ -25,8 +25,8 @@ LATE = {
     'fastapi',
     'uvicorn',
 }
-WITHOUT_TENSORFLOW = """records annotations table sources plan tokens demo checks supports doctor folder metadata seen
- video tracks detectors cutting""".split()
+WITHOUT_TENSORFLOW = """records locks annotations table sources plan tokens demo checks supports doctor folder metadata
+ seen video tracks detectors cutting""".split()
 
 
 def imports(path, top_only=False):

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 import main
-from commands.workdir import alone_in
+from commands.workdir import alone_in, config_of
 from tests.road import ROOT, command, fails, here, wait_for
 from tests.training import saved
 
@@ -130,12 +130,19 @@ def test_a_workdir_of_another_config_is_refused_by_field(journey, cache):
 
 def test_a_run_on_eight_devices_goes_on_on_one_and_evaluates_alike(journey, cache):
     with again(journey[0]) as before:
-        run = here(journey[0], cache, **{'parallel.devices': 1})
+        run = here(journey[0], cache, **{'parallel.devices': 1, 'evaluate.batch_size': 15})
         assert run.returncode == 0, run.stderr
         after = json.loads((journey[0] / 'results.json').read_text())
     for part in ('teacher', 'student'):
         assert after[part]['step'] == before[part]['step']
         assert after[part]['test']['t2i']['mAP'] == pytest.approx(before[part]['test']['t2i']['mAP'], rel=1e-3)
+
+
+def test_what_many_devices_made_is_looked_at_on_one(journey, tmp_path):
+    content = json.loads((journey[0] / 'config.json').read_text())
+    content['parallel'] |= {'devices': 64, 'fsdp': True}
+    (tmp_path / 'config.json').write_text(json.dumps(content))
+    assert config_of(tmp_path).parallel.to_dict() == {'driver': 'jit', 'devices': 1, 'fsdp': False}
 
 
 def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
@@ -160,6 +167,9 @@ def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
         ({'student.align': 'cosine'}, ("'cosine'", 'infonce')),
         ({'train.log_every': 0}, ('config.train.log_every',)),
         ({'model.dtype': 'float31'}, ('config.model.dtype', 'bfloat16')),
+        ({'evaluate.batch_size': 12}, ('config.evaluate.batch_size: found 12', '8 devices')),
+        ({'batch.identities': 12}, ('config.batch.identities: found 12', '8 devices')),
+        ({'model.chunks': 2}, ('config.model.chunks: found 2', '3 rows of a device')),
         ({'config': 'configs/nothing.py'}, ('configs/nothing.py',)),
     ],
 )

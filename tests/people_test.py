@@ -2,11 +2,15 @@
 
 import dataclasses
 import pathlib
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
-from data import people
+from data import locks, people
 from data.records import DataError, Record
 from data.sources import Source, open_source
 from data.tokens import Tokenizer, save_tokenizer, train_tokenizer
@@ -95,9 +99,103 @@ def test_a_build_that_fails_leaves_nothing_that_looks_built(words, tmp_path):
     assert len(people.load(whole.source, words, 12, str(tmp_path))['train'].jpegs) == 3
 
 
+HOLD = """
+import sys, time
+from data import locks
+import pathlib
+with locks.alone(pathlib.Path(sys.argv[1]), lambda: None):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_of_two_that_start_together_one_builds_and_the_other_waits_and_finds_it_built(words, tmp_path, capfd):
+    """The other process is played: it holds the lock, then the dataset is there."""
+    counted = Counted()
+    people.load(counted.source, words, 12, str(tmp_path / 'there'))
+    built = next((tmp_path / 'there' / 'people').glob('tiny-*'))
+    capfd.readouterr()
+    lock = tmp_path / 'cache' / 'people' / f'.{built.name}.lock'
+    other = subprocess.Popen(
+        [sys.executable, '-c', HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=pathlib.Path(__file__).parents[1],
+    )  # fmt: skip
+    assert other.stdout.readline() == 'held\n'
+    found = {}
+    late = threading.Thread(
+        target=lambda: found.update(people.load(counted.source, words, 12, str(tmp_path / 'cache')))
+    )
+    late.start()
+    said = ''
+    while 'waiting' not in said and late.is_alive():
+        time.sleep(0.01)
+        said += capfd.readouterr().err
+    built.rename(lock.with_name(built.name))
+    other.communicate('')
+    late.join()
+    assert said == "Dataset 'tiny': waiting for another process that builds it\n"
+    assert list(found) == ['train', 'val'] and counted.passes == 1
+    assert capfd.readouterr().err == ''
+
+
+def test_what_a_killed_build_left_is_removed_and_only_of_this_dataset(words, tmp_path):
+    people.load(Counted().source, words, 12, str(tmp_path))
+    built = next((tmp_path / 'people').glob('tiny-*'))
+    (built / '1.0.0').rename(built / 'incomplete.ABCDEF_1.0.0')
+    others = tmp_path / 'people' / 'other-1' / 'incomplete.ABCDEF_1.0.0'
+    others.mkdir(parents=True)
+    people.load(Counted().source, words, 12, str(tmp_path))
+    assert [path.name for path in built.iterdir()] == ['1.0.0'] and others.is_dir()
+
+
+def test_without_locks_it_is_built_all_the_same_and_nothing_is_removed(words, tmp_path, monkeypatch):
+    def unsupported(file, how):
+        raise OSError(95, 'Operation not supported')
+
+    monkeypatch.setattr(locks.fcntl, 'flock', unsupported)
+    people.load(Counted().source, words, 12, str(tmp_path / 'there'))
+    built = next((tmp_path / 'there' / 'people').glob('tiny-*'))
+    left = tmp_path / 'cache' / 'people' / built.name / 'incomplete.ABCDEF_1.0.0'
+    left.mkdir(parents=True)
+    assert list(people.load(Counted().source, words, 12, str(tmp_path / 'cache'))) == ['train', 'val']
+    assert left.is_dir(), 'somebody may be at work in it'
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(words, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    people.load(Counted().source, words, 12, '~/cache')
+    assert list((tmp_path / 'cache' / 'people').glob('tiny-*/1.0.0'))
+
+
+def test_a_cache_that_cannot_be_written_is_named(words, tmp_path, monkeypatch, capfd):
+    (tmp_path / 'file').write_text('no folder')
+    with pytest.raises(DataError, match="config.data.cache: found '.*file', where the dataset 'tiny' cannot be built"):
+        people.load(Counted().source, words, 12, str(tmp_path / 'file'))
+
+    def full(self, **more):
+        raise RuntimeError('No space left on device')  # of array_record, as it was met
+
+    monkeypatch.setattr(people.People, 'download_and_prepare', full)
+    with pytest.raises(DataError, match='No space left on device.*Make room there, or change config.data.cache'):
+        people.load(Counted().source, words, 12, str(tmp_path))
+    assert 'Built' not in capfd.readouterr().err
+
+
 def test_a_split_without_images_is_an_error(words, tmp_path):
     with pytest.raises(DataError, match='without a single image'):
         people.load(Counted(splits=('train', 'test')).source, words, 12, str(tmp_path))
+
+
+def test_a_digest_says_which_images_of_whom_were_loaded(words, tmp_path):
+    def digest(records, folder):
+        source = Counted([*records, RECORDS[1]]).source
+        return people.digest(people.load(source, words, 12, str(tmp_path / folder))['train'])
+
+    train = [record for record in RECORDS if record.split == 'train']
+    whole = digest(train, 'a')
+    assert whole.startswith('3 images, ') and whole == digest(train, 'b')
+    assert digest(train[:2], 'c') != whole, 'one was skipped'
+    assert digest([train[0], train[1], dataclasses.replace(train[2], person='a1')], 'd') != whole
 
 
 def test_the_terminal_shows_the_build_and_nothing_else(words, tmp_path, capfd):

@@ -1,5 +1,7 @@
 """Somebody's own table: read alike from CSV and JSONL, dealt to splits once, its mistakes named by row."""
 
+import os
+
 import pytest
 
 from data import annotations, table
@@ -46,6 +48,9 @@ def test_a_caption_may_hold_any_line_separator_that_json_may(tmp_path):
         ('image,caption,id,split\na.png,x,1,train\na.png,y,2,train\n', "row 3: found id '2' for the image 'a.png'"),
         ('image,caption,id,split\na.png,x,1,train\na.png,y,1,test\n', "row 3: found split 'test' for the image"),
         ('image,caption,id\n../a.png,x,1\n', 'row 2: found the image .* leaves the folder'),
+        ('image,caption,id,caption\na.png,x,1,y\n', 'row 1: found caption more than once in .*a row of its own'),
+        ('image,caption,id,split,Split\na.png,x,1,,test\n', 'row 1: found split more than once'),
+        ('\nimage,caption,id\na.png,x,1\n', 'row 1: found a blank line, expected the names'),
         ('image,caption,id\n', 'found no rows'),
         ('', 'found no rows'),
     ],
@@ -62,6 +67,37 @@ def test_a_mistake_in_jsonl_names_its_row(tmp_path):
         (tmp_path / 't.jsonl').write_text('\n' + line)
         with pytest.raises(DataError, match=words):
             read_table(tmp_path, table='t.jsonl')
+
+
+def test_names_of_columns_are_known_in_any_case_with_blanks_around_them(tmp_path):
+    folders.table(tmp_path, splits=True)
+    folders.table(tmp_path, 'people.jsonl', splits=True)
+    expected = read_table(tmp_path).entries
+    for name, old, new in (
+        ('people.csv', 'image,caption,id,split', 'Image, CAPTION ,ID,"Split ",,'),
+        ('people.jsonl', '"split"', '"SPLIT "'),
+    ):
+        table_file = tmp_path / name
+        table_file.write_text(table_file.read_text().replace(old, new))
+        found = read_table(tmp_path, table=name)
+        assert found.splits_from == 'file' and [(e.split, e.captions) for e in found.entries] == [
+            (e.split, e.captions) for e in expected
+        ]
+
+
+@pytest.mark.parametrize(
+    'line,words',
+    [
+        ('{"image": "a", "caption": "x", "id": 1, "Caption": "y"}', 'row 1: found caption more than once'),
+        ('{"image": "a", "caption": "x", "id": 1, "id": 2}', 'row 1: found id more than once'),
+        ('{"image": "a", "caption": "x", "id": "\\ud83d"}', 'row 1: found characters that no file can hold'),
+        ('[' * 100_000, 'row 1: found no JSON'),
+    ],
+)
+def test_jsonl_that_would_lose_something_or_cannot_be_kept_names_its_row(line, words, tmp_path):
+    (tmp_path / 't.jsonl').write_text(line)
+    with pytest.raises(DataError, match=words):
+        read_table(tmp_path, table='t.jsonl')
 
 
 def test_a_table_that_is_not_there_or_of_another_kind_is_named(tmp_path):
@@ -95,6 +131,23 @@ def test_dealt_splits_are_written_down_and_read_again(tmp_path):
     assert kept.startswith('id,split\n') and kept.count('\n') == 13
     assert read_table(tmp_path).splits_from == 'beside'
     assert open_source('folder', tmp_path, seed=5).fingerprint == source.fingerprint
+
+
+def test_another_process_that_writes_the_splits_is_not_in_the_way(tmp_path):
+    folder = folders.table(tmp_path)
+    kept = table.splits_path(folder.file)
+    kept.with_name(kept.name + '.partial').mkdir()
+    kept.with_name(f'{kept.name}.{os.getpid() + 1}.partial').mkdir()
+    open_source('folder', tmp_path)
+    assert read_table(tmp_path).splits_from == 'beside'
+
+
+def test_blank_captions_of_an_image_are_counted_over_its_rows(tmp_path):
+    folder = folders.table(tmp_path, 'people.jsonl')
+    folder.rows[0]['captions'] = ['A man.', '  ', '\t']
+    folders.write_table(folder, splits=False)
+    entries = {entry.file_name: entry for entry in read_table(tmp_path, table='people.jsonl').entries}
+    assert entries[folder.rows[0]['image']].blank == 2 and sum(entry.blank for entry in entries.values()) == 2
 
 
 def test_a_shorter_table_forgets_no_split_and_a_new_identity_is_refused(tmp_path):

@@ -1,0 +1,27 @@
+"""What a workdir's config.json refuses."""
+
+import json
+
+import pytest
+
+from commands.workdir import refuse_another_config
+from configs import demo
+from lcr2s_jax.errors import ConfigError
+
+
+def test_other_images_of_the_same_annotations_are_refused_and_older_runs_go_on(tmp_path):
+    config = demo.get_config()
+    made_of = {'data': 'd', 'images_train': '27 images, aa', 'weights': 'w'}
+
+    def left(made_of):
+        (tmp_path / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))
+
+    left(made_of)
+    refuse_another_config(tmp_path, config, made_of=made_of)
+    refuse_another_config(tmp_path, config)
+    with pytest.raises(ConfigError, match='made_of.images_train: 27 images, aa there, 28 images, bb now'):
+        refuse_another_config(tmp_path, config, made_of=made_of | {'images_train': '28 images, bb'})
+    left({'data': 'd', 'weights': 'w'})  # of a run before images were written down
+    refuse_another_config(tmp_path, config, made_of=made_of)
+    with pytest.raises(ConfigError, match='made_of.data: d there, e now'):
+        refuse_another_config(tmp_path, config, made_of=made_of | {'data': 'e'})
