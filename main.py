@@ -58,7 +58,7 @@ flags.DEFINE_string('group-by', '', 'Column of which every value is shown once, 
 flags.DEFINE_bool('why', False, 'Show how much each phrase moved the score of the hits.')
 flags.DEFINE_bool('exact', False, 'Compare every vector, however many there are.')
 flags.DEFINE_float(
-    'false-alarms', 0.05, 'Of searches for somebody who is not there, the share that may find somebody.', 0.001, 0.999
+    'false-alarms', 0.05, 'Of searches for somebody who is not there, the share that may find somebody.', 0.01, 0.5
 )
 flags.DEFINE_string('html', None, 'File to write: one page with the pictures in it.')
 flags.DEFINE_integer('port', 7860, 'Where the page is served: http://localhost:7860/.', 1, 65535)
@@ -124,7 +124,7 @@ def _explain(_, given: flags.FlagValues) -> None:
     explain(pathlib.Path(given.workdir))
 
 
-def _index(words: list[str], given: flags.FlagValues) -> None:
+def _index(words: list[str], given: flags.FlagValues) -> int:
     from commands.index import index
     from commands.video import Wanted
 
@@ -134,7 +134,7 @@ def _index(words: list[str], given: flags.FlagValues) -> None:
         raise UsageError('index takes --metadata and --prune only with --images')
     videos = Wanted(tuple(given.video), given.every, given.detector, given.pooling) if given.video else None
     readmit, as_json = given.readmit, given.json
-    index(given.index, given.images, given.workdir, given.metadata, given.prune, readmit, as_json, videos)
+    return index(given.index, given.images, given.workdir, given.metadata, given.prune, readmit, as_json, videos)
 
 
 def _search(words: list[str], given: flags.FlagValues) -> int:
@@ -220,6 +220,9 @@ def main(argv: list[str], commands: Mapping[str, Command] = COMMANDS) -> int:
     except Interrupted as stop:
         print(f'main.py: {stop}', file=sys.stderr)
         return 143  # what a shell reports of a process that SIGTERM ended
+    except OSError as error:  # of a file or a disk, where nobody knew more to say
+        print(f'main.py: {f"{error.filename}: " if error.filename else ""}{error.strerror or error}', file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print('main.py: stopped; the same command goes on from what is saved', file=sys.stderr)
         return 130

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 from commands import video
+from data.annotations import storable
 from lcr2s_jax.errors import ConfigError, SearchError
 
 _LISTED = 10  # unusable files that are named on the terminal
@@ -26,7 +27,7 @@ def index(
     again: bool,
     as_json: bool,
     videos: video.Wanted | None = None,
-) -> None:
+) -> int:
     """Bring the index at `uri` up to date with a folder, with videos, or both; tell what was done.
 
     Args:
@@ -38,24 +39,27 @@ def index(
       again: take pictures that were deleted or expired, too.
       as_json: print JSON instead of text.
       videos: which, and how.
+
+    Returns:
+      0, or 1 where a video cannot be used.
     """
     from data import metadata
     from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import approximate
+    from lcr2s_jax.retrieval import approximate, repair, writing
     from lcr2s_jax.retrieval.gallery import OWN, Gallery
 
     clock = time.perf_counter()
     root = images and pathlib.Path(images).resolve()
-    if root and not root.is_dir():
-        raise ConfigError(f'--images: found no folder {images}; expected one with pictures below it')
-    if table:
-        metadata.read(table, {}, OWN)  # its mistakes should not cost the time of embedding
+    _check(uri, root, table)
     if videos:
         video.check(videos, uri, workdir)
     with contextlib.redirect_stdout(sys.stderr):
         searcher = open_model(uri, workdir)
     if parallel.first():
-        Gallery(uri, searcher.clip.embed_dim)  # makes the table
+        with writing.alone(uri):
+            whole = Gallery(uri, searcher.clip.embed_dim)  # makes the table
+        repair.own(whole)
+        repair.doubles(whole)
     parallel.wait_for_all('the table is there')
     gallery = Gallery(uri, searcher.clip.embed_dim)
     columns, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
@@ -72,14 +76,32 @@ def index(
         told |= {'index': uri, 'model': searcher.hash, 'pictures': gallery.count()}
         told['seconds'] = round(time.perf_counter() - clock, 1)
         print(json.dumps(told, indent=2) if as_json else _text(told))
+    return int(any(one['fault'] for one in told.get('videos', ())))
+
+
+def _check(uri: str, root: pathlib.Path | None, table: str | None) -> None:
+    """Raise for mistakes that should not cost the time of embedding."""
+    from data import metadata
+    from lcr2s_jax.retrieval import columns, place
+    from lcr2s_jax.retrieval.gallery import OWN
+
+    if not place.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
+        raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
+    if root and not root.is_dir():
+        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
+    if root and not storable(str(root)):
+        raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
+    if table:
+        columns.check(metadata.read(table, {}, OWN)[0])
 
 
 def join(gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
     """Put a table's columns beside the pictures of a root; counts of what was done."""
-    from lcr2s_jax.retrieval import columns
+    from lcr2s_jax.retrieval import columns, place
 
-    changed = columns.join(gallery, str(root), kinds, values)
-    strange = sorted(values.keys() - gallery.known(str(root)).keys())
+    key = place.stored(gallery.uri, root)
+    changed = columns.join(gallery, key, kinds, values)
+    strange = sorted(values.keys() - gallery.known(key).keys())
     return {'metadata': {'changed': changed, 'without_picture': strange}}
 
 
@@ -87,28 +109,33 @@ def open_model(uri: str, workdir: str | None):
     """The index's `Searcher`, made from a workdir's student where there is none yet.
 
     Raises:
-      SearchError: the index has another model.
+      SearchError: the index has another model, or its pictures were made ready otherwise than is done here.
       ConfigError: it has none, and no workdir is given.
     """
+    from data import folder as pictures
     from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import place, searcher
+    from lcr2s_jax.retrieval import place, searcher, writing
 
     folder = place.model_folder(uri)
     if workdir is None:
         if folder is None:
             raise ConfigError(f'{uri}: found no index there yet; --workdir=... says whose student shall embed')
-        return searcher.Searcher(folder)
+        found = searcher.Searcher(folder)
+        recipe = found.facts['preprocessing']['recipe']
+        if recipe != pictures.RECIPE:
+            raise SearchError(
+                f"{uri}: found pictures made by '{recipe}', expected '{pictures.RECIPE}': vectors of new ones could "
+                'not be compared. Index the folder again into another --index.'
+            )
+        return found
     from commands import student
 
     chosen = student.open_student(pathlib.Path(workdir))
     model = chosen.model()
+    here = searcher.hash_of(**model)
     if folder is not None:
-        there, here = searcher.Searcher(folder), searcher.hash_of(**model)
-        if there.hash != here:
-            raise SearchError(
-                f'{uri} was made with another model, preprocessing or tokenizer: {there.hash[:16]} there, {here[:16]} '
-                f"of {workdir}. Their vectors cannot be compared: choose another --index, or that model's --workdir."
-            )
+        there = searcher.Searcher(folder)
+        _refuse_another(uri, workdir, there.hash, here)
         if there.calibration is None and (found := student.calibrate(chosen)) and parallel.first():
             place.add_file(uri, searcher.CALIBRATION, searcher.calibration_file(found))
         parallel.wait_for_all('the calibration is there')
@@ -117,9 +144,21 @@ def open_model(uri: str, workdir: str | None):
     parallel.wait_for_all('the index was looked at')
     if parallel.first():
         origin = chosen.origin(workdir)
-        place.put_model(uri, lambda to: searcher.save(to, **model, origin=origin, calibration=calibration))
+        with writing.alone(uri):
+            if place.model_folder(uri) is None:  # another call may have been faster
+                place.put_model(uri, lambda to: searcher.save(to, **model, origin=origin, calibration=calibration))
     parallel.wait_for_all('the model is there')
-    return searcher.Searcher(place.model_folder(uri))
+    made = searcher.Searcher(place.model_folder(uri))
+    _refuse_another(uri, workdir, made.hash, here)
+    return made
+
+
+def _refuse_another(uri: str, workdir: str, there: str, here: str) -> None:
+    if there != here:
+        raise SearchError(
+            f'{uri} was made with another model, preprocessing or tokenizer: {there[:16]} there, {here[:16]} of '
+            f"{workdir}. Their vectors cannot be compared: choose another --index, or that model's --workdir."
+        )
 
 
 def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> dict:
@@ -130,8 +169,12 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
     from lcr2s_jax import parallel
     from lcr2s_jax.retrieval import place, retention
 
-    known, own = gallery.known(str(root)), place.tracks_folder(gallery.uri)
-    files = [file for file in folder.walk(root) if own is None or not (root / file.path).is_relative_to(own)]
+    key = place.stored(gallery.uri, root)
+    with gallery.writing():
+        known = gallery.known(key)
+    found, faults = folder.walk(root)
+    own = _own_folders(gallery.uri, root)
+    files = [file for file in found if not any((root / file.path).is_relative_to(one) for one in own)]
     if prune and known and not files:
         raise SearchError(
             f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '
@@ -139,20 +182,32 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
         )
     new = [file for file in files if file.path not in known]
     changed = [file for file in files if file.path in known and known[file.path][:2] != file[1:]]
-    gone = sorted(known.keys() - {file.path for file in files})
+    gone = known.keys() - {file.path for file in files}
+    # what could not be looked at may be there
+    gone = sorted(path for path in gone if faults.keys().isdisjoint((path, *map(str, pathlib.PurePath(path).parents))))
     told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed)}
     told['unchanged'] = len(files) - len(new) - len(changed)
     parallel.wait_for_all('all hosts have compared')
     mine = slice(jax.process_index(), None, jax.process_count())
     done = [add(gallery, searcher, root, some[mine], new=some is new, again=again) for some in (changed, new)]
     told |= {name: sum(one[name] for one in done) for name in ('embedded', 'copied', 'kept_out')}
-    told['unusable'] = {path: why for one in done for path, why in one['unusable']}
+    told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
     parallel.wait_for_all('all hosts have committed')
     gallery.refresh()
     if prune and gone and parallel.first():
-        gallery.drop(str(root), gone)
-        retention.erase(gallery)
+        with gallery.writing():
+            gallery.drop(key, gone)
+            retention.erase(gallery)
     return told | {'gone': len(gone), 'pruned': len(gone) * prune}
+
+
+def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
+    """Folders below a root, or the root itself, whose pictures the index knows by roots of its own."""
+    from lcr2s_jax.retrieval import place
+
+    tracks, uploads = place.tracks_folder(uri), place.uploads(uri)
+    own = [tracks] if root == uploads else [tracks, uploads]  # uploads may be indexed as they are, crops only as tracks
+    return [folder for folder in own if folder and (folder.is_relative_to(root) or root.is_relative_to(folder))]
 
 
 def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = False) -> dict:
@@ -169,15 +224,15 @@ def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = F
       embedded, copied, kept_out: how many; unusable: [(path, why)].
     """
     from data import folder
-    from lcr2s_jax.retrieval import ingest, retention
+    from lcr2s_jax.retrieval import ingest, place, retention
 
     if not files:
         return ingest.Done(0, 0, [])._asdict() | {'kept_out': 0}
-    there, forgotten = gallery.hashes(), retention.forgotten(gallery)
-    place = {file: retention.key('file', root, *file) for file in files}
-    if again:
-        forgotten = set()
-    left = [file for file in files if place[file] not in forgotten]
+    with gallery.writing():
+        there, forgotten = gallery.hashes(), set() if again else retention.forgotten(gallery)
+    key = place.stored(gallery.uri, root)
+    known_by = {file: retention.key('file', key, *file) for file in files}
+    left = [file for file in files if known_by[file] not in forgotten]
     met, taken = [], []  # deleted pictures under another name: by bytes, which takes reading them
 
     def admitted():
@@ -190,12 +245,12 @@ def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = F
                 yield one
 
     with _bar(len(left)) as tell:
-        done = ingest.ingest(gallery, searcher, str(root), admitted(), new=new, tell=tell)
+        done = ingest.ingest(gallery, searcher, key, admitted(), new=new, tell=tell)
     if again:
-        retention.readmit(gallery, [*place.values(), *taken])
-    retention.remember(gallery, [place[file] for file in met])  # so that the next call need not read them
+        retention.readmit(gallery, [*known_by.values(), *taken])
+    retention.remember(gallery, [known_by[file] for file in met])  # so that the next call need not read them
     if not new:
-        gallery.drop(str(root), [file.path for file in met])
+        gallery.drop(key, [file.path for file in met])
     return done._asdict() | {'kept_out': len(files) - len(left) + len(met)}
 
 

@@ -49,6 +49,8 @@ def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
     from lcr2s_jax.retrieval import audit, sheet
 
     sentences = _sentences(wanted)  # a mistake in it should not wait for the index to open
+    if page:
+        _check_page(pathlib.Path(page))
     opened = open_search(uri)
     if wanted.queries:
         queries = [asking((text,), ()) for text in sentences]
@@ -108,6 +110,13 @@ def embed_bytes(searcher, encoded: bytes, name: str):
     if fault:
         raise SearchError(f'--like: {name} cannot be used: {fault}')
     return searcher.embed_image(pixels[None])[0]
+
+
+def _check_page(path: pathlib.Path) -> None:
+    if path.is_dir():
+        raise ConfigError(f'--html: found the folder {path}, expected the name of a file, such as {path / "out.html"}')
+    if not path.parent.is_dir():
+        raise ConfigError(f'--html: found no folder {path.parent}, where {path.name} shall be written; make it first')
 
 
 def _bytes(file: str) -> bytes:
@@ -176,7 +185,7 @@ def _show(answers, reasons, page: str | None) -> None:
         console.print(rich.text.Text(_clean(sheet.asked(answer)), 'bold'))
         console.print(rich.text.Text(sheet.verdict(answer)))
         console.print(_table(answer))
-        for phrase, moved in why:
+        for phrase, moved in why if answer.hits else ():
             best = f'{moved[0]:+.3f} the best hit, {sum(moved) / len(moved):+.3f} all {len(moved)} of them on average'
             console.print(rich.text.Text(f"  '{_clean(phrase)}' moved {best}"))
         console.print()

@@ -1,6 +1,7 @@
 """python main.py serve --index=I: a page in the browser that searches an index, for one person or for several."""
 
 import asyncio
+import collections
 import hmac
 import ipaddress
 import os
@@ -14,6 +15,7 @@ from lcr2s_jax.errors import ConfigError
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _WAIT = 1.0  # seconds that a wrong password costs
+_LINE = 5  # logins by one name that wait for each other
 
 
 def is_local(host: str) -> bool:
@@ -22,6 +24,11 @@ def is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == 'localhost'
+
+
+def names_of(host: str) -> set[str] | None:
+    """What a page that listens there may be called by; None for anything."""
+    return {*_LOCAL, host} if is_local(host) else None
 
 
 def serve(uri: str, host: str, port: int, auth: str | None, log: str | None) -> None:
@@ -39,7 +46,7 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None) -> 
     users = read_users(auth) if auth else None
     _refuse_taken(host, port)
     with tempfile.TemporaryDirectory(prefix='lcr2s-page-') as folder:
-        app = application(open_desk(uri, log), pathlib.Path(folder), _LOCAL if is_local(host) else None, users)
+        app = application(open_desk(uri, log), pathlib.Path(folder), names_of(host), users)
         server = uvicorn.Server(uvicorn.Config(
             app, host=host, port=port, log_level='warning', access_log=False, server_header=False,
             timeout_graceful_shutdown=2,
@@ -128,12 +135,27 @@ def read_users(auth: str) -> dict[str, str]:
 
 
 def _login(desk, users: dict[str, str]):
+    """(name, password) -> whether they are a user's, one after the other for each name, a second a wrong one.
+
+    A line for each name, and one for all that are nobody's: who floods one user's keeps out that user alone. It is
+    short, and who finds it full is turned away unread and unlogged, or a flood would be slowed down by nothing.
+    """
+    lines, waiting = {name: asyncio.Lock() for name in (*users, None)}, collections.Counter()
+
     async def accepted(name: str, password: str) -> bool:
-        right = hmac.compare_digest(users.get(name, '').encode(), password.encode()) and name in users
-        desk.login(name, right)
-        if not right:
-            await asyncio.sleep(_WAIT)
-        return right
+        line = name if name in users else None
+        if waiting[line] >= _LINE:
+            return False
+        waiting[line] += 1
+        try:
+            async with lines[line]:
+                right = line is not None and hmac.compare_digest(users[name].encode(), password.encode())
+                desk.login(name, right)
+                if not right:
+                    await asyncio.sleep(_WAIT)
+                return right
+        finally:
+            waiting[line] -= 1
 
     return accepted
 

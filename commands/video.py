@@ -6,6 +6,7 @@ A track's picture is its best crop; its vector is made of all its crops. The cro
 import hashlib
 import pathlib
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ COLUMNS = {
 }
 _COMMIT = 512  # crops a commit, about: what a kill can cost
 _NAME = 16  # hex digits of a video's hash that name its folder
+_BUSY = '{}: another process is looking at it for this index; waiting'
 
 
 class Wanted(NamedTuple):
@@ -71,7 +73,7 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
     """
     import jax
 
-    from data import video
+    from data import locks, video
     from lcr2s_jax import parallel
     from lcr2s_jax.retrieval import columns, place
 
@@ -83,13 +85,16 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
         )
     root = place.tracks_folder(gallery.uri)
     if parallel.first():
-        columns.join(gallery, str(root), COLUMNS, {})  # the columns
+        columns.join(gallery, place.TRACKED, COLUMNS, {})  # the columns
     parallel.wait_for_all('the columns are there')
     gallery.refresh()
     pool, told = open_pool(searcher, wanted, workdir), []
     for file in wanted.files[jax.process_index() :: jax.process_count()]:
         try:
-            told.append({'video': file, 'fault': ''} | _one(gallery, searcher, pool, root, file, wanted, again, bar))
+            name = video.fingerprint(pathlib.Path(file))[:_NAME]
+            with locks.alone(root / f'.{name}.lock', lambda file=file: print(_BUSY.format(file), file=sys.stderr)):
+                done = _one(gallery, searcher, pool, root / name, pathlib.Path(file), wanted, again, bar)
+            told.append({'video': file, 'fault': ''} | done)
         except video.VideoError as fault:
             told.append({'video': file, 'fault': str(fault)})
     parallel.wait_for_all('all videos are done')
@@ -121,15 +126,13 @@ def open_pool(searcher, wanted: Wanted, workdir: str | None):
     return pooling.Teacher(*student.open_teacher(pathlib.Path(workdir)))
 
 
-def _one(gallery, searcher, pool, root, file: str, wanted: Wanted, again: bool, bar: Callable) -> dict:
-    """One video: cut unless it was, then every track embedded unless it was."""
+def _one(gallery, searcher, pool, folder, path: pathlib.Path, wanted: Wanted, again: bool, bar: Callable) -> dict:
+    """One video: cut into the folder unless it was, then every track embedded unless it was."""
     from data import cutting, video
-    from lcr2s_jax.retrieval import retention
+    from lcr2s_jax.retrieval import place, retention
     from lcr2s_jax.retrieval.gallery import OK
 
-    path = pathlib.Path(file)
-    name = video.fingerprint(path)[:_NAME]
-    folder, forgotten = root / name, set() if again else retention.forgotten(gallery)
+    forgotten, name = set() if again else retention.forgotten(gallery), folder.name
     found = cutting.read(folder)
     if found and found['settings'] != cutting.settings(wanted.every, wanted.detector):
         if any(retention.key('bytes', _hash(track)) in forgotten for track in found['tracks']):
@@ -142,7 +145,6 @@ def _one(gallery, searcher, pool, root, file: str, wanted: Wanted, again: bool, 
         found = None  # what was deleted had its pictures deleted
     fresh = found is None
     if fresh:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with bar() as tell:
             found = cutting.cut(path, folder, wanted.every, wanted.detector, tell)
     if again:
@@ -150,8 +152,8 @@ def _one(gallery, searcher, pool, root, file: str, wanted: Wanted, again: bool, 
     left = [track for track in found['tracks'] if retention.key('bytes', _hash(track)) not in forgotten]
     for track in (track for track in found['tracks'] if track not in left):
         shutil.rmtree(folder / track['track'], ignore_errors=True)  # cut out again, as others were missing
-    embedded = _embed(gallery, searcher, pool, root, name, path.name, left)
-    status = {row: one[3] for row, one in gallery.known(str(root)).items()}
+    embedded = _embed(gallery, searcher, pool, folder, path.name, left)
+    status = {row: one[3] for row, one in gallery.known(place.TRACKED).items()}
     statuses = {track['track']: status.get(f'{name}/{_best(track)["file"]}', OK) for track in left}
     return {
         'frames': found['frames'],
@@ -164,36 +166,40 @@ def _one(gallery, searcher, pool, root, file: str, wanted: Wanted, again: bool, 
     }
 
 
-def _embed(gallery, searcher, pool, root, name: str, title: str, found: list[dict]) -> int:
+def _embed(gallery, searcher, pool, folder, title: str, found: list[dict]) -> int:
     """Rows of a video's tracks; those that are there stay, those of an earlier cutting go. How many crops it took."""
-    from lcr2s_jax.retrieval import columns, retention
+    from lcr2s_jax.retrieval import columns, place, retention
     from lcr2s_jax.retrieval.gallery import quoted
 
-    where = f'root = {quoted(str(root))} and starts_with(path, {quoted(name + "/")})'
-    known = gallery.rows(where, ['path', 'sha256', 'pooling']).to_pylist()
+    name = folder.name
+    where = f'root = {quoted(place.TRACKED)} and starts_with(path, {quoted(name + "/")})'
+    with gallery.writing():
+        known = gallery.rows(where, ['path', 'sha256', 'pooling']).to_pylist()
     there = {one['path']: (one['sha256'], one['pooling']) for one in known}
     wanted = {f'{name}/{_best(track)["file"]}': track for track in found}
     gone = [path for path in there if path not in wanted or there[path] != (_hash(wanted[path]), pool.name)]
     if gone:
-        gallery.drop(str(root), gone)
-        retention.erase(gallery)
+        with gallery.writing():
+            gallery.drop(place.TRACKED, gone)
+            retention.erase(gallery)
     # a row without its columns is of a call that was killed: it is among those that are gone
     left, embedded = [(path, track) for path, track in wanted.items() if path not in there or path in gone], 0
     while left:
         count = np.cumsum([len(track['crops']) for _, track in left])
         some, left = left[: 1 + int((count < _COMMIT).sum())], left[1 + int((count < _COMMIT).sum()) :]
-        embedded += _commit(gallery, searcher, pool, root, name, title, some)
+        embedded += _commit(gallery, searcher, pool, folder, title, some)
     values = {path: _values(track, name, title, pool.name) for path, track in wanted.items()}
-    columns.join(gallery, str(root), COLUMNS, values)  # the same video may have another name now
+    columns.join(gallery, place.TRACKED, COLUMNS, values)  # the same video may have another name now
     return embedded
 
 
-def _commit(gallery, searcher, pool, root, name: str, title: str, some: list) -> int:
+def _commit(gallery, searcher, pool, cut, title: str, some: list) -> int:
     """Embed some tracks and put their rows; how many crops that took."""
     from data import folder
-    from lcr2s_jax.retrieval import columns
+    from lcr2s_jax.retrieval import columns, place
     from lcr2s_jax.retrieval.gallery import OK, Row
 
+    root, name = cut.parent, cut.name
     files = [folder.look(root, root / name / crop['file']) for _, track in some for crop in track['crops']]
     track_N = np.repeat(np.arange(len(some)), [len(track['crops']) for _, track in some])
     size, most = searcher.clip.image_size, searcher.facts['origin']['max_pixels']
@@ -209,8 +215,9 @@ def _commit(gallery, searcher, pool, root, name: str, title: str, some: list) ->
         fault = next(pictures[place].fault for place in np.flatnonzero(track_N == number))  # told where all have one
         status = OK if number in vectors else fault
         rows.append(Row(path, _hash(track), size, modified, status, vectors.get(number)))
-    gallery.put(str(root), rows, new=True)
-    columns.join(gallery, str(root), COLUMNS, {path: _values(track, name, title, pool.name) for path, track in some})
+    values = {path: _values(track, name, title, pool.name) for path, track in some}
+    gallery.put(place.TRACKED, rows, new=True)
+    columns.join(gallery, place.TRACKED, COLUMNS, values)
     return len(used)
 
 

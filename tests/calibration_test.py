@@ -45,7 +45,7 @@ def test_a_hit_is_the_described_person_as_often_as_its_probability_says(fitted, 
     assert error(found, right_QK.ravel()) < 0.05
 
 
-@pytest.mark.parametrize('people', [75, 600])
+@pytest.mark.parametrize('people', [150, 600])
 def test_somebody_who_is_not_there_is_found_as_often_as_was_chosen_on_average(people):
     found, rates = [], np.array([0.05, 0.2])
     for seed in range(6):  # a val of 150 people knows its own tail to a third or so
@@ -53,6 +53,31 @@ def test_somebody_who_is_not_there_is_found_as_often_as_was_chosen_on_average(pe
         best_Q, fit = np.where(right_QG, -np.inf, score_QG).max(axis=1), calibration.fit(split(150, seed=seed))
         found.append([(best_Q >= fit.threshold('sentence', rate, score_QG.shape[1])).mean() for rate in rates])
     assert (abs(np.mean(found, axis=0) - rates) <= 0.3 * rates).all()
+
+
+def test_a_smaller_gallery_makes_neither_probability_nor_threshold_bolder_than_val(fitted):
+    score = np.array([0.1, 0.4])
+    whole = fitted.probability('sentence', score, fitted.pictures)
+    for pictures in (0, 1, fitted.pictures // 4):
+        np.testing.assert_array_equal(fitted.probability('sentence', score, pictures), whole)
+        assert fitted.threshold('sentence', 0.05, pictures) == fitted.threshold('sentence', 0.05, fitted.pictures)
+    assert (fitted.probability('sentence', score, 4 * fitted.pictures) < whole).all()
+    assert fitted.threshold('sentence', 0.05, 4 * fitted.pictures) > fitted.threshold('sentence', 0.05, fitted.pictures)
+
+
+def test_a_part_that_the_person_may_be_missing_from_keeps_its_probabilities_and_its_false_alarms(fitted):
+    """As by a condition on the camera: each picture is in the part by chance, the person's own as well."""
+    e = split(600, seed=4)
+    kept_G = np.random.default_rng(0).random(len(e.image_pid_G)) < 0.05
+    score_QG, right_QG = (x[:, kept_G] for x in scores(e))
+    top_QK = np.argsort(-score_QG, axis=1)[:, :3]
+    hit_QK, right_QK = (np.take_along_axis(x, top_QK, axis=1).ravel() for x in (score_QG, right_QG))
+    bold = calibration._sigmoid(  # as if all of the person's pictures were in the part
+        fitted.kinds['sentence'].slope * hit_QK + fitted.kinds['sentence'].offset + np.log(5)
+    )
+    assert error(fitted.probability('sentence', hit_QK, len(kept_G)), right_QK) < 0.05 < error(bold, right_QK)
+    best_Q = np.where(right_QG, -np.inf, score_QG).max(axis=1)
+    assert (best_Q >= fitted.threshold('sentence', 0.2, len(kept_G))).mean() < 0.2
 
 
 def test_without_allowing_for_the_gallery_false_alarms_would_multiply(fitted):

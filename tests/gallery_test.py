@@ -1,5 +1,6 @@
 """The table of an index keeps what was committed, finds it again, and forgets it for good when asked."""
 
+import concurrent.futures
 import datetime
 import pathlib
 import signal
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.retrieval import columns, retention
+from lcr2s_jax.retrieval import columns, retention, writing
 from lcr2s_jax.retrieval.gallery import Gallery
 from tests import searching
 
@@ -38,9 +39,8 @@ def test_vectors_come_back_in_the_order_of_their_rows(gallery):
 
 
 def test_a_changed_file_replaces_its_row_and_an_unusable_one_is_known_but_not_found(gallery):
-    gallery.put(
-        'r', [searching.rows([3])[0]._replace(vector=searching.vector(99)), *searching.rows([40], 'damaged')], False
-    )
+    gallery.put('r', [searching.rows([3])[0]._replace(vector=searching.vector(99))], new=False)
+    gallery.put('r', searching.rows([40], 'damaged'), new=True)
     assert len(gallery.known('r')) == 21 and gallery.known('r')['040.png'][3] == 'damaged'
     vector_GE, row_G = gallery.vectors()
     assert len(row_G) == 20 and gallery.count() == 20
@@ -57,6 +57,63 @@ def test_every_commit_is_a_version_and_an_open_reader_stays_at_its_own(gallery):
     assert reader.count() == 21
 
 
+def test_a_writer_that_is_open_for_long_goes_on_after_another_has_erased(gallery):
+    late = Gallery(gallery.uri)
+    retention.delete(gallery, "path = '007.png'")
+    late.put('r', searching.rows([7, 8]), new=False)  # looked at before the deletion
+    late.put('r', searching.rows([50]), new=True)
+    late.drop('r', ['001.png'])
+    assert columns.join(late, 'r', {'camera': 'string'}, {'050.png': {'camera': 'c1'}}) == 1
+    left = Gallery(gallery.uri)
+    assert left.known('r').keys() == {f'{n:03}.png' for n in (0, *range(2, 7), *range(8, 20), 50)}
+    assert left.count("camera = 'c1'") == 1
+
+
+def test_writers_and_an_eraser_at_once_lose_nothing_that_was_committed(gallery):
+    def write(first):
+        other = Gallery(gallery.uri)
+        for n in range(first, first + 40, 4):
+            other.put('r', searching.rows(range(n, n + 4)), new=True)
+
+    with concurrent.futures.ThreadPoolExecutor(
+        2
+    ) as pool:  # the lock is of an open file, so threads keep each other out
+        writing = [pool.submit(write, first) for first in (100, 200)]
+        while not all(one.done() for one in writing):
+            retention.erase(gallery)
+            time.sleep(0.01)
+        assert [one.result() for one in writing] == [None, None]
+    left = Gallery(gallery.uri)
+    assert left.count() == len(left.known('r')) == len(left.vectors()[1]) == 100
+
+
+def test_another_process_is_waited_for(gallery, capfd, monkeypatch):
+    monkeypatch.setattr(writing, '_PATIENCE', 0.05)
+    other = Gallery(gallery.uri)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with gallery.writing():
+            waits = pool.submit(other.put, 'r', searching.rows([50]), new=True)
+            time.sleep(0.3)
+            assert not waits.done() and Gallery(gallery.uri).count() == 20
+        waits.result()
+    assert Gallery(gallery.uri).count() == 21
+    assert capfd.readouterr().err == f'{gallery.uri}: another process is writing to it; waiting\n'
+
+
+def test_two_that_put_the_same_files_leave_a_row_each(gallery):
+    gallery.put('r', searching.rows(range(15, 25)), new=True)
+    assert gallery.count() == len(gallery.known('r')) == 25
+
+
+def test_a_file_that_is_merely_touched_gets_older_and_a_changed_one_is_new(gallery):
+    aged = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40)
+    gallery.table.update(where='true', values={'added': aged})
+    touched, changed = searching.rows([3, 4])
+    gallery.put('r', [touched._replace(modified=9), changed._replace(sha256='other')], new=False)
+    assert gallery.known('r')['003.png'][1] == 9
+    assert gallery.rows(f'not ({retention.older_than("30d")})', ['path']).to_pylist() == [{'path': '004.png'}]
+
+
 def test_metadata_is_joined_by_path_and_written_only_where_it_differs(gallery):
     kinds = {'camera': 'string', 'track': 'int64'}
     values = {f'{n:03}.png': {'camera': f'c{n % 3}', 'track': n // 2} for n in range(10)} | {
@@ -67,6 +124,8 @@ def test_metadata_is_joined_by_path_and_written_only_where_it_differs(gallery):
     rows = gallery.rows_where("camera = 'c1' and track > 1")
     assert sorted(one['path'] for one in gallery.facts(rows)) == ['004.png', '007.png']
     assert columns.join(gallery, 'other root', kinds, values) == 0
+    with pytest.raises(SearchError, match="found the columns .'_rowid'., expected names that begin with a letter"):
+        columns.join(gallery, 'r', {'_rowid': 'int64'}, {})
 
 
 @pytest.mark.parametrize('where', ["camra = 'c1'", "path = 'x", 'path', 'drop table images'])
@@ -78,14 +137,14 @@ def test_a_condition_that_cannot_be_used_is_explained(gallery, where):
 def test_what_is_deleted_is_nowhere_on_the_disk_any_more(gallery):
     vector = searching.vector(7).tobytes()
     assert on_disk(gallery, vector)
-    assert retention.delete(gallery, "path = '007.png'") == 1
+    assert retention.delete(gallery, "path = '007.png'").rows == 1
     assert not on_disk(gallery, vector) and not on_disk(gallery, b'007.png')
     assert Gallery(gallery.uri).count() == 19 and len(gallery.vectors()[1]) == 19
 
 
 def test_an_index_may_be_emptied_and_filled_again(gallery):
     gallery.put('r', searching.rows([40], 'damaged'), new=True)
-    assert retention.delete(gallery, 'true') == 21 and gallery.count('') == 0
+    assert retention.delete(gallery, 'true').rows == 21 and gallery.count('') == 0
     assert gallery.vectors()[0].shape == (0, 8)
     gallery.put('r', searching.rows([1]), new=True)
     assert Gallery(gallery.uri).count() == 1
@@ -107,9 +166,12 @@ def test_what_was_indexed_longer_ago_expires(gallery):
     aged = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40)
     gallery.table.update(where="path < '005'", values={'added': aged})
     assert gallery.count(retention.older_than('30d')) == 5 and gallery.count(retention.older_than('50d')) == 0
-    assert retention.delete(gallery, retention.older_than('720h')) == 5 and gallery.count() == 15
+    assert retention.delete(gallery, retention.older_than('720h')).rows == 5 and gallery.count() == 15
     with pytest.raises(SearchError, match="found 'soon', expected days, hours or minutes such as 30d"):
         retention.older_than('soon')
+    for age in ('900000d', '9999999999999d'):
+        with pytest.raises(SearchError, match=f"found '{age}', which is before the year 1"):
+            retention.older_than(age)
 
 
 def test_a_name_with_quotes_is_a_name(gallery):

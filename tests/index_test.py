@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import types
 
@@ -11,10 +12,10 @@ from PIL import Image
 
 from commands import index as command
 from commands import student
-from data import folder, metadata, transforms
+from data import folder, images, metadata, transforms
 from data.records import DataError
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.retrieval import ingest
+from lcr2s_jax.retrieval import ingest, uploads
 from lcr2s_jax.retrieval.searcher import Searcher, hash_of
 from tests import searching
 
@@ -57,6 +58,29 @@ def test_what_is_embedded_is_what_evaluation_would_see(made, told):
     for path, vector in found.items():
         image = transforms.resize(transforms.decode((made.root / path).read_bytes()), (16, 8)).numpy()
         np.testing.assert_allclose(vector, model.embed_image(image[None])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png'])
+@pytest.mark.parametrize('orientation', [1, 3, 5, 6])
+def test_a_picture_that_exif_turns_is_indexed_as_an_upload_of_it_is(suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = searching.photo(7, format_={'jpg': 'JPEG', 'png': 'PNG'}[suffix], exif=exif)
+    upload = uploads.clean('x', encoded, uploads.Limits(10**6, 10**6, 1))
+    turned, plain = (folder.decode(one, (16, 8), 10**6) for one in (encoded, searching.photo(7)))
+    assert turned[1] == '' and images.turned(encoded) == (orientation != 1) and not images.turned(upload)
+    np.testing.assert_array_equal(turned[0], folder.decode(upload, (16, 8), 10**6)[0])
+    if suffix == 'jpg':
+        assert np.array_equal(turned[0], plain[0]) == (orientation == 1)
+
+
+def test_damaged_exif_and_a_damaged_turned_picture_are_not_fatal():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    encoded = searching.photo(7, exif=exif)
+    assert 'damaged' in folder.decode(encoded[: len(encoded) * 9 // 10], (16, 8), 10**6)[1]
+    broken = encoded.replace(b'Exif\0\0MM\0*', b'Exif\0\0XXXX')
+    assert broken != encoded and not images.turned(broken) and folder.decode(broken, (16, 8), 10**6)[1] == ''
 
 
 def test_only_a_changed_file_is_embedded_again_and_a_renamed_one_is_known_by_its_bytes(made, told):
@@ -111,6 +135,36 @@ def test_unusable_files_are_listed_and_never_fatal(made, told, capsys):
     assert '13 pictures can be found' in capsys.readouterr().out
 
 
+def test_odd_names_and_what_may_not_be_looked_at_are_listed_and_never_forgotten(made, told, monkeypatch, capsys):
+    told()
+    odd = 'x\udcff.png'
+    shutil.copy(made.root / 'a' / '000.png', made.root / odd)
+    os.mkfifo(made.root / 'pipe.jpg')  # opening it would wait forever
+    shutil.copy(made.root / 'a' / '000.png', made.root / 'went.png')
+    look, scandir = folder.look, os.scandir
+
+    def forbidden(path):
+        if path.endswith('/b'):
+            raise PermissionError(13, 'Permission denied')
+        return scandir(path)
+
+    def looked(root, path):
+        (made.root / 'went.png').unlink(missing_ok=True)
+        return look(root, path)
+
+    monkeypatch.setattr(folder.os, 'scandir', forbidden)
+    monkeypatch.setattr(folder, 'look', looked)
+    found = told(prune=True)
+    assert (
+        found['unusable'].keys() >= {odd, 'pipe.jpg', 'went.png', 'b'} and 'Permission denied' in found['unusable']['b']
+    )
+    assert (found['unchanged'], found['gone'], len(of(made))) == (6, 0, 12)
+    made.update(as_json=False)
+    assert r"'x\udcff.png': a name that is no UTF-8" in capsys.readouterr().out
+    with pytest.raises(DataError, match='cannot be read .Permission denied.'):
+        folder.walk(made.root / 'b')
+
+
 def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, monkeypatch):
     monkeypatch.setattr(ingest, 'COMMIT', 4)
     whole, opened = folder.read, []
@@ -158,6 +212,13 @@ def test_another_models_index_is_refused_with_both_hashes(made, told, monkeypatc
     same = student.Student(searching.clip(), searching.params(), searching.words(), None, 3)
     monkeypatch.setattr(student, 'open_student', lambda workdir: same)
     assert told(workdir='w')['unchanged'] == 12
+
+
+def test_an_index_that_was_made_with_other_preprocessing_takes_no_more_pictures(made, told, monkeypatch):
+    told()
+    monkeypatch.setattr(folder, 'RECIPE', 'other')
+    with pytest.raises(SearchError, match=f"found pictures made by '{re.escape(searching.PREPROCESSING['recipe'])}'"):
+        told()
 
 
 def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(tmp_path, monkeypatch, capsys):
@@ -212,6 +273,12 @@ def test_an_index_that_is_not_there_needs_a_workdir_and_a_folder_that_is_not_the
         command.index(str(tmp_path / 'none'), str(made.root), None, None, False, False, True)
     with pytest.raises(ConfigError, match='no folder /no/such'):
         command.index(made.uri, '/no/such', None, None, False, False, True)
+    (tmp_path / 'file').touch()
+    with pytest.raises(ConfigError, match='--index: found the file .*file, expected a folder'):
+        command.index(str(tmp_path / 'file'), str(made.root), 'w', None, False, False, True)
+    (tmp_path / 'x\udcff').mkdir()
+    with pytest.raises(ConfigError, match='no UTF-8; rename'):
+        command.index(made.uri, str(tmp_path / 'x\udcff'), None, None, False, False, True)
 
 
 def test_metadata_becomes_columns_of_the_narrowest_kind(made, told, tmp_path):
@@ -229,6 +296,53 @@ def test_metadata_becomes_columns_of_the_narrowest_kind(made, told, tmp_path):
     assert told(table=str(table))['metadata']['changed'] == 0
 
 
+def test_a_column_that_lancedb_would_take_for_its_own_is_refused_before_anything_is_embedded(made, tmp_path):
+    (tmp_path / 'm.csv').write_text('path,_rowid\na/000.png,1\n')
+    with pytest.raises(SearchError, match="found the columns .'_rowid'., expected names that begin with a letter"):
+        made.update(table=str(tmp_path / 'm.csv'))
+    assert not (tmp_path / 'index' / 'images.lance').exists()
+
+
+def test_a_second_call_that_looked_before_the_first_was_done_adds_no_row(made, told, monkeypatch):
+    walk = folder.walk
+
+    def overtaken(root):
+        monkeypatch.setattr(folder, 'walk', walk)
+        made.update()
+        return walk(root)
+
+    monkeypatch.setattr(folder, 'walk', overtaken)
+    made.update()
+    gallery = made.gallery()
+    assert gallery.count() == len(gallery.known(str(made.root))) == 12
+
+
+@pytest.mark.parametrize(
+    'values,kind',
+    [
+        (['7', '-12', '0'], 'int64'),
+        (['7', '0.5', '-0.30000000000000004'], 'double'),
+        (['1e-05', '1.5e+20', '-2.5E-3'], 'double'),
+        (['1_2'], 'string'),
+        (['2024_01_05', '2024_01_06'], 'string'),
+        (['1234567890123456789'], 'string'),
+        (['9007199254740993', '0.5'], 'string'),  # of the first a double would lose a digit
+        (['12e4', '120000'], 'string'),
+        (['nan'], 'string'),
+        (['inf', '1'], 'string'),
+        (['١٢'], 'string'),
+        ([' 1'], 'string'),
+        ([''], 'string'),
+    ],
+)
+def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_path, values, kind):
+    (tmp_path / 'm.csv').write_text('path,c\n' + ''.join(f'{i},{value}\n' for i, value in enumerate(values)))
+    kinds, found = metadata.read(str(tmp_path / 'm.csv'), {}, ())
+    assert kinds == {'c': kind}
+    if kind == 'string':
+        assert [row['c'] or '' for row in found.values()] == values
+
+
 @pytest.mark.parametrize(
     'text,words',
     [
@@ -240,6 +354,9 @@ def test_metadata_becomes_columns_of_the_narrowest_kind(made, told, tmp_path):
         ('path,c\na,b\n./a,c\n', "line 3: found 'a' a second time"),
         ('path,c\na,b,d\n', 'line 2: found another number of cells'),
         ('path,c\na\n', 'line 2: found another number of cells'),
+        ('path,c\na,"x\ny"\nb,d\nb,e\n', "line 5: found 'b' a second time"),
+        ('path,c\na,"x\nb,y\n', 'cannot be read'),
+        ('path,track\na,1_2\n', "found '1_2' in the column track, which the index has as int64"),
         ('path,track\na,seven\n', "found 'seven' in the column track, which the index has as int64"),
     ],
 )

@@ -48,7 +48,7 @@ def client(made, tmp_path_factory):
     return client
 
 
-def get(app, path: str) -> tuple[int, bytes]:
+def get(app, path: str, method='GET', headers=()) -> tuple[int, bytes]:
     """Status and body of a path just as it stands; a client would tidy it up first."""
     sent = []
 
@@ -58,9 +58,10 @@ def get(app, path: str) -> tuple[int, bytes]:
     async def send(message):
         sent.append(message)
 
-    scope = {'type': 'http', 'asgi': {'version': '3.0'}, 'http_version': '1.1', 'method': 'GET', 'scheme': 'http',
+    scope = {'type': 'http', 'asgi': {'version': '3.0'}, 'http_version': '1.1', 'method': method, 'scheme': 'http',
              'path': path, 'raw_path': path.encode(), 'query_string': b'', 'root_path': '',
-             'headers': [(b'host', b'localhost')], 'client': ('127.0.0.1', 1), 'server': ('localhost', 80)}  # fmt: skip
+             'headers': [(b'host', b'localhost'), *headers], 'client': ('127.0.0.1', 1),
+             'server': ('localhost', 80)}  # fmt: skip
     asyncio.run(app(scope, receive, send))
     return sent[0]['status'], b''.join(message.get('body', b'') for message in sent[1:])
 
@@ -123,6 +124,9 @@ def test_an_upload_is_limited_before_it_is_read(client):
     assert http.post('/gradio_api/upload', content=b'', headers=too_many).status_code == 413
     unknown = (part for part in [b'x'])  # sent in chunks, without a length
     assert http.post('/gradio_api/upload', content=unknown).status_code == 411
+    for method in ('POST', 'GET'):  # a server reads chunks, however short the length that is told beside them
+        both = [(b'content-length', b'5'), (b'transfer-encoding', b'chunked')]
+        assert get(client().app, '/gradio_api/upload', method, both)[0] == 411
     large = http.post('/gradio_api/upload', files={'files': ('x.png', b'x' * ((8 << 20) + 1))})
     assert large.status_code == 413 and 'maximum allowed size' in large.text
     assert http.post('/gradio_api/queue/join', content=b'"' + b'x' * (1 << 20) + b'"').status_code == 413

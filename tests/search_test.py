@@ -12,11 +12,13 @@ import time
 
 import numpy as np
 import pytest
+from absl import flags
 
 import main
 from commands import search as command
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.retrieval import query, sheet
+from lcr2s_jax.retrieval import audit as logs
+from lcr2s_jax.retrieval import calibration, query, sheet
 from lcr2s_jax.retrieval import search as searches
 from tests import searching
 from tests.searching import WORDS
@@ -73,6 +75,11 @@ def test_probability_and_verdict_are_the_calibrations(find):
     easy, strict = (find(WORDS, false_alarms=rate)['answers'][0] for rate in (0.5, 0.01))
     assert easy['threshold'] == 0.4 < strict['threshold'] == 0.9
     assert not strict['found'] and not any(hit['passes'] for hit in strict['hits'])
+    for rate in (0.001, 0.6):
+        with pytest.raises(SearchError, match=f'--false-alarms: found {rate}, expected 0.01 to 0.5'):
+            find(WORDS, false_alarms=rate)
+    flag = flags.FLAGS['false-alarms'].parser
+    assert (flag.lower_bound, flag.upper_bound) == (calibration.RATES[0], calibration.RATES[-1])
 
 
 def test_without_a_calibration_there_is_no_probability_and_no_verdict(tmp_path, capsys):
@@ -89,6 +96,8 @@ def test_a_condition_limits_what_is_searched(find):
     (answer,) = find(WORDS, where="camera = 'c1' or path = 'b/011.png'", top=20)['answers']
     assert answer['searched'] == len(answer['hits']) == 4
     assert {hit['metadata']['camera'] for hit in answer['hits']} == {'c1', None}
+    whole = {hit['path']: hit['probability'] for hit in find(WORDS, top=20)['answers'][0]['hits']}
+    assert {hit['path']: hit['probability'] for hit in answer['hits']}.items() <= whole.items(), 'nobody gets likelier'
     assert find(WORDS, where="camera = 'none'")['answers'][0]['hits'] == []
 
 
@@ -167,6 +176,37 @@ def test_a_search_that_cannot_be_logged_shows_nothing(made, capsys, monkeypatch)
     assert capsys.readouterr().out == ''
 
 
+def test_a_line_that_the_disk_has_no_room_for_is_cut_off_again_and_told(tmp_path, monkeypatch):
+    logs.write(str(tmp_path), [{'user': 'ann'}])
+    before, write = (tmp_path / 'audit.jsonl').read_bytes(), os.write
+    monkeypatch.setattr(os, 'write', lambda file, content: write(file, content[: len(content) // 2]))
+    with pytest.raises(SearchError, match='room for a part of the line only.*no search goes unlogged'):
+        logs.write(str(tmp_path), [{'user': 'bob'}])
+    assert (tmp_path / 'audit.jsonl').read_bytes() == before
+
+
+@pytest.mark.parametrize('page,words', [('no/out.html', 'found no folder .*/no'), ('.', 'found the folder')])
+def test_a_page_that_cannot_be_written_is_told_before_the_search(made, find, tmp_path, page, words):
+    before = len(audit(made)) if (pathlib.Path(made.uri) / 'audit.jsonl').exists() else 0
+    with pytest.raises(ConfigError, match=f'--html: {words}'):
+        find(WORDS, page=str(tmp_path / page))
+    assert (len(audit(made)) if (pathlib.Path(made.uri) / 'audit.jsonl').exists() else 0) == before
+
+
+def test_a_disk_that_fails_is_a_message_and_a_mistake_in_the_program_is_a_traceback(capsys):
+    def fails(error):
+        def run(*given):
+            raise error
+
+        return {'fail': main.Command(run, config=False, alone=True)}
+
+    full = OSError(28, 'No space left on device', '/disk/file')
+    assert main.main(['main.py', 'fail'], fails(full)) == 1
+    assert capsys.readouterr().err == 'main.py: /disk/file: No space left on device\n'
+    with pytest.raises(KeyError):
+        main.main(['main.py', 'fail'], fails(KeyError('x')))
+
+
 def test_the_page_holds_its_pictures_and_asks_for_nothing_else(made, find, tmp_path):
     page = tmp_path / 'out.html'
     answer = find('<b>a woman</b> & "co"', page=str(page))['answers'][0]
@@ -192,6 +232,8 @@ def test_the_terminal_tells_the_verdict_and_no_name_speaks_to_it(made, capsys):
     out = capsys.readouterr().out
     assert 'no such person among 12 pictures' in out or 'hits among 12 pictures reach' in out
     assert 'probability' in out and 'a/0' in out and "'in a red coat' moved" in out
+    command.search(made.uri, NOTHING._replace(words=(WORDS,), where="camera = 'no'", why=True), None, as_json=False)
+    assert 'moved' not in capsys.readouterr().out, 'there is no hit'
     hit = searches.Hit(1, '/r', '\x1b[31mred.png', 0.5, 0.5, True, {}, 0)
     answer = searches.Answer(query.Query((WORDS,)), [hit], True, 0.4, 1, True, 0.05, [])
     cells = list(command._table(answer).columns[3].cells)

@@ -1,6 +1,8 @@
 """The desk behind the page: what it finds, keeps, takes in and erases; and who may ask the page for what."""
 
+import asyncio
 import concurrent.futures
+import html
 import io
 import json
 import os
@@ -8,6 +10,8 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
+import types
 
 import pytest
 from PIL import Image
@@ -221,13 +225,16 @@ def test_what_was_erased_cannot_be_uploaded_again(at, made):
     assert count == 0 and all('was deleted from this index once' in said for said in refused) and len(refused) == 2
 
 
-def test_a_deletion_on_the_command_line_takes_uploaded_files_too(at):
+def test_a_deletion_on_the_command_line_takes_uploaded_files_too_and_is_written_down(at, capsys):
     at.add('ann', [('x.jpg', photo(8))])
     uri = at.search.gallery.uri
     forget(uri, "root like '%/uploads'", False)
-    assert len(list(place.uploads(uri).iterdir())) == 1
+    assert len(list(place.uploads(uri).iterdir())) == 1 and lines(at)[-1]['event'] == 'upload'
     forget(uri, "root like '%/uploads'", True)
     assert list(place.uploads(uri).iterdir()) == [] and Gallery(uri).count() == 12
+    assert '1 rows are forgotten, their bytes erased, and the files of 1 uploads' in capsys.readouterr().out
+    told = lines(at)[-1]
+    assert (told['event'], told['where'], told['rows']) == ('delete', "root like '%/uploads'", 1) and told['user']
 
 
 def test_a_desk_goes_on_when_another_process_has_erased_or_added(at):
@@ -299,6 +306,43 @@ def test_only_this_machine_needs_no_login():
         [sys.executable, 'main.py', 'serve', '--index=i', '--host=0.0.0.0'], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 2 and 'others could reach the page; that needs --auth' in run.stderr
+
+
+def test_the_address_that_the_page_is_told_to_listen_on_is_one_of_its_names():
+    assert command.names_of('127.0.0.2') == {'127.0.0.2', '127.0.0.1', 'localhost', '::1'}
+    assert command.names_of('0.0.0.0') is None
+
+
+def test_wrong_passwords_wait_for_each_other_in_a_short_line_that_keeps_nobody_else_out(monkeypatch):
+    monkeypatch.setattr(command, '_WAIT', 0.05)
+    log = []
+    login = command._login(types.SimpleNamespace(login=lambda *line: log.append(line)), {'ann': 'a', 'bob': 'b'})
+
+    async def flood():
+        clock = time.monotonic()
+        ann = [asyncio.create_task(login('ann', word)) for word in 'xyzxyzxyz']
+        nobody = [asyncio.create_task(login(f'user {number}', 'a')) for number in range(9)]
+        await asyncio.sleep(0.01)
+        assert await login('bob', 'b') and time.monotonic() - clock < 0.05, 'the line of ann is not that of bob'
+        assert not await login('ann', 'a'), 'her line is full'
+        assert not any(await asyncio.gather(*ann, *nobody)) and time.monotonic() - clock >= 5 * 0.05
+        assert await login('ann', 'a')
+
+    asyncio.run(flood())
+    assert [name for name, right in log if right] == ['bob', 'ann'] and log.count(('ann', False)) == 5
+    assert len(log) == 2 + 5 + 5, 'what was not looked at does not fill the disk'
+
+
+def test_the_log_keeps_the_beginning_of_a_name_that_is_too_long(at):
+    at.login('a' * 900_000, False)
+    assert lines(at)[-1]['user'] == 'a' * desk.MOST_NAME
+
+
+def test_a_file_name_is_no_markup_in_what_the_page_says():
+    name = '[x](http://evil.example) <b>*y* `z` é.png'
+    text = page._plain(name)
+    assert html.unescape(text) == f'<span>{name}</span>'
+    assert not set('[]()*`_<>:/.') & set(text.removeprefix('<span>').removesuffix('</span>'))
 
 
 def test_a_port_that_is_taken_is_explained(tmp_path):

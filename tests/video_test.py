@@ -1,8 +1,11 @@
 """Videos into an index: people are followed, each track is a row, nothing is done twice."""
 
+import concurrent.futures
 import io
 import json
+import pathlib
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -11,11 +14,11 @@ from PIL import Image
 import main
 from commands import index as command
 from commands.video import COLUMNS, Wanted
-from data import demo, detectors, folder, tracks, video
+from data import demo, detectors, folder, locks, tracks, video
 from data.records import DataError
 from lcr2s_jax import pretrained
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.retrieval import columns, searcher
+from lcr2s_jax.retrieval import columns, retention, searcher
 from lcr2s_jax.retrieval.gallery import Gallery
 from lcr2s_jax.retrieval.query import Query
 from tests import folders, searching
@@ -73,10 +76,11 @@ def walking(tmp_path_factory):
 class Made:
     """An index of videos, made by the command."""
 
-    def __init__(self, place):
-        self.uri = str(place / 'index')
-        searching.make_model(place / 'index')
-        self.root = place / 'index' / 'tracks'
+    def __init__(self, place, make=True):
+        self.uri = str(place / 'index' if make else place)
+        if make:
+            searching.make_model(place / 'index')
+        self.root = pathlib.Path(self.uri) / 'tracks'
 
     def update(self, *files, every=0.2, detector=DETECTOR, pooling='mean', again=False, workdir=None):
         wanted = Wanted(tuple(map(str, files)), every, detector, pooling)
@@ -154,7 +158,9 @@ def test_what_is_no_video_is_told_and_never_fatal(made, told, walking, tmp_path,
     assert found[4] | {'video': ''} == found[4] | {'video': '', 'fault': '', 'frames': 3, 'tracks': 0}
     assert found[5]['tracks'] == 2 and len(made.rows()) == 2
     assert not list(made.root.glob('*.partial'))
-    command.index(made.uri, None, None, None, False, False, False, Wanted((str(bad[0]),), 0.2, 'frame', 'mean'))
+    wanted = Wanted((str(walking), str(bad[0])), 0.2, DETECTOR, 'mean')
+    assert command.index(made.uri, None, None, None, False, False, False, wanted) == 1
+    assert command.index(made.uri, None, None, None, False, False, False, wanted._replace(files=[str(walking)])) == 0
     assert 'text.mp4: cannot be used: no video that OpenCV can open' in capsys.readouterr().out
 
 
@@ -228,6 +234,35 @@ def test_a_deleted_track_is_gone_with_its_crops_and_stays_out_until_it_is_readmi
     assert told(walking)[0]['kept_out'] == 1 and len(list(made.root.rglob('*.jpg'))) == 10
     assert told(walking, again=True)[0]['tracks'] == 2 and len(made.rows()) == 2
     assert len(list(made.root.rglob('*.jpg'))) == 20 and told(walking)[0]['kept_out'] == 0
+
+
+def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walking, tmp_path, capsys):
+    told(walking)
+    made.root.parent.rename(tmp_path / 'moved')
+    there = Made(tmp_path / 'moved', make=False)
+    for root in ('./tracks', f'{tmp_path}/index/tracks'):  # the other is what earlier versions wrote
+        Gallery(there.uri).table.update(where='true', values={'root': root})
+        (answer,) = searching.Index(there.uri, tmp_path).open()([Query((searching.WORDS,))], top=9, false_alarms=0.05)
+        assert answer.searched == 20 and answer.hits[0].root == str(there.root)
+        capsys.readouterr()
+        there.update(walking)
+        (again,) = json.loads(capsys.readouterr().out)['videos']
+        assert (again['embedded'], again['cut'], len(there.rows())) == (0, False, 2)
+    assert retention.delete(Gallery(there.uri), f"track = '{there.rows()[0]['track']}'") == (1, 0, 1)
+    assert len(list(there.root.rglob('*.jpg'))) == 10
+
+
+def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(made, told, walking, capsys):
+    name = video.fingerprint(walking)[:16]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        with locks.alone(made.root / f'.{name}.lock', lambda: None):
+            waits = pool.submit(made.update, walking)
+            time.sleep(0.5)
+            assert not waits.done() and not (made.root / name).exists()
+        waits.result()
+    out, err = capsys.readouterr()
+    assert f'{walking}: another process is looking at it for this index; waiting' in err
+    assert json.loads(out)['videos'][0]['tracks'] == 2 and told(walking)[0]['embedded'] == 0
 
 
 def test_pictures_and_videos_share_an_index_and_a_track_counts_as_its_crops(tmp_path, walking, capsys):

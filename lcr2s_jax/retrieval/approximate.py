@@ -24,7 +24,8 @@ def build(gallery: Gallery, codes: str = 'rq') -> None:
         config = IvfPq(**shared, num_sub_vectors=max(1, gallery.width // 4), num_bits=4)
     else:
         config = IvfRq(**shared)
-    gallery.table.create_index('vector', config=config, replace=True)
+    with gallery.writing():
+        gallery.table.create_index('vector', config=config, replace=True)
 
 
 def nearest(

@@ -1,6 +1,9 @@
 """Who searched for what, and when: one line a query, only ever appended. Feedback on hits is kept in the same way."""
 
+import contextlib
 import datetime
+import errno
+import fcntl
 import getpass
 import json
 import os
@@ -32,7 +35,12 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
             return
         file = os.open(pathlib.Path(uri) / log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(file, content)  # one call, so that lines of several processes do not mix
+            with contextlib.suppress(OSError):  # a disk without locks
+                fcntl.flock(file, fcntl.LOCK_EX)  # what is cut off again shall be ours alone
+            before = os.fstat(file).st_size
+            if os.write(file, content) < len(content):  # one call, so that lines of several processes do not mix
+                os.ftruncate(file, before)
+                raise OSError(errno.ENOSPC, 'there is room for a part of the line only')
         finally:
             os.close(file)
     except OSError as error:

@@ -1,16 +1,22 @@
 """From a score to the probability that a hit is the described person, and to 'no such person'. All of it is ours.
 
 Fitted on val, for every kind of query (a sentence, several, an example picture, both), on scores as `query.fuse` makes
-them. N pictures are searched, N0 were in val:
+them. N pictures are in the index, N0 were in val:
 
-    P(person | score, a hit)  = sigmoid(a score + b - log(N / N0))
-    threshold(rate, N)        = quantile_{1 - rate}(top score without the person) + c (g(N) - g(N0)),  g = sqrt(2 log)
+    P(person | score, a hit)  = sigmoid(a score + b - log(max(N / N0, 1)))
+    threshold(rate, N)        = quantile_{1 - rate}(top score without the person) + c (g(max(N, N0)) - g(N0))
+                                                                                             with g = sqrt(2 log)
 
 The first is a logistic regression on the `TOP` best pictures of every val query, the only ones that a user sees; the
 second takes the person's own pictures out of the gallery and looks how high the best of the others gets. Both allow for
 the gallery: with N times as many strangers a given score is so many times as often a stranger's, and the best of them
 rises with g(N), as the largest of N normal numbers does; c is measured on halves, quarters and eighths of val's
 people. (With log N, as for an exponential tail, false alarms fall to half the rate at four times N0.)
+
+A large gallery makes both more cautious; a small one makes neither bolder than val was. Fewer pictures are fewer
+strangers alone only if all of the person's own are still among them, which nobody knows: a condition on the camera
+takes both away alike, and leaves the odds of a score as they were. So N is of the whole index, whatever the condition.
+The best stranger of a part scores no higher than the best of the whole: false alarms are those chosen, or fewer.
 
 What is assumed: an index holds as many pictures of a person as val did, strangers as much alike as val's, and
 photographs like val's. With more pictures of each person both are too cautious.
@@ -62,21 +68,20 @@ class Calibration:
     deviation: Mapping[str, float]
     kinds: Mapping[str, Fit]
 
-    def probability(self, kind: str, score_K: np.ndarray, searched: int) -> np.ndarray | None:
-        """That each hit shows the described person; None for a kind that was not fitted."""
+    def probability(self, kind: str, score_K: np.ndarray, pictures: int) -> np.ndarray | None:
+        """That each hit in an index of so many pictures shows the described person; None for a kind not fitted."""
         fit = self.kinds.get(kind)
         if fit is None:
             return None
-        return _sigmoid(
-            fit.slope * np.asarray(score_K, np.float64) + fit.offset - np.log(max(searched, 1) / self.pictures)
-        )
+        strangers = np.log(max(pictures / self.pictures, 1))
+        return _sigmoid(fit.slope * np.asarray(score_K, np.float64) + fit.offset - strangers)
 
-    def threshold(self, kind: str, rate: float, searched: int) -> float | None:
-        """The score that the best of `searched` strangers reaches with probability `rate`."""
+    def threshold(self, kind: str, rate: float, pictures: int) -> float | None:
+        """The score that the best stranger of so many pictures, or of val's if they are more, reaches at that rate."""
         fit = self.kinds.get(kind)
         if fit is None:
             return None
-        higher = fit.growth * (_highest(searched) - _highest(self.pictures))
+        higher = fit.growth * (_highest(max(pictures, self.pictures)) - _highest(self.pictures))
         return float(np.interp(np.log(rate), np.log(RATES), fit.thresholds) + higher)
 
     def to_json(self) -> dict:

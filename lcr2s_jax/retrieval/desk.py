@@ -4,12 +4,13 @@ The audit log gets a line before anything is shown or changed; feedback goes int
 """
 
 import hashlib
+import pathlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.retrieval import audit, place, retention, uploads
+from lcr2s_jax.retrieval import audit, place, repair, retention, uploads
 from lcr2s_jax.retrieval.gallery import OK, Gallery, quoted
 from lcr2s_jax.retrieval.query import Query
 from lcr2s_jax.retrieval.search import Answer, Hit, Search
@@ -17,6 +18,7 @@ from lcr2s_jax.retrieval.search import Answer, Hit, Search
 MOST_CHOICES = 20  # values of a column that get a box to choose from
 MOST_SENTENCES, MOST_LETTERS, MOST_HITS, MOST_EXAMPLES = 8, 2000, 100, 4
 MOST_BYTES, MOST_PICTURES = 8 << 20, 32  # of one upload
+MOST_NAME = 100  # letters of a user's name in the log
 
 
 class Asked(NamedTuple):
@@ -147,11 +149,12 @@ class Desk:
                 f'nothing was erased: found {typed.strip() or "nothing"!r}, expected {len(marked.files)}, the number '
                 'of pictures that are marked'
             )
-        chosen = ' or '.join(f'(root = {quoted(root)} and path = {quoted(path)})' for root, path in marked.files)
+        files = [(place.stored(self._uri, pathlib.Path(root)), path) for root, path in marked.files]
+        chosen = ' or '.join(f'(root = {quoted(root)} and path = {quoted(path)})' for root, path in files)
         with self._one:
             self._refresh()
             self._tell(user, 'erase', [f'{root}/{path}' for root, path in marked.files])
-            return retention.delete(self.search.gallery, chosen)
+            return retention.delete(self.search.gallery, chosen).rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
         """Put pictures into the index, kept below it as PNG files of its own.
@@ -173,7 +176,8 @@ class Desk:
         with self._one:
             self._refresh()
             gallery = self.search.gallery
-            gone, there = retention.forgotten(gallery), gallery.known(str(root))
+            repair.own(gallery)
+            gone, there = retention.forgotten(gallery), gallery.known(place.UPLOADED)
             for name, encoded in files:
                 try:
                     path, content = _admitted(name, encoded, self.limits, gone, {*there, *fresh})
@@ -183,14 +187,24 @@ class Desk:
                     fresh[path] = content
             if fresh:
                 self._tell(user, 'upload', [f'{root}/{path}' for path in fresh])
-                for path, content in fresh.items():
-                    uploads.keep(root / path, content)
-                self._add(gallery, self.search.searcher, root, list(fresh))
+                self._keep(root, fresh)
         return len(fresh), refused
 
     def login(self, user: str, accepted: bool) -> None:
-        """Write down that somebody came in, or did not."""
-        audit.write(self._uri, [{'user': user, 'event': 'login' if accepted else 'login refused'}], self._log)
+        """Write down that somebody came in, or did not; of a name that is nobody's, no more than its beginning."""
+        event = 'login' if accepted else 'login refused'
+        audit.write(self._uri, [{'user': user[:MOST_NAME], 'event': event}], self._log)
+
+    def _keep(self, root: pathlib.Path, fresh: Mapping[str, bytes]) -> None:
+        gallery = self.search.gallery
+        with gallery.writing():  # or others would take the files for those of a call that was killed
+            repair.begin(gallery, list(fresh))
+            try:
+                for path, content in fresh.items():
+                    uploads.keep(root / path, content)
+                self._add(gallery, self.search.searcher, root, list(fresh))
+            finally:
+                repair.settle(gallery)
 
     def _tell(self, user: str, event: str, paths: list[str]) -> None:
         line = {'user': user, 'event': event, 'model': self.search.searcher.hash, 'paths': paths}

@@ -6,12 +6,14 @@ A call that is killed leaves the version before; the next one finds in it what i
 import contextlib
 import datetime
 import pathlib
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.retrieval import writing
 from lcr2s_jax.retrieval.place import is_remote
 
 IMAGES = 'images'
@@ -43,7 +45,7 @@ class Row(NamedTuple):
 
 
 class Gallery:
-    """The table, opened at its last version.
+    """The table, opened at its last version. What writes to it holds the lock of the index, see `writing`.
 
     Args:
       uri: folder or object-store URL of the index.
@@ -62,6 +64,7 @@ class Gallery:
         import lancedb
 
         self.uri = uri
+        self._one, self._writes = threading.RLock(), False
         if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
             raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
         try:
@@ -96,8 +99,26 @@ class Gallery:
             return self.table.count_rows(where or None)
 
     def refresh(self) -> None:
-        """Go to the last version, if another process has committed one."""
-        self.table.checkout_latest()
+        """Go to the last version, if another process has committed one, or has written the table from scratch."""
+        self.table = self.db.open_table(IMAGES)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other writers out, from the last version on: none of them loses what another has committed.
+
+        May be nested. What is read within is not taken away meanwhile, as by an erasure. Raises SearchError.
+        """
+        with self._one:
+            if self._writes:
+                yield
+                return
+            with writing.alone(self.uri):
+                self.refresh()
+                self._writes = True
+                try:
+                    yield
+                finally:
+                    self._writes = False
 
     def known(self, root: str) -> dict[str, tuple[int, int, str, str]]:
         """path -> (bytes, modified, sha256, status) of every row of a root."""
@@ -126,31 +147,57 @@ class Gallery:
         return found
 
     def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
-        """One commit: rows of new files, or of files that changed or are of both kinds (`new` false, slower)."""
+        """One commit of files, each with one row in the end, whoever else puts the same.
+
+        Args:
+          root: of their paths.
+          rows: the age of one whose bytes are those that it had goes on.
+          new: of files that had no row; if not, one that has none any more was deleted meanwhile and stays out.
+        """
+        with self.writing():
+            there = self._there(root, [row.path for row in rows])
+            rows = [row for row in rows if new or row.path in there]
+            if not rows:
+                return
+            table = self._table(root, rows, there)
+            if there:
+                self.merge().when_not_matched_insert_all().execute(table, on_bad_vectors='null')
+            else:
+                self.table.add(table, on_bad_vectors='null')  # LanceDB takes no vector for a bad one
+
+    def _there(self, root: str, paths: Sequence[str]) -> dict[str, tuple[str, datetime.datetime]]:
+        """path -> (sha256, added) of the files that have a row."""
+        found = {}
+        for start in range(0, len(paths), _IN):
+            listed = ', '.join(map(quoted, paths[start : start + _IN]))
+            rows = self.rows(f'root = {quoted(root)} and path in ({listed})', ['path', 'sha256', 'added'])
+            found |= {one['path']: (one['sha256'], one['added']) for one in rows.to_pylist()}
+        return found
+
+    def _table(self, root: str, rows: Sequence[Row], there: dict):
+        """Rows as Arrow has them."""
         import pyarrow as pa
 
         now = datetime.datetime.now(datetime.UTC)
+        # a file that was merely touched, or copied anew every day, would never get old
+        added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
         schema = pa.schema([f for f in self.table.schema if f.name in OWN])
         values = [row.vector if row.vector is not None else np.zeros(self.width, np.float32) for row in rows]
         flat = pa.array(np.concatenate(values).astype(np.float32))
         missing = pa.array([row.vector is None for row in rows])
-        table = pa.table(
+        return pa.table(
             {
                 'root': [root] * len(rows),
                 'path': [row.path for row in rows],
                 'sha256': [row.sha256 for row in rows],
                 'bytes': [row.bytes for row in rows],
                 'modified': pa.array([row.modified for row in rows], pa.timestamp('us', tz='UTC')),
-                'added': pa.array([now] * len(rows), pa.timestamp('us', tz='UTC')),
+                'added': pa.array(added, pa.timestamp('us', tz='UTC')),
                 'status': [row.status for row in rows],
                 'vector': pa.FixedSizeListArray.from_arrays(flat, self.width, mask=missing),
             },
             schema=schema,
         )
-        if new:
-            self.table.add(table, on_bad_vectors='null')  # LanceDB takes no vector for a bad one
-        else:
-            self.merge().when_not_matched_insert_all().execute(table, on_bad_vectors='null')
 
     def merge(self):
         """LanceDB's builder of an update of rows by root and path."""
@@ -158,9 +205,10 @@ class Gallery:
 
     def drop(self, root: str, paths: Sequence[str]) -> None:
         """Forget files that are no more; should they come back, they are indexed again."""
-        for start in range(0, len(paths), _IN):
-            listed = ', '.join(map(quoted, paths[start : start + _IN]))
-            self.table.delete(f'root = {quoted(root)} and path in ({listed})')
+        with self.writing():
+            for start in range(0, len(paths), _IN):
+                listed = ', '.join(map(quoted, paths[start : start + _IN]))
+                self.table.delete(f'root = {quoted(root)} and path in ({listed})')
 
     def vectors(self) -> tuple[np.ndarray, np.ndarray]:
         """vector_GE float32 and row_G int64, rising, of all pictures that can be found, at this version."""
@@ -202,7 +250,8 @@ class Gallery:
 
     def tidy(self) -> None:
         """Bring what many commits left into few files, which open faster; versions of the last day stay."""
-        self.table.optimize(cleanup_older_than=datetime.timedelta(days=1))
+        with self.writing():
+            self.table.optimize(cleanup_older_than=datetime.timedelta(days=1))
 
     def rows(self, where: str, columns: Sequence[str], with_rows: bool = False):
         """An Arrow table of the rows that a condition chooses. Raises SearchError."""
@@ -221,6 +270,8 @@ def sql(where: str, gallery: Gallery):
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:
+        if 'Not found:' in str(error):  # the files of this version
+            raise SearchError(f'{gallery.uri}: pictures were erased from it meanwhile; do the same again') from None
         own = ', '.join([*OWN[:-1], *gallery.columns])
         raise SearchError(
             f'the condition {where!r} cannot be used ({_short(error)}). Expected SQL over the columns {own}, such as '

@@ -65,6 +65,8 @@ class Gate:
             return 404
         if '..' in path or '//' in path or '\\' in path:
             return 404
+        if 'transfer-encoding' in headers:  # then the length that is told counts for nothing
+            return 411
         if method == 'POST':
             length = headers.get('content-length', '')
             if not length.isdigit():

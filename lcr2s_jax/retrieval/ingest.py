@@ -53,16 +53,17 @@ def ingest(
         fresh = [one for one in waiting if one.pixels is not None]
         copies = [one for one in waiting if one.pixels is None and not one.fault]
         vectors = {one.file.path: vector for one, vector in zip(fresh, _embed(searcher, fresh), strict=True)}
-        there = gallery.vectors_of({one.sha256 for one in copies})
-        # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
-        vectors |= {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
-        rows = [
-            Row(*one.file[:1], one.sha256, *one.file[1:], one.fault or OK, vectors.get(one.file.path))
-            for one in waiting
-            if one.fault or one.file.path in vectors
-        ]
-        if rows:
-            gallery.put(root, rows, new)
+        with gallery.writing():
+            there = gallery.vectors_of({one.sha256 for one in copies})
+            # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
+            vectors |= {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
+            rows = [
+                Row(*one.file[:1], one.sha256, *one.file[1:], one.fault or OK, vectors.get(one.file.path))
+                for one in waiting
+                if one.fault or one.file.path in vectors
+            ]
+            if rows:
+                gallery.put(root, rows, new)
         embedded, copied = embedded + len(fresh), copied + len(copies)
         unusable.extend((one.file.path, one.fault) for one in waiting if one.fault)
         tell(len(waiting))

@@ -143,7 +143,7 @@ def _wire(gr, hands: '_Hands', boxes) -> None:
             try:
                 return method(request.username or hands.alone, *values)
             except SearchError as error:
-                raise gr.Error(html.escape(str(error)), duration=None, print_exception=False) from None
+                raise gr.Error(_literal(str(error)), duration=None, print_exception=False) from None
 
         # private: for the page alone, not for gradio's API
         event(call, inputs, outputs, api_visibility='private', show_progress='minimal')
@@ -215,4 +215,9 @@ def _read(paths) -> list[tuple[str, bytes]]:
 
 def _plain(text: str) -> str:
     """Markdown that says no more than `text`."""
-    return f'<span>{html.escape(text)}</span>'
+    return f'<span>{_literal(text)}</span>'
+
+
+def _literal(text: str) -> str:
+    """Text whose every sign stands for itself, in Markdown as in HTML: a name such as [x](http://y) is no link."""
+    return ''.join(sign if sign.isalnum() or sign == ' ' else f'&#{ord(sign)};' for sign in text)

@@ -11,6 +11,8 @@ from lcr2s_jax.errors import SearchError
 MODEL = 'model'
 TRACKS = 'tracks'
 UPLOADS = 'uploads'
+# roots of the index's own pictures as its table has them, relative, so that an index may be moved
+TRACKED, UPLOADED = f'./{TRACKS}', f'./{UPLOADS}'
 
 
 def is_remote(uri: str) -> bool:
@@ -19,13 +21,29 @@ def is_remote(uri: str) -> bool:
 
 
 def tracks_folder(uri: str) -> pathlib.Path | None:
-    """Where the pictures that an index cut out of videos lie, and their root in its table; None on an object store."""
+    """Where the pictures that an index cut out of videos lie; None on an object store."""
     return None if is_remote(uri) else pathlib.Path(uri).resolve() / TRACKS
 
 
 def uploads(uri: str) -> pathlib.Path | None:
-    """The root, resolved, of the pictures that the index itself keeps; None on an object store, where it keeps none."""
+    """Where uploaded pictures lie; None on an object store, where an index keeps none."""
     return None if is_remote(uri) else pathlib.Path(uri).resolve() / UPLOADS
+
+
+def stored(uri: str, root: pathlib.Path) -> str:
+    """How the table of an index names a root: a resolved folder; TRACKED or UPLOADED if it is the index's own."""
+    return {tracks_folder(uri): TRACKED, uploads(uri): UPLOADED}.get(root, str(root))
+
+
+def located(uri: str, root: str, path: str) -> str:
+    """The folder that a picture of a table lies below.
+
+    Earlier versions wrote the place that an index had then before its own pictures; they are where the index is now.
+    """
+    folder = {TRACKS: tracks_folder(uri), UPLOADS: uploads(uri)}.get(root.rpartition('/')[2])
+    if folder is None:
+        return root
+    return str(folder) if root in (TRACKED, UPLOADED) or (folder / path).is_file() else root
 
 
 def model_folder(uri: str) -> pathlib.Path | None:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.retrieval import approximate
+from lcr2s_jax.retrieval import approximate, calibration
 from lcr2s_jax.retrieval import query as asking
-from lcr2s_jax.retrieval.gallery import OK, OWN, Gallery, quoted
-from lcr2s_jax.retrieval.place import tracks_folder
+from lcr2s_jax.retrieval.gallery import OK, OWN, Gallery
+from lcr2s_jax.retrieval.place import TRACKS, located
 from lcr2s_jax.retrieval.query import Query
 from lcr2s_jax.retrieval.searcher import Searcher
 from lcr2s_jax.retrieval.topk import Exact
@@ -96,14 +96,18 @@ class Search:
         Args:
           queries: one or more.
           top: hits of each.
-          false_alarms: share of the searches for somebody who is not there that may find somebody, 0..1.
+          false_alarms: share of the searches for somebody who is not there that may find somebody, of the range of
+            `calibration.RATES`.
           where: a condition in SQL; '' for all pictures.
           group_by: a column of which every value is shown once, by its best picture; '' for none.
           exact: compare every vector even where the gallery has an approximate index.
 
         Raises:
-          SearchError: a query without words, a condition or a column that cannot be used.
+          SearchError: a query without words, a condition, a column or a rate that cannot be used.
         """
+        lowest, *_, highest = calibration.RATES
+        if not lowest <= false_alarms <= highest:
+            raise SearchError(f'--false-alarms: found {false_alarms:g}, expected {lowest:g} to {highest:g}')
         if group_by and group_by not in self.gallery.columns:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
             raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
@@ -115,9 +119,9 @@ class Search:
         else:
             score_QK, row_QK, searched = nearest(query_QE, top, where)
             found = [(score_K, row_K, searched) for score_K, row_K in zip(score_QK, row_QK, strict=True)]
-        how = nearest == self._exact
+        how, pictures = nearest == self._exact, self._pictures('') if where else found[0][2]
         return [
-            self._answer(query, *one, how, notes, false_alarms)
+            self._answer(query, *one, pictures, how, notes, false_alarms)
             for query, one, notes in zip(queries, found, noted, strict=True)
         ]
 
@@ -138,8 +142,8 @@ class Search:
                     f'was searched by {len(parts)} parts, whose scores are averaged'
                 )
             parts_nE.append(self.searcher.embed_text(self.tokenizer.encode(parts, longest)).mean(axis=0))
-        calibration = self.searcher.calibration
-        spread = {'sentence': 1.0, 'example': 1.0} if calibration is None else calibration.deviation
+        fitted = self.searcher.calibration
+        spread = {'sentence': 1.0, 'example': 1.0} if fitted is None else fitted.deviation
         deviation = [spread['sentence']] * len(parts_nE) + [spread['example']] * len(query.example_nE)
         return asking.fuse(np.stack([*parts_nE, *query.example_nE]), np.array(deviation)).astype(np.float32)
 
@@ -167,17 +171,21 @@ class Search:
         return score_QK, row_QK, self._pictures(where)
 
     def _approximate(self, query_QE: np.ndarray, top: int, where: str):
-        there = self._loaded if self._loaded and self._loaded[0] == self.gallery.version else None
+        with self._one:
+            if self._loaded and self._loaded[0] != self.gallery.version:
+                self._loaded = None  # to read a million vectors again takes longer than the disk costs a sentence
+            there = self._loaded
         found = approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
         return *found, self._pictures(where)
 
     def _pictures(self, where: str) -> int:
         """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""
-        chosen, root = f"status = '{OK}'" + f' and ({where})' * bool(where), tracks_folder(self.gallery.uri)
+        chosen = f"status = '{OK}'" + f' and ({where})' * bool(where)
         count = self.gallery.count(chosen)
-        if root is None or 'crops' not in self.gallery.columns or not root.is_dir():
+        if self.gallery.columns.get('crops') != 'int64':
             return count
-        found = self.gallery.rows(f'root = {quoted(str(root))} and {chosen}', ['crops'])['crops'].to_pylist()
+        # the root of earlier versions is the folder itself
+        found = self.gallery.rows(f"root like '%/{TRACKS}' and {chosen}", ['crops'])['crops'].to_pylist()
         return count + sum(crops - 1 for crops in found if crops)
 
     def _grouped(self, nearest, query_1E: np.ndarray, top: int, where: str, column: str):
@@ -204,18 +212,18 @@ class Search:
                 self._loaded = version, Exact(vector_GE, self._devices), row_G
             return self._loaded[1:]
 
-    def _answer(self, query, score_K, row_K, searched: int, exact: bool, notes, false_alarms: float) -> Answer:
+    def _answer(self, query, score_K, row_K, searched: int, pictures: int, exact: bool, notes, false_alarms) -> Answer:
         there = row_K >= 0
         score_K, row_K = score_K[there], row_K[there]
-        facts, calibration = self.gallery.facts(row_K), self.searcher.calibration
-        probability_K = calibration and calibration.probability(query.kind, score_K, searched)
-        threshold = calibration and calibration.threshold(query.kind, false_alarms, searched)
+        facts, fitted = self.gallery.facts(row_K), self.searcher.calibration
+        probability_K = fitted and fitted.probability(query.kind, score_K, pictures)
+        threshold = fitted and fitted.threshold(query.kind, false_alarms, pictures)
         if threshold is None:
             notes.append('without a probability: the model was not calibrated for this kind of query')
         hits = [
             Hit(
                 rank=place + 1,
-                root=one['root'],
+                root=located(self.gallery.uri, one['root'], one['path']),
                 path=one['path'],
                 score=float(score_K[place]),
                 probability=None if probability_K is None else float(probability_K[place]),

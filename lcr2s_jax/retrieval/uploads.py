@@ -60,7 +60,12 @@ def clean(name: str, encoded: bytes, limits: Limits) -> bytes:
 def keep(path: pathlib.Path, content: bytes) -> None:
     """Write a file that only its owner may read; aside, then renamed."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    aside = path.with_name(f'.{path.name}.partial')
-    aside.touch(0o600)
-    aside.write_bytes(content)
-    aside.rename(path)
+    partial = aside(path)
+    partial.touch(0o600)
+    partial.write_bytes(content)
+    partial.rename(path)
+
+
+def aside(path: pathlib.Path) -> pathlib.Path:
+    """Where `keep` writes a file before it has its name."""
+    return path.with_name(f'.{path.name}.partial')
