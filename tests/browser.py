@@ -14,7 +14,8 @@ import sys
 import time
 import urllib.request
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.road import ROOT, free_port
+
 PROGRAM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 # QUIC and all that Chromium does on its own account would be requests of nobody's
 _QUIET = (
@@ -26,9 +27,7 @@ _QUIET = (
 @contextlib.contextmanager
 def served(uri: str, log: pathlib.Path):
     """The page of an index, by the command; its address. Ended by SIGTERM."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+    port = free_port()
     call = [sys.executable, 'main.py', 'serve', f'--index={uri}', f'--port={port}']
     with log.open('w') as out:
         env = os.environ | {'TMPDIR': str(log.parent)}

@@ -110,6 +110,14 @@ def test_what_is_fitted_are_the_scores_that_a_search_makes(fitted):
     share = parts['example'] / spread_n.sum()
     fused_G = unit[1] @ query.fuse(both_nE, spread_n)
     np.testing.assert_allclose(fused_G, unit[1] @ (share * both_nE[0] + (1 - share) * both_nE[1]), rtol=1e-6)
+    own, kinds = calibration.scores(e, np.arange(5))
+    spread_n = np.array([own['sentence'], own['example']])
+    for caption, score_G in enumerate(kinds['sentence and example'][0]):
+        (pictures,) = np.flatnonzero(e.image_pid_G == e.text_pid_Q[caption])[None]
+        example = pictures[(list(pictures).index(e.text_view_Q[caption]) + 1) % len(pictures)]
+        wanted_G = unit[1] @ query.fuse(np.stack([unit[0][caption], unit[1][example]]), spread_n)
+        assert np.isneginf(score_G[example]), 'the picture that is asked with is no hit'
+        np.testing.assert_allclose(np.delete(score_G, example), np.delete(wanted_G, example), rtol=1e-5, atol=1e-6)
 
 
 def test_scores_that_tell_everything_or_nothing_have_a_finite_fit():

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import chex
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 
 import main
 from commands.workdir import alone_in, config_of
+from lcr2s_jax import evaluate, pretrained
 from tests.road import ROOT, command, fails, here, wait_for
 from tests.training import saved
 
@@ -66,6 +68,15 @@ def test_a_killed_run_resumes_and_reports_everything(journey):
     assert results['student']['step'] in (2, 4, 6)
     assert results['oracle']['test']['t2i']['R1'] > results['chance']['test']['t2i']['R1']
     assert {'data', 'teacher', 'student', 'evaluate'} <= set(results['seconds'])
+
+
+def test_what_a_step_is_chosen_by_is_val(journey):
+    results = json.loads((journey[0] / 'results.json').read_text())
+    rows = [json.loads(line) for line in (journey[0] / 'metrics.jsonl').open()]
+    for name in ('teacher', 'student'):
+        (row,) = [r for r in rows if (r['stage'], r['step']) == (name, results[name]['step']) and 'val/t2i/mAP' in r]
+        assert row['val/t2i/mAP'] == pytest.approx(results[name]['val']['t2i']['mAP'])
+        assert row['val/t2i/mAP'] != pytest.approx(results[name]['test']['t2i']['mAP'])
 
 
 def test_its_log_has_every_step_once(journey):
@@ -135,7 +146,7 @@ def test_a_run_on_eight_devices_goes_on_on_one_and_evaluates_alike(journey, cach
         after = json.loads((journey[0] / 'results.json').read_text())
     for part in ('teacher', 'student'):
         assert after[part]['step'] == before[part]['step']
-        assert after[part]['test']['t2i']['mAP'] == pytest.approx(before[part]['test']['t2i']['mAP'], rel=1e-3)
+        assert after[part]['test']['t2i']['mAP'] == pytest.approx(before[part]['test']['t2i']['mAP'], abs=0.5)
 
 
 def test_what_many_devices_made_is_looked_at_on_one(journey, tmp_path):
@@ -249,9 +260,12 @@ def test_sigterm_ends_with_143_and_a_second_run_in_the_workdir_is_refused_meanwh
     workdir, log = tmp_path / 'w', (tmp_path / 'log').open('w')
     endless = {'train.steps': 100_000}
     run = subprocess.Popen(command(workdir, cache, **endless), cwd=ROOT, stdout=log, stderr=log)
-    wait_for(workdir / 'metrics.jsonl', '"step": 3', run)
-    fails(here(workdir, cache, **endless), 1, 'another process is running in it')
-    assert seconds_to_stop(run) < 10 and run.returncode == 143, (tmp_path / 'log').read_text()
+    try:
+        wait_for(workdir / 'metrics.jsonl', '"step": 3', run)
+        fails(here(workdir, cache, **endless), 1, 'another process is running in it')
+        assert seconds_to_stop(run) < 10 and run.returncode == 143, (tmp_path / 'log').read_text()
+    finally:
+        run.kill()  # it would not end by itself, and slow down all tests after this one
     assert 'stopped by SIGTERM after step' in (tmp_path / 'log').read_text()
     assert list((workdir / 'teacher').glob('[0-9]*'))
 
@@ -273,10 +287,15 @@ def test_main_returns_its_exit_status():
 
 def test_a_cached_teacher_looks_at_the_training_split_once_and_its_student_goes_on_from_what_is_kept(cache, tmp_path):
     changes = {'student.cache_teacher': True, 'student.redraw_supports': False, 'train.steps': 2}
-    run = here(tmp_path / 'w', cache, **changes)
+    with mock.patch.object(evaluate, 'with_supports', wraps=evaluate.with_supports) as drawn:
+        run = here(tmp_path / 'w', cache, **changes)
     assert run.returncode == 0 and 'the teacher looks at the training split once' in run.stdout, run.stderr
+    # of the training split, by the seed of the config; validation and evaluation have one of their own
+    assert sum(len(call.args) == 5 and call.args[4] == 0 for call in drawn.call_args_list) == 1
     kept = sorted((tmp_path / 'w' / 'teacher_features').rglob('*.npy'))
     assert [path.name for path in kept] == ['image_GE.npy', 'text_QE.npy']
+    of = pretrained.fingerprint(saved(tmp_path / 'w', 'teacher', 2))[:16]
+    assert {path.parent.name for path in kept} == {f'{of}-supported'}
     before = json.loads((tmp_path / 'w' / 'results.json').read_text())
     for path in (tmp_path / 'w' / 'student', tmp_path / 'w' / 'results.json'):
         path.unlink() if path.is_file() else shutil.rmtree(path)

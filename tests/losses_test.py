@@ -1,6 +1,7 @@
 """Every loss equals its slow, literal NumPy reference."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -65,12 +66,33 @@ def test_sdm_is_its_reference():
     np.testing.assert_allclose(losses.sdm(v, t, pid, 10.0), slow_sdm(v, t, pid, 10.0), rtol=1e-5)
 
 
-def test_tal_is_its_reference_and_holds_the_weights_of_positives_fixed():
+def test_tal_is_its_reference_and_has_no_nan():
     (v, t, *_), pid = draw()
     np.testing.assert_allclose(losses.tal(v, t, pid, 10.0), slow_tal(v, t, pid, 10.0), rtol=1e-5)
     alone = np.zeros(N, np.int32)  # no negatives at all: nothing to push away, and no NaN
     value, gradient = jax.value_and_grad(losses.tal)(v, t, alone, 66.7)
     assert float(value) == 0 and np.isfinite(gradient).all()
+
+
+def test_tal_learns_nothing_from_the_weights_of_its_positives():
+    (v, t, *_), pid = draw()
+    same = pid[:, None] == pid[None]
+
+    def ways(v):
+        s = losses.similarity(v, t)
+        return s, s.T
+
+    weights = [jax.nn.softmax(jnp.where(same, 10 * s, -jnp.inf), axis=1) for s in ways(v)]
+
+    def held(v):
+        hinges = [
+            0.1 + jax.nn.logsumexp(jnp.where(same, -1e4, 10 * s), axis=1) / 10 - (a * s).sum(axis=1)
+            for s, a in zip(ways(v), weights, strict=True)
+        ]
+        return sum(jnp.mean(jax.nn.relu(hinge)) for hinge in hinges)
+
+    gradient = jax.grad(losses.tal)(v, t, pid, 10.0)
+    np.testing.assert_allclose(gradient, jax.grad(held)(v), rtol=1e-4, atol=1e-6)
 
 
 def test_sdm_is_nearly_zero_when_features_tell_exactly_who_is_who():

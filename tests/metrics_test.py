@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lcr2s_jax import metrics
+from lcr2s_jax import evaluate, metrics
 from lcr2s_jax.errors import UserError
 
 
@@ -64,6 +64,15 @@ def test_features_that_are_not_finite_are_no_perfect_ranking(which, wrong):
     (query if which == 'queries' else gallery)[2, 1] = wrong
     with pytest.raises(UserError, match=rf'1 of \d+ {which}'):
         metrics.retrieval(query, gallery, query_pid, gallery_pid)
+
+
+def test_supports_are_other_pictures_of_the_same_person_each_once():
+    pid, view = np.array([0, 0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 2, 3, 3, 4])  # captions: two of some pictures
+    for seed in range(9):
+        for item, row in enumerate(evaluate.support_index(pid, view, 3, seed)):
+            others, there = row[row != item], set(view[pid == pid[item]]) - {view[item]}
+            assert row[0] == item and set(view[others]) <= there
+            assert len(set(view[others])) == len(others) == min(2, len(there))
 
 
 def test_chance_is_what_random_rankings_reach():

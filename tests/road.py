@@ -5,7 +5,9 @@ import contextlib
 import functools
 import io
 import pathlib
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,15 @@ SMALL = {
     'batch.identities': 8, 'batch.views': 3, 'evaluate.batch_size': 16, 'tokenizer': 'data/demo_clip',
     'train.steps': 6, 'train.eval_every': 2, 'train.save_every': 2, 'train.log_every': 1,
 }  # fmt: skip
+
+
+def free_port() -> int:
+    """A port that a server can have a little later: below those that the kernel gives to connections meanwhile."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(('127.0.0.1', port))
+            return port
+    raise OSError('found no free port below 32,000')
 
 
 @functools.cache

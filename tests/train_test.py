@@ -106,6 +106,18 @@ def test_bf16_trains_close_to_f32(tmp_path):
     np.testing.assert_allclose(values['bfloat16'], values['float32'], rtol=0.1)
 
 
+def test_every_step_draws_anew(tmp_path):
+    def the_same(start):
+        while True:
+            yield tiny.batch(seed=0)
+
+    stage = any_stage('teacher')
+    # a fusion that does something, or what is dropped would not show
+    taught = dataclasses.replace(stage, init=lambda key: jax.tree.map(lambda x: x + 0.05, stage.init(key)))
+    run(tmp_path, taught, batches=the_same, adam=dict(learning_rate=0.0), steps=4)
+    assert len(set(losses(tmp_path))) == 4
+
+
 def test_training_brings_the_loss_down(tmp_path):
     def same(start):
         while True:
