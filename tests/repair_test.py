@@ -3,7 +3,6 @@
 import datetime
 import json
 import pathlib
-import shutil
 
 import pyarrow as pa
 import pytest
@@ -32,10 +31,7 @@ def opened(made):
 
 @pytest.fixture
 def at(made, opened, tmp_path):
-    """A desk at a copy of the index; its model is compiled once for all."""
-    shutil.copytree(made.uri, tmp_path / 'i')
-    search = Search(Gallery(str(tmp_path / 'i')), opened.search.searcher, opened.search.tokenizer)
-    return desk.Desk(search, opened._embed, command._add)
+    return searching.desk_at_a_copy(made.uri, opened, tmp_path / 'i')
 
 
 def test_rows_that_are_there_twice_lose_the_younger_one(tmp_path):

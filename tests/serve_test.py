@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import time
@@ -21,7 +20,6 @@ from commands.retention import delete as forget
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.retrieval import audit, desk, page, place, retention, uploads
 from lcr2s_jax.retrieval.gallery import Gallery
-from lcr2s_jax.retrieval.search import Search
 from tests import searching
 from tests.searching import WORDS, photo
 
@@ -48,10 +46,7 @@ def opened(made):
 
 @pytest.fixture
 def at(made, opened, tmp_path):
-    """A desk at a copy of the index; its model is compiled once for all."""
-    shutil.copytree(made.uri, tmp_path / 'i')
-    search = Search(Gallery(str(tmp_path / 'i')), opened.search.searcher, opened.search.tokenizer)
-    return desk.Desk(search, opened._embed, command._add)
+    return searching.desk_at_a_copy(made.uri, opened, tmp_path / 'i')
 
 
 def lines(one: desk.Desk, name=audit.NAME):
