@@ -174,11 +174,11 @@ class Parallel:
             raise ConfigError("config.parallel.driver: found 'pmap' on several hosts, expected 'jit' there")
         if driver == 'pmap' and fsdp:
             raise ConfigError("config.parallel.fsdp: found True with the driver 'pmap', expected 'jit' there")
-        # host by host: the rows that a host puts in are those that it gets back
         if jax.process_count() > 1 and not jax.distributed.is_initialized():
             raise ConfigError(
                 f'found {jax.process_count()} hosts that have not met; expected --coordinator=auto on a TPU pod'
             )
+        # host by host: the rows that a host puts in are those that it gets back
         found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
         if not 0 <= devices <= len(found):
             raise ConfigError(
