@@ -1,5 +1,7 @@
 """What every command starts from: the config checked, model, tokenizer and data opened, the devices known."""
 
+import functools
+
 from ml_collections import ConfigDict
 
 from lcr2s_jax.errors import ConfigError
@@ -18,7 +20,6 @@ class Inputs:
       source: where the data come from.
       splits: name -> data.people.Split, those of `reads` that the source has; val may be missing.
       parallel: the devices.
-      made_of: hashes of the data, of the images that were loaded of each split, and of the starting weights.
 
     Raises:
       UserError, DataError: what was found, what was expected, what to change.
@@ -29,7 +30,7 @@ class Inputs:
     def __init__(self, config: ConfigDict, weights: str = ''):
         import jax
 
-        from lcr2s_jax import parallel, pretrained
+        from lcr2s_jax import parallel
 
         self.config = config
         self._host = dict(process_index=jax.process_index(), process_count=jax.process_count())
@@ -40,12 +41,8 @@ class Inputs:
         with parallel.agreed('reading the dataset'):
             if not parallel.first():
                 self._load()
-        self.made_of = {
-            'data': self.source.fingerprint,
-            **{f'images_{split}': self._digest(split) for split in self.reads},
-            'weights': pretrained.fingerprint(self.clip_params),
-        }
-        parallel.same_everywhere(self.made_of)
+        if jax.process_count() > 1:
+            parallel.same_everywhere(self.made_of)
         needed = [split for split in self.reads if split != 'val']
         if not set(needed) <= set(self.splits):
             found = ', '.join(self.source.splits)
@@ -80,10 +77,18 @@ class Inputs:
         length = self.config.model.context_length
         self.splits = people.load(self.source, self.tokenizer, length, cache, self.reads)
 
-    def _digest(self, split: str) -> str:
+    @functools.cached_property
+    def made_of(self) -> dict[str, str]:
+        """Hashes of the data, of the images that were loaded of each split, and of the starting weights."""
         from data import people
+        from lcr2s_jax import pretrained
 
-        return people.digest(self.splits[split]) if split in self.splits else 'none'
+        loaded = {name: people.digest(self.splits[name]) if name in self.splits else 'none' for name in self.reads}
+        return {
+            'data': self.source.fingerprint,
+            **{f'images_{name}': found for name, found in loaded.items()},
+            'weights': pretrained.fingerprint(self.clip_params),  # 600 MB of ViT-B/16: for those who ask
+        }
 
     def check_models(self) -> None:
         """What can be seen from config and weights, before minutes are spent on data."""

@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -26,3 +27,21 @@ def one_device(tmp_path_factory):
         return folder, training.run(folder, training.any_stage(name), steps=steps, **every)[0]
 
     return trained
+
+
+@pytest.fixture(scope='module')
+def opened(made):
+    """The desk of a module's index `made`; its model is compiled once for all."""
+    from commands import serve
+
+    return serve.open_desk(made.uri)
+
+
+@pytest.fixture
+def at(made, opened, tmp_path):
+    """A desk at a copy of that index, for one test to change."""
+    from lcr2s_jax.retrieval import desk, gallery, search
+
+    shutil.copytree(made.uri, tmp_path / 'i')
+    there = search.Search(gallery.Gallery(str(tmp_path / 'i')), opened.search.searcher, opened.search.tokenizer)
+    return desk.Desk(there, opened._embed, opened._add)

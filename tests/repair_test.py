@@ -24,16 +24,6 @@ def made(tmp_path_factory):
     return made
 
 
-@pytest.fixture(scope='module')
-def opened(made):
-    return command.open_desk(made.uri)
-
-
-@pytest.fixture
-def at(made, opened, tmp_path):
-    return searching.desk_at_a_copy(made.uri, opened, tmp_path / 'i')
-
-
 def test_rows_that_are_there_twice_lose_the_younger_one(tmp_path):
     gallery = Gallery(str(tmp_path / 'i'), 8)
     gallery.put('r', searching.rows(range(20)), new=True)

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import io
 import pathlib
-import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +11,8 @@ from PIL import Image
 
 from commands.search import open_search
 from data import folder, tokens
-from lcr2s_jax.retrieval import calibration, desk, searcher
+from lcr2s_jax.retrieval import calibration, searcher
 from lcr2s_jax.retrieval.gallery import OK, Gallery, Row
-from lcr2s_jax.retrieval.search import Search
 from tests import folders, tiny
 
 WORDS = 'a woman in a red coat with a black backpack'
@@ -115,10 +113,3 @@ def index(folder_: pathlib.Path, count=12, calibrated=True) -> Index:
     make_model(folder_ / 'index', calibrated=calibrated)
     pictures(made.root, count)
     return made
-
-
-def desk_at_a_copy(uri: str, opened: desk.Desk, folder: pathlib.Path) -> desk.Desk:
-    """A desk at a copy of the index of another, with that one's model, which is compiled once for all."""
-    shutil.copytree(uri, folder)
-    search = Search(Gallery(str(folder)), opened.search.searcher, opened.search.tokenizer)
-    return desk.Desk(search, opened._embed, opened._add)

@@ -39,16 +39,6 @@ def made(tmp_path_factory):
     return made
 
 
-@pytest.fixture(scope='module')
-def opened(made):
-    return command.open_desk(made.uri)
-
-
-@pytest.fixture
-def at(made, opened, tmp_path):
-    return searching.desk_at_a_copy(made.uri, opened, tmp_path / 'i')
-
-
 def lines(one: desk.Desk, name=audit.NAME):
     path = pathlib.Path(one.search.gallery.uri) / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
