@@ -7,11 +7,9 @@ All is a pure function of (seed, split, person, view); the package `demo_people`
 
 import argparse
 import concurrent.futures
-import hashlib
 import io
 import multiprocessing
 import os
-import pathlib
 import textwrap
 from collections.abc import Iterator, Mapping
 
@@ -26,16 +24,13 @@ from data.demo_people.sentences import describe
 from data.demo_people.views import shown, views
 from data.records import DataError, Record
 
+# Of what is drawn and said: built datasets and runs of another version are not used. Raise it when the golden bytes of
+# tests/demo_test.py change, and only then.
+VERSION = 1
+
 _EPSILON = 1e-3  # the oracle's probability that a shown value contradicts a true caption
 _CHUNK = 25  # identities drawn per task of a worker
 _IN_PROCESS = 200  # images: below this, starting workers costs more than it saves
-
-
-def fingerprint() -> str:
-    """SHA-256 in hex of all source that the records depend on: they change when it changes."""
-    here = pathlib.Path(__file__)
-    files = [here, *sorted((here.parent / 'demo_people').glob('*.py'))]
-    return hashlib.sha256(b''.join(path.read_bytes() for path in files)).hexdigest()
 
 
 def captions(seed: int, split: str, person: int) -> list[list[tuple[str, dict[str, str]]]]:

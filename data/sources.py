@@ -122,7 +122,7 @@ def _drawn(seed: int, people: Mapping[str, int], cameras: bool) -> Source:
 
     return Source(
         name='demo',
-        fingerprint=f'{demo.fingerprint()} {seed} {people} {cameras}',
+        fingerprint=f'demo {demo.VERSION} {seed} {people} {cameras}',
         splits=tuple(people),
         records=lambda: demo.records(seed, people, cameras),
     )
