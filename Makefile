@@ -18,7 +18,7 @@ test-all: $(VENV)/.dev          ## every test
 	$(RUN) -m pytest
 
 soak: $(VENV)/.dev              ## what a run survives, with figures: kills, faults, full disks, any number of devices
-	$(RUN) -m pytest -s -m slow tests/kill_test.py tests/soak_test.py tests/parallel_test.py
+	$(RUN) -m pytest -s -m slow tests/training/kill_test.py tests/training/soak_test.py tests/training/parallel_test.py
 
 lint: $(VENV)/.dev              ## style and import order
 	$(RUN) -m ruff check .
@@ -42,7 +42,7 @@ bench-gpu: runs/prepared/settings.json   ## what to ask of a GPU
 runs/prepared/settings.json:
 	@echo '$@ is missing: python -m benchmarks.prepared, where TensorFlow is, makes runs/prepared; copy it here' && exit 1
 
-demo-clip: $(VENV)/.runtime     ## make data/demo_clip/ again: an hour and a half on 2 cores
+demo-clip: $(VENV)/.runtime     ## make lcr2s_jax/weights/demo_clip/ again: an hour and a half on 2 cores
 	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip
 
 clean:                          ## forget environment and caches; runs/ stays

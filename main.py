@@ -28,7 +28,6 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from data.records import DataError
 from lcr2s_jax.errors import ConfigError, Interrupted, UserError
 
 _CONFIG = config_flags.DEFINE_config_file('config', help_string='A file such as configs/demo.py.')
@@ -207,14 +206,14 @@ def main(argv: list[str], commands: Mapping[str, Command] = COMMANDS) -> int:
         command, config = parse(argv, commands)
         given = flags.FLAGS
         if not command.alone:
-            from lcr2s_jax.parallel import join
+            from lcr2s_jax.training.parallel import join
 
             join(given.coordinator, given.num_processes, given.process_id)
         return command.run(config, given) or 0
     except UsageError as error:
         print(f'main.py: {error}\n\n{__doc__}', file=sys.stderr)
         return 2
-    except (UserError, DataError) as error:
+    except UserError as error:
         print(f'main.py: {error}', file=sys.stderr)
         return 1
     except Interrupted as stop:

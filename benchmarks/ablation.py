@@ -19,10 +19,13 @@ import numpy as np
 
 from benchmarks import common, prepared
 from benchmarks.rows import ROWS, Row
-from lcr2s_jax import evaluate, metrics, optim, pretrained, stages, train
-from lcr2s_jax.checkpoint import Checkpoints
-from lcr2s_jax.parallel import Parallel
-from lcr2s_jax.report import write_text
+from lcr2s_jax.evaluation import evaluate, metrics
+from lcr2s_jax.method import stages
+from lcr2s_jax.training import optim, train
+from lcr2s_jax.training.checkpoint import Checkpoints
+from lcr2s_jax.training.parallel import Parallel
+from lcr2s_jax.training.report import write_text
+from lcr2s_jax.weights import pretrained
 
 
 class Log:

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.common import write
-from data.seen import Seen, seen
+from data.demo.ground_truth import Seen, seen
 from lcr2s_jax.arrays import Embeddings
-from lcr2s_jax.explain import unit
+from lcr2s_jax.evaluation.explain import unit
 
 RESAMPLES = 2000
 PLOT = pathlib.Path('docs/images/attributes.png')
@@ -35,8 +35,8 @@ def breakdown(
 
     Args:
       embeddings_by_name: two models, the one to compare with first; images and captions in the order of
-        `data.demo.records`. Several runs of a model (training seeds) are averaged, query by query.
-      seed, people, split: of the drawn people (config.data.demo), as of `data.demo.oracle_scores`.
+        `data.demo.synthetic.records`. Several runs of a model (training seeds) are averaged, query by query.
+      seed, people, split: of the drawn people (config.data.demo), as of `data.demo.synthetic.oracle_scores`.
 
     Returns:
       Four rows of every attribute that a caption names, with `queries`, the captions that name it:

@@ -12,8 +12,9 @@ import numpy as np
 
 from benchmarks import common
 from commands import student
-from lcr2s_jax import evaluate, stages
-from lcr2s_jax.retrieval import calibration
+from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.method import stages
+from lcr2s_jax.search import calibration
 
 
 class Both(student.Val):

@@ -11,8 +11,9 @@ import sys
 import main
 from commands.run import Run
 from commands.workdir import alone_in
-from data import demo, tokens
-from lcr2s_jax import huggingface
+from data.demo import synthetic as demo
+from lcr2s_jax.weights import huggingface
+from lcr2s_jax.weights import tokenizer as tokens
 
 FOLDER = pathlib.Path('data/demo_clip')
 SPEAKERS = 3000  # people whose captions the tokenizer learns from

@@ -16,9 +16,9 @@ import sys
 import numpy as np
 
 from benchmarks import common, flops, ranking, search, step
-from lcr2s_jax import stages
-from lcr2s_jax.parallel import Parallel
-from lcr2s_jax.retrieval.topk import Exact
+from lcr2s_jax.method import stages
+from lcr2s_jax.search.topk import Exact
+from lcr2s_jax.training.parallel import Parallel
 
 ROWS, VIEWS = 64, 4
 DEVICES = (1, 2, 4, 8)

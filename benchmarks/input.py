@@ -103,7 +103,7 @@ def load(root: pathlib.Path):
     """(config, tokenizer, splits) of a folder that `write_folder` wrote, through the project's own builder."""
     from configs import cuhk
     from data import people, sources
-    from data.tokens import Tokenizer
+    from lcr2s_jax.weights.tokenizer import Tokenizer
 
     config, tokenizer = cuhk.get_config(), Tokenizer(TOKENIZER)
     data = config.data

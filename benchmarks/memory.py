@@ -17,10 +17,11 @@ from jax.sharding import SingleDeviceSharding
 
 from benchmarks import common
 from benchmarks.step import BASE, MODELS, OPTIM, PEOPLE
-from lcr2s_jax import optim, stages, train
 from lcr2s_jax.arrays import Batch
+from lcr2s_jax.method import stages
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
-from lcr2s_jax.parallel import Axis
+from lcr2s_jax.training import optim, train
+from lcr2s_jax.training.parallel import Axis
 
 MODEL, VIEWS, GIB = 'vit-b16', 4, 2**30
 VARIANTS = ({}, {'scan': True}, {'remat': True}, {'remat': True, 'scan': True}, {'chunks': 4}, {'chunks': 16})

@@ -14,7 +14,7 @@ import jax
 from jax.profiler import ProfileData
 
 from benchmarks import common, step
-from lcr2s_jax import stages
+from lcr2s_jax.method import stages
 
 STEPS = 3
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import common
 
-OURS, USUAL = 'lcr2s_jax.metrics, blocks', 'torch, whole matrix and argsort'
+OURS, USUAL = 'lcr2s_jax.evaluation.metrics, blocks', 'torch, whole matrix and argsort'
 PEOPLE, WIDTH = 1000, 512
 
 
@@ -101,7 +101,7 @@ def peak_kb(forget: bool = False) -> int:
 
 def ours(query, gallery, pid) -> dict:
     """In blocks, from ranks alone."""
-    from lcr2s_jax import metrics
+    from lcr2s_jax.evaluation import metrics
 
     found = metrics.retrieval(query, gallery, pid, pid)
     return {name: found[name] for name in metrics.NAMES}

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import common
-from lcr2s_jax.retrieval.topk import Exact
+from lcr2s_jax.search.topk import Exact
 
 WIDTH, TOP, RECALL = 512, 10, 0.95
 TUNING, TIMED = 128, 256  # queries
@@ -95,9 +95,9 @@ def faiss_indexes(vector_GE: np.ndarray) -> dict:
 
 
 def lance_indexes(vector_GE: np.ndarray, exact: Exact, folder: str):
-    """Name, search and settings of lcr2s_jax.retrieval.approximate over a table such as an index has, one at a time."""
-    from lcr2s_jax.retrieval import approximate
-    from lcr2s_jax.retrieval.gallery import OK, Gallery, Row
+    """Name, search and settings of lcr2s_jax.search.approximate over a table such as an index has, one at a time."""
+    from lcr2s_jax.search import approximate
+    from lcr2s_jax.search.gallery import OK, Gallery, Row
 
     clock, gallery = time.perf_counter(), Gallery(folder, WIDTH)
     for start in range(0, len(vector_GE), 65_536):

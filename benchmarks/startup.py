@@ -17,7 +17,8 @@ from benchmarks import common
 
 _STEP = """
 from benchmarks import step
-from lcr2s_jax import pretrained, stages
+from lcr2s_jax.weights import pretrained
+from lcr2s_jax.method import stages
 sizes = step.MODELS['demo'] | {'pretrained': 'data/demo_clip', 'resize': 'bicubic', 'dtype': 'float32'}
 clip, params = pretrained.load(**sizes, kernel='einsum', remat=False, scan=False, chunks=1)
 stage = stages.teacher_stage(clip, params, step.PEOPLE['demo'], **step.TEACHER)
@@ -25,7 +26,7 @@ step.stepper(stage, step.random_batch(clip, 16, 4))()
 """
 _LARGE = """
 from benchmarks import step
-from lcr2s_jax import stages
+from lcr2s_jax.method import stages
 clip, params = step.load('vit-b16', 'float32', scan=%s)
 stage = stages.teacher_stage(clip, params, step.PEOPLE['vit-b16'], **step.TEACHER)
 step.stepper(stage, step.random_batch(clip, 2, 4))()
@@ -33,7 +34,7 @@ step.stepper(stage, step.random_batch(clip, 2, 4))()
 COMMANDS = {
     'python -c pass': ['-c', 'pass'],
     'import jax': ['-c', 'import jax'],
-    'import lcr2s_jax.stages': ['-c', 'import lcr2s_jax.stages'],
+    'import lcr2s_jax.method.stages': ['-c', 'import lcr2s_jax.method.stages'],
     'main.py search --help': ['main.py', 'search', '--help'],
     "the demo's first teacher step, cold": ['-c', _STEP],
     "the demo's first teacher step, compilation cache": ['-c', _STEP],

@@ -26,9 +26,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import common, flops
-from lcr2s_jax import evaluate, optim, pretrained, stages, train
 from lcr2s_jax.arrays import Batch, Embeddings
-from lcr2s_jax.parallel import Parallel
+from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.method import stages
+from lcr2s_jax.training import optim, train
+from lcr2s_jax.training.parallel import Parallel
+from lcr2s_jax.weights import pretrained
 
 VIEWS = 4
 PEOPLE = {'demo': 2000, 'vit-b16': 11_003}  # of the classifier: the demo's and CUHK-PEDES's

@@ -13,8 +13,10 @@ import numpy as np
 
 from benchmarks import common
 from commands import student
-from lcr2s_jax import evaluate, metrics, stages
-from lcr2s_jax.retrieval import calibration, pooling
+from lcr2s_jax.evaluation import evaluate, metrics
+from lcr2s_jax.method import stages
+from lcr2s_jax.search import calibration
+from lcr2s_jax.video import pooling
 
 
 class Both(student.Val):

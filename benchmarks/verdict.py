@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.rows import BASELINE, ROWS
-from lcr2s_jax.metrics import NAMES
-from lcr2s_jax.report import write_text
+from lcr2s_jax.evaluation.metrics import NAMES
+from lcr2s_jax.training.report import write_text
 
 RESAMPLES = 10_000
 WAYS = {'single': ', single view', 'supports': ', with supports (oracle)'}  # of a teacher

@@ -18,7 +18,9 @@ def teacher_features(run) -> Embeddings:
     """
     import numpy as np
 
-    from lcr2s_jax import evaluate, parallel, pretrained
+    from lcr2s_jax.evaluation import evaluate
+    from lcr2s_jax.training import parallel
+    from lcr2s_jax.weights import pretrained
 
     config, teacher = run.config, run.params['teacher']
     drawn = '' if config.student.redraw_supports else '-supported'

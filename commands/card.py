@@ -67,7 +67,7 @@ def card(student, workdir: pathlib.Path, kind: str, folder: pathlib.Path, checke
     sizes = dict(height=height, width=width, embed_dim=clip.embed_dim, context_length=clip.context_length)
     what, terms = _DATA[config.data.dataset]
     start = config.model.pretrained or f'random weights ({config.model.architecture})'
-    start_terms = 'Apache-2.0' if start == 'data/demo_clip' else 'that of whoever published them'
+    start_terms = 'Apache-2.0' if start == 'lcr2s_jax/weights/demo_clip' else 'that of whoever published them'
     load = _LOAD[kind].strip()
     if kind == 'stablehlo':
         load = load.format(**sizes)

@@ -14,9 +14,9 @@ import rich.table
 import rich.text
 from ml_collections import ConfigDict
 
-from data import checks
-from data.checks import Finding
-from data.doctor import Examination, examine
+from data.doctor import checks
+from data.doctor.checks import Finding
+from data.doctor.examine import Examination, examine
 
 _WIDTH = 110  # columns, at most
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')  # a file name could speak to the terminal

@@ -18,7 +18,9 @@ def evaluate(config: ConfigDict, weights: str, as_json: bool) -> None:
     import jax
 
     from commands.inputs import Inputs
-    from lcr2s_jax import evaluate, report, stages
+    from lcr2s_jax.evaluation import evaluate
+    from lcr2s_jax.method import stages
+    from lcr2s_jax.training import report
 
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         inputs = Inputs(config, weights)

@@ -23,7 +23,9 @@ def explain(workdir: pathlib.Path) -> None:
       UserError, DataError: what was found, what was expected, what to change; such as a teacher that is not finished.
     """
     from commands.finished import Finished
-    from lcr2s_jax import evaluate, explain_pictures, report
+    from lcr2s_jax.evaluation import evaluate
+    from lcr2s_jax.evaluation import explain_figures as explain_pictures
+    from lcr2s_jax.training import report
 
     run = Finished(workdir, needed=('teacher',), split='test')
     features = {name: run.features(name) for name in _PANELS if name in run.stages}
@@ -50,7 +52,7 @@ def explain(workdir: pathlib.Path) -> None:
 
 def _attention(run, teacher, e) -> tuple[list[dict], dict]:
     """What is drawn of a few people, and the numbers of all."""
-    from lcr2s_jax import explain
+    from lcr2s_jax.evaluation import explain
 
     seed, labels = run.config.seed, _labels(run)
     g = explain.groups(e, run.config.batch.views, seed)
@@ -88,7 +90,7 @@ def _row(run, labels: dict, g, weights: dict, b: int) -> dict:
 
 def _labels(run) -> dict[str, np.ndarray]:
     """What is known of each image, by kind; of drawn people alone."""
-    from data import seen
+    from data.demo import ground_truth as seen
 
     data = run.config.data
     if data.dataset != 'demo':
@@ -102,7 +104,7 @@ def _labels(run) -> dict[str, np.ndarray]:
 
 def _circles(run) -> dict[str, list[int]]:
     """The identities whose features are drawn, by what they have in common."""
-    from data import seen
+    from data.demo import ground_truth as seen
 
     rng, split = np.random.default_rng(run.config.seed), run.splits[run.split]
     pids = np.unique(split.image_pid)
@@ -114,7 +116,7 @@ def _circles(run) -> dict[str, list[int]]:
 
 def _embedding(features: dict, circles: dict) -> tuple[list[dict], dict]:
     """A panel of each kind of features, and the numbers of the drawn identities and of all."""
-    from lcr2s_jax import explain
+    from lcr2s_jax.evaluation import explain
 
     drawn = [pid for part in circles.values() for pid in part]
     panels, told = [], {'identities': drawn}

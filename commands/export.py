@@ -37,7 +37,7 @@ def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool)
     """
     from commands.card import card
     from commands.trained import Trained
-    from lcr2s_jax.export import FORMATS
+    from lcr2s_jax.weights.export import FORMATS
 
     clock = time.perf_counter()
     if out.exists():
@@ -73,13 +73,13 @@ def check(student, kind: str, folder: pathlib.Path, rows: pathlib.Path) -> list[
     Returns:
       What was found, in lines. Raises ExportError where it is not what it must be.
     """
-    from lcr2s_jax.export import LEVELS, compare
+    from lcr2s_jax.weights.export import LEVELS, compare
 
     ours = student.features()
     _write_rows(student, kind, rows)
     # It may not share a GPU or a TPU with this process.
     environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
-    words = [sys.executable, '-m', 'lcr2s_jax.runtimes', kind, str(folder.absolute()), str(rows.absolute())]
+    words = [sys.executable, '-m', 'lcr2s_jax.weights.runtimes', kind, str(folder.absolute()), str(rows.absolute())]
     run = subprocess.run(words, cwd=_ROOT, env=environment, capture_output=True, text=True)
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or [f'exit status {run.returncode}'])[-1]

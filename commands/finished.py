@@ -43,12 +43,12 @@ class Finished(Inputs):
 
     def features(self, name: str):
         """Every image and caption of the split, embedded by a stage: `lcr2s_jax.arrays.Embeddings`."""
-        from lcr2s_jax import evaluate
+        from lcr2s_jax.evaluation import evaluate
 
         return self.embed(evaluate.Embedder(self.stages[name], self.parallel), self.params[name], self.split)
 
     def _stage(self, name: str):
-        from lcr2s_jax import stages
+        from lcr2s_jax.method import stages
 
         common = (self.clip, self.clip_params, 1)  # identities matter to the loss alone
         if name == 'teacher':

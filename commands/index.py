@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterator
 
 from commands import video
-from data.annotations import storable
 from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.files import storable
 
 _LISTED = 10  # unusable files that are named on the terminal
 
@@ -43,10 +43,9 @@ def index(
     Returns:
       0, or 1 where a video cannot be used.
     """
-    from data import metadata
-    from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import approximate, repair, writing
-    from lcr2s_jax.retrieval.gallery import OWN, Gallery
+    from lcr2s_jax.search import approximate, metadata, repair, writing
+    from lcr2s_jax.search.gallery import OWN, Gallery
+    from lcr2s_jax.training import parallel
 
     clock = time.perf_counter()
     root = images and pathlib.Path(images).resolve()
@@ -81,9 +80,9 @@ def index(
 
 def _check(uri: str, root: pathlib.Path | None, table: str | None) -> None:
     """Raise for mistakes that should not cost the time of embedding."""
-    from data import metadata
-    from lcr2s_jax.retrieval import columns, place
-    from lcr2s_jax.retrieval.gallery import OWN
+    from lcr2s_jax.search import columns, metadata
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.search.gallery import OWN
 
     if not place.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
         raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
@@ -97,7 +96,8 @@ def _check(uri: str, root: pathlib.Path | None, table: str | None) -> None:
 
 def join(gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
     """Put a table's columns beside the pictures of a root; counts of what was done."""
-    from lcr2s_jax.retrieval import columns, place
+    from lcr2s_jax.search import columns
+    from lcr2s_jax.search import storage as place
 
     key = place.stored(gallery.uri, root)
     changed = columns.join(gallery, key, kinds, values)
@@ -112,9 +112,11 @@ def open_model(uri: str, workdir: str | None):
       SearchError: the index has another model, or its pictures were made ready otherwise than is done here.
       ConfigError: it has none, and no workdir is given.
     """
-    from data import folder as pictures
-    from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import place, searcher, writing
+    from lcr2s_jax.search import folder as pictures
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.search import writing
+    from lcr2s_jax.training import parallel
+    from lcr2s_jax.weights import bundle as searcher
 
     folder = place.model_folder(uri)
     if workdir is None:
@@ -165,9 +167,9 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
     """Embed and commit what is new or changed below `root`, this host's share of it; counts of what was done."""
     import jax
 
-    from data import folder
-    from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import place, retention
+    from lcr2s_jax.search import folder, retention
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.training import parallel
 
     key = place.stored(gallery.uri, root)
     with gallery.writing():
@@ -203,7 +205,7 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
 
 def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
     """Folders below a root, or the root itself, whose pictures the index knows by roots of its own."""
-    from lcr2s_jax.retrieval import place
+    from lcr2s_jax.search import storage as place
 
     tracks, uploads = place.tracks_folder(uri), place.uploads(uri)
     own = [tracks] if root == uploads else [tracks, uploads]  # uploads may be indexed as they are, crops only as tracks
@@ -216,15 +218,15 @@ def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = F
     Args:
       gallery, searcher: of the index.
       root: resolved.
-      files: `data.folder.File`s below it.
+      files: `lcr2s_jax.search.folder.File`s below it.
       new: none of them has a row yet.
       again: also those that were deleted.
 
     Returns:
       embedded, copied, kept_out: how many; unusable: [(path, why)].
     """
-    from data import folder
-    from lcr2s_jax.retrieval import ingest, place, retention
+    from lcr2s_jax.search import folder, ingest, retention
+    from lcr2s_jax.search import storage as place
 
     if not files:
         return ingest.Done(0, 0, [])._asdict() | {'kept_out': 0}

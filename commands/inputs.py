@@ -30,7 +30,7 @@ class Inputs:
     def __init__(self, config: ConfigDict, weights: str = ''):
         import jax
 
-        from lcr2s_jax import parallel
+        from lcr2s_jax.training import parallel
 
         self.config = config
         self._host = dict(process_index=jax.process_index(), process_count=jax.process_count())
@@ -50,8 +50,9 @@ class Inputs:
 
     def _open(self, weights: str) -> None:
         """All but the data."""
-        from data import tokens
-        from lcr2s_jax import parallel, pretrained
+        from lcr2s_jax.training import parallel
+        from lcr2s_jax.weights import pretrained
+        from lcr2s_jax.weights import tokenizer as tokens
 
         config = self.config
         self._check_fields()
@@ -81,7 +82,7 @@ class Inputs:
     def made_of(self) -> dict[str, str]:
         """Hashes of the data, of the images that were loaded of each split, and of the starting weights."""
         from data import people
-        from lcr2s_jax import pretrained
+        from lcr2s_jax.weights import pretrained
 
         loaded = {name: people.digest(self.splits[name]) if name in self.splits else 'none' for name in self.reads}
         return {
@@ -113,7 +114,7 @@ class Inputs:
             yield Batch(*(batch[name] for name in ('image', 'tokens', 'pid', 'view', 'caption')))
 
     def embed(self, embedder, params, split: str):
-        """Every image and caption of a split by `lcr2s_jax.evaluate.Embedder`."""
+        """Every image and caption of a split by `lcr2s_jax.evaluation.evaluate.Embedder`."""
         from data import pipeline
 
         people, size = self.splits[split], self.config.evaluate.batch_size
@@ -131,8 +132,8 @@ class Inputs:
 
     def oracle(self) -> dict:
         """What an observer who sees every attribute exactly would reach; only drawn people have one."""
-        from data import demo
-        from lcr2s_jax import metrics
+        from data.demo import synthetic as demo
+        from lcr2s_jax.evaluation import metrics
 
         if self.config.data.dataset != 'demo':
             return {}
@@ -146,7 +147,7 @@ class Inputs:
 
     def chance(self) -> dict:
         """What a random ranking reaches."""
-        from lcr2s_jax import metrics
+        from lcr2s_jax.evaluation import metrics
 
         results = {}
         for split in self.evaluated:

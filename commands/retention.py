@@ -13,7 +13,7 @@ def delete(uri: str, where: str, sure: bool) -> None:
       where: a condition in SQL.
       sure: do it.
     """
-    from lcr2s_jax.retrieval import audit, gallery, retention
+    from lcr2s_jax.search import audit, gallery, retention
 
     if not where.strip():
         raise ConfigError('delete: found an empty --where; expected a condition such as --where="camera = \'c1\'"')
@@ -42,6 +42,6 @@ def expire(uri: str, age: str, sure: bool) -> None:
       age: since a picture was indexed, '30d', '12h' or '45m'.
       sure: do it.
     """
-    from lcr2s_jax.retrieval import retention
+    from lcr2s_jax.search import retention
 
     delete(uri, retention.older_than(age), sure)

@@ -20,7 +20,7 @@ class Run(Inputs):
     reads = ('train', 'val', 'test')
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
-        from lcr2s_jax import parallel, report
+        from lcr2s_jax.training import parallel, report
 
         clock = time.perf_counter()
         self.workdir = workdir
@@ -53,8 +53,9 @@ class Run(Inputs):
 
     def train_stage(self, name: str) -> None:
         """Train one stage to its end, from wherever it stands."""
-        from lcr2s_jax import checkpoint, evaluate, optim
-        from lcr2s_jax import train as training
+        from lcr2s_jax.evaluation import evaluate
+        from lcr2s_jax.training import checkpoint, optim
+        from lcr2s_jax.training import train as training
 
         config = self.config
         cache = teacher_features(self) if name == 'student' and config.student.cache_teacher else None
@@ -82,7 +83,8 @@ class Run(Inputs):
 
     def evaluate(self) -> dict:
         """Every stage's best parameters on val and, for the first and only time, on test; writes the pictures."""
-        from lcr2s_jax import evaluate, parallel
+        from lcr2s_jax.evaluation import evaluate
+        from lcr2s_jax.training import parallel
 
         clock = time.perf_counter()
         results: dict = {}
@@ -103,7 +105,7 @@ class Run(Inputs):
 
     def _choose(self, name: str) -> None:
         """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""
-        from lcr2s_jax import parallel, report
+        from lcr2s_jax.training import parallel, report
 
         before, now = self._chosen.get(name), self.steps[name]
         taught = self.workdir / 'student'
@@ -117,7 +119,7 @@ class Run(Inputs):
             report.write_text(self.workdir / 'chosen.json', json.dumps(self._chosen) + '\n')
 
     def _draw(self, embeddings, title: str) -> None:
-        from lcr2s_jax import pictures
+        from lcr2s_jax.evaluation import figures as pictures
 
         test = self.splits['test']
         shown = pictures.ranked_queries(embeddings, test.captions, test.jpegs, count=6, top=10, seed=self.config.seed)
@@ -125,7 +127,7 @@ class Run(Inputs):
         pictures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
 
     def _stage(self, name: str, num_people: int, teacher_params, cache=None):
-        from lcr2s_jax import stages
+        from lcr2s_jax.method import stages
 
         common = (self.clip, self.clip_params, num_people)
         if name == 'baseline':
@@ -135,7 +137,7 @@ class Run(Inputs):
         return stages.student_stage(*common, self.stages['teacher'], teacher_params, cache, **self.config.student)
 
     def _validate(self, name: str, params) -> tuple[float, dict]:
-        from lcr2s_jax import evaluate, metrics
+        from lcr2s_jax.evaluation import evaluate, metrics
 
         stage, views = self.stages[name], self.config.batch.views
         embeddings = {'val': self.embed(self.embedders[name], params, 'val')}

@@ -21,7 +21,7 @@ class Wanted(NamedTuple):
       also: other sentences about the same person.
       like: picture files of that person.
       queries: file with a sentence a line instead; or None.
-      top, where, group_by, false_alarms, exact: as of `lcr2s_jax.retrieval.search.Search`.
+      top, where, group_by, false_alarms, exact: as of `lcr2s_jax.search.search.Search`.
       why: tell what every phrase did.
     """
 
@@ -46,7 +46,8 @@ def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
       page: HTML file to write, or None.
       as_json: print JSON instead of tables.
     """
-    from lcr2s_jax.retrieval import audit, sheet
+    from lcr2s_jax.search import audit
+    from lcr2s_jax.search import html as sheet
 
     sentences = _sentences(wanted)  # a mistake in it should not wait for the index to open
     if page:
@@ -75,11 +76,12 @@ def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
 
 
 def open_search(uri: str):
-    """An index, ready for queries: `lcr2s_jax.retrieval.search.Search`. Needs neither workdir nor TensorFlow."""
-    from data import tokens
-    from lcr2s_jax.retrieval import gallery, place
-    from lcr2s_jax.retrieval.search import Search
-    from lcr2s_jax.retrieval.searcher import Searcher
+    """An index, ready for queries: `lcr2s_jax.search.search.Search`. Needs neither workdir nor TensorFlow."""
+    from lcr2s_jax.search import gallery
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.search.search import Search
+    from lcr2s_jax.weights import tokenizer as tokens
+    from lcr2s_jax.weights.bundle import Searcher
 
     folder = place.model_folder(uri)
     if folder is None:
@@ -91,8 +93,8 @@ def open_search(uri: str):
 
 
 def asking(sentences: Sequence[str], example_nE: Sequence):
-    """A `lcr2s_jax.retrieval.query.Query`."""
-    from lcr2s_jax.retrieval.query import Query
+    """A `lcr2s_jax.search.query.Query`."""
+    from lcr2s_jax.search.query import Query
 
     return Query(tuple(sentences), tuple(example_nE))
 
@@ -104,7 +106,7 @@ def embed_files(searcher, files: Sequence[str]) -> list:
 
 def embed_bytes(searcher, encoded: bytes, name: str):
     """The vector [E] of one example picture. Raises SearchError, with the name that the user knows it by."""
-    from data import folder
+    from lcr2s_jax.search import folder
 
     pixels, fault = folder.decode(encoded, searcher.clip.image_size, searcher.facts['origin']['max_pixels'])
     if fault:
@@ -176,7 +178,7 @@ def _show(answers, reasons, page: str | None) -> None:
     import rich.console
     import rich.text
 
-    from lcr2s_jax.retrieval import sheet
+    from lcr2s_jax.search import html as sheet
 
     console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     for answer, why in zip(answers, reasons, strict=True):

@@ -68,7 +68,7 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
     """The page as an ASGI application behind its `gate.Gate`.
 
     Args:
-      desk: `lcr2s_jax.retrieval.desk.Desk`.
+      desk: `lcr2s_jax.search.web.service.Desk`.
       folder: empty; uploads pass through it.
       hosts: names that the page answers to; None for any.
       users: name -> password; None where nobody has to log in.
@@ -79,7 +79,9 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
     import fastapi
     import gradio
 
-    from lcr2s_jax.retrieval import audit, gate, page
+    from lcr2s_jax.search import audit
+    from lcr2s_jax.search.web import middleware as gate
+    from lcr2s_jax.search.web import page
 
     inner = gradio.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
@@ -102,10 +104,10 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
 
 
 def open_desk(uri: str, log: str | None = None):
-    """The `lcr2s_jax.retrieval.desk.Desk` of an index."""
+    """The `lcr2s_jax.search.web.service.Desk` of an index."""
     from commands.search import embed_bytes, open_search
-    from lcr2s_jax.retrieval import audit
-    from lcr2s_jax.retrieval.desk import Desk
+    from lcr2s_jax.search import audit
+    from lcr2s_jax.search.web.service import Desk
 
     search = open_search(uri)
     search.load()
@@ -162,7 +164,7 @@ def _login(desk, users: dict[str, str]):
 
 def _add(gallery, searcher, root: pathlib.Path, paths: list[str]) -> None:
     from commands.index import add
-    from data import folder
+    from lcr2s_jax.search import folder
 
     add(gallery, searcher, root, [folder.look(root, root / path) for path in paths], new=True)
 

@@ -8,7 +8,6 @@ from ml_collections import ConfigDict
 
 from commands.inputs import Inputs
 from commands.workdir import best_of, config_of, read_json
-from data.records import DataError
 from lcr2s_jax.errors import UserError
 
 
@@ -31,8 +30,8 @@ class Student(NamedTuple):
     data: str = ''
 
     def model(self) -> dict:
-        """What `lcr2s_jax.retrieval.searcher` saves and hashes."""
-        from data import folder
+        """What `lcr2s_jax.weights.bundle` saves and hashes."""
+        from lcr2s_jax.search import folder
 
         size = self.config.model.image_size
         preprocessing = {'recipe': folder.RECIPE, 'image_size': list(size)}
@@ -47,8 +46,8 @@ class Student(NamedTuple):
 
 def open_student(workdir: pathlib.Path) -> Student:
     """The best student of a workdir in which nobody is at work. Raises UserError, DataError."""
-    from data import tokens
-    from lcr2s_jax import pretrained
+    from lcr2s_jax.weights import pretrained
+    from lcr2s_jax.weights import tokenizer as tokens
 
     config = config_of(workdir)
     params, step = best_of(workdir, 'student')
@@ -75,7 +74,8 @@ class Teacher(NamedTuple):
 
 def open_teacher(workdir: pathlib.Path) -> Teacher:
     """The best teacher of a workdir in which nobody is at work. Raises UserError."""
-    from lcr2s_jax import pretrained, stages
+    from lcr2s_jax.method import stages
+    from lcr2s_jax.weights import pretrained
 
     config = config_of(workdir)
     params, _ = best_of(workdir, 'teacher')
@@ -92,9 +92,10 @@ class Val(Inputs):
 
 
 def calibrate(student: Student):
-    """The student's `lcr2s_jax.retrieval.calibration.Calibration`; None, and why on stderr, without its val split."""
-    from lcr2s_jax import evaluate, stages
-    from lcr2s_jax.retrieval import calibration
+    """The student's `lcr2s_jax.search.calibration.Calibration`; None, and why on stderr, without its val split."""
+    from lcr2s_jax.evaluation import evaluate
+    from lcr2s_jax.method import stages
+    from lcr2s_jax.search import calibration
 
     reason = ''
     try:
@@ -103,7 +104,7 @@ def calibrate(student: Student):
             reason = f"the dataset '{student.config.data.dataset}' has no split val"
         elif student.data not in ('', val.source.fingerprint):
             reason = f"the dataset '{student.config.data.dataset}' is not the one any more that the run was trained on"
-    except (UserError, DataError) as error:
+    except UserError as error:
         reason = str(error)
     if reason:
         print(

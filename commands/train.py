@@ -15,7 +15,7 @@ from commands.workdir import alone_in, read_json, refuse_another_config
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Train the config's stages, evaluate them once on test, write results and pictures, print a table."""
-    from lcr2s_jax import parallel, report
+    from lcr2s_jax.training import parallel, report
 
     clock = time.perf_counter()
     with parallel.agreed('the comparison with the run in the workdir'):

@@ -21,7 +21,7 @@ class Trained(Inputs):
     """
 
     def __init__(self, workdir: pathlib.Path):
-        from lcr2s_jax import pretrained
+        from lcr2s_jax.weights import pretrained
 
         config = config_of(workdir)
         params, self.step = best_of(workdir, 'student')
@@ -36,7 +36,8 @@ class Trained(Inputs):
         """Every image and caption of `split`, by the float32 model: `lcr2s_jax.arrays.Embeddings`."""
         import jax
 
-        from lcr2s_jax import evaluate, stages
+        from lcr2s_jax.evaluation import evaluate
+        from lcr2s_jax.method import stages
 
         stage = stages.baseline_stage(self.clip, self.params, 1, align='sdm', identity_weight=0.0, scale=1.0)
         with jax.default_matmul_precision('highest'):

@@ -36,8 +36,8 @@ class Wanted(NamedTuple):
     Attributes:
       files: the videos.
       every: seconds from frame to frame.
-      detector: see `data.detectors.open_detector`.
-      pooling: of `lcr2s_jax.retrieval.pooling.POOLINGS`.
+      detector: see `lcr2s_jax.video.detectors.open_detector`.
+      pooling: of `lcr2s_jax.video.pooling.POOLINGS`.
     """
 
     files: Sequence[str]
@@ -48,8 +48,9 @@ class Wanted(NamedTuple):
 
 def check(wanted: Wanted, uri: str, workdir: str | None) -> None:
     """Raise for what cannot work, before a model is opened."""
-    from data import detectors, video
-    from lcr2s_jax.retrieval import place, pooling
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.video import detectors, pooling
+    from lcr2s_jax.video import frames as video
 
     if wanted.pooling not in pooling.POOLINGS:
         raise ConfigError(f"--pooling: found '{wanted.pooling}', expected one of {', '.join(pooling.POOLINGS)}")
@@ -73,9 +74,11 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
     """
     import jax
 
-    from data import locks, video
-    from lcr2s_jax import parallel
-    from lcr2s_jax.retrieval import columns, place
+    from data import locks
+    from lcr2s_jax.search import columns
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.training import parallel
+    from lcr2s_jax.video import frames as video
 
     other = {name: kind for name, kind in gallery.columns.items() if COLUMNS.get(name, kind) != kind}
     if other:
@@ -117,7 +120,7 @@ def text(told: dict) -> str:
 
 def open_pool(searcher, wanted: Wanted, workdir: str | None):
     """What makes one vector of a track's pictures."""
-    from lcr2s_jax.retrieval import pooling
+    from lcr2s_jax.video import pooling
 
     if wanted.pooling == 'mean':
         return pooling.Mean(searcher)
@@ -128,9 +131,11 @@ def open_pool(searcher, wanted: Wanted, workdir: str | None):
 
 def _one(gallery, searcher, pool, folder, path: pathlib.Path, wanted: Wanted, again: bool, bar: Callable) -> dict:
     """One video: cut into the folder unless it was, then every track embedded unless it was."""
-    from data import cutting, video
-    from lcr2s_jax.retrieval import place, retention
-    from lcr2s_jax.retrieval.gallery import OK
+    from lcr2s_jax.search import retention
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.search.gallery import OK
+    from lcr2s_jax.video import crops as cutting
+    from lcr2s_jax.video import frames as video
 
     forgotten, name = set() if again else retention.forgotten(gallery), folder.name
     found = cutting.read(folder)
@@ -168,8 +173,9 @@ def _one(gallery, searcher, pool, folder, path: pathlib.Path, wanted: Wanted, ag
 
 def _embed(gallery, searcher, pool, folder, title: str, found: list[dict]) -> int:
     """Rows of a video's tracks; those that are there stay, those of an earlier cutting go. How many crops it took."""
-    from lcr2s_jax.retrieval import columns, place, retention
-    from lcr2s_jax.retrieval.gallery import quoted
+    from lcr2s_jax.search import columns, retention
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.search.gallery import quoted
 
     name = folder.name
     where = f'root = {quoted(place.TRACKED)} and starts_with(path, {quoted(name + "/")})'
@@ -195,9 +201,9 @@ def _embed(gallery, searcher, pool, folder, title: str, found: list[dict]) -> in
 
 def _commit(gallery, searcher, pool, cut, title: str, some: list) -> int:
     """Embed some tracks and put their rows; how many crops that took."""
-    from data import folder
-    from lcr2s_jax.retrieval import columns, place
-    from lcr2s_jax.retrieval.gallery import OK, Row
+    from lcr2s_jax.search import columns, folder
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.search.gallery import OK, Row
 
     root, name = cut.parent, cut.name
     files = [folder.look(root, root / name / crop['file']) for _, track in some for crop in track['crops']]

@@ -41,7 +41,7 @@ def config_of(workdir: pathlib.Path) -> ConfigDict:
 
 def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> None:
     """Raise ConfigError, naming the fields, if the workdir has a run of another config (or `more` that is saved)."""
-    from lcr2s_jax import report
+    from lcr2s_jax.training import report
 
     path = workdir / 'config.json'
     if not path.exists():
@@ -76,7 +76,7 @@ def best_of(workdir: pathlib.Path, name: str, *, finished: int = 0) -> tuple[dic
     """
     import jax
 
-    from lcr2s_jax import checkpoint
+    from lcr2s_jax.training import checkpoint
 
     folder, go_on = workdir / name, f'python main.py --config=... --workdir={workdir}'
     if not folder.is_dir():  # Checkpoints would make it
@@ -101,7 +101,7 @@ def alone_in(workdir: pathlib.Path):
 
     Of several hosts the first holds the lock for all. Raises ConfigError where another process is in it.
     """
-    from lcr2s_jax import parallel
+    from lcr2s_jax.training import parallel
 
     with contextlib.ExitStack() as stack:
         with parallel.agreed('locking the workdir'):

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     )
     config.stages = ('teacher', 'student')  # in this order; 'baseline' is the dual encoder without fusion
 
-    config.model = ConfigDict(  # lcr2s_jax.pretrained.load
+    config.model = ConfigDict(  # lcr2s_jax.weights.pretrained.load
         dict(
             # folder (Hugging Face, open_clip), hub name, OpenAI's .pt, an IRRA checkpoint, or '' for random
             pretrained='openai/clip-vit-base-patch16',
@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
                 val=0.1,  # share of the identities
                 test=0.2,  # the same
             ),
-            demo=dict(  # data.demo.records; read where dataset is 'demo'
+            demo=dict(  # data.demo.synthetic.records; read where dataset is 'demo'
                 seed=0,
                 people=dict(train=2000, val=100, test=250),
                 cameras=True,  # seen by six surveillance cameras; False: clear photographs
@@ -68,10 +68,10 @@ def get_config() -> ConfigDict:
         dict(prob=0.15, mask_share=0.8, replace_share=0.1, delete_share=0.0)
     )
 
-    config.baseline = ConfigDict(  # lcr2s_jax.stages.baseline_stage
+    config.baseline = ConfigDict(  # lcr2s_jax.method.stages.baseline_stage
         dict(align='sdm', identity_weight=1.0, scale=50.0)  # [IRRA]
     )
-    config.teacher = ConfigDict(  # lcr2s_jax.stages.teacher_stage
+    config.teacher = ConfigDict(  # lcr2s_jax.method.stages.teacher_stage
         dict(
             align='sdm',
             identity_weight=1.0,
@@ -84,7 +84,7 @@ def get_config() -> ConfigDict:
             same_image_texts=False,  # may a text be supported by its own image's other caption? (batch.captions > 1)
         )
     )
-    config.student = ConfigDict(  # lcr2s_jax.stages.student_stage
+    config.student = ConfigDict(  # lcr2s_jax.method.stages.student_stage
         dict(
             align='sdm',
             identity_weight=1.0,
@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
         )
     )
 
-    config.optim = ConfigDict(  # lcr2s_jax.optim.adam
+    config.optim = ConfigDict(  # lcr2s_jax.training.optim.adam
         dict(
             learning_rate=1e-5,  # [IRRA]; to be tuned again with float32 weights and eps 1e-8
             warmup=1 / 12,  # share of the steps: 5 of 60 epochs [IRRA]
@@ -118,13 +118,15 @@ def get_config() -> ConfigDict:
             ),
         )
     )
-    config.train = ConfigDict(  # lcr2s_jax.train.fit; steps of each stage, the files of the datasets have their own
-        dict(steps=31_000, eval_every=500, save_every=500, log_every=20)
+    config.train = (
+        ConfigDict(  # lcr2s_jax.training.train.fit; steps of each stage, the files of the datasets have their own
+            dict(steps=31_000, eval_every=500, save_every=500, log_every=20)
+        )
     )
     config.evaluate = ConfigDict(  # batches of data.pipeline.gallery_batches and query_batches
         dict(batch_size=128)  # rows of the global batch
     )
-    config.parallel = ConfigDict(  # lcr2s_jax.parallel.Parallel; may change when a run is resumed
+    config.parallel = ConfigDict(  # lcr2s_jax.training.parallel.Parallel; may change when a run is resumed
         dict(
             driver='jit',  # or 'pmap'
             devices=0,  # 0 for all

@@ -7,7 +7,11 @@ def get_config():
     """The locked demo config."""
     config = base.get_config()
     config.model.update(
-        pretrained='data/demo_clip', image_size=(96, 48), context_length=32, vocab_size=1001, dtype='float32'
+        pretrained='data/demo_clip',
+        image_size=(96, 48),
+        context_length=32,
+        vocab_size=1001,
+        dtype='float32',
     )
     config.augment.pad = 4
     config.optim.update(learning_rate=2e-4)

@@ -11,7 +11,8 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data.records import DataError
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import storable
 
 SPLITS = ('train', 'val', 'test')
 
@@ -223,14 +224,6 @@ def shared_people(entries: Sequence[Entry]) -> dict[str, list[str]]:
 def by_split(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Train, then val, then test; the order within a split stays."""
     return tuple(sorted(entries, key=lambda entry: SPLITS.index(entry.split)))
-
-
-def storable(*texts: str) -> bool:
-    """Whether a file can hold these."""
-    try:  # JSON can spell half a character (a lone surrogate)
-        return '\0' not in ''.join(texts).encode().decode()
-    except UnicodeEncodeError:
-        return False
 
 
 def short(value: Any) -> str:

@@ -22,9 +22,10 @@ import rich.progress
 from absl import logging
 
 from data import locks
-from data.records import TOLERATED, DataError, Record
+from data.records import TOLERATED, Record
 from data.sources import Source
-from data.tokens import Tokenizer
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.weights.tokenizer import Tokenizer
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
 

@@ -11,9 +11,9 @@ import numpy as np
 from data import transforms
 from data.people import Split
 from data.plan import Plan
-from data.records import DataError
-from data.tokens import Tokenizer
 from data.transforms import tf
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.weights.tokenizer import Tokenizer
 
 _PREFETCH = 4  # batches
 

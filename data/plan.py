@@ -5,7 +5,7 @@ Identity-balanced (P identities x K views) for K > 1, one-to-one for K = 1. NumP
 
 import numpy as np
 
-from data.records import DataError
+from lcr2s_jax.errors import DataError
 
 
 class Plan:

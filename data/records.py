@@ -5,10 +5,6 @@ import dataclasses
 TOLERATED = 0.01  # share of unusable images that stops a build: more is a damaged copy, not bad luck
 
 
-class DataError(Exception):
-    """A mistake in the user's data or its place; the message is all that the user sees."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One image with its captions, before it is tokenised and stored.

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from data import annotations, table
 from data.annotations import LAYOUTS, Annotations
-from data.records import DataError, Record, Skipped
+from data.records import Record, Skipped
+from lcr2s_jax.errors import DataError
 
 DATASETS = ('demo', *LAYOUTS, 'folder')
 
@@ -43,7 +44,7 @@ def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo:
         demo has none.
       max_pixels: images with more are skipped.
       folder: table, seed, val and test of the dataset 'folder'; see `data.table.read`.
-      demo: seed, number of people by split and cameras, arguments of `data.demo.records`.
+      demo: seed, number of people by split and cameras, arguments of `data.demo.synthetic.records`.
 
     Raises:
       DataError: an unknown dataset, no such folder, or annotations that cannot be used.
@@ -118,7 +119,7 @@ def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
 
 
 def _drawn(seed: int, people: Mapping[str, int], cameras: bool) -> Source:
-    from data import demo
+    from data.demo import synthetic as demo
 
     return Source(
         name='demo',

@@ -11,8 +11,9 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short, storable
-from data.records import DataError
+from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import storable
 
 _COLUMNS = ('image', 'caption', 'id')
 

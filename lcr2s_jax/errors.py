@@ -9,6 +9,10 @@ class ConfigError(UserError):
     """A config field has a value that cannot be."""
 
 
+class DataError(UserError):
+    """A mistake in a dataset, a table or a folder of pictures."""
+
+
 class WeightsError(UserError):
     """Weights that cannot be used as asked."""
 

@@ -83,7 +83,7 @@ def test_both_ways_of_ranking_find_the_same():
 @pytest.mark.parametrize('name', sorted(ROWS))
 def test_a_row_changes_what_its_stage_takes_and_its_teacher_is_a_teacher(name):
     from data.plan import Plan
-    from lcr2s_jax import stages
+    from lcr2s_jax.method import stages
 
     row, demo = ROWS[name], config('demo')
     stage = {'teacher': stages.teacher_stage, 'student': stages.student_stage}.get(row.stage, stages.baseline_stage)

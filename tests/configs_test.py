@@ -7,7 +7,9 @@ import pathlib
 import pytest
 
 from benchmarks import step
-from lcr2s_jax import optim, parallel, pretrained, stages, train
+from lcr2s_jax.method import stages
+from lcr2s_jax.training import optim, parallel, train
+from lcr2s_jax.weights import pretrained
 
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / 'configs').glob('[a-z]*.py'))

@@ -18,7 +18,7 @@ os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
 @pytest.fixture(scope='session')
 def one_device(tmp_path_factory):
     """(name of a stage, steps=6) -> folder and parameters of its run on one device, trained once."""
-    from tests import training  # JAX reads the variables above when it is first imported
+    from tests import tiny_runs as training  # JAX reads the variables above when it is first imported
 
     @functools.cache
     def trained(name, steps=6):
@@ -40,7 +40,8 @@ def opened(made):
 @pytest.fixture
 def at(made, opened, tmp_path):
     """A desk at a copy of that index, for one test to change."""
-    from lcr2s_jax.retrieval import desk, gallery, search
+    from lcr2s_jax.search import gallery, search
+    from lcr2s_jax.search.web import service as desk
 
     shutil.copytree(made.uri, tmp_path / 'i')
     there = search.Search(gallery.Gallery(str(tmp_path / 'i')), opened.search.searcher, opened.search.tokenizer)

@@ -6,11 +6,12 @@ import pathlib
 
 from PIL import Image, ImageDraw
 
-from data import doctor, sources
+from data import sources
 from data.annotations import Annotations
-from data.checks import Finding
+from data.doctor import examine as doctor
+from data.doctor.checks import Finding
 
-WORDS = str(pathlib.Path(__file__).parents[1] / 'data' / 'demo_clip')  # a tokenizer
+WORDS = str(pathlib.Path(__file__).parents[1] / 'lcr2s_jax' / 'weights' / 'demo_clip')  # a tokenizer
 MAX_PIXELS = 1_000_000
 DEAL = dict(table='people.csv', seed=0, val=0.1, test=0.2)
 CUHK_FOLDERS = ('CUHK01', 'CUHK03', 'Market', 'cam_a', 'cam_b', 'test_query', 'train_query')

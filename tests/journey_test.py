@@ -19,9 +19,10 @@ from PIL import Image
 
 import main
 from commands.workdir import alone_in, config_of
-from lcr2s_jax import evaluate, pretrained
+from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.weights import pretrained
 from tests.road import ROOT, command, fails, here, wait_for
-from tests.training import saved
+from tests.tiny_runs import saved
 
 
 @contextlib.contextmanager

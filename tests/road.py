@@ -17,8 +17,8 @@ from unittest import mock
 from absl import flags
 
 import main
-from lcr2s_jax import huggingface
 from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.weights import huggingface
 from tests import tiny
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from commands.search import open_search
-from data import folder, tokens
-from lcr2s_jax.retrieval import calibration, searcher
-from lcr2s_jax.retrieval.gallery import OK, Gallery, Row
+from lcr2s_jax.search import calibration, folder
+from lcr2s_jax.search.gallery import OK, Gallery, Row
+from lcr2s_jax.weights import bundle as searcher
+from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
 
 WORDS = 'a woman in a red coat with a black backpack'

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from lcr2s_jax import stages
 from lcr2s_jax.arrays import Batch
+from lcr2s_jax.method import stages
 from lcr2s_jax.models.clip import CLIP
 
 PEOPLE, LENGTH, VOCAB = 12, 10, 50

@@ -1,0 +1,86 @@
+"""Puts a picture together: street, figure from far to near, what is in the way, camera.
+
+Reproducible to the byte: all randomness of an image comes from its own generator, in this order.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from data.demo.arms import paint_arm
+from data.demo.bags import paint_backpack, paint_shoulder_bag, paint_straps
+from data.demo.brush import HEIGHT, SCALE, WIDTH, Brush
+from data.demo.cameras import Camera, film
+from data.demo.head import paint_hair, paint_head
+from data.demo.legs import paint_legs
+from data.demo.outfits import Identity
+from data.demo.street import paint_occlusion, paint_street
+from data.demo.torso import paint_collar, paint_torso, rows_of
+from data.demo.views import View
+
+# Film grain is cut from one strip at a random place: fresh noise would cost a tenth of the drawing.
+_GRAIN = np.random.default_rng(0).standard_normal(8 * HEIGHT * WIDTH * 3, np.float32)
+_SLOPE = np.linspace(-0.1, 0.1, WIDTH)
+
+
+def _paint_figure(f: Brush) -> None:
+    rows, sideways, bag = rows_of(f), abs(f.sin) > 0.5, f.a['bag']
+    far_arm, near_arm = sorted((-1, 1), key=lambda s: f.depth(s * f.W, 0))
+    bag_depth = f.depth(f.side, 0) if bag == 'shoulder bag' else -1.0
+    # The shadow falls to the side that the light leaves dark.
+    f.pen.ellipse(f.around(f.flat(0.05 * f.dark, 0.985), 0.17, 0.022, 0.03), (0, 0, 0, 90))
+    if bag == 'backpack' and f.front:
+        paint_backpack(f)
+    if f.front:
+        paint_hair(f, over=False)
+    if sideways:
+        paint_arm(f, far_arm)
+    paint_legs(f)
+    if -0.9 < bag_depth < -0.3:
+        paint_shoulder_bag(f)
+    paint_torso(f, rows)
+    paint_straps(f, rows)
+    paint_collar(f)
+    if bag == 'backpack' and not f.front:
+        paint_backpack(f)
+    if not sideways:
+        paint_arm(f, far_arm)
+    paint_arm(f, near_arm)
+    if bag_depth >= -0.3:
+        paint_shoulder_bag(f)
+    paint_head(f)
+
+
+def _develop(image: Image.Image, dark: int, rng: np.random.Generator) -> Image.Image:
+    """Focus, exposure, white balance, light from one side, grain."""
+    if rng.random() < 0.35:
+        image = image.filter(ImageFilter.BoxBlur(0.3 + 0.5 * rng.random()))
+    gain = (0.72 + 0.42 * rng.random()) * (1 + 0.05 * rng.standard_normal(3))
+    slope_w = 1 + _SLOPE * -dark * rng.random()
+    pixels_hwc = np.asarray(image) * (slope_w[:, None] * gain).astype(np.float32)
+    strength, start = 2 + 5 * rng.random(), int(rng.integers(len(_GRAIN) - pixels_hwc.size))
+    grain_hwc = _GRAIN[start : start + pixels_hwc.size].reshape(pixels_hwc.shape)
+    pixels_hwc += np.float32(strength) * grain_hwc
+    return Image.fromarray(np.clip(pixels_hwc, 0, 255, out=pixels_hwc).astype(np.uint8))
+
+
+def paint_jpeg(person: Identity, view: View, rng: np.random.Generator, camera: Camera | None = None) -> bytes:
+    """Paint one view as a JPEG: a clear photograph of 128 x 64 pixels (height x width), or what a camera makes of it.
+
+    Args:
+      person: who.
+      view: what the image shows of them.
+      rng: the image's own generator: place, light, background, blur, noise and quality.
+      camera: films the photograph; None keeps it.
+    """
+    image = paint_street(rng)
+    brush = Brush(image, person, view, rng)
+    _paint_figure(brush)
+    paint_occlusion(brush, rng)
+    out, quality = _develop(image.reduce(SCALE), brush.dark, rng), int(rng.integers(80, 93))
+    if camera:
+        out, quality = film(out, camera, rng), camera.quality
+    buffer = io.BytesIO()
+    out.save(buffer, 'JPEG', quality=quality)
+    return buffer.getvalue()

@@ -1,0 +1,247 @@
+"""Is a dataset's folder fit to train on? Everything is looked at, nothing is written."""
+
+import collections
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from data import sources
+from data.annotations import Annotations, Entry
+from data.doctor import checks, supports
+from data.doctor.checks import AS_TOLD, Finding, first, many
+from data.records import TOLERATED
+from lcr2s_jax.errors import DataError
+
+_CUHK_PART = {'cam_a', 'cam_b', 'CUHK03'}  # all that some packages of 2025 hold
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """What `examine` found.
+
+    Attributes:
+      dataset: its name.
+      file: the annotation file, '' where none was read.
+      findings: in the order in which a reader needs them.
+      counts: see `checks.counts`.
+      views: see `supports.by_views`.
+    """
+
+    dataset: str
+    file: str
+    findings: tuple[Finding, ...]
+    counts: Mapping[str, Mapping] = dataclasses.field(default_factory=dict)
+    views: Sequence[Mapping[str, float]] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Whether training would take it."""
+        return all(finding.level != 'error' for finding in self.findings)
+
+
+class Seen:
+    """The pictures of all entries, looked at once.
+
+    Attributes:
+      faults: entry number -> why it cannot be used.
+      digests: entry number -> hash of its bytes, of those that can.
+      bytes: of those that can, together.
+      turned: entry numbers of those that can and that EXIF wants turned.
+      entries: of the annotations, in order.
+    """
+
+    def __init__(self, found: Annotations, max_pixels: int, tell: Callable[[int, int], None]):
+        from data import images  # TensorFlow, which takes seconds
+
+        self.entries, self.faults, self.digests, self.turned, self.bytes = found.entries, {}, {}, [], 0
+        for number, (_, encoded, fault) in enumerate(images.read(found.entries, found.images, max_pixels)):
+            if fault:
+                self.faults[number] = fault
+            else:
+                self.digests[number] = hashlib.sha256(encoded).digest()
+                self.bytes += len(encoded)
+                self.turned += [number] * images.turned(encoded)
+            tell(number + 1, len(found.entries))
+
+    def usable(self, split: str) -> list[Entry]:
+        """The entries of a split that a build keeps."""
+        return [self.entries[number] for number in self.digests if self.entries[number].split == split]
+
+
+def examine(
+    dataset: str,
+    root: str,
+    max_pixels: int,
+    folder: Mapping,
+    *,
+    batch: Mapping[str, int],
+    tokenizer: str,
+    context_length: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> Examination:
+    """Look at a dataset as training would, and further; nothing is raised for what is wrong with it.
+
+    Args:
+      dataset, root, max_pixels, folder: as `data.sources.open_source` takes them.
+      batch: identities, views and captions, as `data.plan.Plan` takes them.
+      tokenizer: as `lcr2s_jax.weights.tokenizer.Tokenizer` takes it.
+      context_length: tokens that the model reads.
+      tell: called with (images looked at, images) as it goes on.
+    """
+    try:
+        sources.check_name(dataset)
+        if dataset == 'demo':
+            drawn = Finding('good', 'drawn', 'the demo draws its people itself: there is no folder to check')
+            return Examination(dataset, '', (drawn,))
+        found = sources.read_annotations(dataset, root, folder)
+    except DataError as error:
+        stop = 'Training stops with the same words; nothing else could be checked.'
+        return Examination(dataset, '', (Finding('error', 'annotations', str(error), stop, AS_TOLD),))
+    counts = checks.counts(dataset, found.entries)
+    seen = Seen(found, max_pixels, tell)
+    findings = [
+        *checks.packaging(dataset, found),
+        *checks.splits(dataset, found, folder.get('seed')),
+        *checks.published_counts(dataset, counts),
+        *_folders(dataset, found),
+        *_unusable(seen),
+        *_emptied(found, seen),
+        *_turned(seen),
+        *_memory(seen),
+        *checks.named_twice(found),
+        *_duplicates(seen),
+        *checks.captions_per_image(dataset, found),
+        *checks.blank_captions(found),
+        *checks.shared_captions(found),
+        *supports.long_captions(found.entries, tokenizer, context_length),
+        *checks.single_images(found),
+    ]
+    train = seen.usable('train')
+    if train:
+        findings += supports.batches(train, **batch)
+    views = supports.by_views(train, batch['views'], batch['captions']) if train else ()
+    return Examination(dataset, str(found.path), tuple(findings), counts, views)
+
+
+def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
+    """Folders of images that the annotations use and that are not there."""
+    used = collections.defaultdict(list)
+    for entry in found.entries:
+        used[entry.file_name.partition('/')[0] if '/' in entry.file_name else '.'].append(entry)
+    absent = [name for name in sorted(used) if not os.path.isdir(found.images / name)]
+    if not absent:
+        return
+    there = sorted(set(used) - set(absent))
+    try:
+        here = sorted(path.name for path in found.images.iterdir() if os.path.isdir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        what, do = f'found no folder {found.images}', f'Put the images into {found.images}.'
+    except OSError as error:
+        what, do = f'found {found.images}, which cannot be read ({error.strerror})', 'Make it readable.'
+    else:
+        only = f', only {", ".join(there)} of the folders named' if there else ''
+        what = f'found no {", ".join(absent)} in {found.images}{only}'
+        do = f'Name the folders as the annotations do; there are {", ".join(first(here)) or "none"}.'
+    if dataset == 'cuhk_pedes' and there and set(there) <= _CUHK_PART:
+        what, do = f'{what}, as in packages of 2025', 'Ask the authors for the complete package (docs/data.md).'
+    lost = collections.Counter(entry.split for name in absent for entry in used[name])
+    share = lost.total() / len(found.entries)
+    stops = share > TOLERATED
+    yield Finding(
+        'error' if stops else 'warning', 'image-folders',
+        f'{what}: {many(lost.total(), "image")} of {len(found.entries):,} are missing '
+        f'({", ".join(f"{number:,} in {split}" for split, number in lost.items())})',
+        f'Training stops: it skips {TOLERATED:.0%} of the images at most, not {share:.0%}.' if stops else
+        f'They are skipped: {share:.2%} of the images, below {TOLERATED:.0%}.', do,
+    )  # fmt: skip
+
+
+def _unusable(seen: Seen) -> Iterator[Finding]:
+    """Images that a build would skip, or stop at."""
+    number, total = len(seen.faults), len(seen.entries)
+    if not number:
+        yield Finding('good', 'unusable-images', f'all {many(total, "image")} can be read')
+        return
+    stops = number > TOLERATED * total
+    missing = sum(fault == 'no such file' for fault in seen.faults.values())
+    yield Finding(
+        'error' if stops else 'warning', 'unusable-images',
+        f'found {number:,} of {many(total, "image")} that cannot be used ({number / total:.2%}): {missing:,} missing, '
+        f'{number - missing:,} otherwise',
+        f'Training stops: more than {TOLERATED:.0%} is taken for a damaged copy.' if stops else
+        f'Training skips them and names them: up to {TOLERATED:.0%} is tolerated.',
+        'Copy or unpack the images again.' if stops else 'Copy these images again, for scores on the whole test split.',
+        first(f'{seen.entries[n].file_name}: {fault} ({seen.entries[n].split})' for n, fault in seen.faults.items()),
+    )  # fmt: skip
+
+
+def _emptied(found: Annotations, seen: Seen) -> Iterator[Finding]:
+    for split in found.splits:
+        if not seen.usable(split):
+            yield Finding(
+                'error', 'empty-split', f'found no usable image in the split {split}',
+                'Training stops: a split without images can be neither learnt from nor scored.',
+                f'Mend the images of {split}, or remove its entries.',
+            )  # fmt: skip
+
+
+def _turned(seen: Seen) -> Iterator[Finding]:
+    if seen.turned:
+        yield Finding(
+            'warning', 'turned-images', f'found {many(len(seen.turned), "image")} that EXIF wants turned or mirrored',
+            'Training and evaluation see them as they lie in the file, people on their sides; an index turns them.',
+            'Turn the pixels themselves, as ImageMagick does: mogrify -auto-orient.',
+            first(f'{seen.entries[n].file_name} ({seen.entries[n].split})' for n in seen.turned),
+        )  # fmt: skip
+
+
+def _memory(seen: Seen) -> Iterator[Finding]:
+    """Encoded images are held in memory."""
+    have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if seen.bytes > have / 2:
+        yield Finding(
+            'warning', 'memory', f'found {seen.bytes / 2**30:.1f} GiB of images, and {have / 2**30:.1f} GiB of memory',
+            'A run keeps all encoded images in memory, and about twice as much while the dataset is built.',
+            'Smaller images (training resizes them to config.model.image_size), or a machine with more memory.',
+        )  # fmt: skip
+
+
+def _duplicates(seen: Seen) -> Iterator[Finding]:
+    """Files with the same bytes under several names, told apart by what they spoil."""
+    same = collections.defaultdict(dict)
+    for number, digest in seen.digests.items():
+        same[digest].setdefault(seen.entries[number].file_name, seen.entries[number])
+    kinds = collections.defaultdict(list)
+    for copies in (list(files.values()) for files in same.values() if len(files) > 1):
+        crosses = [len({getattr(entry, name) for entry in copies}) > 1 for name in ('split', 'person')]
+        kinds['splits' if crosses[0] else 'identities' if crosses[1] else 'identity'].append(copies)
+    if not kinds:
+        yield Finding('good', 'duplicates', 'no two images are the same file')
+    for kind, (level, where, follows, do) in _COPIES.items():
+        if kind in kinds:
+            yield Finding(
+                level, f'duplicates-{kind}',
+                f'found {many(sum(map(len, kinds[kind])), "image")} of only {many(len(kinds[kind]), "picture")}, '
+                f'{where}', follows, do,
+                first(
+                    ' = '.join(f'{entry.file_name} ({entry.split}, id {entry.person})' for entry in copies)
+                    for copies in kinds[kind]
+                ),
+            )  # fmt: skip
+
+
+_COPIES = {  # kind of duplicates: level, where, what follows, what to do
+    'splits': (
+        'warning', 'the same in different splits', 'A score on them measures memory.',
+        'Remove one of each from the annotations; report it beside scores on published splits.',
+    ),
+    'identities': (
+        'warning', 'the same with different ids', 'One of the ids is wrong: training and scores learn and count noise.',
+        'Find out which id is right; published annotations are used as they are.',
+    ),
+    'identity': (
+        'note', 'the same with one id', 'A picture can be put into its own support set, where it adds nothing.',
+        'Keep one of each in your own data; published annotations are used as they are.',
+    ),
+}  # fmt: skip

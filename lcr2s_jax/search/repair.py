@@ -1,0 +1,79 @@
+"""What an earlier version, or a call that was killed, may have left in an index, and how it is put right."""
+
+import contextlib
+import pathlib
+from collections.abc import Sequence
+
+from lcr2s_jax.search import storage as place
+from lcr2s_jax.search.gallery import Gallery, quoted
+from lcr2s_jax.search.web import uploads
+
+_IN = 500  # values of one SQL list
+
+
+def own(gallery: Gallery) -> None:
+    """Have the index know its own pictures by relative roots, and keep no file of an upload that was never committed.
+
+    Earlier versions wrote where the index was; a picture that lies in it under the same name is its own.
+    """
+    folders = {place.TRACKS: place.tracks_folder(gallery.uri), place.UPLOADS: place.uploads(gallery.uri)}
+    if None in folders.values():
+        return
+    with gallery.writing():
+        old = ' or '.join(f"(root like '/%/{name}')" for name in folders)
+        if gallery.count(old):
+            found = gallery.rows(old, ['root', 'path']).to_pylist()
+            for root in sorted({one['root'] for one in found}):
+                name = pathlib.PurePath(root).name
+                paths = [one['path'] for one in found if one['root'] == root]
+                _rename(gallery, root, f'./{name}', [path for path in paths if (folders[name] / path).is_file()])
+        settle(gallery)
+
+
+def doubles(gallery: Gallery) -> int:
+    """Drop the second row of a file that has two, the younger: two calls that ran together wrote them once.
+
+    Returns:
+      How many rows went.
+    """
+    with gallery.writing():
+        found = gallery.rows('true', ['root', 'path', 'added'], with_rows=True)
+        counted = found.group_by(['root', 'path']).aggregate([('path', 'count')])['path_count']
+        if sum(counted.to_pylist()) == len(counted):
+            return 0
+        seen, second = set(), []
+        for one in found.sort_by([('added', 'ascending'), ('_rowid', 'ascending')]).to_pylist():
+            file = one['root'], one['path']
+            second += [one['_rowid']] * (file in seen)
+            seen.add(file)
+        for start in range(0, len(second), _IN):
+            gallery.table.delete(f'_rowid in ({", ".join(map(str, second[start : start + _IN]))})')
+        return len(second)
+
+
+def begin(gallery: Gallery, names: Sequence[str]) -> None:
+    """Write down which uploads are about to be kept, so that `settle` finds them after a kill."""
+    settle(gallery)
+    uploads.keep(_pending(gallery), '\n'.join(names).encode())
+
+
+def settle(gallery: Gallery) -> None:
+    """Remove what `begin` has named and no row did come of: nothing else would ever delete it, or let it expire."""
+    pending, folder = _pending(gallery), place.uploads(gallery.uri)
+    with contextlib.suppress(FileNotFoundError):
+        names, known = pending.read_text().splitlines(), gallery.known(place.UPLOADED)
+        for name in names:
+            if name not in known:
+                (folder / name).unlink(missing_ok=True)
+            uploads.aside(folder / name).unlink(missing_ok=True)
+        pending.unlink()
+
+
+def _pending(gallery: Gallery) -> pathlib.Path:
+    return place.uploads(gallery.uri) / '.pending'
+
+
+def _rename(gallery: Gallery, root: str, to: str, paths: Sequence[str]) -> None:
+    for start in range(0, len(paths), _IN):
+        listed = ', '.join(map(quoted, paths[start : start + _IN]))
+        gallery.table.update(where=f'root = {quoted(root)} and path in ({listed})', values={'root': to})

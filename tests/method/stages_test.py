@@ -1,0 +1,281 @@
+"""The stages do what the paper says they do: who learns, who stays frozen, what the fusion sees."""
+
+import chex
+import jax
+import numpy as np
+import optax
+import pytest
+
+from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.method import losses
+from lcr2s_jax.training.parallel import Axis
+from tests import tiny
+
+
+def loss_and_grad(stage, batch, params=None):
+    params = stage.init(jax.random.key(0)) if params is None else params
+
+    def loss(params, frozen):
+        return stage.loss(params, frozen, batch, jax.random.key(1), Axis())
+
+    (value, terms), grads = jax.jit(jax.value_and_grad(loss, argnums=0, has_aux=True))(params, stage.frozen)
+    return value, terms, grads
+
+
+def size(tree):
+    return sum(float(np.abs(x).sum()) for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_every_stage_embeds_one_image_and_one_text_alone(name):
+    stage, batch = tiny.stage(name), tiny.batch()
+    params = stage.init(jax.random.key(0))
+    for embed, x in (
+        (stage.embed_image, batch.image_BKhwc[:, 0]),
+        (stage.embed_text, batch.tokens_BKL[:, 0]),
+    ):
+        many = jax.jit(embed)(params, x)
+        chex.assert_shape(many, (8, 8))
+        np.testing.assert_allclose(jax.jit(embed)(params, x[:1]), many[:1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_every_parameter_but_the_unread_temperature_learns(name):
+    stage = tiny.stage(name)
+    # as if after a first step: what stands before a zero-initialised projection has no gradient until then
+    params = jax.tree.map(lambda x: x + 0.05, stage.init(jax.random.key(0)))
+    value, _, grads = loss_and_grad(stage, tiny.batch(), params)
+    assert np.isfinite(value)
+    leaves = jax.tree_util.tree_leaves_with_path(grads)
+    still = [jax.tree_util.keystr(path) for path, grad in leaves if not np.abs(grad).max() > 0]
+    # a key's bias moves all scores of a softmax alike: of its gradient there is rounding noise, or none
+    assert [name for name in still if not name.endswith("['k']['bias']")] == ["['clip']['logit_scale']"]
+
+
+def test_the_fusion_learns_from_its_first_step():
+    _, _, grads = loss_and_grad(tiny.stage('teacher'), tiny.batch())
+    for modality in ('image', 'text'):
+        for part in (('attention', 'out'), ('mlp', 'fc2')):
+            assert np.abs(grads['fusion'][modality][part[0]][part[1]]['kernel']).max() > 0
+
+
+def test_the_student_loss_is_the_baselines_plus_both_distillation_terms():
+    batch = tiny.batch()
+    base, base_terms, _ = loss_and_grad(tiny.stage('baseline'), batch)
+    value, terms, _ = loss_and_grad(tiny.stage('student', feature_weight=2.0, relation_weight=3.0), batch)
+    assert terms['feature'] > 0.01 and terms['relation'] > 0.01
+    np.testing.assert_allclose(terms['sdm'], base_terms['sdm'], rtol=1e-5)
+    np.testing.assert_allclose(value, base + 2 * terms['feature'] + 3 * terms['relation'], rtol=1e-5)
+
+
+def test_no_gradient_reaches_the_teacher_through_the_student():
+    stage, batch = tiny.stage('student'), tiny.batch()
+    params = stage.init(jax.random.key(0))
+
+    def loss(frozen):
+        return stage.loss(params, frozen, batch, jax.random.key(1), Axis())[0]
+
+    assert size(jax.jit(jax.grad(loss))(stage.frozen)) == 0
+
+
+def test_teacher_targets_are_its_enriched_features():
+    """Feature distillation measured from outside, through the public parts, is the term the student reports."""
+    model, batch = tiny.clip(), tiny.batch()
+    stage = tiny.stage('student', model)
+    teacher = tiny.stage('teacher', model)
+    params = stage.init(jax.random.key(0))
+    terms = loss_and_grad(stage, batch)[1]
+    total = 0
+    for modality, values, embed in (
+        ('image', batch.image_BKhwc, teacher.embed_image), ('text', batch.tokens_BKL, teacher.embed_text),
+    ):  # fmt: skip
+        rows = values.reshape(-1, *values.shape[2:])
+        single = jax.jit(embed)(stage.frozen, rows)
+        rich = teacher.enrich(stage.frozen, modality, single.reshape(8, 3, -1), batch.view_BK).reshape(24, -1)
+        own = jax.jit(stage.embed_image if modality == 'image' else stage.embed_text)(params, rows)
+        total += losses.feature_distillation(own, rich)
+    np.testing.assert_allclose(terms['feature'], total, rtol=1e-4)
+
+
+def test_a_detached_teachers_encoders_learn_what_the_baselines_learn():
+    batch = tiny.batch()
+    _, _, base = loss_and_grad(tiny.stage('baseline'), batch)
+    _, _, teacher = loss_and_grad(tiny.stage('teacher', detach=True), batch)
+    chex.assert_trees_all_close(teacher['clip'], base['clip'], rtol=1e-4, atol=1e-6)
+    _, _, coupled = loss_and_grad(tiny.stage('teacher', detach=False), batch)
+    assert size(jax.tree.map(lambda a, b: a - b, coupled['clip'], base['clip'])) > 1e-2
+
+
+def test_before_its_first_step_the_teacher_is_two_baselines():
+    batch = tiny.batch()
+    base, _, _ = loss_and_grad(tiny.stage('baseline'), batch)
+    for weight in (0.0, 0.5):
+        value, _, _ = loss_and_grad(tiny.stage('teacher', single_weight=weight), batch)
+        np.testing.assert_allclose(value, (1 + weight) * base, rtol=1e-5)
+
+
+@pytest.mark.parametrize('shared', [True, False])
+def test_fusion_weights_are_shared_or_not(shared):
+    stage = tiny.stage('teacher', shared_fusion=shared)
+    names = set(stage.init(jax.random.key(0))['fusion'])
+    assert names == ({'both'} if shared else {'image', 'text'})
+    assert np.isfinite(loss_and_grad(stage, tiny.batch())[0])
+
+
+def test_support_dropout_changes_the_loss_of_a_taught_fusion_only():
+    batch, values = tiny.batch(), {}
+    for rate in (0.0, 0.9):
+        stage = tiny.stage('teacher', support_dropout=rate)
+        taught = jax.tree.map(lambda x: x + 0.05, stage.init(jax.random.key(0)))
+        values[rate] = loss_and_grad(stage, batch, params=taught)[1]
+    assert values[0.0]['rich_sdm'] != values[0.9]['rich_sdm']
+    assert values[0.0]['sdm'] == values[0.9]['sdm']
+
+
+def test_the_student_starts_from_the_pretrained_encoders_or_from_the_teachers():
+    own, taught = (tiny.stage('student', from_teacher=flag) for flag in (False, True))
+    chex.assert_trees_all_equal(own.init(jax.random.key(0))['clip'], tiny.clip_params(tiny.clip()))
+    chex.assert_trees_all_equal(taught.init(jax.random.key(0))['clip'], taught.frozen['clip'])
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_without_identity_weight_there_is_no_classifier(name):
+    stage = tiny.stage(name, identity_weight=0.0)
+    assert 'head' not in stage.init(jax.random.key(0))
+    assert 'identity' not in loss_and_grad(stage, tiny.batch())[1]
+
+
+def test_an_unknown_alignment_loss_names_the_known_ones():
+    with pytest.raises(ConfigError, match="'cosine'.*sdm, infonce, tal"):
+        tiny.stage('baseline', align='cosine')
+
+
+@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+def test_a_batch_encoded_in_chunks_has_the_loss_and_gradient_of_the_whole(name):
+    batch, key = tiny.batch(identities=8, views=3), jax.random.key(0)
+    found = []
+    for chunks in (1, 6):
+        stage = tiny.stage(name, tiny.clip(chunks=chunks), scale=1.0)  # a sharp softmax would magnify rounding
+        params = stage.init(jax.random.key(1))
+        value = jax.jit(jax.value_and_grad(lambda p, s=stage: s.loss(p, s.frozen, batch, key, Axis())[0]))
+        found.append(value(params))
+    (whole, grads), (parts, grads_in_parts) = found
+    assert float(parts) == pytest.approx(float(whole), rel=1e-5)
+    error = optax.global_norm(jax.tree.map(lambda a, b: a - b, grads_in_parts, grads))
+    assert float(error) <= 1e-5 * float(optax.global_norm(grads))
+
+
+def test_chunks_need_less_memory():
+    batch = tiny.batch(identities=12, views=8)
+
+    def temporary(**changes):
+        stage = tiny.stage('baseline', tiny.clip(**changes))
+        grad = jax.jit(jax.grad(lambda p: stage.loss(p, None, batch, None, Axis())[0]))
+        return grad.lower(stage.init(jax.random.key(1))).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(chunks=12) < temporary(chunks=1) / 2
+
+
+def test_chunks_that_do_not_divide_the_rows_are_an_error():
+    stage = tiny.stage('baseline', tiny.clip(chunks=5))
+    with pytest.raises(ConfigError, match='config.model.chunks: found 5'):
+        stage.loss(stage.init(jax.random.key(1)), None, tiny.batch(identities=8, views=3), None, Axis())
+
+
+def test_a_text_is_supported_by_its_images_other_caption_where_that_is_wanted():
+    batch = tiny.batch(identities=8, views=4)
+    view_BK = np.repeat(batch.view_BK[:, ::2], 2, axis=1)  # two images, two captions of each
+    batch = batch._replace(view_BK=view_BK, image_BKhwc=np.repeat(batch.image_BKhwc[:, ::2], 2, axis=1))
+    touched = {}
+    for wanted in (False, True):
+        stage = tiny.stage('teacher', same_image_texts=wanted, align='infonce', single_weight=0.0, detach=False)
+        params = jax.tree.map(lambda x: x + 0.05, stage.init(jax.random.key(0)))
+
+        def loss(tokens, stage=stage, params=params):
+            return float(stage.loss(params, None, batch._replace(tokens_BKL=tokens), None, Axis())[1]['rich_infonce'])
+
+        other = batch.tokens_BKL.copy()
+        other[:, 1::2, 1] = 1 + other[:, 1::2, 1] % 40  # another second caption of every image
+        touched[wanted] = loss(other) - loss(batch.tokens_BKL)
+    assert touched[False] != touched[True]
+
+
+def test_the_teachers_loss_is_that_of_its_public_parts():
+    stage = tiny.stage('teacher', scale=7.0, identity_weight=3.0, single_weight=0.0)
+    batch, rng = tiny.batch(), np.random.default_rng(0)
+    # the fusions of images and texts must differ, or one could stand for the other
+    params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype(np.float32), stage.init(jax.random.key(0)))
+    value, terms, _ = loss_and_grad(stage, batch, params)
+    rich_NE = []
+    for modality, rows, embed in (
+        ('image', batch.image_BKhwc, stage.embed_image),
+        ('text', batch.tokens_BKL, stage.embed_text),
+    ):
+        x_BKE = jax.jit(embed)(params, rows.reshape(-1, *rows.shape[2:])).reshape(8, 3, -1)
+        rich_NE.append(stage.enrich(params, modality, x_BKE, batch.view_BK).reshape(24, -1))
+    np.testing.assert_allclose(terms['rich_sdm'], losses.sdm(*rich_NE, np.repeat(batch.pid_B, 3), 7.0), rtol=1e-4)
+    np.testing.assert_allclose(value, terms['rich_sdm'] + 3 * terms['rich_identity'], rtol=1e-5)
+
+
+def cached(teacher, frozen, batch):
+    """What a teacher makes of a split that is this very batch."""
+    rows = (batch.image_BKhwc.reshape(-1, 16, 8, 3), batch.tokens_BKL.reshape(-1, tiny.LENGTH))
+    found = (
+        jax.jit(embed)(frozen, x) for embed, x in zip((teacher.embed_image, teacher.embed_text), rows, strict=True)
+    )
+    return Embeddings(*found, None, None, None, None)
+
+
+def test_a_cached_teacher_teaches_what_a_live_one_does():
+    batch = tiny.batch(repeats=False)
+    live, teacher = tiny.stage('student'), tiny.stage('teacher')
+    cache = cached(teacher, live.frozen, batch)
+    # captions are not numbered as images are
+    batch = batch._replace(caption_BK=batch.caption_BK[::-1, ::-1].copy())
+    cache = cache._replace(text_QE=cache.text_QE[::-1])
+    stage = tiny.stage('student', cache=cache, cache_teacher=True)
+    assert set(stage.frozen) == {'fusion', 'image_GE', 'text_QE'}, 'no tower of it is left'
+    (value, terms, grads), (expected, expected_terms, expected_grads) = (loss_and_grad(s, batch) for s in (stage, live))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(terms['relation'], expected_terms['relation'], rtol=1e-4)
+    chex.assert_trees_all_close(grads, expected_grads, rtol=1e-3, atol=1e-5)
+
+
+def test_targets_of_one_draw_are_the_cache_itself():
+    batch = tiny.batch(repeats=False)
+    live = tiny.stage('student')
+    cache = cached(tiny.stage('teacher'), live.frozen, batch)
+    stage = tiny.stage('student', cache=cache, cache_teacher=True, redraw_supports=False)
+    terms = loss_and_grad(stage, batch)[1]
+    params = stage.init(jax.random.key(0))
+    v_NE, t_NE, *_ = cached(stage, params, batch)
+    expected = losses.feature_distillation(v_NE, cache.image_GE) + losses.feature_distillation(t_NE, cache.text_QE)
+    np.testing.assert_allclose(terms['feature'], expected, rtol=1e-4)
+
+
+def test_one_draw_of_supports_needs_a_cache_and_a_relation_is_one_of_two():
+    with pytest.raises(ConfigError, match='redraw_supports'):
+        tiny.stage('student', redraw_supports=False)
+    with pytest.raises(ConfigError, match="'frobenius', expected 'cosine' or 'kl'"):
+        tiny.stage('student', relation='frobenius')
+
+
+def test_the_relation_is_compared_by_distance_or_by_divergence():
+    terms = {kind: loss_and_grad(tiny.stage('student', relation=kind), tiny.batch())[1] for kind in ('cosine', 'kl')}
+    assert terms['cosine']['feature'] == terms['kl']['feature']
+    assert terms['cosine']['relation'] != terms['kl']['relation'] > 0
+
+
+@pytest.mark.parametrize('shared', [False, True])
+def test_the_teacher_tells_what_each_modality_looks_at_and_the_others_have_nothing_to_tell(shared):
+    stage = tiny.stage('teacher', shared_fusion=shared)
+    rng = np.random.default_rng(0)
+    noise = stage.init(jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.5 * rng.normal(size=x.shape).astype(np.float32), noise)
+    v_BKE, view_BK = rng.normal(size=(2, 3, 8)).astype(np.float32), np.array([[0, 1, 2], [3, 4, 3]])
+    image, text = (np.asarray(stage.attention(params, modality, v_BKE, view_BK)) for modality in ('image', 'text'))
+    chex.assert_shape([image, text], (2, 2, 3, 3))
+    assert (image[1, :, 0, 2] == 0).all(), 'a copy of the view is no support'
+    assert shared == np.array_equal(image, text)
+    assert tiny.stage('student').attention is None and tiny.stage('baseline').attention is None

@@ -1,0 +1,368 @@
+"""The index of a folder: only what changed is embedded, nothing is lost by a kill, nothing unusable is fatal."""
+
+import json
+import os
+import re
+import shutil
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from commands import index as command
+from commands import student
+from data import images, transforms
+from lcr2s_jax.errors import ConfigError, DataError, SearchError
+from lcr2s_jax.search import folder, ingest, metadata
+from lcr2s_jax.search.web import uploads
+from lcr2s_jax.weights.bundle import Searcher, hash_of
+from tests import searching
+
+
+@pytest.fixture
+def made(tmp_path):
+    return searching.index(tmp_path)
+
+
+@pytest.fixture
+def told(made, capsys):
+    """update(**options) -> what the command says."""
+
+    def update(**more):
+        capsys.readouterr()
+        made.update(**more)
+        return json.loads(capsys.readouterr().out)
+
+    return update
+
+
+def of(made):
+    """path -> vector."""
+    gallery = made.gallery()
+    vector_GE, row_G = gallery.vectors()
+    return dict(zip([one['path'] for one in gallery.facts(row_G)], vector_GE, strict=True))
+
+
+def test_a_second_index_of_the_same_folder_embeds_nothing(made, told):
+    first, version = told(), made.gallery().version
+    assert first['embedded'] == first['new'] == first['pictures'] == 12
+    second = told()
+    assert second['embedded'] == second['new'] == second['changed'] == 0 and second['unchanged'] == 12
+    assert made.gallery().version == version, 'not even a commit'
+
+
+def test_what_is_embedded_is_what_evaluation_would_see(made, told):
+    told()
+    found, model = of(made), Searcher(made.root.parent / 'index' / 'model')
+    for path, vector in found.items():
+        image = transforms.resize(transforms.decode((made.root / path).read_bytes()), (16, 8)).numpy()
+        np.testing.assert_allclose(vector, model.embed_image(image[None])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png'])
+@pytest.mark.parametrize('orientation', [1, 3, 5, 6])
+def test_a_picture_that_exif_turns_is_indexed_as_an_upload_of_it_is(suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    encoded = searching.photo(7, format_={'jpg': 'JPEG', 'png': 'PNG'}[suffix], exif=exif)
+    upload = uploads.clean('x', encoded, uploads.Limits(10**6, 10**6, 1))
+    turned, plain = (folder.decode(one, (16, 8), 10**6) for one in (encoded, searching.photo(7)))
+    assert turned[1] == '' and images.turned(encoded) == (orientation != 1) and not images.turned(upload)
+    np.testing.assert_array_equal(turned[0], folder.decode(upload, (16, 8), 10**6)[0])
+    if suffix == 'jpg':
+        assert np.array_equal(turned[0], plain[0]) == (orientation == 1)
+
+
+def test_damaged_exif_and_a_damaged_turned_picture_are_not_fatal():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    encoded = searching.photo(7, exif=exif)
+    assert 'damaged' in folder.decode(encoded[: len(encoded) * 9 // 10], (16, 8), 10**6)[1]
+    broken = encoded.replace(b'Exif\0\0MM\0*', b'Exif\0\0XXXX')
+    assert broken != encoded and not images.turned(broken) and folder.decode(broken, (16, 8), 10**6)[1] == ''
+
+
+def test_only_a_changed_file_is_embedded_again_and_a_renamed_one_is_known_by_its_bytes(made, told):
+    told()
+    old = of(made)
+    (made.root / 'a' / '000.png').rename(made.root / 'new.png')
+    shutil.copy(made.root / 'b' / '003.png', made.root / 'b' / '001.png')
+    searching.folders.draw(made.root / 'a' / '002.png', 77)
+    os.utime(made.root / 'a' / '004.png', ns=(1, 1))
+    again, now = told(prune=True), of(made)
+    assert (again['embedded'], again['copied'], again['pruned']) == (1, 3, 1)
+    assert now.keys() == old.keys() - {'a/000.png'} | {'new.png'}
+    np.testing.assert_array_equal(now['new.png'], old['a/000.png'])
+    np.testing.assert_array_equal(now['b/001.png'], old['b/003.png'])
+    assert not np.array_equal(now['a/002.png'], old['a/002.png'])
+    assert told()['unchanged'] == 12
+
+
+def test_what_is_gone_is_still_found_until_it_is_pruned(made, told):
+    told()
+    (made.root / 'a' / '000.png').unlink()
+    assert (told()['gone'], len(of(made))) == (1, 12)
+    assert (told(prune=True)['pruned'], len(of(made))) == (1, 11)
+
+
+def test_an_empty_folder_prunes_nothing(made, told):
+    told()
+    shutil.rmtree(made.root)
+    made.root.mkdir()
+    with pytest.raises(SearchError, match='Is the disk there'):
+        told(prune=True)
+    assert len(of(made)) == 12
+
+
+def test_unusable_files_are_listed_and_never_fatal(made, told, capsys):
+    (made.root / 'text.jpg').write_text('<html>')
+    (made.root / 'empty.png').touch()
+    cut = (made.root / 'a' / '000.png').read_bytes()
+    (made.root / 'cut.png').write_bytes(cut[: len(cut) * 2 // 3])
+    Image.new('1', (searching.MAX_PIXELS, 2)).save(made.root / 'wide.png')
+    (made.root / 'notes.txt').write_text('no picture by its name')
+    (made.root / 'out.png').symlink_to('/etc/hostname')
+    first = told()
+    assert first['files'] == 16 and first['pictures'] == 12
+    assert set(first['unusable']) == {'text.jpg', 'empty.png', 'cut.png', 'wide.png'}
+    assert 'pixels' in first['unusable']['wide.png'] and 'decoded' in first['unusable']['cut.png']
+    second = told()
+    assert second['unchanged'] == 16 and second['unusable'] == {}, 'they are not looked at again'
+    shutil.copy(made.root / 'b' / '001.png', made.root / 'text.jpg')
+    assert told()['pictures'] == 13
+    made.update(as_json=False)
+    assert '13 pictures can be found' in capsys.readouterr().out
+
+
+def test_odd_names_and_what_may_not_be_looked_at_are_listed_and_never_forgotten(made, told, monkeypatch, capsys):
+    told()
+    odd = 'x\udcff.png'
+    shutil.copy(made.root / 'a' / '000.png', made.root / odd)
+    os.mkfifo(made.root / 'pipe.jpg')  # opening it would wait forever
+    shutil.copy(made.root / 'a' / '000.png', made.root / 'went.png')
+    look, scandir = folder.look, os.scandir
+
+    def forbidden(path):
+        if path.endswith('/b'):
+            raise PermissionError(13, 'Permission denied')
+        return scandir(path)
+
+    def looked(root, path):
+        (made.root / 'went.png').unlink(missing_ok=True)
+        return look(root, path)
+
+    monkeypatch.setattr(folder.os, 'scandir', forbidden)
+    monkeypatch.setattr(folder, 'look', looked)
+    found = told(prune=True)
+    assert (
+        found['unusable'].keys() >= {odd, 'pipe.jpg', 'went.png', 'b'} and 'Permission denied' in found['unusable']['b']
+    )
+    assert (found['unchanged'], found['gone'], len(of(made))) == (6, 0, 12)
+    made.update(as_json=False)
+    assert r"'x\udcff.png': a name that is no UTF-8" in capsys.readouterr().out
+    with pytest.raises(DataError, match='cannot be read .Permission denied.'):
+        folder.walk(made.root / 'b')
+
+
+def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, monkeypatch):
+    monkeypatch.setattr(ingest, 'COMMIT', 4)
+    whole, opened = folder.read, []
+
+    def dies(*args):
+        for picture in whole(*args):
+            if len(opened) == 10:
+                raise KeyboardInterrupt
+            opened.append(picture)
+            yield picture
+
+    monkeypatch.setattr(folder, 'read', dies)
+    with pytest.raises(KeyboardInterrupt):
+        told()
+    assert len(of(made)) == 8
+    monkeypatch.setattr(folder, 'read', whole)
+    assert told()['embedded'] == 4 and len(of(made)) == 12
+
+
+def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told, capsys):
+    from commands.retention import delete
+
+    told()
+    delete(made.uri, "path = 'a/000.png'", sure=False)
+    assert '1 rows of 12 would be forgotten' in capsys.readouterr().out and len(of(made)) == 12
+    delete(made.uri, "path = 'a/000.png'", sure=True)
+    shutil.copy(made.root / 'a' / '000.png', made.root / 'other name.png')
+    again = told()
+    assert (again['kept_out'], again['embedded'], len(of(made))) == (2, 0, 11)
+    assert told()['kept_out'] == 2
+    assert told(again=True)['embedded'] == 2 and len(of(made)) == 13
+    assert told()['kept_out'] == 0
+    with pytest.raises(ConfigError, match='--where'):
+        delete(made.uri, ' ', sure=True)
+
+
+def test_another_models_index_is_refused_with_both_hashes(made, told, monkeypatch):
+    told()
+    other = student.Student(searching.clip(), searching.params(seed=1), searching.words(), None, 3)
+    monkeypatch.setattr(student.Student, 'model', lambda self: searching.model() | {'params': self.params})
+    monkeypatch.setattr(student, 'open_student', lambda workdir: other)
+    theirs, ours = (hash_of(**searching.model(seed)) for seed in (0, 1))
+    with pytest.raises(SearchError, match=f'{theirs[:16]} there, {ours[:16]} of w'):
+        told(workdir='w')
+    same = student.Student(searching.clip(), searching.params(), searching.words(), None, 3)
+    monkeypatch.setattr(student, 'open_student', lambda workdir: same)
+    assert told(workdir='w')['unchanged'] == 12
+
+
+def test_an_index_that_was_made_with_other_preprocessing_takes_no_more_pictures(made, told, monkeypatch):
+    told()
+    monkeypatch.setattr(folder, 'RECIPE', 'other')
+    with pytest.raises(SearchError, match=f"found pictures made by '{re.escape(searching.PREPROCESSING['recipe'])}'"):
+        told()
+
+
+def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(tmp_path, monkeypatch, capsys):
+    from commands.search import open_search
+    from lcr2s_jax.search import audit
+    from lcr2s_jax.search import storage as place
+    from lcr2s_jax.search.query import Query
+
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    url = f'file://{tmp_path}/store/i'  # the road of s3:// and gs://, to a disk
+    assert place.model_folder(url) is None
+    searching.make_model(tmp_path / 'made')
+    place.put_model(url, lambda to: shutil.copytree(tmp_path / 'made' / 'model', to))
+    searching.pictures(tmp_path / 'crops', 3)
+    command.index(url, str(tmp_path / 'crops'), None, None, False, False, True)
+    opened = open_search(url)
+    answer = opened([Query((searching.WORDS,))], top=2, false_alarms=0.05)[0]
+    for _ in range(2):
+        audit.write(url, [audit.line('me', answer, opened)])
+    assert len(list((tmp_path / 'store' / 'i' / 'audit').iterdir())) == 2 and len(answer.hits) == 2
+    assert opened.searcher.folder.is_relative_to(tmp_path / 'cache')
+    assert place.model_folder(url) == opened.searcher.folder
+    place.add_file(url, 'calibration.json', (tmp_path / 'made' / 'model' / 'calibration.json').read_bytes())
+    assert place.model_folder(url) != opened.searcher.folder, 'a calibration that came later is seen'
+
+
+@pytest.mark.parametrize(
+    'splits,fingerprint,words',
+    [
+        ({}, 'trained', 'has no split val'),
+        ({'val': None}, 'other', 'not the one any more'),
+        (None, '', 'no such folder'),
+    ],
+)
+def test_without_the_val_split_of_the_run_an_index_is_made_without_probabilities(
+    monkeypatch, capsys, splits, fingerprint, words
+):
+    class Val:
+        def __init__(self, config):
+            if splits is None:
+                raise DataError('config.data.root: found no such folder')
+            self.splits, self.source = splits, types.SimpleNamespace(fingerprint=fingerprint)
+
+    monkeypatch.setattr(student, 'Val', Val)
+    config = types.SimpleNamespace(data=types.SimpleNamespace(dataset='d'))
+    chosen = student.Student(searching.clip(), searching.params(), searching.words(), config, 3, 'trained')
+    assert student.calibrate(chosen) is None
+    assert words in capsys.readouterr().err
+
+
+def test_an_index_that_is_not_there_needs_a_workdir_and_a_folder_that_is_not_there_is_named(tmp_path, made):
+    with pytest.raises(ConfigError, match='--workdir'):
+        command.index(str(tmp_path / 'none'), str(made.root), None, None, False, False, True)
+    with pytest.raises(ConfigError, match='no folder /no/such'):
+        command.index(made.uri, '/no/such', None, None, False, False, True)
+    (tmp_path / 'file').touch()
+    with pytest.raises(ConfigError, match='--index: found the file .*file, expected a folder'):
+        command.index(str(tmp_path / 'file'), str(made.root), 'w', None, False, False, True)
+    (tmp_path / 'x\udcff').mkdir()
+    with pytest.raises(ConfigError, match='no UTF-8; rename'):
+        command.index(made.uri, str(tmp_path / 'x\udcff'), None, None, False, False, True)
+
+
+def test_metadata_becomes_columns_of_the_narrowest_kind(made, told, tmp_path):
+    table = tmp_path / 'm.csv'
+    table.write_text(
+        'path,camera,track,speed,code\n./a/000.png,c1,7,0.5,007\nb\\001.png,,8,2,010\nnone.png,c1,9,,\n', 'utf-8-sig'
+    )
+    first = told(table=str(table))
+    assert first['metadata'] == {'changed': 2, 'without_picture': ['none.png']}
+    gallery = made.gallery()
+    assert gallery.columns == {'camera': 'string', 'track': 'int64', 'speed': 'double', 'code': 'string'}
+    found = {one['path']: one for one in gallery.facts(gallery.vectors()[1])}
+    assert [found['b/001.png'][name] for name in gallery.columns] == [None, 8, 2.0, '010']
+    assert found['a/002.png']['track'] is None
+    assert told(table=str(table))['metadata']['changed'] == 0
+
+
+def test_a_column_that_lancedb_would_take_for_its_own_is_refused_before_anything_is_embedded(made, tmp_path):
+    (tmp_path / 'm.csv').write_text('path,_rowid\na/000.png,1\n')
+    with pytest.raises(SearchError, match="found the columns .'_rowid'., expected names that begin with a letter"):
+        made.update(table=str(tmp_path / 'm.csv'))
+    assert not (tmp_path / 'index' / 'images.lance').exists()
+
+
+def test_a_second_call_that_looked_before_the_first_was_done_adds_no_row(made, told, monkeypatch):
+    walk = folder.walk
+
+    def overtaken(root):
+        monkeypatch.setattr(folder, 'walk', walk)
+        made.update()
+        return walk(root)
+
+    monkeypatch.setattr(folder, 'walk', overtaken)
+    made.update()
+    gallery = made.gallery()
+    assert gallery.count() == len(gallery.known(str(made.root))) == 12
+
+
+@pytest.mark.parametrize(
+    'values,kind',
+    [
+        (['7', '-12', '0'], 'int64'),
+        (['7', '0.5', '-0.30000000000000004'], 'double'),
+        (['1e-05', '1.5e+20', '-2.5E-3'], 'double'),
+        (['1_2'], 'string'),
+        (['2024_01_05', '2024_01_06'], 'string'),
+        (['1234567890123456789'], 'string'),
+        (['9007199254740993', '0.5'], 'string'),  # of the first a double would lose a digit
+        (['12e4', '120000'], 'string'),
+        (['nan'], 'string'),
+        (['inf', '1'], 'string'),
+        (['١٢'], 'string'),
+        ([' 1'], 'string'),
+        ([''], 'string'),
+    ],
+)
+def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_path, values, kind):
+    (tmp_path / 'm.csv').write_text('path,c\n' + ''.join(f'{i},{value}\n' for i, value in enumerate(values)))
+    kinds, found = metadata.read(str(tmp_path / 'm.csv'), {}, ())
+    assert kinds == {'c': kind}
+    if kind == 'string':
+        assert [row['c'] or '' for row in found.values()] == values
+
+
+@pytest.mark.parametrize(
+    'text,words',
+    [
+        ('file,camera\na,b\n', '`path`'),
+        ('path\na\n', '`path` and others'),
+        ('path,vector\na,b\n', "['vector']"),
+        ('path,my column\na,b\n', "['my column']"),
+        ('path,c,c\na,b,d\n', 'each once'),
+        ('path,c\na,b\n./a,c\n', "line 3: found 'a' a second time"),
+        ('path,c\na,b,d\n', 'line 2: found another number of cells'),
+        ('path,c\na\n', 'line 2: found another number of cells'),
+        ('path,c\na,"x\ny"\nb,d\nb,e\n', "line 5: found 'b' a second time"),
+        ('path,c\na,"x\nb,y\n', 'cannot be read'),
+        ('path,track\na,1_2\n', "found '1_2' in the column track, which the index has as int64"),
+        ('path,track\na,seven\n', "found 'seven' in the column track, which the index has as int64"),
+    ],
+)
+def test_a_table_that_cannot_be_joined_is_explained(tmp_path, text, words):
+    (tmp_path / 'm.csv').write_text(text)
+    with pytest.raises(DataError) as error:
+        metadata.read(str(tmp_path / 'm.csv'), {'track': 'int64'}, ('vector',))
+    assert words in str(error.value)

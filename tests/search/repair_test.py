@@ -1,0 +1,103 @@
+"""What an earlier version or a kill has left is put right: rows that are there twice, a moved index, half an upload."""
+
+import datetime
+import json
+import pathlib
+
+import pyarrow as pa
+import pytest
+
+from commands import serve as command
+from commands.retention import delete as forget
+from lcr2s_jax.search import columns, repair, retention
+from lcr2s_jax.search import storage as place
+from lcr2s_jax.search.gallery import OWN, Gallery
+from lcr2s_jax.search.search import Search
+from lcr2s_jax.search.web import page, uploads
+from lcr2s_jax.search.web import service as desk
+from tests import searching
+from tests.searching import WORDS, photo
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """Twelve pictures."""
+    made = searching.index(tmp_path_factory.mktemp('repair'))
+    made.update()
+    return made
+
+
+def test_rows_that_are_there_twice_lose_the_younger_one(tmp_path):
+    gallery = Gallery(str(tmp_path / 'i'), 8)
+    gallery.put('r', searching.rows(range(20)), new=True)
+    first = gallery.rows('true', ['path', 'added']).to_pylist()
+    columns.join(gallery, 'r', {'camera': 'string'}, {'003.png': {'camera': 'c1'}})
+    now = pa.array([datetime.datetime.now(datetime.UTC)] * 5, pa.timestamp('us', tz='UTC'))
+    gallery.table.add(gallery.rows("path < '005'", OWN).set_column(OWN.index('added'), 'added', now))
+    assert gallery.count() == 25
+    assert repair.doubles(gallery) == 5 and repair.doubles(gallery) == 0
+    assert sorted(map(str, gallery.rows('true', ['path', 'added']).to_pylist())) == sorted(map(str, first))
+    assert gallery.rows("camera = 'c1'", ['path']).to_pylist() == [{'path': '003.png'}]
+
+
+def test_rows_that_two_calls_wrote_twice_are_one_after_the_next(at, made, tmp_path, capsys):
+    gallery = at.search.gallery
+    gallery.table.add(gallery.table.search().to_arrow())
+    assert gallery.count() == 24
+    (tmp_path / 'm.csv').write_text('path,camera\na/000.png,c1\n')
+    capsys.readouterr()
+    made._replace(uri=gallery.uri).update(table=str(tmp_path / 'm.csv'))
+    assert json.loads(capsys.readouterr().out)['pictures'] == 12 and Gallery(gallery.uri).count("camera = 'c1'") == 1
+
+
+def moved(at, to) -> desk.Desk:
+    """The desk at its index after that was moved."""
+    pathlib.Path(at.search.gallery.uri).rename(to)
+    return desk.Desk(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._embed, command._add)
+
+
+def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tmp_path):
+    at.add('ann', [('x.jpg', photo(5)), ('y.jpg', photo(6))])
+    there = moved(at, tmp_path / 'moved')
+    x, y = sorted(place.uploads(there.search.gallery.uri).iterdir())
+    hit = there.find('ann', desk.Asked('', [('x.png', x.read_bytes())])).answer.hits[0]
+    assert pathlib.Path(hit.root) / hit.path == x and '<img' in page.answer(there.find('ann', desk.Asked(WORDS)))
+    assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
+    uri = there.search.gallery.uri
+    made._replace(uri=uri, root=x.parent).update()
+    made._replace(uri=uri, root=tmp_path).update()  # the index lies below this folder
+    assert Gallery(uri).count() == 14, 'nothing is added a second time'
+    found = there.find('ann', desk.Asked('', [('x.png', x.read_bytes())]))
+    assert there.erase('ann', there.mark(found, [1]), '1') == 1 and not x.exists()
+    forget(uri, f"path = '{y.name}'", True)
+    assert not y.exists() and Gallery(uri).count() == 12
+
+
+def test_uploads_of_an_earlier_version_are_known_wherever_the_index_is_now(at, tmp_path):
+    at.add('ann', [('x.jpg', photo(5)), ('y.jpg', photo(6))])
+    uri, theirs = at.search.gallery.uri, tmp_path / 'theirs' / 'uploads'  # a folder of the user's by that name
+    searching.folders.draw(theirs / '1.png', 1)
+    at.search.gallery.table.update(where="root = './uploads'", values={'root': f'{uri}/uploads'})
+    at.search.gallery.put(str(theirs), [*searching.rows([1])[:1]], new=True)
+    there = moved(at, tmp_path / 'moved')
+    x, y = sorted(place.uploads(there.search.gallery.uri).iterdir())
+    hit = there.find('ann', desk.Asked('', [('x.png', x.read_bytes())])).answer.hits[0]
+    assert pathlib.Path(hit.root) / hit.path == x
+    assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
+    assert retention.delete(Gallery(there.search.gallery.uri), "root like '%/uploads'") == (3, 2, 0)
+    assert not x.exists() and not y.exists() and (theirs / '1.png').exists()
+
+
+def test_an_upload_that_was_killed_before_its_commit_leaves_no_file(at, monkeypatch):
+    root, gallery = place.uploads(at.search.gallery.uri), at.search.gallery
+    at.add('ann', [('x.jpg', photo(5))])
+    (kept,) = root.iterdir()
+    repair.begin(gallery, [kept.name, 'killed.png', 'torn.png'])
+    uploads.keep(root / 'killed.png', b'x')
+    uploads.aside(root / 'torn.png').write_bytes(b'x')
+    retention.delete(gallery, "path = 'none'")
+    assert list(root.iterdir()) == [kept]
+    monkeypatch.setattr(at, '_add', lambda *given: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+    with pytest.raises(OSError, match='No space'):
+        at.add('ann', [('y.jpg', photo(6))])
+    assert list(root.iterdir()) == [kept]

@@ -1,0 +1,137 @@
+"""Two real processes work on one run through main.py, and end where one process with as many devices ends."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+import jax
+import pytest
+
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.training import report
+from lcr2s_jax.training.parallel import join
+from tests import folders, searching
+from tests.road import ROOT, command, free_port, here, wait_for
+from tests.tiny_runs import apart, losses, saved
+
+# no host has all of the parameters, and the student learns from what all of them embedded
+CHANGES = {'train.steps': 4, 'train.eval_every': 4, 'student.cache_teacher': True, 'parallel.fsdp': True}
+
+
+def environment(devices, programs=''):
+    """Ours with so many CPU devices in a process; what one has compiled lies in `programs` for the others."""
+    flags = os.environ['XLA_FLAGS'].replace('device_count=8', f'device_count={devices}')
+    kept = {'JAX_COMPILATION_CACHE_DIR': str(programs), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    return os.environ | {'XLA_FLAGS': flags} | (kept if programs else {})
+
+
+def start(workdir, cache, processes=2, devices=2, each=lambda i: {}):
+    """The processes of one run; `each` may have settings of its own."""
+    flags = [f'--coordinator=localhost:{free_port()}', f'--num_processes={processes}']
+    return [
+        subprocess.Popen(
+            command(workdir, cache, *flags, f'--process_id={i}', **CHANGES | each(i)), cwd=ROOT,
+            env=environment(devices, f'{cache}-programs'), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for i in range(processes)
+    ]  # fmt: skip
+
+
+def end(started, status):
+    """What each of them printed, after all have ended with `status`."""
+    outputs = [process.communicate(timeout=400)[0] for process in started]
+    assert [process.returncode for process in started] == [status] * len(started), '\n\n'.join(outputs)
+    return outputs
+
+
+class Story(NamedTuple):
+    """A run of two hosts, of which one got SIGTERM, and the same run started again."""
+
+    workdir: pathlib.Path
+    cache: pathlib.Path
+    stopped: list[str]  # what each host printed
+    kept: list[str]  # the steps saved then
+    ended: list[str]  # what each host printed at last
+
+
+@pytest.fixture(scope='module')
+def two_hosts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('hosts')
+    workdir, cache = folder / 'two', folder / 'cache'
+    started = start(workdir, cache)
+    wait_for(workdir / 'metrics.jsonl', '"teacher", "step": 1', *started)
+    started[1].send_signal(signal.SIGTERM)
+    stopped = end(started, 143)
+    kept = [path.parent.name for path in workdir.glob('*/*/params')]
+    return Story(workdir, cache, stopped, kept, end(start(workdir, cache), 0))
+
+
+def test_sigterm_to_one_host_saves_the_same_step_on_all(two_hosts):
+    said = [re.search(r'stopped by SIGTERM after step (\d+), which is saved', output) for output in two_hosts.stopped]
+    assert all(said) and len({found[1] for found in said}) == 1
+    assert said[0][1] in two_hosts.kept
+
+
+def test_two_hosts_train_distil_and_rank_like_one(two_hosts):
+    workdir, alone = two_hosts.workdir, two_hosts.workdir.with_name('one')
+    run = here(alone, two_hosts.cache, **CHANGES | {'parallel.devices': 4, 'parallel.fsdp': False})
+    assert run.returncode == 0, run.stderr
+    assert losses(workdir) == pytest.approx(losses(alone), rel=1e-5)
+    found = {stage: apart(saved(workdir, stage, 4), saved(alone, stage, 4)) for stage in ('teacher', 'student')}
+    print('two hosts beside one, relative:', found)
+    assert max(found.values()) <= 1e-5
+    two, one = (json.loads((folder / 'results.json').read_text()) for folder in (workdir, alone))
+    for stage in ('teacher', 'student'):  # two pictures that score alike to the sixth digit may change places
+        ours, theirs = (dict(report.flatten(results[stage], '/')) for results in (two, one))
+        assert ours == pytest.approx(theirs, abs=4)
+    assert 'student' in two_hosts.ended[0] and 'loss' not in two_hosts.ended[1], 'only the first host speaks of the run'
+
+
+def test_two_hosts_share_the_files_of_an_index_and_embed_each_once(tmp_path):
+    made = searching.index(tmp_path, count=30)
+    flags = [f'--coordinator=localhost:{free_port()}', '--num_processes=2', '--json']
+    line = [sys.executable, 'main.py', 'index', f'--images={made.root}', f'--index={made.uri}', *flags]
+    started = [
+        subprocess.Popen(
+            [*line, f'--process_id={i}'], cwd=ROOT, env=environment(2), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    outputs = end(started, 0)
+    assert '"embedded": 15' in outputs[0] and '"pictures": 30' in outputs[0] and '"pictures"' not in outputs[1]
+    gallery = made.gallery()
+    assert len({one['path'] for one in gallery.facts(gallery.vectors()[1])}) == gallery.count() == 30
+
+
+def test_flags_that_say_half_are_refused():
+    with pytest.raises(ConfigError, match='all three'):
+        join('localhost:1', None, 0)
+
+
+def test_a_process_alone_joins_nobody_unless_it_is_launched_with_others_or_asked_to(monkeypatch):
+    for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'):
+        monkeypatch.delenv(name, raising=False)
+    join(None, None, None)
+    asked = []
+    monkeypatch.setattr(jax.distributed, 'initialize', lambda *given: asked.append(given))
+    join('auto', None, None)
+    monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '2')
+    join(None, None, None)
+    assert asked == [(None, None, None)] * 2, 'JAX finds the others'
+
+
+def test_a_mistake_that_one_host_finds_ends_all_at_once(tmp_path):
+    """The second host alone has no dataset; the first could train, and is told."""
+    cuhk = folders.cuhk(tmp_path / 'root').root
+    fields = {'config': 'configs/cuhk.py', 'model.image_size': '(96, 48)', 'model.context_length': 32}
+    started = start(tmp_path / 'w', tmp_path / 'cache', each=lambda i: fields | {'data.root': (cuhk, '/no/such')[i]})
+    said = end(started, 1)
+    assert '/no/such' in said[1] and 'config.data.root' in said[1]
+    assert 'failed on process 1, which says why' in said[0]
+    assert 'Traceback' not in ''.join(said) and not (tmp_path / 'w').exists()

@@ -1,0 +1,280 @@
+"""The student for other programs: each format read back by its own runtime, and what must not leave the house."""
+
+import io
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+from safetensors.torch import load_file
+
+import main
+from commands import export as command
+from commands.trained import Trained
+from commands.workdir import alone_in
+from configs import demo
+from data import sources
+from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.errors import ConfigError, WeightsError
+from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.training import checkpoint
+from lcr2s_jax.training.train import State
+from lcr2s_jax.weights import export as formats
+from lcr2s_jax.weights import open_clip, pretrained, runtimes
+from lcr2s_jax.weights.tokenizer import Tokenizer
+from tests.models.clip_test import assert_equal_features, features
+from tests.models.resnet_test import SIZES as RESNET
+from tests.models.resnet_test import batch
+from tests.torch_clip import TorchCLIP, save_folder, torch_features
+from tests.weights.openai_test import TOWERS, load
+
+STEP = 7
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    """What a run leaves of a student of the demo, for pictures of 96 x 48: other weights than those it began with."""
+    folder = tmp_path_factory.mktemp('run')
+    config = demo.get_config()
+    config.data.demo.update(people=dict(train=2, val=6, test=2), cameras=False)
+    config.data.cache = str(tmp_path_factory.mktemp('built'))
+    config.evaluate.batch_size = 16
+    _, start = pretrained.load(**config.model)
+    data = {name: value for name, value in config.data.to_dict().items() if name != 'cache'}
+    made_of = {'data': sources.open_source(**data).fingerprint, 'weights': pretrained.fingerprint(start)}
+    (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))
+    rng = np.random.default_rng(0)
+    params = {
+        'clip': jax.tree.map(lambda x: x + rng.normal(0, 0.01, x.shape).astype(np.float32), start),
+        'head': {'classifier': {'kernel': np.zeros((128, 2), np.float32)}},
+    }
+    with checkpoint.Checkpoints(folder / 'student') as checkpoints:
+        checkpoints.save(State(np.int32(STEP), params, ()), score=1.0)
+    figures = dict.fromkeys(('R1', 'R5', 'R10', 'mAP', 'mINP'), 12.34)
+    (folder / 'results.json').write_text(json.dumps({'student': {'test': {'t2i': figures, 'i2t': figures}}}))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def student(workdir):
+    """Opened and embedded once: either takes seconds."""
+    found = Trained(workdir)
+    ours = found.features()
+    found.features = lambda: ours
+    return found
+
+
+@pytest.fixture(autouse=True)
+def opened_once(request, monkeypatch):
+    """A test that takes `student` exports that one."""
+    if 'student' in request.fixturenames:
+        opened = request.getfixturevalue('student')
+        monkeypatch.setattr('commands.trained.Trained', lambda workdir: opened)
+
+
+def snippet(folder):
+    """How to load it, as the card says."""
+    return re.search('```python\n(.*?)\n```', (folder / 'README.md').read_text(), re.DOTALL)[1]
+
+
+def cosine(a, b):
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in map(np.asarray, (a, b)))
+    return a @ b.T
+
+
+def nothing_left(out):
+    return not list(out.parent.iterdir())
+
+
+def test_hugging_faces_libraries_find_the_pictures_and_words_of_our_evaluation(workdir, student, tmp_path, capsys):
+    out = tmp_path / 'made' / 'hf'
+    command.export(workdir, 'hf', out, unchecked=False)
+    told, ours, val = capsys.readouterr().out, student.features(), student.splits['val']
+    assert 'by transformers' in told and 'tokenizer from the sentences: the same tokens' in told
+    assert [path.name for path in out.parent.iterdir()] == ['hf']
+    pictures = [Image.open(io.BytesIO(encoded)) for encoded in val.jpegs[:8]]
+    names = {'pictures': pictures, 'sentences': val.captions[:8]}
+    exec(snippet(out).replace("'.'", f"'{out}'"), names)
+    np.testing.assert_allclose(names['cosine'].detach().numpy(), cosine(ours.text_QE[:8], ours.image_GE[:8]), atol=2e-3)
+    assert {x.size for x in pictures} != {(48, 96)}, 'they were resized'
+    again = Tokenizer(str(out))
+    np.testing.assert_array_equal(again.encode(val.captions, 32), val.tokens)
+
+
+def test_open_clips_folder_is_read_back_to_the_very_parameters(workdir, student, tmp_path, capsys):
+    out = tmp_path / 'oc'
+    command.export(workdir, 'open_clip', out, unchecked=False)
+    assert re.search('by open_clip|this project.s reader', capsys.readouterr().out)
+    assert json.loads((out / open_clip.CONFIG).read_text())['model_cfg']['vision_cfg']['image_size'] == [96, 48]
+    clip, params = pretrained.load(**student.config.model.to_dict() | {'pretrained': str(out)})
+    assert clip == student.clip
+    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, student.params))
+
+
+def test_stablehlo_needs_jax_alone_and_takes_any_batch(workdir, student, tmp_path):
+    out = tmp_path / 'hlo'
+    command.export(workdir, 'stablehlo', out, unchecked=False)
+    image = np.random.default_rng(1).integers(0, 256, (3, 96, 48, 3)).astype(np.uint8)
+    tokens = student.splits['val'].tokens[:5]
+    np.savez(tmp_path / 'rows.npz', image=image, tokens=tokens)
+    program = f"""
+rows = np.load({str(tmp_path / 'rows.npz')!r})
+pixels, tokens = rows['image'], rows['tokens']
+{snippet(out)}
+np.savez({str(tmp_path / 'found.npz')!r}, v=v, t=t)
+assert text.platforms == ('cpu', 'cuda', 'tpu') and not {{'flax', 'lcr2s_jax', 'torch'}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, '-c', 'import sys, numpy as np\n' + program], cwd=out, check=True)
+    found = np.load(tmp_path / 'found.npz')
+    assert_equal_features(
+        (found['v'], found['t']), features(student.clip, student.params, image, tokens), tolerance=1e-5
+    )
+
+
+def test_the_card_tells_figures_hashes_and_config_and_not_where_the_data_lay(workdir, student, tmp_path):
+    command.export(workdir, 'open_clip', tmp_path / 'oc', unchecked=True)
+    text = (tmp_path / 'oc' / 'README.md').read_text()
+    assert '| 12.3 |' in text and '**Unchecked**' in text and f'step\n{STEP}' in text
+    assert student.made_of['student'] in text and '`open_clip_model.safetensors` | `' in text
+    assert '"learning_rate": 0.0002' in text and student.config.data.cache not in text
+
+
+def test_a_spoiled_export_is_refused_and_leaves_nothing(workdir, student, tmp_path, monkeypatch):
+    def spoiled(folder, clip, params):
+        noise = np.random.default_rng(0)
+        params = jax.tree.map(lambda x: x + noise.normal(0, 0.02, x.shape).astype(np.float32), params)
+        formats.stablehlo.save_stablehlo(folder, clip, params)
+
+    monkeypatch.setattr(formats, 'FORMATS', {'stablehlo': spoiled})
+    with pytest.raises(
+        command.ExportError, match='smallest cosine of images 0.9.*expected 0.9999.*Nothing was written'
+    ):
+        command.export(workdir, 'stablehlo', tmp_path / 'made' / 'out', unchecked=False)
+    assert nothing_left(tmp_path / 'made' / 'out')
+
+
+def test_an_export_that_cannot_be_loaded_is_refused_with_the_reason(workdir, student, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, 'FORMATS', {'stablehlo': lambda folder, *_: (folder / 'image.npz').touch()})
+    with pytest.raises(command.ExportError, match='could not use the export .FileNotFoundError.*image.stablehlo'):
+        command.export(workdir, 'stablehlo', tmp_path / 'made' / 'out', unchecked=False)
+    assert nothing_left(tmp_path / 'made' / 'out')
+
+
+@pytest.mark.parametrize(
+    'report, message',
+    [({'pixel_levels': 3.0}, 'pixels of its image processor 3.0 levels'), ({'captions_differ': 2}, 'in 2 captions')],
+)
+def test_another_tokenizer_or_image_processor_is_refused(student, tmp_path, monkeypatch, report, message):
+    def run(words, **_):
+        rows, ours = pathlib.Path(words[-1]), student.features()
+        np.save(rows / 'found_image.npy', ours.image_GE)
+        np.save(rows / 'found_text.npy', ours.text_QE)
+        (rows / 'found.json').write_text(json.dumps({'runtime': 'it'} | report))
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    with pytest.raises(command.ExportError, match=message):
+        command.check(student, 'hf', tmp_path / 'export', tmp_path / 'rows')
+
+
+def test_without_torch_the_check_is_not_left_out_in_silence(workdir, student, tmp_path, monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ConfigError, match='found no torch.*--unchecked'):
+        command.export(workdir, 'hf', tmp_path / 'out', unchecked=False)
+    command.export(workdir, 'hf', tmp_path / 'out', unchecked=True)
+    assert (tmp_path / 'out' / 'model.safetensors').is_file()
+
+
+def test_what_is_there_is_never_written_over(workdir, tmp_path):
+    with pytest.raises(ConfigError, match='there already'):
+        command.export(workdir, 'hf', tmp_path, unchecked=True)
+
+
+def test_a_folder_without_a_run_or_without_a_student_is_named(workdir, tmp_path):
+    with pytest.raises(ConfigError, match='found no run in'):
+        Trained(tmp_path)
+    (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
+    with pytest.raises(ConfigError, match='found no student in'):
+        Trained(tmp_path)
+    assert not (tmp_path / 'student').exists()
+    (tmp_path / 'config.json').write_text('{"optim": {"stepz": 3}}')
+    with pytest.raises(ConfigError, match='configs/base.py has not .*stepz'):
+        Trained(tmp_path)
+
+
+@pytest.mark.parametrize('words', [['export'], ['export', '--workdir=w', '--format=onnx', '--out=o']])
+def test_a_wrong_command_line_is_usage(words, capsys):
+    assert main.main(['main.py', *words]) == 2
+    assert 'format' in capsys.readouterr().err
+
+
+def test_every_format_that_there_is_can_be_asked_for():
+    assert set(flags.FLAGS['format'].parser.enum_values) == set(formats.FORMATS) == set(runtimes.RUNTIMES)
+
+
+def test_export_takes_the_config_of_its_run_and_no_other(capsys):
+    words = ['--workdir=w', '--format=hf', '--out=o', '--config=configs/demo.py']
+    assert main.main(['main.py', 'export', *words]) == 2
+    assert 'takes no --config' in capsys.readouterr().err
+
+
+def test_a_run_under_way_is_not_exported(workdir, tmp_path):
+    with alone_in(workdir), pytest.raises(ConfigError, match='another process is running in it'):
+        Trained(workdir)
+
+
+def test_sigterm_leaves_nothing(tmp_path):
+    with pytest.raises(SystemExit) as stop, command._aside(tmp_path / 'made' / 'out') as aside:
+        (aside / 'half').touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert stop.value.code == 143 and nothing_left(tmp_path / 'made' / 'out')
+
+
+def embeddings(rng):
+    image, pid = rng.normal(size=(6, 4)), np.arange(6, dtype=np.int32)
+    return Embeddings(image, image + rng.normal(size=(6, 4)) * 0.1, pid, pid, pid, pid)
+
+
+def test_r1_must_be_equal_but_a_tie_is_nobodys_fault():
+    e = embeddings(np.random.default_rng(0))
+    assert formats.compare(e, 3 * e.image_GE, e.text_QE).faults() == [], 'length is no matter'
+    theirs = e.image_GE.copy()
+    for image_GE, sign in ((e.image_GE, 1), (theirs, -1)):  # 0's sentence finds 1 with one, 0 with the other, by a hair
+        image_GE[1] = image_GE[0] + sign * 1e-5 * e.text_QE[0]
+    tie = formats.compare(e, theirs, e.text_QE)
+    assert (tie.ties, tie.moved, tie.faults()) == (1, 0, []) and tie.ours < tie.theirs
+    swapped = formats.compare(e, e.image_GE[[0, 1, 3, 2, 4, 5]], e.text_QE)
+    assert swapped.moved == 2 and any('R@1' in fault for fault in swapped.faults())
+    nothing = formats.compare(e, np.full((6, 4), np.nan), e.text_QE)
+    assert 'smallest cosine of images nan' in nothing.faults()[0] and nothing.moved
+
+
+@pytest.mark.parametrize('tower, activation', [('vit', 'gelu'), ('resnet', 'quick_gelu')])
+def test_what_open_clip_gets_are_torchs_own_weights(tmp_path, tower, activation):
+    made = CLIP(**TOWERS[tower] | dict(activation=activation))
+    model = TorchCLIP(made)
+    params = load(save_folder(tmp_path / 'theirs', model, made), made)[1]
+    open_clip.save_open_clip(tmp_path, made, params)
+    clip, again = load(tmp_path / 'open_clip_model.safetensors', made)
+    assert clip == made
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    fresh = TorchCLIP(made)
+    fresh.load_state_dict(load_file(tmp_path / 'open_clip_model.safetensors'), strict=False)
+    for ours, theirs in zip(torch_features(fresh, *batch(made)), torch_features(model, *batch(made)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_resnet_for_crops_is_not_written_where_open_clip_could_not_read_it(tmp_path):
+    with pytest.raises(WeightsError, match='ResNet for 96 x 32 pixels'):
+        open_clip.save_open_clip(tmp_path, CLIP(**RESNET | dict(image_size=(96, 32))), {})
+    assert nothing_left(tmp_path / 'any')
