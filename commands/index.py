@@ -54,7 +54,7 @@ def index(
         video.check(videos, uri, workdir)
     with contextlib.redirect_stdout(sys.stderr):
         searcher = open_model(uri, workdir)
-    if parallel.first():
+    if parallel.is_primary():
         with writing.alone(uri):
             whole = Gallery(uri, searcher.clip.embed_dim)  # makes the table
         repair.own(whole)
@@ -65,7 +65,7 @@ def index(
     told = update(gallery, searcher, root, prune, again) if root else {}
     if videos:
         told['videos'] = video.update(gallery, searcher, videos, workdir, again, lambda: _bar(None, 'seconds of video'))
-    if parallel.first():
+    if parallel.is_primary():
         if columns:
             told |= join(gallery, root, *columns)
         if gallery.version != before:
@@ -138,13 +138,13 @@ def open_model(uri: str, workdir: str | None):
     if folder is not None:
         there = searcher.Searcher(folder)
         _refuse_another(uri, workdir, there.hash, here)
-        if there.calibration is None and (found := student.calibrate(chosen)) and parallel.first():
+        if there.calibration is None and (found := student.calibrate(chosen)) and parallel.is_primary():
             place.add_file(uri, searcher.CALIBRATION, searcher.calibration_file(found))
         parallel.wait_for_all('the calibration is there')
         return searcher.Searcher(place.model_folder(uri))
     calibration = student.calibrate(chosen)
     parallel.wait_for_all('the index was looked at')
-    if parallel.first():
+    if parallel.is_primary():
         origin = chosen.origin(workdir)
         with writing.alone(uri):
             if place.model_folder(uri) is None:  # another call may have been faster
@@ -196,7 +196,7 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
     told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
     parallel.wait_for_all('all hosts have committed')
     gallery.refresh()
-    if prune and gone and parallel.first():
+    if prune and gone and parallel.is_primary():
         with gallery.writing():
             gallery.drop(key, gone)
             retention.erase(gallery)

@@ -77,11 +77,12 @@ def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
 
 def open_search(uri: str):
     """An index, ready for queries: `lcr2s_jax.search.search.Search`. Needs neither workdir nor TensorFlow."""
+    from lcr2s_jax.weights.bundle import Searcher
+
     from lcr2s_jax.search import gallery
     from lcr2s_jax.search import storage as place
     from lcr2s_jax.search.search import Search
     from lcr2s_jax.weights import tokenizer as tokens
-    from lcr2s_jax.weights.bundle import Searcher
 
     folder = place.model_folder(uri)
     if folder is None:

@@ -87,7 +87,7 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
             f'{ {name: COLUMNS[name] for name in other} }; choose another --index'
         )
     root = place.tracks_folder(gallery.uri)
-    if parallel.first():
+    if parallel.is_primary():
         columns.join(gallery, place.TRACKED, COLUMNS, {})  # the columns
     parallel.wait_for_all('the columns are there')
     gallery.refresh()
