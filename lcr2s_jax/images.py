@@ -43,15 +43,9 @@ _READERS = {
 _TIFF_KINDS = ('raw', 'packbits', 'tiff_lzw', 'tiff_deflate', 'tiff_adobe_deflate', 'group3', 'group4')
 _SLOW = ('WebP', 'HEIC')  # twice as slow, and not to be interrupted: half as many pixels
 _ORIENTATION = 0x0112  # of EXIF
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_TURNS = (  # what the values from 2 to 8 ask for
+    *('FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE', 'ROTATE_90'),
+)
 _BLOCK = 1 << 14  # bytes between two looks at the clock
 _AHEAD = 64  # pictures under way for each thread, ...
 _MOST = 256  # ... and of all threads: they lie in memory, and a big machine has hundreds of threads
@@ -285,7 +279,8 @@ _ROOM = _Room(200_000_000)  # about 10 bytes each, 2 GB
 def _turn(opened: Image.Image) -> Image.Transpose | None:
     """What brings a decoded picture upright; None where nothing does, or where EXIF is damaged."""
     try:
-        return _TURNS.get(opened.getexif().get(_ORIENTATION))
+        value = opened.getexif().get(_ORIENTATION)
+        return Image.Transpose[_TURNS[value - 2]] if value in range(2, 9) else None
     except Exception:  # Pillow raises a dozen kinds
         return None
 
