@@ -124,8 +124,8 @@ def _explain(_, given: flags.FlagValues) -> None:
 
 
 def _index(words: list[str], given: flags.FlagValues) -> int:
-    from commands.index import index
-    from commands.video import Wanted
+    from lcr2s_jax.search.index import index
+    from lcr2s_jax.video.update import Wanted
 
     if not given.images and not given.video:
         raise UsageError('index needs --images or --video')
@@ -137,7 +137,7 @@ def _index(words: list[str], given: flags.FlagValues) -> int:
 
 
 def _search(words: list[str], given: flags.FlagValues) -> int:
-    from commands.search import Wanted, search
+    from lcr2s_jax.cli.search import Wanted, search
 
     wanted = Wanted(
         tuple(words), tuple(given['and'].value), tuple(given.like), given.queries, given.top, given.where,
@@ -147,7 +147,7 @@ def _search(words: list[str], given: flags.FlagValues) -> int:
 
 
 def _serve(words: list[str], given: flags.FlagValues) -> None:
-    from commands.serve import is_local, serve
+    from lcr2s_jax.search.web.app import is_local, serve
 
     if not is_local(given.host) and not given.auth:
         raise UsageError(f'serve --host={given.host}: others could reach the page; that needs --auth')
@@ -155,13 +155,13 @@ def _serve(words: list[str], given: flags.FlagValues) -> None:
 
 
 def _delete(words: list[str], given: flags.FlagValues) -> None:
-    from commands.retention import delete
+    from lcr2s_jax.cli.delete import delete
 
     delete(given.index, given.where, given.yes)
 
 
 def _expire(words: list[str], given: flags.FlagValues) -> None:
-    from commands.retention import expire
+    from lcr2s_jax.cli.delete import expire
 
     expire(given.index, given['older-than'].value, given.yes)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from commands.search import open_search
+from lcr2s_jax.cli.search import open_search
 from lcr2s_jax.search import calibration, folder
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.weights import bundle as searcher
@@ -96,7 +96,7 @@ class Index(NamedTuple):
     root: pathlib.Path
 
     def update(self, **more) -> None:
-        from commands.index import index
+        from lcr2s_jax.search.index import index
 
         options = dict(workdir=None, table=None, prune=False, again=False, as_json=True) | more
         index(self.uri, str(self.root), **options)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from commands import index as command
+from lcr2s_jax.search import index as command
 from commands import student
 from data import images, transforms
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
@@ -185,7 +185,7 @@ def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told
 
 
 def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told, capsys):
-    from commands.retention import delete
+    from lcr2s_jax.cli.delete import delete
 
     told()
     delete(made.uri, "path = 'a/000.png'", sure=False)
@@ -222,7 +222,7 @@ def test_an_index_that_was_made_with_other_preprocessing_takes_no_more_pictures(
 
 
 def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(tmp_path, monkeypatch, capsys):
-    from commands.search import open_search
+    from lcr2s_jax.cli.search import open_search
     from lcr2s_jax.search import audit
     from lcr2s_jax.search import storage as place
     from lcr2s_jax.search.query import Query

@@ -7,8 +7,8 @@ import pathlib
 import pyarrow as pa
 import pytest
 
-from commands import serve as command
-from commands.retention import delete as forget
+from lcr2s_jax.search.web import app as command
+from lcr2s_jax.cli.delete import delete as forget
 from lcr2s_jax.search import columns, repair, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import OWN, Gallery

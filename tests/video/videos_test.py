@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import main
-from commands import index as command
-from commands.video import COLUMNS, Wanted
+from lcr2s_jax.search import index as command
+from lcr2s_jax.video.update import COLUMNS, Wanted
 from data import locks
 from data.demo import synthetic as demo
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
@@ -193,7 +193,7 @@ def test_a_call_that_dies_while_it_looks_does_not_look_at_the_same_frames_again(
 
 @pytest.mark.parametrize('when,lost', [('put', 10), ('join', 20)])
 def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, walking, monkeypatch, when, lost):
-    from commands import video as videos
+    from lcr2s_jax.video import update as videos
 
     monkeypatch.setattr(videos, '_COMMIT', 5)  # a track a commit
     place = Gallery if when == 'put' else columns
@@ -225,7 +225,7 @@ def test_other_settings_replace_the_tracks_of_a_video(made, told, walking):
 
 
 def test_a_deleted_track_is_gone_with_its_crops_and_stays_out_until_it_is_readmitted(made, told, walking):
-    from commands.retention import delete
+    from lcr2s_jax.cli.delete import delete
 
     told(walking)
     track = made.rows()[0]['track']

@@ -105,7 +105,7 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
 
 def open_desk(uri: str, log: str | None = None):
     """The `lcr2s_jax.search.web.service.Desk` of an index."""
-    from commands.search import embed_bytes, open_search
+    from lcr2s_jax.cli.search import embed_bytes, open_search
     from lcr2s_jax.search import audit
     from lcr2s_jax.search.web.service import Desk
 
@@ -163,7 +163,7 @@ def _login(desk, users: dict[str, str]):
 
 
 def _add(gallery, searcher, root: pathlib.Path, paths: list[str]) -> None:
-    from commands.index import add
+    from lcr2s_jax.search.index import add
     from lcr2s_jax.search import folder
 
     add(gallery, searcher, root, [folder.look(root, root / path) for path in paths], new=True)

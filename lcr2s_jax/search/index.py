@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from commands import video
+from lcr2s_jax.video import update as video
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import storable
 
