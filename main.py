@@ -124,16 +124,16 @@ def _explain(_, given: flags.FlagValues) -> None:
 
 
 def _index(words: list[str], given: flags.FlagValues) -> int:
-    from lcr2s_jax.search.index import index
-    from lcr2s_jax.video.update import Wanted
+    from lcr2s_jax.cli.index import index
+    from lcr2s_jax.video.update import VideoOptions
 
     if not given.images and not given.video:
         raise UsageError('index needs --images or --video')
     if not given.images and (given.metadata or given.prune):
         raise UsageError('index takes --metadata and --prune only with --images')
-    videos = Wanted(tuple(given.video), given.every, given.detector, given.pooling) if given.video else None
-    readmit, as_json = given.readmit, given.json
-    return index(given.index, given.images, given.workdir, given.metadata, given.prune, readmit, as_json, videos)
+    videos = VideoOptions(tuple(given.video), given.every, given.detector) if given.video else None
+    options = given.metadata, given.prune, given.readmit, given.json, videos, given.pooling
+    return index(given.index, given.images, given.workdir, *options)
 
 
 def _search(words: list[str], given: flags.FlagValues) -> int:

@@ -116,3 +116,24 @@ def calibrate(student: Student):
     stage = stages.baseline_stage(student.clip, student.params, 1, **student.config.baseline)
     embedder = evaluate.Embedder(stage, val.parallel)
     return calibration.fit(val.embed(embedder, {'clip': student.params}, 'val'))
+
+
+def new_model(workdir: str):
+    """The student of a workdir as `lcr2s_jax.search.index.NewModel`."""
+    from lcr2s_jax.search.index import NewModel
+    from lcr2s_jax.weights import bundle
+
+    student = open_student(pathlib.Path(workdir))
+    model, origin = student.model(), student.origin(workdir)
+
+    def save(folder: pathlib.Path, calibration):
+        return bundle.save(folder, **model, origin=origin, calibration=calibration)
+
+    return NewModel(bundle.hash_of(**model), save, lambda: calibrate(student), workdir)
+
+
+def teacher_pool(workdir: str):
+    """The teacher of a workdir as `lcr2s_jax.video.pooling.Teacher`."""
+    from lcr2s_jax.video import pooling
+
+    return pooling.Teacher(*open_teacher(pathlib.Path(workdir)))

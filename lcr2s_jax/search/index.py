@@ -1,90 +1,131 @@
-"""python main.py index --workdir=W --images=DIR --index=I: embed a folder of pictures, so that `search` can find in it.
+"""An index is made and brought up to date: only what is new or changed is embedded.
 
-Videos are in video.py; one call may take both.
-The same again embeds only what is new or changed; killed at any moment, it goes on from its last commit.
+Killed at any moment, the same call goes on from the last commit.
 """
 
-import contextlib
-import json
 import pathlib
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-from lcr2s_jax.video import update as video
+import jax
+import numpy as np
+
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import storable
+from lcr2s_jax.progress import QUIET, Progress
+from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, repair, retention, storage, writing
+from lcr2s_jax.search.calibration import Calibration
+from lcr2s_jax.search.gallery import OWN, Gallery
+from lcr2s_jax.search.search import Search
+from lcr2s_jax.training import parallel
+from lcr2s_jax.weights import bundle
+from lcr2s_jax.weights.tokenizer import Tokenizer
 
-_LISTED = 10  # unusable files that are named on the terminal
+
+class NewModel(NamedTuple):
+    """A model that an index is to be made with.
+
+    Attributes:
+      hash: of all that decides an embedding.
+      save: (folder, calibration) -> writes what `bundle.Searcher` opens.
+      calibrate: -> the calibration, or None; it may take long.
+      name: as the user knows it, for messages.
+    """
+
+    hash: str
+    save: Callable[[pathlib.Path, Calibration | None], object]
+    calibrate: Callable[[], Calibration | None]
+    name: str
 
 
-def index(
-    uri: str,
-    images: str | None,
-    workdir: str | None,
-    table: str | None,
-    prune: bool,
-    again: bool,
-    as_json: bool,
-    videos: video.Wanted | None = None,
-) -> int:
-    """Bring the index at `uri` up to date with a folder, with videos, or both; tell what was done.
+def open_index(uri: str) -> Search:
+    """An index, ready for queries.
+
+    Raises:
+      ConfigError: there is none. SearchError: it cannot be read.
+    """
+    model_folder = storage.model_folder(uri)
+    if model_folder is None:
+        raise ConfigError(
+            f'--index: found no index at {uri}; make one: python main.py index --workdir=... --images=... --index={uri}'
+        )
+    return Search(Gallery(uri), bundle.Searcher(model_folder), Tokenizer(str(model_folder)))
+
+
+def embed_picture(model, encoded: bytes, name: str) -> np.ndarray:
+    """The vector [E] of one example picture, decoded as indexed ones are.
 
     Args:
-      uri: folder, or URL of an object store.
+      model: of the index.
+      encoded: the file's bytes.
+      name: that the user knows it by.
+
+    Raises:
+      SearchError: it cannot be used.
+    """
+    pixels, fault = folder.decode(encoded, model.clip.image_size, model.facts['origin']['max_pixels'])
+    if fault:
+        raise SearchError(f'--like: {name} cannot be used: {fault}')
+    return model.embed_image(pixels[None])[0]
+
+
+def bring_up_to_date(
+    uri: str,
+    model: bundle.Searcher,
+    images: str | None = None,
+    *,
+    table: str | None = None,
+    prune: bool = False,
+    readmit: bool = False,
+    videos: Callable[[Gallery], list[dict]] | None = None,
+    progress: Progress = QUIET,
+) -> dict:
+    """Bring an index up to date with a folder, with videos, or both.
+
+    Args:
+      uri: folder, or URL of an object store; made where there is none.
+      model: of the index, from `open_model`.
       images: the folder; all pictures below it.
-      workdir: of the run whose student embeds; may be left out where the index is there.
-      table: a CSV file with a column `path` and others that come beside the pictures; or None.
+      table: a CSV file with a column `path` and others that come beside the pictures.
       prune: forget rows whose file is gone.
-      again: take pictures that were deleted or expired, too.
-      as_json: print JSON instead of text.
-      videos: which, and how.
+      readmit: take pictures that were deleted or expired, too.
+      videos: brings the videos' tracks into the gallery, such as `lcr2s_jax.video.update.update` with all but the
+        gallery given.
+      progress: is told.
 
     Returns:
-      0, or 1 where a video cannot be used.
-    """
-    from lcr2s_jax.search import approximate, metadata, repair, writing
-    from lcr2s_jax.search.gallery import OWN, Gallery
-    from lcr2s_jax.training import parallel
+      Counts of what was done, see `update` and `join`.
 
-    clock = time.perf_counter()
-    root = images and pathlib.Path(images).resolve()
-    _check(uri, root, table)
-    if videos:
-        video.check(videos, uri, workdir)
-    with contextlib.redirect_stdout(sys.stderr):
-        searcher = open_model(uri, workdir)
+    Raises:
+      UserError: what was found, what was expected, what to change.
+    """
+    root = check(uri, images, table)
     if parallel.first():
         with writing.alone(uri):
-            whole = Gallery(uri, searcher.clip.embed_dim)  # makes the table
-        repair.own(whole)
-        repair.doubles(whole)
+            gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
+        repair.own(gallery)
+        repair.doubles(gallery)
     parallel.wait_for_all('the table is there')
-    gallery = Gallery(uri, searcher.clip.embed_dim)
-    columns, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
-    told = update(gallery, searcher, root, prune, again) if root else {}
+    gallery = Gallery(uri, model.clip.embed_dim)
+    joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
+    told = update(gallery, model, root, prune=prune, readmit=readmit, progress=progress) if root else {}
     if videos:
-        told['videos'] = video.update(gallery, searcher, videos, workdir, again, lambda: _bar(None, 'seconds of video'))
-    if parallel.first():
-        if columns:
-            told |= join(gallery, root, *columns)
-        if gallery.version != before:
-            gallery.tidy()
-        if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
-            approximate.build(gallery)
-        told |= {'index': uri, 'model': searcher.hash, 'pictures': gallery.count()}
-        told['seconds'] = round(time.perf_counter() - clock, 1)
-        print(json.dumps(told, indent=2) if as_json else _text(told))
-    return int(any(one['fault'] for one in told.get('videos', ())))
+        told['videos'] = videos(gallery)
+    if not parallel.first():
+        return told
+    if joined:
+        told |= join(gallery, root, *joined)
+    if gallery.version != before:
+        gallery.tidy()
+    if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
+        approximate.build(gallery)
+    return told | {'index': uri, 'model': model.hash, 'pictures': gallery.count()}
 
 
-def _check(uri: str, root: pathlib.Path | None, table: str | None) -> None:
-    """Raise for mistakes that should not cost the time of embedding."""
-    from lcr2s_jax.search import columns, metadata
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.search.gallery import OWN
-
-    if not place.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
+def check(uri: str, images: str | None, table: str | None) -> pathlib.Path | None:
+    """The resolved folder of pictures. Raises for mistakes that should not cost the time of embedding."""
+    root = images and pathlib.Path(images).resolve()
+    if not storage.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
         raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
     if root and not root.is_dir():
         raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
@@ -92,86 +133,80 @@ def _check(uri: str, root: pathlib.Path | None, table: str | None) -> None:
         raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
     if table:
         columns.check(metadata.read(table, {}, OWN)[0])
+    return root
 
 
-def join(gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
+def join(gallery: Gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
     """Put a table's columns beside the pictures of a root; counts of what was done."""
-    from lcr2s_jax.search import columns
-    from lcr2s_jax.search import storage as place
-
-    key = place.stored(gallery.uri, root)
+    key = storage.stored(gallery.uri, root)
     changed = columns.join(gallery, key, kinds, values)
     strange = sorted(values.keys() - gallery.known(key).keys())
     return {'metadata': {'changed': changed, 'without_picture': strange}}
 
 
-def open_model(uri: str, workdir: str | None):
-    """The index's `Searcher`, made from a workdir's student where there is none yet.
+def open_model(uri: str, new: NewModel | None = None) -> bundle.Searcher:
+    """The index's model, written there first where there is none yet.
 
     Raises:
       SearchError: the index has another model, or its pictures were made ready otherwise than is done here.
-      ConfigError: it has none, and no workdir is given.
+      ConfigError: it has none, and no new one is given.
     """
-    from lcr2s_jax.search import folder as pictures
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.search import writing
-    from lcr2s_jax.training import parallel
-    from lcr2s_jax.weights import bundle as searcher
-
-    folder = place.model_folder(uri)
-    if workdir is None:
-        if folder is None:
+    there = storage.model_folder(uri)
+    if new is None:
+        if there is None:
             raise ConfigError(f'{uri}: found no index there yet; --workdir=... says whose student shall embed')
-        found = searcher.Searcher(folder)
-        recipe = found.facts['preprocessing']['recipe']
-        if recipe != pictures.RECIPE:
-            raise SearchError(
-                f"{uri}: found pictures made by '{recipe}', expected '{pictures.RECIPE}': vectors of new ones could "
-                'not be compared. Index the folder again into another --index.'
-            )
-        return found
-    from commands import student
-
-    chosen = student.open_student(pathlib.Path(workdir))
-    model = chosen.model()
-    here = searcher.hash_of(**model)
-    if folder is not None:
-        there = searcher.Searcher(folder)
-        _refuse_another(uri, workdir, there.hash, here)
-        if there.calibration is None and (found := student.calibrate(chosen)) and parallel.first():
-            place.add_file(uri, searcher.CALIBRATION, searcher.calibration_file(found))
+        return _of_this_recipe(uri, bundle.Searcher(there))
+    if there is not None:
+        found = bundle.Searcher(there)
+        _refuse_another(uri, new, found.hash)
+        if found.calibration is None and (fitted := new.calibrate()) and parallel.first():
+            storage.add_file(uri, bundle.CALIBRATION, bundle.calibration_file(fitted))
         parallel.wait_for_all('the calibration is there')
-        return searcher.Searcher(place.model_folder(uri))
-    calibration = student.calibrate(chosen)
+        return bundle.Searcher(storage.model_folder(uri))
+    calibration = new.calibrate()
     parallel.wait_for_all('the index was looked at')
     if parallel.first():
-        origin = chosen.origin(workdir)
         with writing.alone(uri):
-            if place.model_folder(uri) is None:  # another call may have been faster
-                place.put_model(uri, lambda to: searcher.save(to, **model, origin=origin, calibration=calibration))
+            if storage.model_folder(uri) is None:  # another call may have been faster
+                storage.put_model(uri, lambda to: new.save(to, calibration))
     parallel.wait_for_all('the model is there')
-    made = searcher.Searcher(place.model_folder(uri))
-    _refuse_another(uri, workdir, made.hash, here)
+    made = bundle.Searcher(storage.model_folder(uri))
+    _refuse_another(uri, new, made.hash)
     return made
 
 
-def _refuse_another(uri: str, workdir: str, there: str, here: str) -> None:
-    if there != here:
+def _of_this_recipe(uri: str, found: bundle.Searcher) -> bundle.Searcher:
+    recipe = found.facts['preprocessing']['recipe']
+    if recipe != folder.RECIPE:
         raise SearchError(
-            f'{uri} was made with another model, preprocessing or tokenizer: {there[:16]} there, {here[:16]} of '
-            f"{workdir}. Their vectors cannot be compared: choose another --index, or that model's --workdir."
+            f"{uri}: found pictures made by '{recipe}', expected '{folder.RECIPE}': vectors of new ones could "
+            'not be compared. Index the folder again into another --index.'
+        )
+    return found
+
+
+def _refuse_another(uri: str, new: NewModel, there: str) -> None:
+    if there != new.hash:
+        raise SearchError(
+            f'{uri} was made with another model, preprocessing or tokenizer: {there[:16]} there, {new.hash[:16]} of '
+            f"{new.name}. Their vectors cannot be compared: choose another --index, or that model's --workdir."
         )
 
 
-def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> dict:
-    """Embed and commit what is new or changed below `root`, this host's share of it; counts of what was done."""
-    import jax
+def update(
+    gallery: Gallery,
+    model: bundle.Searcher,
+    root: pathlib.Path,
+    *,
+    prune: bool = False,
+    readmit: bool = False,
+    progress: Progress = QUIET,
+) -> dict:
+    """Embed and commit what is new or changed below `root`, this host's share of it; counts of what was done.
 
-    from lcr2s_jax.search import folder, retention
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.training import parallel
-
-    key = place.stored(gallery.uri, root)
+    See `bring_up_to_date` for the arguments.
+    """
+    key = storage.stored(gallery.uri, root)
     with gallery.writing():
         known = gallery.known(key)
     found, faults = folder.walk(root)
@@ -190,8 +225,8 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
     told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed)}
     told['unchanged'] = len(files) - len(new) - len(changed)
     parallel.wait_for_all('all hosts have compared')
-    mine = slice(jax.process_index(), None, jax.process_count())
-    done = [add(gallery, searcher, root, some[mine], new=some is new, again=again) for some in (changed, new)]
+    mine, more = slice(jax.process_index(), None, jax.process_count()), dict(readmit=readmit, progress=progress)
+    done = [add(gallery, model, root, some[mine], new=some is new, **more) for some in (changed, new)]
     told |= {name: sum(one[name] for one in done) for name in ('embedded', 'copied', 'kept_out')}
     told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
     parallel.wait_for_all('all hosts have committed')
@@ -205,50 +240,55 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
 
 def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
     """Folders below a root, or the root itself, whose pictures the index knows by roots of its own."""
-    from lcr2s_jax.search import storage as place
-
-    tracks, uploads = place.tracks_folder(uri), place.uploads(uri)
+    tracks, uploads = storage.tracks_folder(uri), storage.uploads(uri)
     own = [tracks] if root == uploads else [tracks, uploads]  # uploads may be indexed as they are, crops only as tracks
-    return [folder for folder in own if folder and (folder.is_relative_to(root) or root.is_relative_to(folder))]
+    return [one for one in own if one and (one.is_relative_to(root) or root.is_relative_to(one))]
 
 
-def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = False) -> dict:
+def add(
+    gallery: Gallery,
+    model: bundle.Searcher,
+    root: pathlib.Path,
+    files: Sequence[folder.File],
+    *,
+    new: bool,
+    readmit: bool = False,
+    progress: Progress = QUIET,
+) -> dict:
     """Embed and commit some files of a root, less those that were deleted from the index once.
 
     Args:
-      gallery, searcher: of the index.
+      gallery, model: of the index.
       root: resolved.
-      files: `lcr2s_jax.search.folder.File`s below it.
+      files: below it.
       new: none of them has a row yet.
-      again: also those that were deleted.
+      readmit: also those that were deleted.
+      progress: is told.
 
     Returns:
       embedded, copied, kept_out: how many; unusable: [(path, why)].
     """
-    from lcr2s_jax.search import folder, ingest, retention
-    from lcr2s_jax.search import storage as place
-
     if not files:
         return ingest.Done(0, 0, [])._asdict() | {'kept_out': 0}
     with gallery.writing():
-        there, forgotten = gallery.hashes(), set() if again else retention.forgotten(gallery)
-    key = place.stored(gallery.uri, root)
+        there, forgotten = gallery.hashes(), set() if readmit else retention.forgotten(gallery)
+    key = storage.stored(gallery.uri, root)
     known_by = {file: retention.key('file', key, *file) for file in files}
     left = [file for file in files if known_by[file] not in forgotten]
     met, taken = [], []  # deleted pictures under another name: by bytes, which takes reading them
 
-    def admitted():
-        max_pixels = searcher.facts['origin']['max_pixels']
-        for one in folder.read(left, root, searcher.clip.image_size, max_pixels, lambda sha: sha not in there):
+    def admitted() -> Iterator[folder.Picture]:
+        max_pixels = model.facts['origin']['max_pixels']
+        for one in folder.read(left, root, model.clip.image_size, max_pixels, lambda sha: sha not in there):
             if retention.key('bytes', one.sha256) in forgotten:
                 met.append(one.file)
             else:
-                taken.extend([retention.key('bytes', one.sha256)] * again)
+                taken.extend([retention.key('bytes', one.sha256)] * readmit)
                 yield one
 
-    with _bar(len(left)) as tell:
-        done = ingest.ingest(gallery, searcher, key, admitted(), new=new, tell=tell)
-    if again:
+    with progress.counting('pictures', len(left)) as tell:
+        done = ingest.ingest(gallery, model, key, admitted(), new=new, tell=tell)
+    if readmit:
         retention.readmit(gallery, [*known_by.values(), *taken])
     retention.remember(gallery, [known_by[file] for file in met])  # so that the next call need not read them
     if not new:
@@ -256,47 +296,6 @@ def add(gallery, searcher, root: pathlib.Path, files, new: bool, again: bool = F
     return done._asdict() | {'kept_out': len(files) - len(left) + len(met)}
 
 
-@contextlib.contextmanager
-def _bar(total: int | None, what: str = 'pictures') -> Iterator:
-    """Something to call with how many more are done; a bar on a terminal, nothing elsewhere."""
-    import rich.console
-    import rich.progress
-
-    console = rich.console.Console(stderr=True)
-    columns = rich.progress.BarColumn(), rich.progress.TimeRemainingColumn(), f'{{task.completed:,.0f}} {what}'
-    with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task('', total=total)
-        yield lambda count: bar.advance(task, count)
-
-
-def _text(told: dict) -> str:
-    lines = [f'{told["index"]}: {told["pictures"]:,} pictures can be found (model {told["model"][:16]})']
-    if 'root' in told:
-        lines += _text_of_folder(told)
-    lines += map(video.text, told.get('videos', ()))
-    return '\n'.join([*lines, f'in {told["seconds"]} s'])
-
-
-def _text_of_folder(told: dict) -> list[str]:
-    lines = [
-        f'{told["root"]}: {told["files"]:,} files, {told["new"]:,} new, {told["changed"]:,} changed, '
-        f'{told["unchanged"]:,} as before; {told["embedded"]:,} embedded, {told["copied"]:,} known by their bytes',
-    ]
-    if told['gone'] and not told['pruned']:
-        lines.append(f'{told["gone"]:,} are gone from the folder and can still be found: --prune forgets them')
-    if told['pruned']:
-        lines.append(f'{told["pruned"]:,} are gone from the folder and were forgotten')
-    if told['kept_out']:
-        lines.append(f'{told["kept_out"]:,} were deleted from this index once and stay out: --readmit takes them again')
-    if 'metadata' in told:
-        strange = told['metadata']['without_picture']
-        lines.append(
-            f'{told["metadata"]["changed"]:,} rows have new metadata'
-            + (f'; {len(strange):,} lines of it are of no picture here, such as {strange[0]!r}' if strange else '')
-        )
-    unusable = told['unusable']
-    if unusable:
-        lines.append(f'{len(unusable):,} cannot be used:')
-        lines += [f'  {path!r}: {why}' for path, why in list(unusable.items())[:_LISTED]]
-        lines += ['  ... (all of them with --json)'] * (len(unusable) > _LISTED)
-    return lines
+def add_files(gallery: Gallery, model: bundle.Searcher, root: pathlib.Path, paths: Sequence[str]) -> None:
+    """Embed and commit files of a root that have no row yet, by their paths below it."""
+    add(gallery, model, root, [folder.look(root, root / path) for path in paths], new=True)
