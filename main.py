@@ -96,7 +96,7 @@ class Command(NamedTuple):
 def _train(config: ConfigDict, given: flags.FlagValues) -> None:
     from commands.train import train
 
-    train(config, pathlib.Path(given.workdir))
+    train(config, pathlib.Path(given.workdir), flags.FLAGS['config'].config_filename)
 
 
 def _doctor(config: ConfigDict, given: flags.FlagValues) -> int:
@@ -106,15 +106,15 @@ def _doctor(config: ConfigDict, given: flags.FlagValues) -> int:
 
 
 def _evaluate(config: ConfigDict, given: flags.FlagValues) -> None:
-    from commands.evaluate import evaluate
+    from commands.evaluate import evaluate_weights
 
-    evaluate(config, given.weights, given.json)
+    evaluate_weights(config, given.weights, 'float32', given.json)
 
 
 def _export(_, given: flags.FlagValues) -> None:
-    from commands.export import export
+    from lcr2s_jax.weights.export import export
 
-    export(pathlib.Path(given.workdir), given.format, pathlib.Path(given.out), given.unchecked)
+    print('\n'.join(export(pathlib.Path(given.workdir), given.format, pathlib.Path(given.out), given.unchecked)))
 
 
 def _explain(_, given: flags.FlagValues) -> None:
@@ -124,20 +124,20 @@ def _explain(_, given: flags.FlagValues) -> None:
 
 
 def _index(words: list[str], given: flags.FlagValues) -> int:
-    from commands.index import index
-    from commands.video import Wanted
+    from lcr2s_jax.cli.index import index
+    from lcr2s_jax.video.update import VideoOptions
 
     if not given.images and not given.video:
         raise UsageError('index needs --images or --video')
     if not given.images and (given.metadata or given.prune):
         raise UsageError('index takes --metadata and --prune only with --images')
-    videos = Wanted(tuple(given.video), given.every, given.detector, given.pooling) if given.video else None
-    readmit, as_json = given.readmit, given.json
-    return index(given.index, given.images, given.workdir, given.metadata, given.prune, readmit, as_json, videos)
+    videos = VideoOptions(tuple(given.video), given.every, given.detector) if given.video else None
+    options = given.metadata, given.prune, given.readmit, given.json, videos, given.pooling
+    return index(given.index, given.images, given.workdir, *options)
 
 
 def _search(words: list[str], given: flags.FlagValues) -> int:
-    from commands.search import Wanted, search
+    from lcr2s_jax.cli.search import Wanted, search
 
     wanted = Wanted(
         tuple(words), tuple(given['and'].value), tuple(given.like), given.queries, given.top, given.where,
@@ -147,7 +147,7 @@ def _search(words: list[str], given: flags.FlagValues) -> int:
 
 
 def _serve(words: list[str], given: flags.FlagValues) -> None:
-    from commands.serve import is_local, serve
+    from lcr2s_jax.search.web.app import is_local, serve
 
     if not is_local(given.host) and not given.auth:
         raise UsageError(f'serve --host={given.host}: others could reach the page; that needs --auth')
@@ -155,13 +155,13 @@ def _serve(words: list[str], given: flags.FlagValues) -> None:
 
 
 def _delete(words: list[str], given: flags.FlagValues) -> None:
-    from commands.retention import delete
+    from lcr2s_jax.cli.delete import delete
 
     delete(given.index, given.where, given.yes)
 
 
 def _expire(words: list[str], given: flags.FlagValues) -> None:
-    from commands.retention import expire
+    from lcr2s_jax.cli.delete import expire
 
     expire(given.index, given['older-than'].value, given.yes)
 

@@ -19,7 +19,7 @@ from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Answer, Search
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.weights import pretrained, sidecar, stablehlo
-from lcr2s_jax.weights.tokenizer import Tokenizer
+from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer
 
 
 def load(
@@ -65,12 +65,12 @@ def load(
         return models.open_model(path)
     if (path / storage.MODEL / models.FILE).is_file():
         return models.open_model(path / storage.MODEL)
-    beside = sidecar.read(path)
+    beside = sidecar.read(pathlib.Path(BUILT_IN.get(name, name)).expanduser())
     if (path / 'image.stablehlo').is_file():
         return _programs(path, beside)
     image_size = image_size or beside.get('image_size')
     clip, params = pretrained.load(
-        pretrained=pretrained.BUILT_IN.get(name, name),
+        pretrained=BUILT_IN.get(name, name),
         architecture='',
         image_size=image_size and tuple(image_size),
         context_length=context_length or beside.get('context_length'),
@@ -84,7 +84,7 @@ def load(
         scan=False,
         chunks=1,
     )
-    words = Tokenizer(tokenizer or pretrained.BUILT_IN.get(name, name))
+    words = Tokenizer(tokenizer or BUILT_IN.get(name, name))
     if words.vocab_size != clip.vocab_size:
         raise ConfigError(
             f'tokenizer: found {words.vocab_size} token ids, expected the {clip.vocab_size} of the model; use the '

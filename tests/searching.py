@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from commands.search import open_search
 from lcr2s_jax.search import calibration, folder
 from lcr2s_jax.search.gallery import OK, Gallery, Row
+from lcr2s_jax.search.index import open_index
 from lcr2s_jax.weights import bundle as searcher
 from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
@@ -96,16 +96,16 @@ class Index(NamedTuple):
     root: pathlib.Path
 
     def update(self, **more) -> None:
-        from commands.index import index
+        from lcr2s_jax.cli.index import index
 
-        options = dict(workdir=None, table=None, prune=False, again=False, as_json=True) | more
+        options = dict(workdir=None, table=None, prune=False, readmit=False, as_json=True) | more
         index(self.uri, str(self.root), **options)
 
     def gallery(self) -> Gallery:
         return Gallery(self.uri)
 
     def open(self):
-        return open_search(self.uri)
+        return open_index(self.uri)
 
 
 def index(folder_: pathlib.Path, count=12, calibrated=True) -> Index:

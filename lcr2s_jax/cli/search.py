@@ -1,4 +1,4 @@
-"""python main.py search --index=I "a woman in a red coat": the pictures of an index, ranked by a description."""
+"""lcr2s search --index=I "a woman in a red coat": the pictures of an index, ranked by a description."""
 
 import json
 import pathlib
@@ -46,17 +46,19 @@ def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
       page: HTML file to write, or None.
       as_json: print JSON instead of tables.
     """
-    from lcr2s_jax.search import audit
+    from lcr2s_jax.search import audit, index
     from lcr2s_jax.search import html as sheet
+    from lcr2s_jax.search.query import Query
 
     sentences = _sentences(wanted)  # a mistake in it should not wait for the index to open
     if page:
         _check_page(pathlib.Path(page))
-    opened = open_search(uri)
+    opened = index.open_index(uri)
     if wanted.queries:
-        queries = [asking((text,), ()) for text in sentences]
+        queries = [Query((text,)) for text in sentences]
     else:
-        queries = [asking(sentences, embed_files(opened.searcher, wanted.like))]
+        examples = [index.embed_picture(opened.searcher, _bytes(file), file) for file in wanted.like]
+        queries = [Query(tuple(sentences), tuple(examples))]
     answers = opened(
         queries,
         top=wanted.top,
@@ -73,46 +75,6 @@ def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
         print(json.dumps(_json(uri, opened, wanted, answers, reasons), indent=2, default=str))
     else:
         _show(answers, reasons, page)
-
-
-def open_search(uri: str):
-    """An index, ready for queries: `lcr2s_jax.search.search.Search`. Needs neither workdir nor TensorFlow."""
-    from lcr2s_jax.weights.bundle import Searcher
-
-    from lcr2s_jax.search import gallery
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.search.search import Search
-    from lcr2s_jax.weights import tokenizer as tokens
-
-    folder = place.model_folder(uri)
-    if folder is None:
-        raise ConfigError(
-            f'--index: found no index at {uri}; make one: python main.py index --workdir=... --images=... --index={uri}'
-        )
-    searcher = Searcher(folder)
-    return Search(gallery.Gallery(uri), searcher, tokens.Tokenizer(str(folder)))
-
-
-def asking(sentences: Sequence[str], example_nE: Sequence):
-    """A `lcr2s_jax.search.query.Query`."""
-    from lcr2s_jax.search.query import Query
-
-    return Query(tuple(sentences), tuple(example_nE))
-
-
-def embed_files(searcher, files: Sequence[str]) -> list:
-    """Vectors of example pictures, decoded as indexed ones are. Raises SearchError."""
-    return [embed_bytes(searcher, _bytes(file), file) for file in files]
-
-
-def embed_bytes(searcher, encoded: bytes, name: str):
-    """The vector [E] of one example picture. Raises SearchError, with the name that the user knows it by."""
-    from lcr2s_jax.search import folder
-
-    pixels, fault = folder.decode(encoded, searcher.clip.image_size, searcher.facts['origin']['max_pixels'])
-    if fault:
-        raise SearchError(f'--like: {name} cannot be used: {fault}')
-    return searcher.embed_image(pixels[None])[0]
 
 
 def _check_page(path: pathlib.Path) -> None:
