@@ -2,6 +2,7 @@
 
 import time
 
+from lcr2s_jax import files
 from lcr2s_jax.arrays import Embeddings
 
 _FIELDS = ('image_GE', 'text_QE')
@@ -40,9 +41,8 @@ def teacher_features(run) -> Embeddings:
             if parallel.first():
                 folder.mkdir(parents=True, exist_ok=True)
                 for field in _FIELDS:
-                    aside = folder / f'{field}.partial.npy'
-                    np.save(aside, getattr(found, field))
-                    aside.rename(folder / f'{field}.npy')
+                    with files.aside(folder / f'{field}.npy') as aside, aside.open('wb') as out:
+                        np.save(out, getattr(found, field))
         run.seconds['teacher_features'] = time.perf_counter() - clock
     split = run.splits['train']
     places = np.arange(len(split.image_pid), dtype=np.int32)

@@ -5,6 +5,8 @@ import pathlib
 
 import numpy as np
 
+from lcr2s_jax import files
+
 _SHOWN, _SCATTERED = 4, 12  # identities: whose attention is drawn, whose features are
 _PANELS = {
     'baseline': 'baseline, one view',
@@ -25,7 +27,6 @@ def explain(workdir: pathlib.Path) -> None:
     from commands.finished import Finished
     from lcr2s_jax.evaluation import evaluate
     from lcr2s_jax.evaluation import explain_figures as explain_pictures
-    from lcr2s_jax.training import report
 
     run = Finished(workdir, needed=('teacher',), split='test')
     features = {name: run.features(name) for name in _PANELS if name in run.stages}
@@ -40,7 +41,7 @@ def explain(workdir: pathlib.Path) -> None:
     explain_pictures.attention_sheet(rows, folder / 'attention.png', _title(run))
     explain_pictures.embedding(panels, circles, folder / 'embedding.png')
     told = {'split': run.split, 'attention': attention, 'embedding': embedding}
-    report.write_text(folder / 'explain.json', json.dumps(told, indent=2) + '\n')
+    files.write(folder / 'explain.json', json.dumps(told, indent=2) + '\n')
     for modality in ('image', 'text'):
         found = {name: f'{value:.3f}' for name, value in attention[modality].items() if isinstance(value, float)}
         print(

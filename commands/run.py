@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from commands.cache import teacher_features
 from commands.inputs import Inputs
 from commands.workdir import read_json, refuse_another_config
+from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError, UserError
 
 STAGES = ('baseline', 'teacher', 'student')
@@ -33,7 +34,7 @@ class Run(Inputs):
         with parallel.agreed('writing into the workdir'):
             if parallel.first():
                 resolved = json.loads(config.to_json()) | {'made_of': self.made_of}
-                report.write_text(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
+                files.write(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
         self.report = report.Report(workdir)
         self.seconds = {'data': time.perf_counter() - clock}
 
@@ -105,7 +106,7 @@ class Run(Inputs):
 
     def _choose(self, name: str) -> None:
         """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""
-        from lcr2s_jax.training import parallel, report
+        from lcr2s_jax.training import parallel
 
         before, now = self._chosen.get(name), self.steps[name]
         taught = self.workdir / 'student'
@@ -116,7 +117,7 @@ class Run(Inputs):
             )
         self._chosen[name] = now
         if parallel.first():
-            report.write_text(self.workdir / 'chosen.json', json.dumps(self._chosen) + '\n')
+            files.write(self.workdir / 'chosen.json', json.dumps(self._chosen) + '\n')
 
     def _draw(self, embeddings, title: str) -> None:
         from lcr2s_jax.evaluation import figures as pictures

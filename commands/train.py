@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from commands.run import Run
 from commands.workdir import alone_in, read_json, refuse_another_config
+from lcr2s_jax import files
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -36,7 +37,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
             if parallel.first():
                 if config.data.dataset == 'demo':
                     _crops(run.splits['test'], workdir)
-                report.write_text(finished, json.dumps(results, indent=2) + '\n')
+                files.write(finished, json.dumps(results, indent=2) + '\n')
     if not parallel.first():
         return
     for split in ('val', 'test'):

@@ -74,7 +74,7 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
     """
     import jax
 
-    from data import locks
+    from lcr2s_jax import files
     from lcr2s_jax.search import columns
     from lcr2s_jax.search import storage as place
     from lcr2s_jax.training import parallel
@@ -95,7 +95,7 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
     for file in wanted.files[jax.process_index() :: jax.process_count()]:
         try:
             name = video.fingerprint(pathlib.Path(file))[:_NAME]
-            with locks.alone(root / f'.{name}.lock', lambda file=file: print(_BUSY.format(file), file=sys.stderr)):
+            with files.alone(root / f'.{name}.lock', lambda file=file: print(_BUSY.format(file), file=sys.stderr)):
                 done = _one(gallery, searcher, pool, root / name, pathlib.Path(file), wanted, again, bar)
             told.append({'video': file, 'fault': ''} | done)
         except video.VideoError as fault:

@@ -1,13 +1,14 @@
 """The folder of a run: what it says it was made of, who may be in it, and what a finished stage left in it."""
 
 import contextlib
-import fcntl
+import functools
 import json
 import os
 import pathlib
 
 from ml_collections import ConfigDict
 
+from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError
 
 # When a run is resumed: they say where and how something is computed, and not what.
@@ -107,31 +108,16 @@ def alone_in(workdir: pathlib.Path):
         with parallel.agreed('locking the workdir'):
             if parallel.first():
                 made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
-                stack.enter_context(_lock(workdir))
+                stack.enter_context(files.alone(workdir / '.lock', functools.partial(_refuse_busy, workdir)))
                 stack.callback(_remove_unused, workdir, made)
         yield
 
 
-def _lock(workdir: pathlib.Path):
-    """The open file that holds the lock of a workdir until it is closed, or the process ends, however it ends."""
-    while True:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            file = (workdir / '.lock').open('a')
-        except FileNotFoundError:  # the process before us is taking an unused workdir away
-            continue
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise ConfigError(
-                f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop '
-                'it, or choose another --workdir.'
-            ) from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(workdir / '.lock')):
-                return file
-        file.close()  # it was removed while we opened it, and the next process would lock another
+def _refuse_busy(workdir: pathlib.Path) -> None:
+    raise ConfigError(
+        f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop it, or '
+        'choose another --workdir.'
+    )
 
 
 def _remove_unused(workdir: pathlib.Path, made: list[pathlib.Path]) -> None:
@@ -145,7 +131,4 @@ def _remove_unused(workdir: pathlib.Path, made: list[pathlib.Path]) -> None:
 
 def read_json(path: pathlib.Path) -> dict:
     """A JSON file of the workdir. Raises ConfigError where it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise ConfigError(f'{path}: found no JSON ({error}); delete it or choose another --workdir') from error
+    return files.read_json(path, ConfigError, 'delete it or choose another --workdir')

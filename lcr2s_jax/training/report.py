@@ -3,11 +3,12 @@
 import contextlib
 import io
 import json
-import os
 import pathlib
 import sys
 
 import jax
+
+from lcr2s_jax import files
 
 
 class Report:
@@ -47,7 +48,7 @@ class Report:
                 if row['stage'] != stage or row['step'] <= first:
                     kept.append(line)
                     self.seconds[stage] = row['elapsed'] if row['stage'] == stage else self.seconds[stage]
-        write_text(self._jsonl, ''.join(line + '\n' for line in kept))
+        files.write(self._jsonl, ''.join(line + '\n' for line in kept))
         if first == steps:
             self.say(f'{stage}: finished before, at step {steps:,}')
             return
@@ -115,13 +116,6 @@ def flatten(tree: dict, separator: str):
             yield from ((f'{name}{separator}{below}', leaf) for below, leaf in flatten(value, separator))
         else:
             yield name, value
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never half."""
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    aside.write_text(text)
-    aside.replace(path)
 
 
 def table(results: dict, split: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from commands import serve as command
 from commands.retention import delete as forget
+from lcr2s_jax import files
 from lcr2s_jax.search import columns, repair, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import OWN, Gallery
@@ -94,7 +95,7 @@ def test_an_upload_that_was_killed_before_its_commit_leaves_no_file(at, monkeypa
     (kept,) = root.iterdir()
     repair.begin(gallery, [kept.name, 'killed.png', 'torn.png'])
     uploads.keep(root / 'killed.png', b'x')
-    uploads.aside(root / 'torn.png').write_bytes(b'x')
+    files.aside_of(root / 'torn.png').write_bytes(b'x')
     retention.delete(gallery, "path = 'none'")
     assert list(root.iterdir()) == [kept]
     monkeypatch.setattr(at, '_add', lambda *given: (_ for _ in ()).throw(OSError(28, 'No space left on device')))

@@ -14,8 +14,8 @@ from PIL import Image
 import main
 from commands import index as command
 from commands.video import COLUMNS, Wanted
-from data import locks
 from data.demo import synthetic as demo
+from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import columns, folder, retention
 from lcr2s_jax.search.gallery import Gallery
@@ -259,7 +259,7 @@ def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walki
 def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(made, told, walking, capsys):
     name = video.fingerprint(walking)[:16]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with locks.alone(made.root / f'.{name}.lock', lambda: None):
+        with files.alone(made.root / f'.{name}.lock', lambda: None):
             waits = pool.submit(made.update, walking)
             time.sleep(0.5)
             assert not waits.done() and not (made.root / name).exists()
