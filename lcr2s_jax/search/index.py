@@ -38,7 +38,7 @@ class NewModel(NamedTuple):
     name: str
 
 
-def open_index(uri: str) -> Search:
+def open_search(uri: str) -> Search:
     """An index, ready for queries.
 
     Raises:
