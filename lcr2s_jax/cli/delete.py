@@ -12,7 +12,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
     add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
-    add('--path', action='append', default=[], type=place, metavar='FILE', help='A picture, by its path as `search` shows it, or as a file; may be repeated.')
+    add(
+        '--path',
+        action='append',
+        default=[],
+        type=place,
+        metavar='FILE',
+        help='A picture, by its path as `search` shows it, or as a file; may be repeated.',
+    )
     add('--yes', action='store_true', help='Do it; without, only say what would be done.')
 
 

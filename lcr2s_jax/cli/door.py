@@ -5,19 +5,14 @@
 
 import argparse
 import contextlib
-import datetime
-import hashlib
 import os
 import pathlib
-import platform
 import signal
 import sys
-import tempfile
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lcr2s_jax.cli.parser import Parser, UsageError, meant
+from lcr2s_jax.cli.parser import Parser, UsageError, integer, meant
 from lcr2s_jax.errors import Interrupted, UserError
 
 
@@ -48,7 +43,7 @@ class Door(NamedTuple):
         speaker = pathlib.PurePath(self.program.split()[-1]).name
         try:
             _check_utf8(argv)
-            if '--version' in argv and not argv[0] in self.commands:
+            if '--version' in argv:
                 print(f'{speaker} {self.version}')
                 return 0
             name, words = self._command(argv)
@@ -121,8 +116,6 @@ class Door(NamedTuple):
 
 def hosts(parser: argparse.ArgumentParser) -> None:
     """The flags of a command that several processes may work on."""
-    from lcr2s_jax.cli.parser import integer
-
     several = parser.add_argument_group('several processes, under srun or mpirun without these flags')
     several.add_argument('--coordinator', metavar='HOST:PORT', help='Of process 0; auto on a TPU pod.')
     several.add_argument('--num-processes', type=integer(1), metavar='N', help='How many there are.')
@@ -134,7 +127,9 @@ def _check_utf8(argv: Sequence[str]) -> None:
         try:
             word.encode()
         except UnicodeEncodeError:
-            raise UsageError(f'found {ascii(word)[:80]}, bytes that are no UTF-8; type it anew, or rename the file')
+            raise UsageError(
+                f'found {ascii(word)[:80]}, bytes that are no UTF-8; type it anew, or rename the file'
+            ) from None
 
 
 def _overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -164,6 +159,10 @@ def _told(error: Exception) -> str:
 
 
 def _log(error: Exception) -> str:
+    import datetime
+    import tempfile
+    import traceback
+
     now = datetime.datetime.now().astimezone()
     content = ''.join([f'{now.isoformat()}  {" ".join(map(ascii, sys.argv))}\n', *traceback.format_exception(error)])
     state = pathlib.Path(os.environ.get('XDG_STATE_HOME') or '~/.local/state').expanduser() / 'lcr2s_jax'
@@ -193,6 +192,9 @@ def _keep_programs() -> None:
 
 
 def _processor() -> str:
+    import hashlib
+    import platform
+
     found = platform.machine() + platform.processor()
     with contextlib.suppress(OSError), open('/proc/cpuinfo') as lines:
         found += next((line for line in lines if line.startswith(('flags', 'Features'))), '')

@@ -1,7 +1,6 @@
 """A command's line, read by argparse; a mistake becomes one sentence that names the nearest real word."""
 
 import argparse
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -71,11 +70,13 @@ class _Help(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=26, width=118)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
-        name = action.option_strings[0] if action.option_strings else ''
-        return f'{name} ' if action.nargs == 0 else f'{name}={self._format_args(action, action.dest)}'
+        if not action.option_strings:
+            return action.metavar or action.dest
+        name = action.option_strings[0]
+        return f'{name} ' if action.nargs == 0 else f'{name}={action.metavar or "..."}'
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        if action.required:
+        if action.required and action.option_strings:
             return f'{action.help} (needed)'
         if action.default in (None, '', False, []) or action.nargs == 0:
             return action.help
@@ -84,7 +85,9 @@ class _Help(argparse.HelpFormatter):
 
 def meant(word: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' with the nearest of what there is, or ''."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f'; did you mean {near[0]}?' if near else ''
 
 
@@ -100,9 +103,7 @@ def one_of(*names: str) -> Callable[[str], str]:
 
     def read(text: str) -> str:
         if text not in names:
-            raise argparse.ArgumentTypeError(
-                f'found {_shown(text)}, expected {" or ".join(names)}{meant(text, names)}'
-            )
+            raise argparse.ArgumentTypeError(f'found {_shown(text)}, expected {" or ".join(names)}{meant(text, names)}')
         return text
 
     return read

@@ -17,17 +17,43 @@ _SHOWN = 4  # of the user's columns on the terminal
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('words', nargs='*', help='What is looked for: words that make one sentence, or quoted sentences, a query each.')
+    add('words', nargs='*', metavar='"a sentence"',
+        help='What is looked for; each quoted sentence is a query of its own.')  # fmt: skip
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
-    add('--and', action='append', default=[], dest='also', metavar='TEXT', help='Another sentence about that person; may be repeated.')
-    add('--like', action='append', default=[], type=place, metavar='FILE', help='Picture of that person; may be repeated.')
+    add(
+        '--and',
+        action='append',
+        default=[],
+        dest='also',
+        metavar='TEXT',
+        help='Another sentence about that person; may be repeated.',
+    )
+    add(
+        '--like',
+        action='append',
+        default=[],
+        type=place,
+        metavar='FILE',
+        help='Picture of that person; may be repeated.',
+    )
     add('--queries', type=place, metavar='FILE', help='Text with a sentence a line, searched in one batch.')
     add('--top', type=integer(1), default=10, metavar='N', help='Hits of each query.')
     add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
-    add('--group-by', default='', metavar='COLUMN', help='Column of which every value is shown once, by its best picture.')
+    add(
+        '--group-by',
+        default='',
+        metavar='COLUMN',
+        help='Column of which every value is shown once, by its best picture.',
+    )
     add('--why', action='store_true', help='Show how much each phrase moved the score of the hits.')
     add('--exact', action='store_true', help='Compare every vector, however many there are.')
-    add('--false-alarms', type=number(0.01, 0.5), default=0.05, metavar='RATE', help='Of searches for somebody who is not there, the share that may find somebody.')
+    add(
+        '--false-alarms',
+        type=number(0.01, 0.5),
+        default=0.05,
+        metavar='RATE',
+        help='Of searches for somebody who is not there, the share that may find somebody.',
+    )
     add('--html', type=place, metavar='FILE', help='File to write: one page with the pictures in it.')
     add('--json', action='store_true', help='Print JSON instead of text.')
 

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from lcr2s_jax import model as models
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.gallery import OK, Gallery, quoted
@@ -64,16 +65,15 @@ def _model(uri: str) -> dict | None:
     folder = storage.model_folder(uri)
     if folder is None:
         return None
-    from lcr2s_jax.weights.bundle import Searcher
 
-    model = Searcher(folder)
+    model = models.open_model(folder)
     return {
         'hash': model.hash,
-        'image_size': list(model.clip.image_size),
+        'image_size': list(model.image_size),
         'numbers': model.clip.embed_dim,
         'context_length': model.clip.context_length,
-        'origin': model.facts['origin'],
-        'trained_on': getattr(model, 'trained_on', {}),
+        'origin': model.origin,
+        'trained_on': model.trained_on,
         'calibrated': model.calibration is not None,
     }
 
