@@ -12,7 +12,7 @@ from PIL import Image
 from lcr2s_jax.model import Model
 from lcr2s_jax.search import calibration
 from lcr2s_jax.search.gallery import OK, Gallery, Row
-from lcr2s_jax.search.index import open_index
+from lcr2s_jax.search.index import open_search
 from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
 
@@ -111,7 +111,7 @@ class Index(NamedTuple):
         return Gallery(self.uri)
 
     def open(self):
-        return open_index(self.uri)
+        return open_search(self.uri)
 
 
 def index(folder_: pathlib.Path, count=12, calibrated=True) -> Index:

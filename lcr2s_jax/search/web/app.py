@@ -106,7 +106,7 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
 
 def open_desk(uri: str, log: str | None = None):
     """The `lcr2s_jax.search.web.service.Desk` of an index."""
-    search = index.open_index(uri)
+    search = index.open_search(uri)
     search.load()
 
     def embed(encoded: bytes, name: str):
