@@ -197,9 +197,7 @@ def update(gallery, searcher, root: pathlib.Path, prune: bool, again: bool) -> d
     parallel.wait_for_all('all hosts have committed')
     gallery.refresh()
     if prune and gone and parallel.first():
-        with gallery.writing():
-            gallery.drop(key, gone)
-            retention.erase(gallery)
+        retention.prune(gallery, key, gone)
     return told | {'gone': len(gone), 'pruned': len(gone) * prune}
 
 

@@ -57,14 +57,15 @@ def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
         queries = [asking((text,), ()) for text in sentences]
     else:
         queries = [asking(sentences, embed_files(opened.searcher, wanted.like))]
-    answers = opened(
-        queries,
-        top=wanted.top,
-        false_alarms=wanted.false_alarms,
-        where=wanted.where,
-        group_by=wanted.group_by,
-        exact=wanted.exact,
-    )
+    with audit.refusals(uri, audit.user(), {'text': list(sentences), 'where': wanted.where}):
+        answers = opened(
+            queries,
+            top=wanted.top,
+            false_alarms=wanted.false_alarms,
+            where=wanted.where,
+            group_by=wanted.group_by,
+            exact=wanted.exact,
+        )
     reasons = [opened.why(answer.query, answer.hits) if wanted.why else [] for answer in answers]
     audit.write(uri, [audit.line(audit.user(), answer, opened, wanted.where) for answer in answers])
     if page:

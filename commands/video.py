@@ -175,19 +175,15 @@ def _embed(gallery, searcher, pool, folder, title: str, found: list[dict]) -> in
     """Rows of a video's tracks; those that are there stay, those of an earlier cutting go. How many crops it took."""
     from lcr2s_jax.search import columns, retention
     from lcr2s_jax.search import storage as place
-    from lcr2s_jax.search.gallery import quoted
 
     name = folder.name
-    where = f'root = {quoted(place.TRACKED)} and starts_with(path, {quoted(name + "/")})'
     with gallery.writing():
-        known = gallery.rows(where, ['path', 'sha256', 'pooling']).to_pylist()
-    there = {one['path']: (one['sha256'], one['pooling']) for one in known}
+        known = gallery.of_root(place.TRACKED, ['path', 'sha256', 'pooling']).to_pylist()
+    there = {one['path']: (one['sha256'], one['pooling']) for one in known if one['path'].startswith(f'{name}/')}
     wanted = {f'{name}/{_best(track)["file"]}': track for track in found}
     gone = [path for path in there if path not in wanted or there[path] != (_hash(wanted[path]), pool.name)]
     if gone:
-        with gallery.writing():
-            gallery.drop(place.TRACKED, gone)
-            retention.erase(gallery)
+        retention.prune(gallery, place.TRACKED, gone)
     # a row without its columns is of a call that was killed: it is among those that are gone
     left, embedded = [(path, track) for path, track in wanted.items() if path not in there or path in gone], 0
     while left:
