@@ -8,42 +8,20 @@ import datetime
 import pathlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import conditions, tables, writing
 from lcr2s_jax.search.conditions import Condition
+from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, schema_of
 from lcr2s_jax.search.storage import is_remote
 
 IMAGES = 'images'
-OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
-OK = 'ok'  # status of a row that has a vector; any other says why it has none
 _NONE = 'found no index; make one: python main.py index --workdir=... --images=... --index=...'
 KEY = ('root', 'path')
 FOUND = conditions.equal(status=OK)  # rows that a search can find
 _IN = 500  # values of one SQL list
-
-
-class Row(NamedTuple):
-    """What one file becomes.
-
-    Attributes:
-      path: below the root, with forward slashes.
-      sha256: of the bytes; '' where they cannot be read.
-      bytes: how many.
-      modified: of the file, microseconds since 1970.
-      status: OK, or why there is no vector.
-      vector: unit float32 [E], or None.
-    """
-
-    path: str
-    sha256: str
-    bytes: int
-    modified: int
-    status: str
-    vector: np.ndarray | None
 
 
 class Gallery:
@@ -76,7 +54,7 @@ class Gallery:
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
                 with writing.alone(uri):
-                    self.table = tables.open_or_make(self.db, uri, IMAGES, _schema(width))
+                    self.table = tables.open_or_make(self.db, uri, IMAGES, schema_of(width))
         if self.table is None:
             raise SearchError(f'{uri}: {_NONE}')
         self.width = self.table.schema.field('vector').type.list_size
@@ -155,7 +133,7 @@ class Gallery:
         found, hashes = {}, list(hashes)
         for start in range(0, len(hashes), _IN):
             rows = self.rows(FOUND & conditions.among('sha256', hashes[start : start + _IN]), ['sha256', 'vector'])
-            found |= dict(zip(rows['sha256'].to_pylist(), _matrix(rows['vector'], self.width), strict=True))
+            found |= dict(zip(rows['sha256'].to_pylist(), as_matrix(rows['vector'], self.width), strict=True))
         return found
 
     def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
@@ -172,7 +150,7 @@ class Gallery:
             rows = [row for row in rows if new or row.path in there]
             if not rows:
                 return
-            table = self._table(root, rows, there)
+            table = as_table(self.table.schema, root, rows, there)
             if there:
                 self.merge().when_not_matched_insert_all().execute(table, on_bad_vectors='null')
             else:
@@ -196,31 +174,6 @@ class Gallery:
             found |= {one['path']: (one['sha256'], one['added']) for one in rows.to_pylist()}
         return found
 
-    def _table(self, root: str, rows: Sequence[Row], there: dict):
-        """Rows as Arrow has them."""
-        import pyarrow as pa
-
-        now = datetime.datetime.now(datetime.UTC)
-        # a file that was merely touched, or copied anew every day, would never get old
-        added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
-        schema = pa.schema([f for f in self.table.schema if f.name in OWN])
-        values = [row.vector if row.vector is not None else np.zeros(self.width, np.float32) for row in rows]
-        flat = pa.array(np.concatenate(values).astype(np.float32))
-        missing = pa.array([row.vector is None for row in rows])
-        return pa.table(
-            {
-                'root': [root] * len(rows),
-                'path': [row.path for row in rows],
-                'sha256': [row.sha256 for row in rows],
-                'bytes': [row.bytes for row in rows],
-                'modified': pa.array([row.modified for row in rows], pa.timestamp('us', tz='UTC')),
-                'added': pa.array(added, pa.timestamp('us', tz='UTC')),
-                'status': [row.status for row in rows],
-                'vector': pa.FixedSizeListArray.from_arrays(flat, self.width, mask=missing),
-            },
-            schema=schema,
-        )
-
     def merge(self):
         """LanceDB's builder of an update of rows by root and path."""
         return self.table.merge_insert(list(KEY)).when_matched_update_all()
@@ -240,7 +193,7 @@ class Gallery:
         with tables.told(self.uri, 'reading the vectors'):
             for batch in query.to_batches():
                 part = slice(start, start + batch.num_rows)
-                vector_GE[part], row_G[part] = _matrix(batch['vector'], self.width), batch['_rowid'].to_numpy()
+                vector_GE[part], row_G[part] = as_matrix(batch['vector'], self.width), batch['_rowid'].to_numpy()
                 start = part.stop
         if np.all(row_G[1:] > row_G[:-1]):
             return vector_GE, row_G
@@ -284,20 +237,3 @@ class Gallery:
         with tables.told(self.uri, 'reading rows'):
             query = self.table.search().select(list(columns)).with_row_id(with_rows)
             return (query.where(chosen.sql) if chosen.sql else query).to_arrow()
-
-
-def _matrix(column, width: int) -> np.ndarray:
-    """A column of fixed-size lists -> float32 [n, E]."""
-    import pyarrow as pa
-
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [chunk.flatten().to_numpy().reshape(-1, width) for chunk in chunks]
-    return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
-
-
-def _schema(width: int):
-    import pyarrow as pa
-
-    when = pa.timestamp('us', tz='UTC')
-    kinds = ['string', 'string', 'string', 'int64', when, when, 'string', pa.list_(pa.float32(), width)]
-    return pa.schema(list(map(pa.field, OWN, kinds)))
