@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
-    """Forget what a condition or (root, path) of files choose, and write down who did; without `sure` say what it is."""
+    """Forget what is chosen by condition or (root, path), and write down who did; without `sure` say what it is."""
     from lcr2s_jax.search import audit, retention
 
     chosen, gone = retention.forget(uri, what, audit.user(), sure)

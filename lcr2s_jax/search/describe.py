@@ -17,7 +17,7 @@ _EXAMPLES = 3  # values of a column
 def describe(uri: str) -> dict[str, Any]:
     """Everything that `lcr2s info` tells of an index, as JSON has it. Raises SearchError."""
     gallery = Gallery(uri)
-    rows = gallery.rows('true', ['root', 'status', *gallery.columns])
+    rows = gallery.rows('', ['root', 'status', *gallery.columns])
     status = rows['status'].to_pylist()
     usable = rows.filter([one == OK for one in status])
     return {
@@ -41,7 +41,7 @@ def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
     Raises:
       SearchError: a path of no row; the message names the nearest.
     """
-    found = Gallery(uri).rows('true', ['root', 'path'])
+    found = Gallery(uri).rows('', ['root', 'path'])
     rows = list(zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True))
     by_place = {os.path.join(storage.located(uri, root, path), path): (root, path) for root, path in rows}
     known, chosen = {path for _, path in rows}, []

@@ -76,7 +76,7 @@ def forget_copies(gallery: Gallery, old: str) -> Moved:
 
 def roots(gallery: Gallery) -> list[str]:
     """Folders that the index has rows of, as its table names them."""
-    return sorted(gallery.rows('true', ['root'])['root'].unique().to_pylist())
+    return sorted(gallery.rows('', ['root'])['root'].unique().to_pylist())
 
 
 def _root_of(gallery: Gallery, old: str) -> str:
