@@ -60,9 +60,8 @@ def model_folder(uri: str) -> pathlib.Path | None:
     facts = store.get_file_info(f'{path}/{MODEL}/model.json')
     if facts.type == fs.FileType.NotFound:
         return None
-    later = store.get_file_info(f'{path}/{MODEL}/calibration.json')  # it may come after the model
     with store.open_input_stream(facts.path) as file:
-        folder = _cache() / hashlib.sha256(file.read() + str(later.mtime_ns).encode()).hexdigest()[:32]
+        folder = _cache() / hashlib.sha256(file.read()).hexdigest()[:32]
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
