@@ -58,7 +58,7 @@ def test_what_is_embedded_is_what_evaluation_would_see(made, told):
     found, model = of(made), Searcher(made.root.parent / 'index' / 'model')
     for path, vector in found.items():
         image = transforms.resize(transforms.decode((made.root / path).read_bytes()), (16, 8)).numpy()
-        np.testing.assert_allclose(vector, model.embed_image(image[None])[0], atol=1e-6)
+        assert 1 - vector @ model.embed_image(image[None])[0] <= 1e-4
 
 
 @pytest.mark.parametrize('suffix', ['jpg', 'png'])
@@ -302,10 +302,10 @@ def test_a_column_that_lancedb_would_take_for_its_own_is_refused_before_anything
 def test_a_second_call_that_looked_before_the_first_was_done_adds_no_row(made, told, monkeypatch):
     walk = folder.walk
 
-    def overtaken(root):
+    def overtaken(*args, **more):
         monkeypatch.setattr(folder, 'walk', walk)
         made.update()
-        return walk(root)
+        return walk(*args, **more)
 
     monkeypatch.setattr(folder, 'walk', overtaken)
     made.update()
