@@ -56,12 +56,16 @@ def main() -> None:
 
 
 def operations(profile: ProfileData) -> dict[str, tuple[float, int]]:
-    """Seconds and calls of every operation of XLA, by its name without the number."""
+    """Seconds and calls by name without its number: operations of XLA on a CPU, kernels on a GPU."""
     spent: dict = collections.defaultdict(lambda: (0.0, 0))
-    for plane in profile.planes:
+    planes = list(profile.planes)
+    devices = [plane for plane in planes if plane.name.startswith('/device:')]
+    for plane in devices or planes:
         for line in plane.lines:
+            if devices and not line.name.startswith('Stream'):
+                continue  # the same kernels again, put together otherwise
             for event in line.events:
-                if any(name == 'hlo_op' for name, _ in event.stats):
+                if devices or any(name == 'hlo_op' for name, _ in event.stats):
                     name = re.sub(r'[.\d]+$', '', event.name)
                     seconds, count = spent[name]
                     spent[name] = seconds + event.duration_ns / 1e9, count + 1

@@ -258,14 +258,18 @@ def naive(teacher: stages.Stage) -> stages.Stage:
     return dataclasses.replace(teacher, name='naive teacher', loss=loss)
 
 
-def program(stage, batch: Batch, parallel: Parallel):
-    """A whole step, update included, to be compiled, and what it takes: state, frozen and batch."""
-    tx = optim.adam(steps=1000, **OPTIM)
-    step = parallel.compile(
+def jitted(stage, tx, parallel: Parallel):
+    """(state, frozen, batch) -> (state, metrics): a whole step, update included, to be compiled."""
+    return parallel.compile(
         lambda state, frozen, batch, axis: train.train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=0)
     )
+
+
+def program(stage, batch: Batch, parallel: Parallel):
+    """A whole step and what it takes: state, frozen and batch."""
+    tx = optim.adam(steps=1000, **OPTIM)
     state = train.initial_state(stage, tx, parallel, seed=0)
-    return step, state, parallel.put_state(stage.frozen), parallel.put(batch)
+    return jitted(stage, tx, parallel), state, parallel.put_state(stage.frozen), parallel.put(batch)
 
 
 def stepper(stage, batch: Batch, driver: str = 'jit'):
