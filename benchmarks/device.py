@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks import device_table
+from benchmarks import common, device_table
 
 # Parts of the time after which a part begins nothing new; seconds, where there are 570 in all and a program to compare.
 SHARES = {'peak': 15, 'step': 110, 'torch': 50, 'search': 25, 'gallery': 20, 'profile': 20}
@@ -46,7 +46,6 @@ def main(words: list[str] | None = None) -> int:
     if args.table:
         print(device_table.text(args.table))
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process of a part outlives this one
     end = time.monotonic() + args.seconds - MARGIN
     args.out.mkdir(parents=True, exist_ok=True)
     good = run_parts(args, end)
@@ -151,15 +150,14 @@ def compare(command: str, out: pathlib.Path, seconds: float) -> bool:
 
 
 def _tell(path: pathlib.Path, more: dict) -> None:
-    """Add to a part's file, which may not be there; written aside, then renamed."""
+    """Add to a part's file, which may not be there."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         found = {'rows': []}
-    aside = path.with_suffix('.tmp')
-    aside.write_text(json.dumps(found | more, indent=1) + '\n')
-    os.replace(aside, path)
+    common.write_aside(path, found | more)
 
 
 if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no process of a part outlives this one
     sys.exit(main())

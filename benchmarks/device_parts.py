@@ -8,8 +8,6 @@ What it needs is imported first; then it waits for a line on its standard input,
 import argparse
 import functools
 import gc
-import json
-import os
 import pathlib
 import sys
 import tempfile
@@ -34,8 +32,8 @@ from benchmarks.device_tools import (
     timed,
     told_in,
 )  # fmt: skip
-from lcr2s_jax.parallel import Parallel
-from lcr2s_jax.retrieval import topk
+from lcr2s_jax.search import topk
+from lcr2s_jax.training.parallel import Parallel
 
 K = 10  # of the search
 COMPILED_AGAIN = 45.0  # seconds that torch takes to compile a step, about
@@ -107,29 +105,24 @@ def search(tiny: bool, left: Callable[[], float]) -> Iterator[dict]:
     vector_GE = unit_vectors(size.vectors, size.width)
     rng = np.random.default_rng(0)
     plain = plain_best(vector_GE, query := rng.normal(size=(1, size.width)).astype(np.float32))
-    for block in size.blocks:
-        topk.BLOCK = block
-        exact = topk.Exact(vector_GE)
-        for queries in (1, 64):
-            row = {'vectors': size.vectors, 'width': size.width, 'block': block, 'queries': queries}
-            if left() <= 0:
-                yield row | {'left_out': device_steps.LEFT_OUT}
-                continue
-            with told_in(row):
-                asked = np.repeat(query, queries, axis=0)
+    exact = topk.Exact(vector_GE)
+    for queries in (1, 64):
+        row = {'vectors': size.vectors, 'width': size.width, 'queries': queries}
+        with told_in(row):
+            clock = time.perf_counter()
+            rows_K = exact(np.repeat(query, queries, axis=0), K)[1][-1]
+            row['compile_seconds'] = time.perf_counter() - clock
+            row['rows_as_by_a_plain_product'] = f'{len(set(rows_K.tolist()) & plain)} of {K}'
+            seconds: list[float] = []
+            while len(seconds) < size.answers and left() > 0:
+                asked = rng.normal(size=(queries, size.width)).astype(np.float32)
                 clock = time.perf_counter()
-                row['rows_as_by_a_plain_product'] = f'{len(set(exact(asked, K)[1][-1]) & plain)} of {K}'
-                row['compile_seconds'] = time.perf_counter() - clock
-                seconds: list[float] = []
-                while len(seconds) < size.answers and (sum(seconds) < 3 or len(seconds) < 20):
-                    asked = rng.normal(size=(queries, size.width)).astype(np.float32)
-                    clock = time.perf_counter()
-                    exact(asked, K)
-                    seconds.append(time.perf_counter() - clock)
-                p50, p99 = np.percentile(seconds, (50, 99))
-                row |= {'answers': len(seconds), 'p50_ms': 1e3 * float(p50), 'p99_ms': 1e3 * float(p99)}
-                row |= {'queries_per_s': queries / float(p50), 'bytes': vector_GE.nbytes, 'peak_gib': peak_gib()}
-            yield row
+                exact(asked, K)
+                seconds.append(time.perf_counter() - clock)
+            p50, p99 = (float(x) for x in np.percentile(seconds, (50, 99)))
+            row |= {'answers': len(seconds), 'p50_ms': 1e3 * p50, 'p99_ms': 1e3 * p99}
+            row |= {'queries_per_s': queries / p50, 'bytes': vector_GE.nbytes, 'peak_gib': peak_gib()}
+        yield row
 
 
 def unit_vectors(count: int, width: int) -> jax.Array:
@@ -236,29 +229,22 @@ def main() -> int:
         import torch
         import transformers  # noqa: F401
     sys.stdin.readline()
-    clock, rows = time.perf_counter(), []
-    found: dict = {'part': args.part, 'rows': rows, 'error': None}
+    clock, rows, path = time.perf_counter(), [], args.out / f'{args.part}.json'
+    found: dict = {'part': args.part, 'rows': rows, 'error': None, 'done': False}
     try:
         found['machine'] = common.machine()
         if args.part == 'torch' and torch.cuda.is_available():
             found['machine']['device'] = torch.cuda.get_device_name()  # JAX is kept away from it here
         for row in PARTS[args.part](args.tiny, lambda: args.seconds - (time.perf_counter() - clock)):
             rows.append(row)
-            write(args.out / f'{args.part}.json', found | {'seconds': time.perf_counter() - clock, 'done': False})
+            common.write_aside(path, found | {'seconds': time.perf_counter() - clock})
+        found['done'] = True
     except Exception as error:
         found['error'] = first_line(error)
         raise
     finally:
-        ended = {'seconds': time.perf_counter() - clock, 'done': found['error'] is None}
-        write(args.out / f'{args.part}.json', found | ended)
+        common.write_aside(path, found | {'seconds': time.perf_counter() - clock})
     return 0
-
-
-def write(path: pathlib.Path, content: dict) -> None:
-    """Write JSON aside, then rename."""
-    aside = path.with_suffix('.tmp')
-    aside.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(aside, path)
 
 
 if __name__ == '__main__':

@@ -22,9 +22,10 @@ from benchmarks.device_tools import (
     timed_in_turns,
     told_in,
 )  # fmt: skip
-from lcr2s_jax import optim, stages, train
+from lcr2s_jax.method import stages
 from lcr2s_jax.models.clip import CLIP
-from lcr2s_jax.parallel import Parallel
+from lcr2s_jax.training import optim, train
+from lcr2s_jax.training.parallel import Parallel
 
 PARALLEL_COMPILES = 4  # programs that XLA compiles side by side, where there are cores for it
 LEFT_OUT = 'no time was left'

@@ -12,9 +12,7 @@ def text(folder: pathlib.Path) -> str:
     """Everything that is in the folder's files; says what failed, and what was left out."""
     parts = {path.stem: json.loads(path.read_text()) for name in PARTS if (path := folder / f'{name}.json').is_file()}
     if not parts:
-        return (
-            f'found no file of {", ".join(PARTS)} in {folder}; python -m benchmarks.device --out {folder} writes them\n'
-        )
+        return f'found no results in {folder}; python -m benchmarks.device --out {folder} writes them\n'
     rows = {name: part.get('rows', []) for name, part in parts.items()}
     peaks = {row['what']: row['tflops'] for row in rows.get('peak', []) if 'tflops' in row}
     bandwidth = next((row['gb_per_s'] for row in rows.get('peak', []) if 'gb_per_s' in row), None)
@@ -111,9 +109,9 @@ def _search(rows: list[dict], bandwidth: float | None) -> list[str]:
         if 'p50_ms' in row:
             floor = 1e-6 * row['bytes'] / bandwidth if bandwidth else None
             size = f'{row["vectors"]:,} x {row["width"]}'
-            each = [size, row['block'], row['queries'], row['p50_ms'], row['p99_ms'], floor, row['queries_per_s']]
+            each = [size, row['queries'], row['answers'], row['p50_ms'], row['p99_ms'], floor, row['queries_per_s']]
             found.append([*each, row.get('peak_gib'), row['rows_as_by_a_plain_product']])
-    head = 'exact search | block | queries | p50 ms | p99 ms | reading it, ms | queries/s | GiB | as a plain product'
+    head = 'exact search | queries | answers | p50 ms | p99 ms | reading it, ms | queries/s | GiB | as a plain product'
     return _table(head, found)
 
 
@@ -145,6 +143,6 @@ def _gone_wrong(parts: dict) -> list[str]:
         for row in part.get('rows', []):
             told = row.get('failed') or row.get('left_out') or row.get('not_cudnn')
             if told:
-                columns = (row.get(x) for x in ('what', 'rows', 'dtype', 'attention', 'how', 'block', 'queries'))
+                columns = (row.get(x) for x in ('what', 'rows', 'dtype', 'attention', 'how', 'queries'))
                 found.append([name, ' '.join(str(x) for x in columns if x), told])
     return _table('not measured | what | why', found)

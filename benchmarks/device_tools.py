@@ -13,7 +13,6 @@ import numpy as np
 from benchmarks import common, step
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.models.layers import attend
-from lcr2s_jax.retrieval import topk
 
 GIB = 2**30
 ROUNDS, ROUND_SECONDS = 5, 0.25  # of a timing: the median of so many rounds, each of about so long
@@ -31,14 +30,13 @@ class Size(NamedTuple):
     people: int
     vectors: int
     width: int  # of a vector
-    blocks: tuple[int, ...]  # of the exact search
     answers: int  # queries timed one after the other
     batch: int  # rows of an embedding batch
     batches: int
 
 
-FULL = Size(8192, (64, 256, 1024), step.PEOPLE['vit-b16'], 10 * 2**20, 512, (2**20, topk.BLOCK), 200, 1024, 8)
-SMALL = Size(128, (8, 16, 32), 20, 4096, 16, (1024, 512), 5, 16, 2)
+FULL = Size(8192, (64, 256, 1024), step.PEOPLE['vit-b16'], 10 * 2**20, 512, 200, 1024, 8)
+SMALL = Size(128, (8, 16, 32), 20, 4096, 16, 5, 16, 2)
 
 
 def model(tiny: bool, **how) -> CLIP:
