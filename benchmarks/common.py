@@ -77,13 +77,6 @@ def save(name: str, rows: list[dict], folder: pathlib.Path | None = None) -> pat
     return path
 
 
-def write_aside(path: pathlib.Path, content: dict) -> None:
-    """Write JSON under another name, then rename: whoever reads meanwhile finds the old or the new."""
-    aside = path.with_suffix('.tmp')
-    aside.write_text(json.dumps(content, indent=1) + '\n')
-    os.replace(aside, path)
-
-
 def kept(name: str, column: str, again: list[str]) -> list[dict]:
     """Rows of an earlier run on such a device whose `column` is none of those that are measured again.
 

@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 
-from benchmarks import common, device_table
+from benchmarks import device_table
+from lcr2s_jax import files
 
 # Parts of the time after which a part begins nothing new; seconds, where there are 570 in all and a program to compare.
 SHARES = {'peak': 15, 'step': 110, 'torch': 50, 'search': 25, 'gallery': 20, 'profile': 20}
@@ -155,7 +156,7 @@ def _tell(path: pathlib.Path, more: dict) -> None:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         found = {'rows': []}
-    common.write_aside(path, found | more)
+    files.write(path, files.to_json(found | more))
 
 
 if __name__ == '__main__':

@@ -32,6 +32,7 @@ from benchmarks.device_tools import (
     timed,
     told_in,
 )  # fmt: skip
+from lcr2s_jax import files
 from lcr2s_jax.search import topk
 from lcr2s_jax.training.parallel import Parallel
 
@@ -237,13 +238,13 @@ def main() -> int:
             found['machine']['device'] = torch.cuda.get_device_name()  # JAX is kept away from it here
         for row in PARTS[args.part](args.tiny, lambda: args.seconds - (time.perf_counter() - clock)):
             rows.append(row)
-            common.write_aside(path, found | {'seconds': time.perf_counter() - clock})
+            files.write(path, files.to_json(found | {'seconds': time.perf_counter() - clock}))
         found['done'] = True
     except Exception as error:
         found['error'] = first_line(error)
         raise
     finally:
-        common.write_aside(path, found | {'seconds': time.perf_counter() - clock})
+        files.write(path, files.to_json(found | {'seconds': time.perf_counter() - clock}))
     return 0
 
 
