@@ -12,7 +12,7 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parent
 NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'prepared', 'rows', 'verdict', 'demo_clip', 'page'}
-NO_CLAIM |= {'device_parts', 'device_steps', 'device_table', 'device_tools'}
+NO_CLAIM |= {'batches', 'device_parts', 'device_steps', 'device_table', 'device_tools'}
 ON_REQUEST = {'ablation', 'attributes', 'calibration', 'device', 'tracks'}
 
 

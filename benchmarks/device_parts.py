@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import common, device_steps, flops, profile, step, torch_step
+from benchmarks import batches, common, device_steps, flops, profile, step, torch_step
 from benchmarks.device_tools import (
     FULL,
     GIB,
@@ -82,7 +82,7 @@ def torch_steps(tiny: bool, left: Callable[[], float]) -> Iterator[dict]:
             continue
         clip, clock = model(tiny, dtype=dtype), time.perf_counter()
         with told_in(row):
-            batch = step.random_batch(clip, rows // step.VIEWS, step.VIEWS)
+            batch = batches.random_batch(clip, rows // step.VIEWS, step.VIEWS)
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             call = torch_step.stepper(clip, batch, step.OPTIM, compiled, checkpoints)
@@ -152,7 +152,7 @@ def gallery(tiny: bool, left: Callable[[], float]) -> Iterator[dict]:
     kernel, _ = attention_kernel()
     clip = model(tiny, dtype='bfloat16', kernel=kernel)
     params = parallel.put_state(draw(jax.eval_shape(lambda key: clip.init_params(key), jax.random.key(0))))
-    batch = step.random_batch(clip, size.batch // step.VIEWS, step.VIEWS)
+    batch = batches.random_batch(clip, size.batch // step.VIEWS, step.VIEWS)
     for scan in (True, False):
         for what, rows, method, operations in (
             ('images', batch.image_BKhwc, 'encode_image', flops.embed_image(clip)),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from benchmarks import flops, step
+from benchmarks import batches, flops, step
 from benchmarks.device_tools import (
     FULL,
     GIB,
@@ -100,7 +100,7 @@ class Steps:
             stage = stages.teacher_stage(*given, **step.TEACHER)
         if case.kind == 'student':
             cached = step.STUDENT | {'cache_teacher': True}
-            stage = stages.student_stage(*given, stage, self.params, step.features(clip, batch), **cached)
+            stage = stages.student_stage(*given, stage, self.params, batches.features(clip, batch), **cached)
         names = ('clip', 'head', 'fusion') if case.kind == 'teacher' else ('clip', 'head')
         return dataclasses.replace(stage, init=lambda key: {name: self.params[name] for name in names})
 
@@ -108,7 +108,7 @@ class Steps:
         """Trace a case; () -> its row, compiled and kept, is for another thread."""
         how = dict(dtype=case.dtype, kernel=case.kernel, scan=case.scan, remat=case.remat, chunks=case.chunks)
         clip = model(self.tiny, **how)
-        batch = step.random_batch(clip, case.rows // step.VIEWS, step.VIEWS)
+        batch = batches.random_batch(clip, case.rows // step.VIEWS, step.VIEWS)
         stage = self.stage(case, clip, batch)
         frozen, placed = self.parallel.put_state(stage.frozen), self.parallel.put(batch)
         shapes = train.shaped_state(stage, self.tx, self.parallel, seed=0)

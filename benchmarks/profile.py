@@ -13,7 +13,7 @@ import re
 import jax
 from jax.profiler import ProfileData
 
-from benchmarks import common, step
+from benchmarks import batches, common, step
 from lcr2s_jax.method import stages
 
 STEPS = 3
@@ -30,7 +30,7 @@ def main() -> None:
     args = parser.parse_args()
     clip, params = step.load(args.model, args.dtype)
     stage = stages.baseline_stage(clip, params, step.PEOPLE[args.model], **step.BASE)
-    call = step.stepper(stage, step.random_batch(clip, args.rows // step.VIEWS, step.VIEWS))
+    call = step.stepper(stage, batches.random_batch(clip, args.rows // step.VIEWS, step.VIEWS))
     for _ in range(2):
         call()
     with jax.profiler.trace(str(args.out)):
