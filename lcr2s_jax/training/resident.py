@@ -23,17 +23,27 @@ _AUGMENT = 0x617567  # sets the keys of augmentation apart from those of the ste
 
 
 class ResidentSplit(NamedTuple):
-    """A training split as arrays: what `make_batch` reads.
+    """A split as arrays, all of it in memory.
 
     Attributes:
       image_Ghwc: uint8 pixels, already of the model's size.
       tokens_QL: int32 captions.
       image_pid_G: int32 identity of every image.
+      caption_image_Q: int32 image of every caption.
     """
 
     image_Ghwc: Any
     tokens_QL: Any
     image_pid_G: Any
+    caption_image_Q: Any
+
+    def people(self, count: int) -> 'ResidentSplit':
+        """The first so many identities; NumPy's arrays only."""
+        image_G = self.image_pid_G < count
+        caption_Q = image_G[self.caption_image_Q]
+        places_G = (np.cumsum(image_G) - 1).astype(np.int32)
+        kept = (self.image_Ghwc[image_G], self.tokens_QL[caption_Q], self.image_pid_G[image_G])
+        return ResidentSplit(*kept, places_G[self.caption_image_Q[caption_Q]])
 
 
 def augment(image_Nhwc: jax.Array, key: jax.Array, *, flip: float, pad: int, erase: float) -> jax.Array:
