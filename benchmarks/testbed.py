@@ -59,7 +59,7 @@ CANDIDATES = (
 )
 MODEL = {
     'image_size': SIZE, 'patch_size': 8, 'vision_width': 64, 'vision_layers': 4, 'vision_heads': 2, 'text_width': 64,
-    'text_layers': 2, 'text_heads': 2, 'context_length': LENGTH, 'vocab_size': 1001, 'embed_dim': 64,
+    'text_layers': 2, 'text_heads': 2, 'context_length': LENGTH, 'vocab_size': 1001, 'embed_dim': 64, 'scan': True,
 }  # fmt: skip
 _LABELS = {'identity_weight': 0.0}
 CONFIG = {
@@ -87,6 +87,14 @@ CONFIG = {
 }  # fmt: skip
 
 
+def shrink() -> None:
+    """Sizes for testing the program: a handful of people, a model of nothing, a step or two."""
+    global PEOPLE, START_PEOPLE, CANDIDATES
+    PEOPLE, START_PEOPLE, CANDIDATES = {'val': 8, 'test': 8}, 70, (Candidate(70, 2, 1e-3),)
+    MODEL.update(vision_width=16, text_width=16, vision_heads=1, text_heads=1, embed_dim=16)
+    CONFIG['train'].update(steps=2, eval_every=1)
+
+
 def draw(split: str, people: int, seed: int, tokenizer: Tokenizer, workers: int | None = None) -> ResidentSplit:
     """Draw people without cameras, at half the size: every image and its two captions."""
     images, names, captions, caption_image = [], [], [], []
@@ -101,16 +109,16 @@ def draw(split: str, people: int, seed: int, tokenizer: Tokenizer, workers: int 
     return ResidentSplit(np.stack(images), tokens, pid, np.array(caption_image, np.int32))
 
 
-def splits(people: int = 400, sizes: dict = PEOPLE, workers: int | None = None) -> dict[str, ResidentSplit]:
+def splits(people: int = 400, sizes: dict | None = None, workers: int | None = None) -> dict[str, ResidentSplit]:
     """Train, val and test of the testbed; the first of the training people, whatever their number."""
     tokenizer = Tokenizer(TOKENIZER)
-    wanted = {'train': people, **sizes}
+    wanted = {'train': people, **(sizes or PEOPLE)}
     return {name: draw(name, count, SEEDS['testbed'], tokenizer, workers) for name, count in wanted.items()}
 
 
-def ceiling(sizes: dict = PEOPLE, split: str = 'val') -> float:
+def ceiling(split: str = 'val') -> float:
     """R@1 of who knows all attributes that an image shows and a caption names (the attribute oracle)."""
-    score_QG, query_pid, gallery_pid = synthetic.oracle_scores(SEEDS['testbed'], sizes, split)
+    score_QG, query_pid, gallery_pid = synthetic.oracle_scores(SEEDS['testbed'], PEOPLE, split)
     return metrics.from_scores(lambda rows: score_QG[rows], query_pid, gallery_pid)['R1']
 
 
@@ -141,10 +149,9 @@ def train_start(steps: int, people: int, out: pathlib.Path, say=print, tokenizer
         drawn = draw('train', people, SEEDS['start'], tokenizer or Tokenizer(TOKENIZER))
         few = drawn.people(min(people, 50))
         comparison = Comparison(
-            {'train': drawn, 'val': few}, CONFIG, {'start': row, 'next': Row('next', '', 'student', 'start')},
-            out / f'start-{steps}', load(None), say=say,
-        )  # fmt: skip
-        comparison.run('start', [0])
+            {'train': drawn, 'val': few}, CONFIG, {'start': row}, out / f'start-{steps}', load(None), say=say
+        )
+        comparison.run(['start'], [0])
         path.write_bytes(serialization.to_bytes(comparison.params('start', 0)['clip']))
     return serialization.msgpack_restore(path.read_bytes())
 
@@ -158,8 +165,7 @@ def regime(candidate: Candidate, everything: dict, out: pathlib.Path, top: float
     name = '-'.join(map(str, dataclasses.astuple(candidate)))
     comparison = Comparison(chosen, given, rows, out / f'regime-{name}', load(start), say=say)
     clock = time.perf_counter()
-    for row in rows:
-        comparison.run(row, [CHOICE_SEED])
+    comparison.run(list(rows), [CHOICE_SEED])
     zero, found = (json.loads((comparison.out / f'{row}-{CHOICE_SEED}.json').read_text()) for row in rows)
     measured = {
         'zero_shot': zero['val']['single']['R1'], 'train': found['train']['R1'], 'val': found['val']['single']['R1'],

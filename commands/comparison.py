@@ -19,6 +19,7 @@ from flax import serialization
 from commands import noise
 from commands.rows import Row, merged
 from data.plan import Plan
+from lcr2s_jax import files
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate, metrics, neighbours
@@ -36,7 +37,9 @@ _BLOCK = 500  # rows embedded at a time
 class Member:
     """One seed of a row: where it starts, what it is taught, and what is left of it."""
 
+    row: Row
     seed: int
+    stage: stages.Stage
     start: dict
     frozen: dict | None
     plan: Plan
@@ -83,26 +86,83 @@ class Comparison:
         self._features: dict[tuple, Embeddings] = {}
         out.mkdir(parents=True, exist_ok=True)
 
-    def run(self, name: str, seeds: Sequence[int]) -> None:
-        """Train and evaluate a row, after the rows that it needs; only what has not been done."""
-        row = self.rows[name]
-        todo = [seed for seed in seeds if not self._path(name, seed).exists()]
-        if not todo:
-            return
-        for other in row.needs:
-            self.run(other, seeds)
-        for group in [todo] if self.together else [[seed] for seed in todo]:
-            clock = time.perf_counter()
-            members = [self._member(row, seed) for seed in group]
-            stage = self._stage(row, members[0].seed)
-            if row.stage == 'start':
-                for member in members:
-                    member.params = stage.init(jax.random.key(member.seed))
-            else:
-                self._train(row, members)
-            seconds = (time.perf_counter() - clock) / len(members)
+    def run(
+        self,
+        names: Sequence[str],
+        seeds: Sequence[int],
+        deadline: float | None = None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Train and evaluate rows, after those that they need; only what has not been done.
+
+        Args:
+          names: of the rows.
+          seeds: of each.
+          deadline: `time.perf_counter` after which no further group is begun.
+          after: called after every group.
+        """
+        failed: set[str] = set()
+        for group in self._groups(self._with_needs(names), seeds):
+            if deadline is not None and time.perf_counter() > deadline:
+                self.say(f'no time left for {", ".join(sorted({row.name for row, _ in group}))}')
+                continue
+            group = [(row, seed) for row, seed in group if not failed & set(row.needs)]
+            try:
+                for part in [group] if self.together else [[one] for one in group]:
+                    self._run_group(part)
+                after()
+            except Exception as error:  # one row that fails must not cost the others; it is told and left undone
+                self.say(f'{group[0][0].name} failed: {type(error).__name__}: {error}')
+                failed |= {row.name for row, _ in group}
+        if failed:
+            raise ConfigError(f'found {len(failed)} rows that failed, told above: {", ".join(sorted(failed))}')
+
+    def test(self, name: str, seeds: Sequence[int]) -> None:
+        """Evaluate a finished row on test, if that was not done."""
+        for seed in seeds:
+            path = self._path(name, seed)
+            if path.exists() and 'test' not in (result := json.loads(path.read_text())):
+                row = self.rows[name]
+                self._write(row, self._stage(row, seed), self.params(name, seed), result, ('test',))
+
+    def _with_needs(self, names: Sequence[str]) -> list[str]:
+        """The rows and what they need, needs first, in the order asked for."""
+        found: dict[str, None] = {}
+        for name in names:
+            found |= dict.fromkeys(self._with_needs(self.rows[name].needs)) | {name: None}
+        return list(found)
+
+    def _groups(self, names: Sequence[str], seeds: Sequence[int]) -> list[list[tuple[Row, int]]]:
+        """What is trained at a time: rows of one program whose needs come earlier; less what is done."""
+        waves: dict[str, int] = {}
+        groups: dict[tuple, list] = {}
+        for name in names:
+            row = self.rows[name]
+            waves[name] = 1 + max((waves[other] for other in row.needs), default=-1)
+            todo = [(row, seed) for seed in seeds if not self._path(name, seed).exists()]
+            if todo:
+                groups.setdefault((waves[name], self._signature(row)), []).extend(todo)
+        order = {name: place for place, name in enumerate(names)}
+        return [groups[key] for key in sorted(groups, key=lambda key: (key[0], order[groups[key][0][0].name]))]
+
+    def _run_group(self, group: Sequence[tuple[Row, int]]) -> None:
+        clock = time.perf_counter()
+        members = [self._member(row, seed) for row, seed in group]
+        if group[0][0].stage == 'start':
             for member in members:
-                self._finish(row, stage, member, seconds)
+                member.params = member.start
+        else:
+            self._train(members)
+        seconds = (time.perf_counter() - clock) / len(members)
+        for member in members:
+            row, result = member.row, {'seed': member.seed, 'step': member.step, 'seconds': seconds}
+            result |= {'row': row.name, 'label': row.label, 'history': member.history}
+            seen = self.embed(row, member.params, 'seen')
+            found = metrics.retrieval(seen.text_QE, seen.image_GE, seen.text_pid_Q, seen.image_pid_G, block=2048)
+            result['train'] = {name: found[name] for name in metrics.NAMES}
+            path = self._path(row.name, member.seed).with_suffix('.msgpack')
+            path.write_bytes(serialization.to_bytes(jax.device_get(member.params)))
+            self._write(row, member.stage, member.params, result, ('val', 'test') if row.test else ('val',))
 
     def given(self, row: Row) -> dict:
         """The config with the row's changes."""
@@ -189,7 +249,7 @@ class Comparison:
             seed=batch_seed,
             **config['batch'],
         )
-        return Member(seed, stage.init(jax.random.key(seed)), stage.frozen, plan, (image_G, kept_Q))
+        return Member(row, seed, stage, stage.init(jax.random.key(seed)), stage.frozen, plan, (image_G, kept_Q))
 
     def _source(self, row: Row) -> np.ndarray:
         """Whose words each training caption has."""
@@ -224,101 +284,117 @@ class Comparison:
         unseen_of = {self.rows[judge].half: score for judge, score in zip(row.judges, standard, strict=True)}
         return np.where(nth_Q % 2 == 0, unseen_of[1], unseen_of[0])
 
-    def program(self, row: Row, seed: int) -> Callable:
-        """The compiled steps between two validations; rows that differ in `_KNOBS` alone have one."""
+    def _signature(self, row: Row) -> str:
+        """What of a row is in its program; rows that are alike in it train side by side."""
         config = self.given(row)
-        groups = ('model', 'batch', 'augment', 'masking', 'optim', row.stage)
-        static = {g: {k: v for k, v in config[g].items() if k not in _KNOBS.get(g, ())} for g in groups}
+        groups = ('model', 'batch', 'augment', 'masking', 'optim', 'train', row.stage)
+        static = {g: {k: v for k, v in config.get(g, {}).items() if k not in _KNOBS.get(g, ())} for g in groups}
         if row.stage == 'student':
-            static['of'] = [self.rows[row.teacher].stage, config['teacher'], self.rows[row.teacher].set.get('model')]
-        key = json.dumps([row.stage, static, config['train']], sort_keys=True)
-        if key in self._programs:
-            return self._programs[key]
-        steps = config['train']['steps']
+            del static['student']['from_teacher']  # where it starts
+            of = self.rows[row.teacher]
+            fusion = of.stage in ('teacher', 'fusion') and self.given(of)['teacher']
+            static['of'] = [fusion, self.given(of)['model']]
+        if row.stage == 'fusion':
+            static['teacher'] = config['teacher']
+        return json.dumps([row.stage, static], sort_keys=True)
 
-        def run(state, frozen, split, index, seed_, knobs):
-            stage = self._stage(row, seed, knobs)
-            tx = optim.adam(steps=steps, **config['optim'] | {'learning_rate': knobs['learning_rate']})
-            given = {'augment_with': config['augment'], 'mask_with': config['masking']}
-            return resident.run_steps(state, frozen, split, index, seed_, loss=stage.loss, tx=tx, **given)
+    def _program(self, row: Row, seed: int, count: int) -> Callable:
+        """The compiled steps between two validations of so many members."""
+        key = (self._signature(row), count)
+        if key not in self._programs:
+            config = self.given(row)
+            steps = config['train']['steps']
 
-        if self.together:
-            run = jax.vmap(run, in_axes=(0, 0, None, 0, 0, None))
-        self._programs[key] = jax.jit(run, donate_argnums=0)
+            def run(state, frozen, split, index, seed_, knobs):
+                stage = self._stage(row, seed, knobs)
+                tx = optim.adam(steps=steps, **config['optim'] | {'learning_rate': knobs['learning_rate']})
+                given = {'augment_with': config['augment'], 'mask_with': config['masking']}
+                return resident.run_steps(state, frozen, split, index, seed_, loss=stage.loss, tx=tx, **given)
+
+            if self.together:  # the pixels are shared, the captions may be a row's own
+                shared = resident.ResidentSplit(None, 0, None, None)
+                run = jax.vmap(run, in_axes=(0, 0, shared, 0, 0, 0))
+            self._programs[key] = jax.jit(run, donate_argnums=0)
         return self._programs[key]
 
     def compile(self, names: Sequence[str], seeds: Sequence[int]) -> None:
-        """Compile every row's program, all at once: they take longer than the training on a fast device."""
+        """Compile every program, all at once: they take longer than the training on a fast device."""
         clock, lowered = time.perf_counter(), {}
-        for name in dict.fromkeys(names):
-            row = self.rows[name]
-            if row.stage == 'start':
-                continue
-            before = set(self._programs)
-            program = self.program(row, seeds[0])
-            for key in set(self._programs) - before:
-                lowered[key] = program.lower(*self._shapes(row, seeds))
+        for group in self._groups(self._with_needs(names), seeds):
+            row, seed = group[0]
+            if row.stage != 'start':
+                count = len(group) if self.together else 1
+                program = self._program(row, seed, count)
+                lowered[self._signature(row), count] = program.lower(*self._shapes(row, seed, count))
         self.say(f'{len(lowered)} programs traced in {time.perf_counter() - clock:.0f} s')
         with concurrent.futures.ThreadPoolExecutor(max(len(lowered), 1)) as pool:
             compiled = pool.map(lambda traced: traced.compile(), lowered.values())
             self._programs |= dict(zip(lowered, compiled, strict=True))
         self.say(f'{len(lowered)} programs compiled by {time.perf_counter() - clock:.0f} s')
 
-    def _shapes(self, row: Row, seeds: Sequence[int]) -> tuple:
+    def _shapes(self, row: Row, seed: int, count: int) -> tuple:
         """Shapes of a program's arguments, also before its teacher is trained."""
-        config, stage = self.given(row), self._stage(row, seeds[0])
+        config, stage = self.given(row), self._stage(row, seed)
         tx = optim.adam(steps=config['train']['steps'], **config['optim'])
+        batch, every = config['batch'], config['train']['eval_every']
+        index = jax.ShapeDtypeStruct((every, batch['identities'], batch['views']), jnp.int32)
+        split, knobs = self._resident['train'], jax.eval_shape(lambda: self.knobs(row))
         one = (
-            jax.eval_shape(lambda: resident.initial_state(stage.init(jax.random.key(0)), tx)),
-            jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), stage.frozen),
-        )
-        batch = config['batch']
-        index = jax.ShapeDtypeStruct(
-            (config['train']['eval_every'], batch['identities'], batch['views']), jnp.int32
+            jax.eval_shape(lambda: resident.initial_state(stage.init(jax.random.key(0)), tx)), stage.frozen,
+            (index, index), jax.ShapeDtypeStruct((), jnp.int32), knobs, split.tokens_QL,
         )  # fmt: skip
-        split = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self._resident['train'])
-        many = (*one, (index, index), jax.ShapeDtypeStruct((), jnp.int32))
-        if self.together:
-            many = jax.tree.map(lambda x: jax.ShapeDtypeStruct((len(seeds), *x.shape), x.dtype), many)
-        return many[0], many[1], split, many[2], many[3], jax.eval_shape(lambda: self.knobs(row))
+        lead = (count,) if self.together else ()
+        state, frozen, index, seed_, knobs, tokens = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), one
+        )
+        shared = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), split)
+        return state, frozen, shared._replace(tokens_QL=tokens), index, seed_, knobs
 
     def knobs(self, row: Row) -> dict:
         """The numbers that a program takes."""
         config = self.given(row)
         return {name: jnp.float32(config[group][name]) for group, names in _KNOBS.items() for name in names}
 
-    def inputs(self, row: Row, members: Sequence[Member]) -> tuple:
-        """What a program is first called with, less the batches."""
-        config = self.given(row)
-        tx = optim.adam(steps=config['train']['steps'], **config['optim'])
-        states = [resident.initial_state(jax.tree.map(jnp.array, member.start), tx) for member in members]
-        split = self._resident['train']
-        if row.noise:
-            split = split._replace(tokens_QL=split.tokens_QL[self._source(row)])
-        seeds = [jnp.int32(member.seed) for member in members]
-        frozen = [jax.tree.map(jnp.asarray, member.frozen) for member in members]
-        return self._stacked(states), self._stacked(frozen), split, self._stacked(seeds)
-
     def _stacked(self, trees: Sequence):
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if self.together else trees[0]
 
-    def _train(self, row: Row, members: list[Member]) -> None:
-        config = self.given(row)
-        steps, every = config['train']['steps'], config['train']['eval_every']
-        program, knobs = self.program(row, members[0].seed), self.knobs(row)
-        state, frozen, split, seeds = self.inputs(row, members)
+    def _inputs(self, members: Sequence[Member]) -> tuple:
+        """State, frozen, split, seeds and knobs of members that train side by side."""
+        config = self.given(members[0].row)
+        tx = optim.adam(steps=config['train']['steps'], **config['optim'])
+        start = jax.jit(lambda params: resident.initial_state(params, tx))
+        split, tokens = self._resident['train'], {}
+        for member in members:
+            if member.row.noise not in tokens:
+                tokens[member.row.noise] = split.tokens_QL[self._source(member.row)]
+        return (
+            self._stacked([start(jax.tree.map(jnp.array, member.start)) for member in members]),
+            self._stacked([jax.tree.map(jnp.asarray, member.frozen) for member in members]),
+            split._replace(tokens_QL=self._stacked([tokens[member.row.noise] for member in members])),
+            self._stacked([jnp.int32(member.seed) for member in members]),
+            self._stacked([self.knobs(member.row) for member in members]),
+        )
+
+    def _train(self, members: list[Member]) -> None:
+        row = members[0].row
+        steps, every = self.given(row)['train']['steps'], self.given(row)['train']['eval_every']
+        if steps % every:
+            raise ConfigError(f'{row.name}: found {steps} steps, expected a multiple of eval_every, {every}')
+        program = self._program(row, members[0].seed, len(members))
+        state, frozen, split, seeds, knobs = self._inputs(members)
         for start in range(0, steps, every):
-            stop = min(start + every, steps)
-            index = self._stacked([self.index(member, start, stop) for member in members])
+            index = self._stacked([self.index(member, start, start + every) for member in members])
+            clock = time.perf_counter()
             state, told = program(state, frozen, split, index, seeds, knobs)
-            loss = np.asarray(told['loss'])
+            loss = np.asarray(told['loss']).reshape(len(members), -1)[:, -20:].mean(axis=1)
+            rate = every / (time.perf_counter() - clock)
             if not np.isfinite(loss).all():
-                raise ConfigError(f'{row.name}: found a loss that is not finite by step {stop}; lower the learning rate')
+                raise ConfigError(f'{row.name}: found a loss that is not finite by step {start + every}')
             for place, member in enumerate(members):
                 params = jax.tree.map(lambda x, i=place: x[i], state.params) if self.together else state.params
-                self._validate(row, member, params, stop, float(loss.reshape(len(members), -1)[place, -20:].mean()))
-            last = [f'{member.history[-1]["R1"]:.1f}' for member in members]
-            self.say(f'{row.name}  {stop}/{steps}  loss {loss[..., -20:].mean():.3f}  val R@1 {" ".join(last)}')
+                self._validate(member, params, start + every, float(loss[place]))
+            last = ' '.join(f'{member.row.name} {member.history[-1]["R1"]:.1f}' for member in members)
+            self.say(f'{start + every}/{steps}  {rate:.0f} steps/s of {len(members)}  val R@1 {last}')
 
     @staticmethod
     def index(member: Member, start: int, stop: int) -> tuple:
@@ -327,13 +403,12 @@ class Comparison:
         image_G, kept_Q = member.kept
         return jnp.asarray(image_G[image], jnp.int32), jnp.asarray(kept_Q[caption], jnp.int32)
 
-    def _validate(self, row: Row, member: Member, params, step: int, loss: float) -> None:
+    def _validate(self, member: Member, params, step: int, loss: float) -> None:
         """Keep the parameters of the best step by val mAP: with supports where there is a fusion, which teaches."""
         whole = params if 'clip' in params else params | {'clip': member.frozen['clip']}
-        e = self.embed(row, whole, 'val')
-        stage = self._stage(row, member.seed)
-        if stage.fusion is not None and row.stage != 'student':
-            e = evaluate.with_supports(stage.fusion, whole, e, self.views(row))
+        e = self.embed(member.row, whole, 'val')
+        if member.stage.fusion is not None:
+            e = evaluate.with_supports(member.stage.fusion, whole, e, self.views(member.row))
         found = metrics.retrieval(e.text_QE, e.image_GE, e.text_pid_Q, e.image_pid_G, block=2048)
         member.history.append({'step': step, 'loss': loss, 'R1': found['R1'], 'mAP': found['mAP']})
         if found['mAP'] > member.score:
@@ -344,33 +419,28 @@ class Comparison:
         """K, with which an oracle's supports are drawn."""
         return self.given(row)['fusion']['support_views']
 
-    def _finish(self, row: Row, stage: stages.Stage, member: Member, seconds: float) -> None:
-        """Evaluate the best step and write everything; the .json last, which says that all is there."""
-        result = {'row': row.name, 'label': row.label, 'seed': member.seed, 'step': member.step, 'seconds': seconds}
-        result['history'], queries = member.history, {}
-        seen = self.embed(row, member.params, 'seen')
-        found = metrics.retrieval(seen.text_QE, seen.image_GE, seen.text_pid_Q, seen.image_pid_G, block=2048)
-        result['train'] = {name: found[name] for name in metrics.NAMES}
-        for split in ('val', 'test') if row.test else ('val',):
+    def _write(self, row: Row, stage, params, result: dict, splits: Sequence[str]) -> None:
+        """Evaluate on splits and write everything; the .json last, which says that all is there."""
+        path = self._path(row.name, result['seed'])
+        queries = {}
+        if path.with_suffix('.npz').exists():
+            with np.load(path.with_suffix('.npz')) as before:
+                queries = dict(before)
+        for split in splits:
             result[split] = {}
-            for way, e in self._ways(row, stage, member.params, split).items():
+            for way, e in self._ways(row, stage, params, split).items():
                 score = metrics.cosine(e.text_QE, e.image_GE)
                 each_Q5 = metrics.each(score, e.text_pid_Q, e.image_pid_G, block=2048)
                 result[split][way] = {n: 100 * float(x) for n, x in zip(metrics.NAMES, each_Q5.mean(0), strict=True)}
                 queries[f'{split}/{way}/R1'] = each_Q5[:, 0].astype(bool)
                 queries[f'{split}/{way}/mAP'] = each_Q5[:, 3].astype(np.float16)
-        path = self._path(row.name, member.seed)
-        if any(row.name in other.needs for other in self.rows.values()):
-            path.with_suffix('.msgpack').write_bytes(serialization.to_bytes(jax.device_get(member.params)))
         np.savez_compressed(path.with_suffix('.npz'), **queries)
-        aside = path.with_suffix('.partial')
-        aside.write_text(json.dumps(result) + '\n')
-        aside.rename(path)
+        files.write(path, json.dumps(result) + '\n')
 
     def _ways(self, row: Row, stage: stages.Stage, params, split: str) -> dict[str, Embeddings]:
         single = self.embed(row, params, split)
         found = {'single': single}
-        if stage.fusion is not None and row.stage != 'student':
+        if stage.fusion is not None:
             found['supports'] = evaluate.with_supports(stage.fusion, params, single, self.views(row))
         for k in (2, 5):
             found[f'neighbours-{k}'] = single._replace(image_GE=neighbours.enriched(single.image_GE, k))

@@ -1,4 +1,4 @@
-"""Captions at the wrong image, and who is judged to be: the training split of a row, by its numbers alone. NumPy only."""
+"""Captions at the wrong image, and who is judged to be: training captions of a row by their places. NumPy only."""
 
 import numpy as np
 

@@ -22,10 +22,11 @@ class Row:
     Attributes:
       name: of its files.
       label: in tables.
-      stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a trained row's encoders), 'student'.
+      stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
       teacher: the row that a student learns from, or whose encoders a fusion takes.
       set: changes to the config, group by group.
       test: whether it is evaluated on test, once; otherwise it is read on val alone.
+      family: rows of one family differ in a weight; the best of them on val stands for it on test.
       noise: share of the training captions that stand at an image of someone else, 0..1.
       half: 0 or 1 trains on the images' even or odd captions alone.
       keep: captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the
@@ -39,6 +40,7 @@ class Row:
     teacher: str = ''
     set: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     test: bool = False
+    family: str = ''
     noise: float = 0.0
     half: int | None = None
     keep: str = ''
@@ -85,12 +87,13 @@ def _filled(path: pathlib.Path, name: str, table: Mapping, raw: Mapping[str, dic
 def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row]) -> Row:
     fields = {field.name for field in dataclasses.fields(Row)} - {'name'}
     if unknown := set(table) - fields:
-        raise ConfigError(f'{path}, row {name}: found {", ".join(sorted(unknown))}; expected {", ".join(sorted(fields))}')
+        known = ', '.join(sorted(fields))
+        raise ConfigError(f'{path}, row {name}: found {", ".join(sorted(unknown))}; expected {known}')
     row = Row(name, **{'label': name} | dict(table) | {'judges': tuple(table.get('judges', ()))})
     if row.stage not in STAGES or row.keep not in ('', *KEEP):
         raise ConfigError(
-            f"{path}, row {name}: found stage '{row.stage}', keep '{row.keep}'; expected a stage of {', '.join(STAGES)}, "
-            f'and keep of {", ".join(KEEP)} or none'
+            f"{path}, row {name}: found stage '{row.stage}', keep '{row.keep}'; expected a stage of "
+            f'{", ".join(STAGES)}, and keep of {", ".join(KEEP)} or none'
         )
     if lost := [other for other in row.needs if other not in rows]:
         raise ConfigError(f'{path}, row {name}: found {lost[0]} as a teacher or judge, expected an earlier row')
