@@ -47,7 +47,7 @@ TEACHER = BASE | dict(
 )
 STUDENT = BASE | dict(
     feature_weight=1.0, relation_weight=1.0, relation='cosine', from_teacher=False, cache_teacher=False,
-    redraw_supports=True,
+    support_views=0, target='fusion', target_share=1.0,
 )  # fmt: skip
 OPTIM = dict(
     learning_rate=1e-5, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
