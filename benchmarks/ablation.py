@@ -81,7 +81,7 @@ class Ablation:
         self.parallel = Parallel('jit', 0, fsdp=False)
         self.clip, self.clip_params = pretrained.load(**self.settings['config']['model'])
         self.people = int(self.splits['train'].image_pid.max()) + 1
-        self.embedder = evaluate.Embedder(self.stage(ROWS['sdm']), self.parallel)  # one program serves all rows
+        self.embedder = evaluate.Embedder(self.stage(ROWS['sdm']).encoder, self.parallel)  # one program serves all rows
 
     def folder(self, name: str, seed: int) -> pathlib.Path:
         """Where a row's checkpoints and results are."""
@@ -127,7 +127,7 @@ class Ablation:
         def validate(params):
             embeddings = self.embed(params, 'val')
             if row.selected_by == 'supports':
-                embeddings = evaluate.with_supports(stage, params, embeddings, self.views(row))
+                embeddings = evaluate.with_supports(stage.fusion, params, embeddings, self.views(row))
             found = evaluate.both_ways(embeddings)['t2i']
             return found[self.chosen_by], {'val': {name: found[name] for name in ('R1', 'R5', 'mAP')}}
 
@@ -179,7 +179,7 @@ class Ablation:
             return stage, params, None
         cache = self.embed(params, 'train')
         if not given['redraw_supports']:
-            cache = evaluate.with_supports(stage, params, cache, self.views(known), seed)
+            cache = evaluate.with_supports(stage.fusion, params, cache, self.views(known), seed)
         return stage, params, cache
 
     def restored(self, row: Row, name: str, seed: int):
@@ -200,8 +200,8 @@ class Ablation:
     def evaluate(self, row: Row, stage, params, split: str, folder: pathlib.Path) -> dict:
         """Metrics of the split, single view and with supports; those of every query go to <split>.npz."""
         embeddings = {'single': self.embed(params, split)}
-        if stage.enrich:
-            embeddings['supports'] = evaluate.with_supports(stage, params, embeddings['single'], self.views(row))
+        if stage.fusion:
+            embeddings['supports'] = evaluate.with_supports(stage.fusion, params, embeddings['single'], self.views(row))
         folder.mkdir(parents=True, exist_ok=True)
         queries = {
             name: metrics.each(metrics.cosine(e.text_QE, e.image_GE), e.text_pid_Q, e.image_pid_G)

@@ -181,14 +181,14 @@ def embedding(model: str, clip, params, batch: Batch) -> dict:
     parts = [np.split(x.reshape(-1, *x.shape[2:]), VIEWS) for x in (batch.image_BKhwc, batch.tokens_BKL)]  # image, text
 
     def forward():
-        encode = [parallel.compile_forward(encode) for encode in (stage.embed_image, stage.embed_text)]
+        encode = [parallel.compile_forward(encode) for encode in (stage.encoder.embed_image, stage.encoder.embed_text)]
         placed = [[parallel.put(x) for x in modality] for modality in parts]
         return lambda: jax.block_until_ready(
             [run(held, x) for run, modality in zip(encode, placed, strict=True) for x in modality]
         )
 
     def embedder():
-        embed = evaluate.Embedder(stage, parallel)
+        embed = evaluate.Embedder(stage.encoder, parallel)
         return lambda: embed(held, split, *parts)
 
     return {'forward pass alone': forward, 'evaluate.Embedder, rows from the host': embedder}
@@ -205,7 +205,7 @@ def querying(model: str, clip, params, batch: Batch) -> dict:
     }
 
     def ask(stage):
-        embed, held = jax.jit(stage.embed_text), jax.device_put({'clip': params})
+        embed, held = jax.jit(stage.encoder.embed_text), jax.device_put({'clip': params})
         return lambda: [jax.block_until_ready(embed(held, token_1L)) for _ in range(QUERIES)]
 
     return {f'{name}, {QUERIES} times': lambda stage=stage: ask(stage) for name, stage in contestants.items()}

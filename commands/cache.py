@@ -33,7 +33,9 @@ def teacher_features(run) -> Embeddings:
         run.report.say(f'student: the teacher looks at the training split once ({folder})')
         found = run.embed(run.embedders['teacher'], teacher, 'train')
         if not config.student.redraw_supports:
-            found = evaluate.with_supports(run.stages['teacher'], teacher, found, config.batch.views, config.seed)
+            found = evaluate.with_supports(
+                run.stages['teacher'].fusion, teacher, found, config.batch.views, config.seed
+            )
         with parallel.agreed("keeping the teacher's features"):
             if parallel.first():
                 folder.mkdir(parents=True, exist_ok=True)

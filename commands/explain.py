@@ -29,7 +29,7 @@ def explain(workdir: pathlib.Path) -> None:
 
     run = Finished(workdir, needed=('teacher',), split='test')
     features = {name: run.features(name) for name in _PANELS if name in run.stages}
-    teacher = (run.stages['teacher'], run.params['teacher'])
+    teacher = (run.stages['teacher'].fusion, run.params['teacher'])
     rich = evaluate.with_supports(*teacher, features['teacher'], run.config.batch.views, run.config.seed)
     circles = _circles(run)
     rows, attention = _attention(run, teacher, features['teacher'])

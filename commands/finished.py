@@ -45,7 +45,7 @@ class Finished(Inputs):
         """Every image and caption of the split, embedded by a stage: `lcr2s_jax.arrays.Embeddings`."""
         from lcr2s_jax.evaluation import evaluate
 
-        return self.embed(evaluate.Embedder(self.stages[name], self.parallel), self.params[name], self.split)
+        return self.embed(evaluate.Embedder(self.stages[name].encoder, self.parallel), self.params[name], self.split)
 
     def _stage(self, name: str):
         from lcr2s_jax.method import stages

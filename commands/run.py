@@ -61,7 +61,7 @@ class Run(Inputs):
         cache = teacher_features(self) if name == 'student' and config.student.cache_teacher else None
         people = self.splits['train'].num_people
         stage = self.stages[name] = self._stage(name, people, self.params.get('teacher'), cache)
-        self.embedders[name] = evaluate.Embedder(stage, self.parallel)
+        self.embedders[name] = evaluate.Embedder(stage.encoder, self.parallel)
         seed = config.seed + config.reseed[name]
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
@@ -93,8 +93,8 @@ class Run(Inputs):
             for split in self.evaluated:
                 embeddings = self.embed(self.embedders[name], self.params[name], split)
                 results[name][split] = evaluate.both_ways(embeddings)
-                if stage.enrich:
-                    rich = evaluate.with_supports(stage, self.params[name], embeddings, self.config.batch.views)
+                if stage.fusion:
+                    rich = evaluate.with_supports(stage.fusion, self.params[name], embeddings, self.config.batch.views)
                     results[name].setdefault('with_supports_oracle', {})[split] = evaluate.both_ways(rich)
         if parallel.first():
             self._draw(embeddings, f'{name}: test captions and the ten best images')
@@ -141,8 +141,8 @@ class Run(Inputs):
 
         stage, views = self.stages[name], self.config.batch.views
         embeddings = {'val': self.embed(self.embedders[name], params, 'val')}
-        if stage.enrich:  # what a student learns from, so it is what a teacher is chosen by (docs/evidence.md)
-            embeddings['val_with_supports'] = evaluate.with_supports(stage, params, embeddings['val'], views)
+        if stage.fusion:  # what a student learns from, so it is what a teacher is chosen by (docs/evidence.md)
+            embeddings['val_with_supports'] = evaluate.with_supports(stage.fusion, params, embeddings['val'], views)
         found = {which: evaluate.both_ways(e) for which, e in embeddings.items()}
         logged = {
             which: {way: {m: values[m] for m in metrics.NAMES} for way, values in ways.items()}

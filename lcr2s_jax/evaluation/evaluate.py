@@ -11,17 +11,17 @@ from lcr2s_jax.training.parallel import Parallel, whole
 
 
 class Embedder:
-    """A stage's two encoders, compiled once and used for any parameters.
+    """An encoder's two towers, compiled once and used for any parameters.
 
     Args:
-      stage: has `embed_image` and `embed_text`.
+      encoder: a `DualEncoder`.
       parallel: rows are shared by its devices.
     """
 
-    def __init__(self, stage, parallel: Parallel):
+    def __init__(self, encoder, parallel: Parallel):
         self._parallel = parallel
-        self._image = parallel.compile_forward(stage.embed_image)
-        self._text = parallel.compile_forward(stage.embed_text)
+        self._image = parallel.compile_forward(encoder.embed_image)
+        self._text = parallel.compile_forward(encoder.embed_text)
 
     def __call__(self, params, split, gallery: Iterable, queries: Iterable) -> Embeddings:
         """Every image and caption of `split`, on every host.
@@ -56,13 +56,13 @@ def both_ways(e: Embeddings) -> dict:
     }
 
 
-def with_supports(stage, params, e: Embeddings, views: int, seed: int = 0) -> Embeddings:
+def with_supports(fusion, params, e: Embeddings, views: int, seed: int = 0) -> Embeddings:
     """The teacher's enriched features, each fused with `views` - 1 others of its identity: an oracle.
 
     It needs the identity labels of the split, which no search has. Supports are drawn by `seed`, without the item's
     own image; items with fewer others use those there are.
     """
-    enrich = jax.jit(stage.enrich, static_argnums=1, out_shardings=whole(params))
+    enrich = jax.jit(fusion.enrich, static_argnums=1, out_shardings=whole(params))
 
     def rich(modality, x_NE, pid_N, view_N):
         index_NK = support_index(pid_N, view_N, views, seed)

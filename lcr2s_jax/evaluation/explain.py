@@ -51,14 +51,14 @@ def groups(e: Embeddings, views: int, seed: int) -> Groups:
     return Groups(*(np.array(column) for column in zip(*found, strict=True)))
 
 
-def attention(stage, params, e: Embeddings, g: Groups) -> tuple[dict, dict]:
-    """What the fusion of `stage` does with every group.
+def attention(fusion, params, e: Embeddings, g: Groups) -> tuple[dict, dict]:
+    """What a fusion does with every group.
 
     Returns:
       {modality: weights_BHKK}, whose rows sum to one, and {modality: mean cosine of a view's feature and its rich one}.
     """
     view_BK = e.image_view_G[g.image_BK]
-    look, enrich = (jax.jit(call, static_argnums=1) for call in (stage.attention, stage.enrich))
+    look, enrich = (jax.jit(call, static_argnums=1) for call in (fusion.attention, fusion.enrich))
     weights, moved = {}, {}
     for modality, x_NE, index_BK in zip(MODALITIES, (e.image_GE, e.text_QE), (g.image_BK, g.caption_BK), strict=True):
         v_BKE = x_NE[index_BK]

@@ -3,6 +3,8 @@
 q = LN(v_i)    k = v = LN([v_i ; support])    z = v_i + MHA(q, k, v)    rich = z + FFN(LN(z))
 """
 
+import dataclasses
+
 import chex
 import flax.linen as nn
 import jax
@@ -64,3 +66,47 @@ class AttentionalFusion(nn.Module):
         y_BKE = layers.LayerNorm(name='ln_mlp', dtype=self.dtype)(z_BKE)
         mlp = layers.Mlp(4 * width, dtype=self.dtype, zero_init=True, name='mlp')
         return z_BKE + mlp(y_BKE).astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fusion:
+    """The fusion of both modalities as pure functions of a stage's parameters, of which they read 'fusion' alone.
+
+    What it returns needs to know who is who: at test time it is an oracle's.
+
+    Attributes:
+      heads: of the attention.
+      shared: one MHAF for images and texts instead of one each.
+      dtype: compute dtype.
+    """
+
+    heads: int
+    shared: bool
+    dtype: str
+
+    def init(self, key: jax.Array, width: int) -> dict:
+        """Draw parameters for features of `width` numbers."""
+        view_BKE, mask_BKK = jnp.zeros((1, 1, width)), jnp.ones((1, 1, 1), bool)
+        names = ('both',) if self.shared else ('image', 'text')
+        return {
+            name: self._module.init(jax.random.fold_in(key, i + 1), view_BKE, mask_BKK)['params']
+            for i, name in enumerate(names)
+        }
+
+    def enrich(self, params, modality: str, v_BKE: jax.Array, view_BK: jax.Array, mask_BKK=None) -> jax.Array:
+        """Fuse every view with its supports: rich_BKE. `modality` is 'image' or 'text'; see `support_mask`."""
+        mask_BKK = support_mask(view_BK) if mask_BKK is None else mask_BKK
+        return self._module.apply(self._of(params, modality), v_BKE, mask_BKK)
+
+    def attention(self, params, modality: str, v_BKE: jax.Array, view_BK: jax.Array) -> jax.Array:
+        """What `enrich` takes of each view: weights_BHKK, rows sum to one."""
+        mask_BKK = support_mask(view_BK)
+        _, told = self._module.apply(self._of(params, modality), v_BKE, mask_BKK, mutable='intermediates')
+        return told['intermediates']['attention']['weights'][0]
+
+    @property
+    def _module(self) -> AttentionalFusion:
+        return AttentionalFusion(self.heads, dtype=self.dtype)
+
+    def _of(self, params, modality: str) -> dict:
+        return {'params': params['fusion']['both' if self.shared else modality]}

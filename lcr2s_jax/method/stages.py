@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from lcr2s_jax.arrays import Batch, Embeddings, merge_rows, split_rows
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method import losses
-from lcr2s_jax.method.fusion import AttentionalFusion, drop_supports, support_mask
+from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.method.fusion import Fusion, drop_supports, support_mask
 from lcr2s_jax.method.heads import IdentityHead
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training.parallel import Axis
@@ -30,23 +31,18 @@ class Stage:
 
     Attributes:
       name: of its folder and its lines in the log.
+      encoder: what is trained, and serves queries.
       init: key -> parameters.
       loss: (params, frozen, batch, key, axis) -> (scalar over the global batch, metrics).
-      embed_image: (params, image [n, h, w, 3] uint8) -> float32 [n, E].
-      embed_text: (params, tokens int32 [n, L]) -> float32 [n, E].
-      enrich: (params, 'image' or 'text', v_BKE, view_BK) -> rich_BKE; None without a fusion. It needs to know who is
-        who, so at test time its result is an oracle's.
-      attention: the same arguments -> weights_BHKK, what of each view its fusion takes; None without a fusion.
+      fusion: of a teacher; None without one.
       frozen: parameters that the loss reads and never changes.
     """
 
     name: str
+    encoder: DualEncoder
     init: Callable[[jax.Array], Any]
     loss: Callable[[Any, Any, Batch, jax.Array, Axis], tuple[jax.Array, dict]]
-    embed_image: Callable[[Any, jax.Array], jax.Array]
-    embed_text: Callable[[Any, jax.Array], jax.Array]
-    enrich: Callable[[Any, str, jax.Array, jax.Array], jax.Array] | None = None
-    attention: Callable[[Any, str, jax.Array, jax.Array], jax.Array] | None = None
+    fusion: Fusion | None = None
     frozen: Any = None
 
 
@@ -68,7 +64,8 @@ def baseline_stage(
         del frozen, key
         return base(params, *_rows(clip, params, batch, axis))
 
-    return _dual_encoder('baseline', clip, _init(clip, clip_params, num_people, identity_weight), loss)
+    init = _init(clip, clip_params, num_people, identity_weight)
+    return Stage('baseline', DualEncoder(clip), init, loss)
 
 
 def teacher_stage(
@@ -103,28 +100,11 @@ def teacher_stage(
     base = _base_loss(num_people, align, identity_weight, scale)
     if clip.embed_dim % heads:
         raise ConfigError(f'config.teacher.heads: found {heads}, expected a divisor of the embedding, {clip.embed_dim}')
-    fusion = AttentionalFusion(heads, dtype=clip.dtype)
-
-    def of(params, modality):
-        return {'params': params['fusion']['both' if shared_fusion else modality]}
-
-    def enrich(params, modality, v_BKE, view_BK, mask_BKK=None):
-        mask_BKK = support_mask(view_BK) if mask_BKK is None else mask_BKK
-        return fusion.apply(of(params, modality), v_BKE, mask_BKK)
-
-    def attention(params, modality, v_BKE, view_BK):
-        _, told = fusion.apply(of(params, modality), v_BKE, support_mask(view_BK), mutable='intermediates')
-        return told['intermediates']['attention']['weights'][0]
+    fusion = Fusion(heads, shared_fusion, clip.dtype)
 
     def init(key):
         params = _init(clip, clip_params, num_people, identity_weight)(key)
-        names = ('both',) if shared_fusion else ('image', 'text')
-        view_BKE, mask_BKK = jnp.zeros((1, 1, clip.embed_dim)), jnp.ones((1, 1, 1), bool)
-        fresh = {
-            name: fusion.init(jax.random.fold_in(key, i + 1), view_BKE, mask_BKK)['params']
-            for i, name in enumerate(names)
-        }
-        return params | {'fusion': fresh}
+        return params | {'fusion': fusion.init(key, clip.embed_dim)}
 
     def loss(params, frozen, batch, key, axis):
         del frozen
@@ -136,14 +116,14 @@ def teacher_stage(
         v_BKE, t_BKE = (
             split_rows(jax.lax.stop_gradient(x) if detach else x, batch.view_BK.shape[1]) for x in (v_NE, t_NE)
         )
-        rich_v_NE = axis.gather(merge_rows(enrich(params, 'image', v_BKE, batch.view_BK, masks[0])))
-        rich_t_NE = axis.gather(merge_rows(enrich(params, 'text', t_BKE, batch.view_BK, masks[1])))
+        rich_v_NE = axis.gather(merge_rows(fusion.enrich(params, 'image', v_BKE, batch.view_BK, masks[0])))
+        rich_t_NE = axis.gather(merge_rows(fusion.enrich(params, 'text', t_BKE, batch.view_BK, masks[1])))
         pid_N = axis.gather(_pid_rows(batch))
         rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
         return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
 
-    return dataclasses.replace(_dual_encoder('teacher', clip, init, loss), enrich=enrich, attention=attention)
+    return Stage('teacher', DualEncoder(clip), init, loss, fusion)
 
 
 def student_stage(
@@ -205,28 +185,16 @@ def student_stage(
 
     frozen = {'fusion': teacher_params['fusion']} if redraw_supports else {}
     frozen |= {'image_GE': cache.image_GE, 'text_QE': cache.text_QE} if cache else {'clip': teacher_params['clip']}
-    stage = _dual_encoder('student', clip, _init(clip, start, num_people, identity_weight), loss)
-    return dataclasses.replace(stage, frozen=frozen)
-
-
-def _dual_encoder(name: str, clip: CLIP, init: Callable, loss: Callable) -> Stage:
-    return Stage(
-        name,
-        init,
-        loss,
-        embed_image=lambda params, image: clip.apply({'params': params['clip']}, image, method='encode_image'),
-        embed_text=lambda params, tokens: clip.apply({'params': params['clip']}, tokens, method='encode_text'),
-    )
+    init = _init(clip, start, num_people, identity_weight)
+    return Stage('student', DualEncoder(clip), init, loss, frozen=frozen)
 
 
 def _encode(clip: CLIP, params, batch: Batch) -> tuple[jax.Array, jax.Array]:
     """v_NE, t_NE of this device's rows; every image and every caption is encoded once."""
-    variables = {'params': params['clip']}
+    encoder = DualEncoder(clip)
 
     def both(rows):
-        image, tokens = rows
-        v_nE = clip.apply(variables, image, method='encode_image')
-        return v_nE, clip.apply(variables, tokens, method='encode_text')
+        return encoder.embed_image(params, rows[0]), encoder.embed_text(params, rows[1])
 
     return in_chunks(both, (merge_rows(batch.image_BKhwc), merge_rows(batch.tokens_BKL)), clip.chunks)
 
@@ -271,7 +239,7 @@ def _targets(clip: CLIP, teacher: Stage, frozen, batch: Batch, redraw: bool) -> 
         found = [frozen['image_GE'][batch.view_BK], frozen['text_QE'][batch.caption_BK]]
     if redraw:
         modalities = zip(('image', 'text'), found, strict=True)
-        found = [teacher.enrich(frozen, modality, x_BKE, batch.view_BK) for modality, x_BKE in modalities]
+        found = [teacher.fusion.enrich(frozen, modality, x_BKE, batch.view_BK) for modality, x_BKE in modalities]
     return found[0], found[1]
 
 

@@ -40,17 +40,17 @@ class Teacher:
     """The teacher's pictures, each fused with others of its track, then averaged.
 
     Args:
-      stage: has `embed_image` and `enrich`.
+      encoder, fusion: the teacher's.
       params: its parameters.
       views: K that it was trained with.
       hash: of the parameters.
     """
 
-    def __init__(self, stage, params, views: int, hash: str):
+    def __init__(self, encoder, fusion, params, views: int, hash: str):
         self.name = f'teacher {hash[:12]}'
         self._views = views
-        forward = jax.jit(stage.embed_image)
-        enrich = jax.jit(stage.enrich, static_argnums=1)
+        forward = jax.jit(encoder.embed_image)
+        enrich = jax.jit(fusion.enrich, static_argnums=1)
         self._embed = lambda image_nhwc: np.asarray(forward(params, image_nhwc))
         self._enrich = lambda v_BKE, view_BK: enrich(params, 'image', v_BKE, view_BK)
 

@@ -59,7 +59,7 @@ def test_a_place_that_a_person_cannot_fill_is_never_looked_at():
         lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32), stage.init(jax.random.key(0))
     )
     g = explain.groups(e, views=4, seed=0)
-    weights, moved = explain.attention(stage, params, e, g)
+    weights, moved = explain.attention(stage.fusion, params, e, g)
     for modality in explain.MODALITIES:
         seen = weights[modality].transpose(0, 2, 3, 1)[g.real_BK]  # what real views look at
         np.testing.assert_allclose(seen.sum(axis=1), 1, rtol=1e-5)

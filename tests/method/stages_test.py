@@ -32,8 +32,8 @@ def test_every_stage_embeds_one_image_and_one_text_alone(name):
     stage, batch = tiny.stage(name), tiny.batch()
     params = stage.init(jax.random.key(0))
     for embed, x in (
-        (stage.embed_image, batch.image_BKhwc[:, 0]),
-        (stage.embed_text, batch.tokens_BKL[:, 0]),
+        (stage.encoder.embed_image, batch.image_BKhwc[:, 0]),
+        (stage.encoder.embed_text, batch.tokens_BKL[:, 0]),
     ):
         many = jax.jit(embed)(params, x)
         chex.assert_shape(many, (8, 8))
@@ -88,12 +88,13 @@ def test_teacher_targets_are_its_enriched_features():
     terms = loss_and_grad(stage, batch)[1]
     total = 0
     for modality, values, embed in (
-        ('image', batch.image_BKhwc, teacher.embed_image), ('text', batch.tokens_BKL, teacher.embed_text),
+        ('image', batch.image_BKhwc, teacher.encoder.embed_image),
+        ('text', batch.tokens_BKL, teacher.encoder.embed_text),
     ):  # fmt: skip
         rows = values.reshape(-1, *values.shape[2:])
         single = jax.jit(embed)(stage.frozen, rows)
-        rich = teacher.enrich(stage.frozen, modality, single.reshape(8, 3, -1), batch.view_BK).reshape(24, -1)
-        own = jax.jit(stage.embed_image if modality == 'image' else stage.embed_text)(params, rows)
+        rich = teacher.fusion.enrich(stage.frozen, modality, single.reshape(8, 3, -1), batch.view_BK).reshape(24, -1)
+        own = jax.jit(stage.encoder.embed_image if modality == 'image' else stage.encoder.embed_text)(params, rows)
         total += losses.feature_distillation(own, rich)
     np.testing.assert_allclose(terms['feature'], total, rtol=1e-4)
 
@@ -209,11 +210,11 @@ def test_the_teachers_loss_is_that_of_its_public_parts():
     value, terms, _ = loss_and_grad(stage, batch, params)
     rich_NE = []
     for modality, rows, embed in (
-        ('image', batch.image_BKhwc, stage.embed_image),
-        ('text', batch.tokens_BKL, stage.embed_text),
+        ('image', batch.image_BKhwc, stage.encoder.embed_image),
+        ('text', batch.tokens_BKL, stage.encoder.embed_text),
     ):
         x_BKE = jax.jit(embed)(params, rows.reshape(-1, *rows.shape[2:])).reshape(8, 3, -1)
-        rich_NE.append(stage.enrich(params, modality, x_BKE, batch.view_BK).reshape(24, -1))
+        rich_NE.append(stage.fusion.enrich(params, modality, x_BKE, batch.view_BK).reshape(24, -1))
     np.testing.assert_allclose(terms['rich_sdm'], losses.sdm(*rich_NE, np.repeat(batch.pid_B, 3), 7.0), rtol=1e-4)
     np.testing.assert_allclose(value, terms['rich_sdm'] + 3 * terms['rich_identity'], rtol=1e-5)
 
@@ -222,7 +223,8 @@ def cached(teacher, frozen, batch):
     """What a teacher makes of a split that is this very batch."""
     rows = (batch.image_BKhwc.reshape(-1, 16, 8, 3), batch.tokens_BKL.reshape(-1, tiny.LENGTH))
     found = (
-        jax.jit(embed)(frozen, x) for embed, x in zip((teacher.embed_image, teacher.embed_text), rows, strict=True)
+        jax.jit(embed)(frozen, x)
+        for embed, x in zip((teacher.encoder.embed_image, teacher.encoder.embed_text), rows, strict=True)
     )
     return Embeddings(*found, None, None, None, None)
 
@@ -274,8 +276,10 @@ def test_the_teacher_tells_what_each_modality_looks_at_and_the_others_have_nothi
     noise = stage.init(jax.random.key(0))
     params = jax.tree.map(lambda x: x + 0.5 * rng.normal(size=x.shape).astype(np.float32), noise)
     v_BKE, view_BK = rng.normal(size=(2, 3, 8)).astype(np.float32), np.array([[0, 1, 2], [3, 4, 3]])
-    image, text = (np.asarray(stage.attention(params, modality, v_BKE, view_BK)) for modality in ('image', 'text'))
+    image, text = (
+        np.asarray(stage.fusion.attention(params, modality, v_BKE, view_BK)) for modality in ('image', 'text')
+    )
     chex.assert_shape([image, text], (2, 2, 3, 3))
     assert (image[1, :, 0, 2] == 0).all(), 'a copy of the view is no support'
     assert shared == np.array_equal(image, text)
-    assert tiny.stage('student').attention is None and tiny.stage('baseline').attention is None
+    assert tiny.stage('student').fusion is None and tiny.stage('baseline').fusion is None

@@ -82,13 +82,15 @@ def test_the_teacher_fuses_a_track_as_evaluation_fuses_an_identity():
     params = jax.tree.map(lambda x: x + 0.05, stage.init(jax.random.key(0)))
     rng = np.random.default_rng(0)
     track_N, image = np.array([0, 0, 0, 1, 2, 2]), rng.integers(0, 255, (6, 16, 8, 3)).astype(np.uint8)
-    v_NE = np.asarray(stage.embed_image(params, image))
+    v_NE = np.asarray(stage.encoder.embed_image(params, image))
     view = np.arange(6)
-    rich = evaluate.with_supports(stage, params, Embeddings(v_NE, v_NE, track_N, track_N, view, view), 3).image_GE
+    rich = evaluate.with_supports(
+        stage.fusion, params, Embeddings(v_NE, v_NE, track_N, track_N, view, view), 3
+    ).image_GE
     unit = rich / np.linalg.norm(rich, axis=1, keepdims=True)
     expected = np.stack([unit[track_N == track].mean(axis=0) for track in range(3)])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    pool = pooling.Teacher(stage, params, 3, 'abc')
+    pool = pooling.Teacher(stage.encoder, stage.fusion, params, 3, 'abc')
     np.testing.assert_allclose(pool(image, track_N), expected, atol=1e-5)
     assert not np.allclose(pooling.mean(v_NE, track_N), expected, atol=1e-2) and pool.name == 'teacher abc'
 
