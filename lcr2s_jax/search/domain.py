@@ -5,6 +5,8 @@
 with m the mean of val's unit vectors, u_i and l_i its first principal directions and variances, s the mean variance of
 all others: the Mahalanobis distance of probabilistic PCA (Tipping and Bishop 1999; as a measure of the unfamiliar: Lee
 et al. 2018). The limit is what 99 % of val stays below, each person measured by a fit that has not seen him (ours).
+A collection is foreign as a whole where more than a tenth of it lies beyond the limit: a model may take a strange
+picture for a familiar one, but seldom most of them. How often that fails is measured by benchmarks/domain.py.
 """
 
 import base64
@@ -14,6 +16,8 @@ import numpy as np
 
 QUANTILE = 0.99  # of val lies within the limit
 DIRECTIONS = 32  # at most
+SHARE = 0.1  # of a collection beyond the limit, above which all of it is taken for foreign ...
+_ENOUGH = 20  # ... from so many pictures on
 _FOLDS = 5
 _FEWEST = 40  # pictures of val; fewer say nothing of their own spread
 
@@ -67,6 +71,10 @@ class Domain:
     def outside(self, vector_NE: np.ndarray) -> np.ndarray:
         """Whether each unit vector is farther away than the limit, bool [N]."""
         return self.distance(vector_NE) > self.limit
+
+    def foreign(self, outside_N: np.ndarray) -> bool:
+        """Whether a collection as a whole is unlike val, by what `outside` says of its pictures."""
+        return len(outside_N) >= _ENOUGH and float(np.mean(outside_N)) > SHARE
 
     def to_json(self) -> dict:
         """What `from_json` reads; arrays are the base64 of their little-endian float32."""

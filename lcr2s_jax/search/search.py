@@ -19,6 +19,7 @@ from lcr2s_jax.search.topk import Exact
 from lcr2s_jax.weights.bundle import Searcher
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
+_SOME = 5000  # pictures by which a whole index is judged
 KNOWN = 0.5  # detection from which on nobody's reaching the threshold says 'no such person' unasked
 
 
@@ -37,6 +38,7 @@ class Search:
 
     def __init__(self, gallery: Gallery, searcher: Searcher, tokenizer, devices=None):
         self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
+        self._foreign = -1, False  # the version that it is known of
         self._loaded, self._one = None, threading.Lock()  # a server asks from many threads
 
     def __call__(
@@ -193,6 +195,18 @@ class Search:
         best = [first for first, *_ in kept]
         return score_K[best], row_K[best], copies
 
+    def _outside(self, vector_KE: np.ndarray) -> np.ndarray:
+        """Which of some pictures are unlike those that the model was calibrated on; all, where the index is."""
+        fitted, version = self.searcher.calibration, self.gallery.version
+        known = fitted and fitted.domain
+        if not known:
+            return np.zeros(len(vector_KE), bool)
+        if self._foreign[0] != version:
+            some = self.gallery.table.search().where(f"status = '{OK}'").select(['vector']).limit(_SOME).to_arrow()
+            flat = some['vector'].combine_chunks().flatten().to_numpy()
+            self._foreign = version, known.foreign(known.outside(flat.reshape(-1, self.gallery.width)))
+        return np.ones(len(vector_KE), bool) if self._foreign[1] else known.outside(vector_KE)
+
     def _vectors(self):
         with self._one:
             version = self.gallery.version
@@ -206,7 +220,7 @@ class Search:
         threshold = fitted and fitted.threshold(kind, asked.false_alarms, asked.pictures)
         probability_K = fitted and fitted.probability(kind, score_K, asked.pictures)
         vector_KE = self.gallery.vectors_at(row_K)
-        outside_K = fitted.domain.outside(vector_KE) if fitted and fitted.domain else np.zeros(len(row_K), bool)
+        outside_K = self._outside(vector_KE)
         same_K = [_is_example(one['sha256'], vector_E, query) for one, vector_E in zip(facts, vector_KE, strict=True)]
         told_K = [threshold is not None and not outside_K[k] and not same_K[k] for k in range(len(row_K))]
         hits = [
