@@ -32,7 +32,7 @@ def one_device(tmp_path_factory):
 @pytest.fixture(scope='module')
 def opened(made):
     """The desk of a module's index `made`; its model is compiled once for all."""
-    from commands import serve
+    from lcr2s_jax.search.web import app as serve
 
     return serve.open_desk(made.uri)
 

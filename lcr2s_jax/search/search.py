@@ -9,6 +9,7 @@ import numpy as np
 
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.files import storable
+from lcr2s_jax.model import Model
 from lcr2s_jax.search import approximate, calibration, wording
 from lcr2s_jax.search import query as asking
 from lcr2s_jax.search.answer import Answer, Hit, Place
@@ -16,7 +17,6 @@ from lcr2s_jax.search.gallery import OK, OWN, Gallery
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.storage import TRACKS, located
 from lcr2s_jax.search.topk import Exact
-from lcr2s_jax.weights.bundle import Searcher
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
 _SOME = 5000  # pictures by which a whole index is judged
@@ -36,7 +36,7 @@ class Search:
       gallery, searcher, tokenizer: the same.
     """
 
-    def __init__(self, gallery: Gallery, searcher: Searcher, tokenizer, devices=None):
+    def __init__(self, gallery: Gallery, searcher: Model, tokenizer, devices=None):
         self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
         self._foreign = -1, False  # the version that it is known of
         self._loaded, self._one = None, threading.Lock()  # a server asks from many threads

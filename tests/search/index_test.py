@@ -8,15 +8,16 @@ import types
 
 import numpy as np
 import pytest
+from lcr2s_jax.weights.bundle import Searcher, hash_of
 from PIL import Image
 
-from commands import index as command
 from commands import student
 from data import images, transforms
+from lcr2s_jax.cli import index as command
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import folder, ingest, metadata
+from lcr2s_jax.search import index as indexing
 from lcr2s_jax.search.web import uploads
-from lcr2s_jax.weights.bundle import Searcher, hash_of
 from tests import searching
 
 
@@ -185,7 +186,7 @@ def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told
 
 
 def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told, capsys):
-    from commands.retention import delete
+    from lcr2s_jax.cli.delete import delete
 
     told()
     delete(made.uri, "path = 'a/000.png'", sure=False)
@@ -195,23 +196,18 @@ def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, 
     again = told()
     assert (again['kept_out'], again['embedded'], len(of(made))) == (2, 0, 11)
     assert told()['kept_out'] == 2
-    assert told(again=True)['embedded'] == 2 and len(of(made)) == 13
+    assert told(readmit=True)['embedded'] == 2 and len(of(made)) == 13
     assert told()['kept_out'] == 0
     with pytest.raises(ConfigError, match='--where'):
         delete(made.uri, ' ', sure=True)
 
 
-def test_another_models_index_is_refused_with_both_hashes(made, told, monkeypatch):
-    told()
-    other = student.Student(searching.clip(), searching.params(seed=1), searching.words(), None, 3)
-    monkeypatch.setattr(student.Student, 'model', lambda self: searching.model() | {'params': self.params})
-    monkeypatch.setattr(student, 'open_student', lambda workdir: other)
+def test_another_models_index_is_refused_with_both_hashes(made):
     theirs, ours = (hash_of(**searching.model(seed)) for seed in (0, 1))
+    new = indexing.NewModel(ours, None, lambda: None, 'w')
     with pytest.raises(SearchError, match=f'{theirs[:16]} there, {ours[:16]} of w'):
-        told(workdir='w')
-    same = student.Student(searching.clip(), searching.params(), searching.words(), None, 3)
-    monkeypatch.setattr(student, 'open_student', lambda workdir: same)
-    assert told(workdir='w')['unchanged'] == 12
+        indexing.open_model(made.uri, new)
+    assert indexing.open_model(made.uri, new._replace(hash=theirs)).hash == theirs
 
 
 def test_an_index_that_was_made_with_other_preprocessing_takes_no_more_pictures(made, told, monkeypatch):
@@ -222,7 +218,6 @@ def test_an_index_that_was_made_with_other_preprocessing_takes_no_more_pictures(
 
 
 def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(tmp_path, monkeypatch, capsys):
-    from commands.search import open_search
     from lcr2s_jax.search import audit
     from lcr2s_jax.search import storage as place
     from lcr2s_jax.search.query import Query
@@ -234,7 +229,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     place.put_model(url, lambda to: shutil.copytree(tmp_path / 'made' / 'model', to))
     searching.pictures(tmp_path / 'crops', 3)
     command.index(url, str(tmp_path / 'crops'), None, None, False, False, True)
-    opened = open_search(url)
+    opened = indexing.open_search(url)
     answer = opened([Query((searching.WORDS,))], top=2, false_alarms=0.05)[0]
     for _ in range(2):
         audit.write(url, [audit.line('me', answer, opened)])

@@ -7,9 +7,8 @@ import pathlib
 import pyarrow as pa
 import pytest
 
-from commands import serve as command
-from commands.retention import delete as forget
-from lcr2s_jax.search import columns, repair, retention
+from lcr2s_jax.cli.delete import delete as forget
+from lcr2s_jax.search import columns, index, repair, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.search import Search
@@ -53,7 +52,7 @@ def test_rows_that_two_calls_wrote_twice_are_one_after_the_next(at, made, tmp_pa
 def moved(at, to) -> desk.Desk:
     """The desk at its index after that was moved."""
     pathlib.Path(at.search.gallery.uri).rename(to)
-    return desk.Desk(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._embed, command._add)
+    return desk.Desk(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._embed, index.add_files)
 
 
 def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tmp_path):

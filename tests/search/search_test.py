@@ -15,7 +15,7 @@ import pytest
 from absl import flags
 
 import main
-from commands import search as command
+from lcr2s_jax.cli import search as command
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.search import audit as logs
 from lcr2s_jax.search import calibration, query

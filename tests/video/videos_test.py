@@ -12,10 +12,9 @@ import pytest
 from PIL import Image
 
 import main
-from commands import index as command
-from commands.video import COLUMNS, Wanted
-from data import locks
 from data.demo import synthetic as demo
+from lcr2s_jax import files
+from lcr2s_jax.cli import index as command
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import columns, folder, retention
 from lcr2s_jax.search.gallery import Gallery
@@ -23,6 +22,7 @@ from lcr2s_jax.search.query import Query
 from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
 from lcr2s_jax.video import tracker as tracks
+from lcr2s_jax.video.update import COLUMNS, VideoOptions
 from lcr2s_jax.weights import bundle as searcher
 from lcr2s_jax.weights import pretrained
 from tests import folders, searching
@@ -87,8 +87,8 @@ class Made:
         self.root = pathlib.Path(self.uri) / 'tracks'
 
     def update(self, *files, every=0.2, detector=DETECTOR, pooling='mean', again=False, workdir=None):
-        wanted = Wanted(tuple(map(str, files)), every, detector, pooling)
-        command.index(self.uri, None, workdir, None, False, again, True, wanted)
+        wanted = VideoOptions(tuple(map(str, files)), every, detector)
+        command.index(self.uri, None, workdir, None, False, again, True, wanted, pooling)
 
     def rows(self):
         return sorted(Gallery(self.uri).rows("status = 'ok'", ['path', 'vector', *COLUMNS]).to_pylist(), key=str)
@@ -162,7 +162,7 @@ def test_what_is_no_video_is_told_and_never_fatal(made, told, walking, tmp_path,
     assert found[4] | {'video': ''} == found[4] | {'video': '', 'fault': '', 'frames': 3, 'tracks': 0}
     assert found[5]['tracks'] == 2 and len(made.rows()) == 2
     assert not list(made.root.glob('*.partial'))
-    wanted = Wanted((str(walking), str(bad[0])), 0.2, DETECTOR, 'mean')
+    wanted = VideoOptions((str(walking), str(bad[0])), 0.2, DETECTOR)
     assert command.index(made.uri, None, None, None, False, False, False, wanted) == 1
     assert command.index(made.uri, None, None, None, False, False, False, wanted._replace(files=[str(walking)])) == 0
     assert 'text.mp4: cannot be used: no video that OpenCV can open' in capsys.readouterr().out
@@ -193,7 +193,7 @@ def test_a_call_that_dies_while_it_looks_does_not_look_at_the_same_frames_again(
 
 @pytest.mark.parametrize('when,lost', [('put', 10), ('join', 20)])
 def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, walking, monkeypatch, when, lost):
-    from commands import video as videos
+    from lcr2s_jax.video import update as videos
 
     monkeypatch.setattr(videos, '_COMMIT', 5)  # a track a commit
     place = Gallery if when == 'put' else columns
@@ -225,7 +225,7 @@ def test_other_settings_replace_the_tracks_of_a_video(made, told, walking):
 
 
 def test_a_deleted_track_is_gone_with_its_crops_and_stays_out_until_it_is_readmitted(made, told, walking):
-    from commands.retention import delete
+    from lcr2s_jax.cli.delete import delete
 
     told(walking)
     track = made.rows()[0]['track']
@@ -259,7 +259,7 @@ def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walki
 def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(made, told, walking, capsys):
     name = video.fingerprint(walking)[:16]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with locks.alone(made.root / f'.{name}.lock', lambda: None):
+        with files.alone(made.root / f'.{name}.lock', lambda: None):
             waits = pool.submit(made.update, walking)
             time.sleep(0.5)
             assert not waits.done() and not (made.root / name).exists()
@@ -271,7 +271,7 @@ def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(mad
 
 def test_pictures_and_videos_share_an_index_and_a_track_counts_as_its_crops(tmp_path, walking, capsys):
     made = searching.index(tmp_path, count=3)
-    wanted = Wanted((str(walking),), 0.2, DETECTOR, 'mean')
+    wanted = VideoOptions((str(walking),), 0.2, DETECTOR)
     command.index(made.uri, str(tmp_path), None, None, False, False, True, wanted)
     made.update()
     command.index(made.uri, str(tmp_path), None, None, True, False, True)
@@ -303,7 +303,7 @@ def test_a_sentence_finds_the_track_of_the_person_it_describes(tmp_path):
         frames = [[walk(one, n, 4, 2), walk(other, n, 180, -2)] for n in range(2 * RATE)]
         files.append(str(film(tmp_path / f'{number}.mp4', frames)))
     command.index(
-        str(tmp_path / 'index'), None, None, None, False, False, True, Wanted(tuple(files), 0.1, DETECTOR, 'mean')
+        str(tmp_path / 'index'), None, None, None, False, False, True, VideoOptions(tuple(files), 0.1, DETECTOR)
     )
     opened = searching.Index(str(tmp_path / 'index'), tmp_path).open()
     queries = [Query(tuple(captions[0] for _, captions in views)) for views in who]
@@ -340,7 +340,7 @@ def test_what_cannot_work_is_said_before_a_model_is_opened(made, walking, tmp_pa
         with pytest.raises(ConfigError, match=words):
             made.update(walking, **wrong)
     with pytest.raises(ConfigError, match='local folder'):
-        command.index('s3://b/i', None, None, None, False, False, True, Wanted(('a',), 1.0, 'frame', 'mean'))
+        command.index('s3://b/i', None, None, None, False, False, True, VideoOptions(('a',), 1.0, 'frame'))
     columns.join(Gallery(made.uri, 8), '/r', {'track': 'int64'}, {})
     with pytest.raises(SearchError, match="{'track': 'int64'} came with --metadata"):
         made.update(walking)

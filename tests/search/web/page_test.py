@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from commands import serve as command
+from lcr2s_jax.search.web import app as command
 from lcr2s_jax.search.web import middleware as gate
 from tests import browser, searching
 from tests.searching import photo

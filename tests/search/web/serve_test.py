@@ -15,12 +15,12 @@ import types
 import pytest
 from PIL import Image
 
-from commands import serve as command
-from commands.retention import delete as forget
+from lcr2s_jax.cli.delete import delete as forget
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.search import audit, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.web import app as command
 from lcr2s_jax.search.web import page, uploads
 from lcr2s_jax.search.web import service as desk
 from tests import searching

@@ -1,4 +1,4 @@
-"""python main.py index --workdir=W --video=FILE --index=I: the people of a video, a row and a vector for each track.
+"""Videos into an index: the people of each, a row and a vector for every track.
 
 A track's picture is its best crop; its vector is made of all its crops. The crops are files of the index itself.
 """
@@ -6,13 +6,21 @@ A track's picture is its best crop; its vector is made of all its crops. The cro
 import hashlib
 import pathlib
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.files import alone
+from lcr2s_jax.progress import QUIET, Progress
+from lcr2s_jax.search import columns, folder, retention, storage
+from lcr2s_jax.search.gallery import OK, Gallery, Row, quoted
+from lcr2s_jax.training import parallel
+from lcr2s_jax.video import crops as cutting
+from lcr2s_jax.video import detectors
+from lcr2s_jax.video import frames as video
 
 COLUMNS = {
     'video': 'string',
@@ -30,73 +38,57 @@ _NAME = 16  # hex digits of a video's hash that name its folder
 _BUSY = '{}: another process is looking at it for this index; waiting'
 
 
-class Wanted(NamedTuple):
-    """What the command line asks for.
+class VideoOptions(NamedTuple):
+    """Which videos, and how.
 
     Attributes:
       files: the videos.
       every: seconds from frame to frame.
       detector: see `lcr2s_jax.video.detectors.open_detector`.
-      pooling: of `lcr2s_jax.video.pooling.POOLINGS`.
     """
 
     files: Sequence[str]
     every: float
     detector: str
-    pooling: str
 
 
-def check(wanted: Wanted, uri: str, workdir: str | None) -> None:
+def check(options: VideoOptions, uri: str) -> None:
     """Raise for what cannot work, before a model is opened."""
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.video import detectors, pooling
-    from lcr2s_jax.video import frames as video
-
-    if wanted.pooling not in pooling.POOLINGS:
-        raise ConfigError(f"--pooling: found '{wanted.pooling}', expected one of {', '.join(pooling.POOLINGS)}")
-    if wanted.pooling == 'teacher' and workdir is None:
-        raise ConfigError('--pooling=teacher: found no --workdir; the teacher is in the run that the student is of')
-    if place.is_remote(uri):
+    if storage.is_remote(uri):
         raise ConfigError(f'--video: found the index {uri}; expected a local folder, where the crops can be kept')
     video.opencv()
-    detectors.open_detector(wanted.detector)
+    detectors.open_detector(options.detector)
 
 
-def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, bar: Callable) -> list[dict]:
+def update(
+    gallery: Gallery, model, options: VideoOptions, pool: Callable, *, readmit: bool = False, progress: Progress = QUIET
+) -> list[dict]:
     """Bring an index up to date with videos, this host's share of them; what was done with each.
 
     Args:
-      gallery, searcher: of the index.
-      wanted: has passed `check`.
-      workdir: of the teacher, where it pools.
-      again: take tracks that were deleted, too.
-      bar: of seconds of video.
+      gallery, model: of the index.
+      options: have passed `check`.
+      pool: one of `lcr2s_jax.video.pooling`, which makes one vector of a track's pictures.
+      readmit: take tracks that were deleted, too.
+      progress: is told.
     """
-    import jax
-
-    from data import locks
-    from lcr2s_jax.search import columns
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.training import parallel
-    from lcr2s_jax.video import frames as video
-
     other = {name: kind for name, kind in gallery.columns.items() if COLUMNS.get(name, kind) != kind}
     if other:
         raise SearchError(
             f'{gallery.uri}: its columns {other} came with --metadata, and videos need them as '
             f'{ {name: COLUMNS[name] for name in other} }; choose another --index'
         )
-    root = place.tracks_folder(gallery.uri)
-    if parallel.first():
-        columns.join(gallery, place.TRACKED, COLUMNS, {})  # the columns
+    root = storage.tracks_folder(gallery.uri)
+    if parallel.is_primary():
+        columns.join(gallery, storage.TRACKED, COLUMNS, {})  # the columns
     parallel.wait_for_all('the columns are there')
     gallery.refresh()
-    pool, told = open_pool(searcher, wanted, workdir), []
-    for file in wanted.files[jax.process_index() :: jax.process_count()]:
+    told = []
+    for file in options.files[jax.process_index() :: jax.process_count()]:
         try:
             name = video.fingerprint(pathlib.Path(file))[:_NAME]
-            with locks.alone(root / f'.{name}.lock', lambda file=file: print(_BUSY.format(file), file=sys.stderr)):
-                done = _one(gallery, searcher, pool, root / name, pathlib.Path(file), wanted, again, bar)
+            with alone(root / f'.{name}.lock', lambda file=file: progress.say(_BUSY.format(file))):
+                done = _one(gallery, model, pool, root / name, pathlib.Path(file), options, readmit, progress)
             told.append({'video': file, 'fault': ''} | done)
         except video.VideoError as fault:
             told.append({'video': file, 'fault': str(fault)})
@@ -105,60 +97,30 @@ def update(gallery, searcher, wanted: Wanted, workdir: str | None, again: bool, 
     return told
 
 
-def text(told: dict) -> str:
-    """What was done with a video, in a line."""
-    if told['fault']:
-        return f'{told["video"]}: cannot be used: {told["fault"]}'
-    bad = list(told['unusable'].items())
-    out = f', {len(bad):,} tracks cannot be used, such as {bad[0][0]}: {bad[0][1]}' if bad else ''
-    out += f', {told["kept_out"]:,} deleted once and kept out (--readmit takes them again)' * bool(told['kept_out'])
-    return (
-        f'{told["video"]}: {told["frames"]:,} frames, {told["tracks"]:,} tracks of {told["crops"]:,} crops; '
-        f'{told["embedded"]:,} crops embedded{out}'
-    )
-
-
-def open_pool(searcher, wanted: Wanted, workdir: str | None):
-    """What makes one vector of a track's pictures."""
-    from lcr2s_jax.video import pooling
-
-    if wanted.pooling == 'mean':
-        return pooling.Mean(searcher)
-    from commands import student
-
-    return pooling.Teacher(*student.open_teacher(pathlib.Path(workdir)))
-
-
-def _one(gallery, searcher, pool, folder, path: pathlib.Path, wanted: Wanted, again: bool, bar: Callable) -> dict:
-    """One video: cut into the folder unless it was, then every track embedded unless it was."""
-    from lcr2s_jax.search import retention
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.search.gallery import OK
-    from lcr2s_jax.video import crops as cutting
-    from lcr2s_jax.video import frames as video
-
-    forgotten, name = set() if again else retention.forgotten(gallery), folder.name
-    found = cutting.read(folder)
-    if found and found['settings'] != cutting.settings(wanted.every, wanted.detector):
+def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, readmit: bool, progress) -> dict:
+    """One video: cut out unless it was, then every track embedded unless it was."""
+    forgotten, name = set() if readmit else retention.forgotten(gallery), cut.name
+    found = cutting.read(cut)
+    if found and found['settings'] != cutting.settings(options.every, options.detector):
         if any(retention.key('bytes', _hash(track)) in forgotten for track in found['tracks']):
             raise video.VideoError(
                 'tracks of it were deleted, and with another --every or --detector they would come back; --readmit '
                 'takes them again'
             )
         found = None
-    if found and again and not all((folder / track['track']).is_dir() for track in found['tracks']):
+    if found and readmit and not all((cut / track['track']).is_dir() for track in found['tracks']):
         found = None  # what was deleted had its pictures deleted
     fresh = found is None
     if fresh:
-        with bar() as tell:
-            found = cutting.cut(path, folder, wanted.every, wanted.detector, tell)
-    if again:
+        with progress.counting('seconds of video') as tell:
+            found = cutting.cut(path, cut, options.every, options.detector, tell)
+    if readmit:
         retention.readmit(gallery, [retention.key('bytes', _hash(track)) for track in found['tracks']])
     left = [track for track in found['tracks'] if retention.key('bytes', _hash(track)) not in forgotten]
     for track in (track for track in found['tracks'] if track not in left):
-        shutil.rmtree(folder / track['track'], ignore_errors=True)  # cut out again, as others were missing
-    embedded = _embed(gallery, searcher, pool, folder, path.name, left)
-    status = {row: one[3] for row, one in gallery.known(place.TRACKED).items()}
+        shutil.rmtree(cut / track['track'], ignore_errors=True)  # cut out again, as others were missing
+    embedded = _embed(gallery, model, pool, cut, path.name, left)
+    status = {row: one[3] for row, one in gallery.known(storage.TRACKED).items()}
     statuses = {track['track']: status.get(f'{name}/{_best(track)["file"]}', OK) for track in left}
     return {
         'frames': found['frames'],
@@ -171,14 +133,10 @@ def _one(gallery, searcher, pool, folder, path: pathlib.Path, wanted: Wanted, ag
     }
 
 
-def _embed(gallery, searcher, pool, folder, title: str, found: list[dict]) -> int:
+def _embed(gallery, model, pool, cut, title: str, found: list[dict]) -> int:
     """Rows of a video's tracks; those that are there stay, those of an earlier cutting go. How many crops it took."""
-    from lcr2s_jax.search import columns, retention
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.search.gallery import quoted
-
-    name = folder.name
-    where = f'root = {quoted(place.TRACKED)} and starts_with(path, {quoted(name + "/")})'
+    name = cut.name
+    where = f'root = {quoted(storage.TRACKED)} and starts_with(path, {quoted(name + "/")})'
     with gallery.writing():
         known = gallery.rows(where, ['path', 'sha256', 'pooling']).to_pylist()
     there = {one['path']: (one['sha256'], one['pooling']) for one in known}
@@ -186,30 +144,26 @@ def _embed(gallery, searcher, pool, folder, title: str, found: list[dict]) -> in
     gone = [path for path in there if path not in wanted or there[path] != (_hash(wanted[path]), pool.name)]
     if gone:
         with gallery.writing():
-            gallery.drop(place.TRACKED, gone)
+            gallery.drop(storage.TRACKED, gone)
             retention.erase(gallery)
     # a row without its columns is of a call that was killed: it is among those that are gone
     left, embedded = [(path, track) for path, track in wanted.items() if path not in there or path in gone], 0
     while left:
         count = np.cumsum([len(track['crops']) for _, track in left])
         some, left = left[: 1 + int((count < _COMMIT).sum())], left[1 + int((count < _COMMIT).sum()) :]
-        embedded += _commit(gallery, searcher, pool, folder, title, some)
+        embedded += _commit(gallery, model, pool, cut, title, some)
     values = {path: _values(track, name, title, pool.name) for path, track in wanted.items()}
-    columns.join(gallery, place.TRACKED, COLUMNS, values)  # the same video may have another name now
+    columns.join(gallery, storage.TRACKED, COLUMNS, values)  # the same video may have another name now
     return embedded
 
 
-def _commit(gallery, searcher, pool, cut, title: str, some: list) -> int:
+def _commit(gallery, model, pool, cut, title: str, some: list) -> int:
     """Embed some tracks and put their rows; how many crops that took."""
-    from lcr2s_jax.search import columns, folder
-    from lcr2s_jax.search import storage as place
-    from lcr2s_jax.search.gallery import OK, Row
-
     root, name = cut.parent, cut.name
     files = [folder.look(root, root / name / crop['file']) for _, track in some for crop in track['crops']]
     track_N = np.repeat(np.arange(len(some)), [len(track['crops']) for _, track in some])
-    size, most = searcher.clip.image_size, searcher.facts['origin']['max_pixels']
-    pictures = list(folder.read(files, root, size, most))
+    size = model.image_size
+    pictures = list(folder.read(files, root, size))
     used = [place for place, picture in enumerate(pictures) if not picture.fault]
     vectors: dict = {}
     if used:
@@ -222,8 +176,8 @@ def _commit(gallery, searcher, pool, cut, title: str, some: list) -> int:
         status = OK if number in vectors else fault
         rows.append(Row(path, _hash(track), size, modified, status, vectors.get(number)))
     values = {path: _values(track, name, title, pool.name) for path, track in some}
-    gallery.put(place.TRACKED, rows, new=True)
-    columns.join(gallery, place.TRACKED, COLUMNS, values)
+    gallery.put(storage.TRACKED, rows, new=True)
+    columns.join(gallery, storage.TRACKED, COLUMNS, values)
     return len(used)
 
 

@@ -1,4 +1,4 @@
-"""python main.py serve --index=I: a page in the browser that searches an index, for one person or for several."""
+"""The page in the browser that searches an index, for one person or for several: made, guarded and served."""
 
 import asyncio
 import collections
@@ -7,11 +7,16 @@ import ipaddress
 import os
 import pathlib
 import signal
+import socket
 import stat
 import sys
 import tempfile
 
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.search import audit, index
+from lcr2s_jax.search.web import middleware as gate
+from lcr2s_jax.search.web import page
+from lcr2s_jax.search.web.service import Desk
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _WAIT = 1.0  # seconds that a wrong password costs
@@ -79,10 +84,6 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
     import fastapi
     import gradio
 
-    from lcr2s_jax.search import audit
-    from lcr2s_jax.search.web import middleware as gate
-    from lcr2s_jax.search.web import page
-
     inner = gradio.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
         page.page(desk, audit.user()),
@@ -105,17 +106,13 @@ def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None)
 
 def open_desk(uri: str, log: str | None = None):
     """The `lcr2s_jax.search.web.service.Desk` of an index."""
-    from commands.search import embed_bytes, open_search
-    from lcr2s_jax.search import audit
-    from lcr2s_jax.search.web.service import Desk
-
-    search = open_search(uri)
+    search = index.open_search(uri)
     search.load()
 
     def embed(encoded: bytes, name: str):
-        return embed_bytes(search.searcher, encoded, name)
+        return index.embed_picture(search.searcher, encoded, name)
 
-    return Desk(search, embed, _add, str(pathlib.Path(log).resolve()) if log else audit.NAME)
+    return Desk(search, embed, index.add_files, str(pathlib.Path(log).resolve()) if log else audit.NAME)
 
 
 def read_users(auth: str) -> dict[str, str]:
@@ -162,16 +159,7 @@ def _login(desk, users: dict[str, str]):
     return accepted
 
 
-def _add(gallery, searcher, root: pathlib.Path, paths: list[str]) -> None:
-    from commands.index import add
-    from lcr2s_jax.search import folder
-
-    add(gallery, searcher, root, [folder.look(root, root / path) for path in paths], new=True)
-
-
 def _refuse_taken(host: str, port: int) -> None:
-    import socket
-
     family = socket.AF_INET6 if ':' in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does

@@ -1,0 +1,52 @@
+"""lcr2s delete --index=I --where=..., or --path=...: pictures leave an index."""
+
+import argparse
+
+from lcr2s_jax.cli.parser import UsageError, place
+
+ABOUT = 'Forget pictures of an index, by a condition or by their paths.'
+WORDS = ''
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
+    add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
+    add(
+        '--path',
+        action='append',
+        default=[],
+        type=place,
+        metavar='FILE',
+        help='A picture, by its path as `search` shows it, or as a file; may be repeated.',
+    )
+    add('--yes', action='store_true', help='Do it; without, only say what would be done.')
+
+
+def run(args: argparse.Namespace) -> None:
+    from lcr2s_jax.search import describe
+
+    if bool(args.where.strip()) == bool(args.path):
+        raise UsageError('delete needs either --where or --path, such as --where="camera = \'c1\'" or --path=a/1.jpg')
+    forget(args.index, describe.condition_of(args.index, args.path) if args.path else args.where, args.yes)
+
+
+def forget(uri: str, where: str, sure: bool) -> None:
+    """Forget what a condition chooses, after it was written down who did; without `sure` say how many that are."""
+    from lcr2s_jax.search import audit, gallery, retention
+
+    opened = gallery.Gallery(uri)
+    count = opened.count(where)
+    if not sure:
+        print(f'{uri}: {count:,} rows of {opened.count(""):,} would be forgotten. The same with --yes forgets them.')
+        return
+    line = {'user': audit.user(), 'event': 'delete', 'where': where, 'rows': count, 'version': opened.version}
+    audit.write(uri, [line])
+    gone = retention.delete(opened, where)
+    files = ', '.join(
+        f'{count:,} {what}' for count, what in ((gone.uploads, 'uploads'), (gone.tracks, "tracks' crops")) if count
+    )
+    print(
+        f'{uri}: {gone.rows:,} rows are forgotten, their bytes erased'
+        + (f', and the files of {files}; no other file was touched' if files else '; no picture file was touched')
+    )
