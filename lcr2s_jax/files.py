@@ -169,7 +169,7 @@ def read_text(path: str | pathlib.Path, what: str) -> str:
         reason = getattr(error, 'strerror', None) or error
         raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file') from None
     if len(content) > _MOST_TEXT:
-        raise DataError(f'{what}: {path} has more than {_MOST_TEXT >> 20} MB; expected a text file, cut into smaller ones')
+        raise DataError(f'{what}: {path} has more than {_MOST_TEXT >> 20} MB; expected a smaller text file')
     try:
         text = content.decode('utf-8-sig')
     except UnicodeDecodeError as error:

@@ -141,7 +141,7 @@ def show(console: rich.console.Console, answer: Answer, why: Why = ()) -> None:
     if answer.hits:
         console.print(_table(answer))
     for line in (verdict(answer), *(f'note: {note}' for note in answer.notes)):
-        console.print(rich.text.Text(clean(line[0].upper() + line[1:])))
+        console.print(rich.text.Text(clean(sentence(line))))
     for line in reasons(answer, why):
         console.print(rich.text.Text(f'  {clean(line)}'))
     console.print()
@@ -155,6 +155,11 @@ def reasons(answer: Answer, why: Why) -> list[str]:
         f"'{phrase}' moved {moved[0]:+.3f} the best hit, {sum(moved) / len(moved):+.3f} all {len(moved)} on average"
         for phrase, moved in why
     ]
+
+
+def sentence(line: str) -> str:
+    """A line with a capital and a full stop, for where it stands alone."""
+    return line[:1].upper() + line[1:] + ('' if line.endswith(('.', '"')) else '.')
 
 
 def counted(count: int, one: str) -> str:

@@ -1,7 +1,6 @@
 """Queries in, ranked pictures out: the one road that the command, the page and anybody's own program take."""
 
 import threading
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -91,7 +90,7 @@ class Search:
 
     def embed(self, query: Query, notes: list[str]) -> np.ndarray:
         """The vector [E] of a query; what was done to it goes to `notes`. Raises SearchError."""
-        if not (query.sentences or query.example_nE) or not all(map(_says_something, query.sentences)):
+        if not (query.sentences or query.example_nE) or not all(map(wording.visible, query.sentences)):
             raise SearchError('found a query without words; expected a sentence such as "a woman in a red coat"')
         if not storable(*query.sentences):
             raise SearchError('found a sentence that is no UTF-8; type it again, in a terminal whose locale is UTF-8')
@@ -202,9 +201,7 @@ class Search:
         if not known:
             return np.zeros(len(vector_KE), bool)
         if self._foreign[0] != version:
-            some = self.gallery.table.search().where(f"status = '{OK}'").select(['vector']).limit(_SOME).to_arrow()
-            flat = some['vector'].combine_chunks().flatten().to_numpy()
-            self._foreign = version, known.foreign(known.outside(flat.reshape(-1, self.gallery.width)))
+            self._foreign = version, known.foreign(outside(self.gallery, fitted))
         return np.ones(len(vector_KE), bool) if self._foreign[1] else known.outside(vector_KE)
 
     def _vectors(self):
@@ -250,6 +247,15 @@ class Search:
         )  # fmt: skip
 
 
+def outside(gallery: Gallery, fitted: calibration.Calibration | None) -> np.ndarray | None:
+    """Which pictures of an index, at most the first 5,000, are unlike those of a calibration; None without one."""
+    if fitted is None or fitted.domain is None:
+        return None
+    some = gallery.table.search().where(f"status = '{OK}'").select(['vector']).limit(_SOME).to_arrow()
+    flat = some['vector'].combine_chunks().flatten().to_numpy()
+    return fitted.domain.outside(flat.reshape(-1, gallery.width))
+
+
 class _Counted(NamedTuple):
     """Rows that can be found, the tracks of videos among them, and the pictures of those."""
 
@@ -270,11 +276,6 @@ class _Asked(NamedTuple):
     exact: bool
     false_alarms: float
     verify: bool
-
-
-def _says_something(text: str) -> bool:
-    """Whether anything can be seen of it: blanks and controls of all kinds cannot."""
-    return any(unicodedata.category(sign)[0] not in 'CZ' or unicodedata.category(sign) == 'Cs' for sign in text)
 
 
 def _is_example(sha256: str, vector_E: np.ndarray, query: Query) -> bool:

@@ -65,6 +65,11 @@ def notes(sentences: Sequence[str], lengths: Callable[[Sequence[str]], np.ndarra
     return told
 
 
+def visible(text: str) -> bool:
+    """Whether anything can be seen of a text: blanks and controls of all kinds cannot."""
+    return any(unicodedata.category(sign)[0] not in 'CZ' or unicodedata.category(sign) == 'Cs' for sign in text)
+
+
 def pieces_of(captions: Sequence[str], lengths: Callable[[Sequence[str]], np.ndarray]) -> float | None:
     """Tokens that 99.9 % of the words of some captions have at most; None without a word."""
     said = [word for text in captions for word in _WORD.findall(text.lower())]
