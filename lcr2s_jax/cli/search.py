@@ -72,15 +72,16 @@ def run(args: argparse.Namespace) -> None:
     examples = [_bytes(file) for file in args.like]
     vectors = [index.embed_picture(opened.searcher, *one) for one in zip(examples, args.like, strict=True)]
     hashes = tuple(hashlib.sha256(one).hexdigest() for one in examples)
-    answers = opened(
-        [Query(tuple(sentences), tuple(vectors), hashes) for sentences in asked],
-        top=args.top,
-        false_alarms=args.false_alarms,
-        where=args.where,
-        group_by=args.group_by,
-        exact=args.exact,
-        verify=args.verify,
-    )
+    with audit.refusals(args.index, audit.user(), {'text': sum(asked, []), 'where': args.where}):
+        answers = opened(
+            [Query(tuple(sentences), tuple(vectors), hashes) for sentences in asked],
+            top=args.top,
+            false_alarms=args.false_alarms,
+            where=args.where,
+            group_by=args.group_by,
+            exact=args.exact,
+            verify=args.verify,
+        )
     whys = [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
     audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers])
     if args.html:

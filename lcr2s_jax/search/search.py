@@ -9,10 +9,11 @@ import numpy as np
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.files import storable
 from lcr2s_jax.model import Model
-from lcr2s_jax.search import approximate, calibration, wording
+from lcr2s_jax.search import approximate, calibration, conditions, wording
 from lcr2s_jax.search import query as asking
 from lcr2s_jax.search.answer import Answer, Hit, Place
-from lcr2s_jax.search.gallery import OK, OWN, Gallery
+from lcr2s_jax.search.conditions import EVERY, Condition
+from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.storage import TRACKS, located
 from lcr2s_jax.search.topk import Exact
@@ -46,7 +47,7 @@ class Search:
         *,
         top: int,
         false_alarms: float,
-        where: str = '',
+        where: Condition | str = '',
         group_by: str = '',
         exact: bool = False,
         verify: bool = False,
@@ -58,7 +59,7 @@ class Search:
           top: hits of each; files with the same bytes are one hit.
           false_alarms: share of the searches for somebody who is not there that may find somebody, of the range of
             `calibration.RATES`.
-          where: a condition in SQL; '' for all pictures.
+          where: a condition in SQL, see `conditions`; '' for all pictures.
           group_by: a column of which every value is shown once, by its best picture; '' for none.
           exact: compare every vector even where the gallery has an approximate index.
           verify: say 'no such person' even where the model misses more than half of those who are there.
@@ -67,15 +68,16 @@ class Search:
           SearchError: a query without words, a condition, a column or a rate that cannot be used.
         """
         self._check(top, false_alarms, group_by)
+        chosen = self.gallery.condition(where)
         noted: list[list[str]] = [[] for _ in queries]
         query_QE = np.stack([self.embed(one, notes) for one, notes in zip(queries, noted, strict=True)])
         nearest = self._approximate if self.gallery.approximate and not exact else self._exact
         depth = 1 << top.bit_length()  # one more at least, as copies may be among them
-        score_QK, row_QK = nearest(query_QE, 8 * depth if group_by else depth, where)
-        searched = self._counted(where)
-        whole = self._counted('') if where else searched
+        score_QK, row_QK = nearest(query_QE, 8 * depth if group_by else depth, chosen)
+        searched = self._counted(chosen)
+        whole = self._counted(EVERY) if chosen.sql else searched
         found = [
-            self._distinct(nearest, *one, searched.rows, top, where, group_by)
+            self._distinct(nearest, *one, searched.rows, top, chosen, group_by)
             for one in zip(query_QE, score_QK, row_QK, strict=True)
         ]
         how = nearest == self._exact
@@ -135,30 +137,30 @@ class Search:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
             raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
 
-    def _exact(self, query_QE: np.ndarray, top: int, where: str):
+    def _exact(self, query_QE: np.ndarray, top: int, where: Condition):
         exact, row_G = self._vectors()
-        allowed_G = np.isin(row_G, self.gallery.rows_where(where), assume_unique=True) if where else None
+        allowed_G = np.isin(row_G, self.gallery.rows_where(where), assume_unique=True) if where.sql else None
         score_QK, place_QK = exact(query_QE, top, allowed_G)
         return score_QK, np.where(place_QK < 0, -1, row_G[place_QK]) if len(row_G) else place_QK
 
-    def _approximate(self, query_QE: np.ndarray, top: int, where: str):
+    def _approximate(self, query_QE: np.ndarray, top: int, where: Condition):
         with self._one:
             if self._loaded and self._loaded[0] != self.gallery.version:
                 self._loaded = None  # to read a million vectors again takes longer than the disk costs a sentence
             there = self._loaded
         return approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
 
-    def _counted(self, where: str) -> '_Counted':
+    def _counted(self, where: Condition) -> '_Counted':
         """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""
-        chosen = f"status = '{OK}'" + f' and ({where})' * bool(where)
-        rows = self.gallery.count(chosen)
+        rows = self.gallery.count(FOUND & where)
         if self.gallery.columns.get('crops') != 'int64':
             return _Counted(rows, 0, 0)
         # the root of earlier versions is the folder itself
-        found = self.gallery.rows(f"root like '%/{TRACKS}' and {chosen}", ['crops'])['crops'].to_pylist()
+        tracks = FOUND & where & conditions.ending('root', f'/{TRACKS}')
+        found = self.gallery.rows(tracks, ['crops'])['crops'].to_pylist()
         return _Counted(rows, len(found), sum(crops or 1 for crops in found))
 
-    def _distinct(self, nearest, query_E, score_K, row_K, rows: int, top: int, where: str, column: str):
+    def _distinct(self, nearest, query_E, score_K, row_K, rows: int, top: int, where: Condition, column: str):
         """The best of each picture, or of each value of the column, deeper and deeper until there are enough.
 
         Of a column, a picture without a value stands for itself. Copies of a picture have its score, so that all of
@@ -251,7 +253,7 @@ def outside(gallery: Gallery, fitted: calibration.Calibration | None) -> np.ndar
     """Which pictures of an index, at most the first 5,000, are unlike those of a calibration; None without one."""
     if fitted is None or fitted.domain is None:
         return None
-    some = gallery.table.search().where(f"status = '{OK}'").select(['vector']).limit(_SOME).to_arrow()
+    some = gallery.table.search().where(FOUND.sql).select(['vector']).limit(_SOME).to_arrow()
     flat = some['vector'].combine_chunks().flatten().to_numpy()
     return fitted.domain.outside(flat.reshape(-1, gallery.width))
 
