@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import audit, repair, retention
+from lcr2s_jax.search import audit, conditions, repair, retention
 from lcr2s_jax.search import storage as place
-from lcr2s_jax.search.gallery import OK, Gallery, quoted
+from lcr2s_jax.search.conditions import Condition
+from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Answer, Hit, Search
 from lcr2s_jax.search.web import uploads
@@ -105,13 +106,14 @@ class Desk:
             raise SearchError(f'found {asked.top} hits, expected 1 or more')
         for name, encoded in asked.examples:
             uploads.check(name, encoded, self.limits)
-        where = self._condition(asked)
-        with self._one:
+        refusals = audit.refusals(self._uri, user, {'text': list(sentences), 'where': asked.where}, self._log)
+        with self._one, refusals:
+            where = self._condition(asked)
             query = Query(sentences, tuple(self._embed(encoded, name) for name, encoded in asked.examples))
             self._refresh()
             (answer,) = self.search([query], top=asked.top, false_alarms=asked.false_alarms, where=where)
             why = self.search.why(query, answer.hits) if asked.why else []
-            audit.write(self._uri, [audit.line(user, answer, self.search, where)], self._log)
+            audit.write(self._uri, [audit.line(user, answer, self.search, where.text)], self._log)
             return Found(answer, why, self.search.gallery.version)
 
     def judge(self, user: str, found: Found | None, ranks: Sequence[int], right: bool) -> int:
@@ -152,11 +154,10 @@ class Desk:
                 'of pictures that are marked'
             )
         files = [(place.stored(self._uri, pathlib.Path(root)), path) for root, path in marked.files]
-        chosen = ' or '.join(f'(root = {quoted(root)} and path = {quoted(path)})' for root, path in files)
         with self._one:
             self._refresh()
             self._tell(user, 'erase', [f'{root}/{path}' for root, path in marked.files])
-            return retention.delete(self.search.gallery, chosen).rows
+            return retention.delete(self.search.gallery, retention.plan(self.search.gallery, files)).rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
         """Put pictures into the index, kept below it as PNG files of its own.
@@ -216,15 +217,14 @@ class Desk:
         # opened anew: another process may have written the table from scratch, as a deletion does
         self.search.gallery = Gallery(self._uri)
 
-    def _condition(self, asked: Asked) -> str:
-        parts = [f'({asked.where})'] * bool(asked.where.strip())
+    def _condition(self, asked: Asked) -> Condition:
+        chosen = self.search.gallery.condition(asked.where)
         for column, values in asked.chosen.items():
             if unknown := [value for value in values if value not in self.choices.get(column, ())]:
                 raise SearchError(f'found {column} = {unknown[0]!r}, expected one of {self.choices.get(column, [])}')
             if values:
-                listed = ', '.join(quoted(value) if isinstance(value, str) else repr(value) for value in values)
-                parts.append(f'{column} in ({listed})')
-        return ' and '.join(parts)
+                chosen &= conditions.among(column, values)
+        return chosen
 
 
 def _admitted(name: str, encoded: bytes, limits, gone: set[str], there: set[str]) -> tuple[str, bytes]:
@@ -250,7 +250,7 @@ def _choices(gallery: Gallery) -> dict[str, list]:
     """The values of every column of the user's that has few, in order."""
     found = {}
     for column, kind in gallery.columns.items():
-        values = gallery.rows(f"status = '{OK}'", [column])[column].unique().drop_null()
+        values = gallery.rows(FOUND, [column])[column].unique().drop_null()
         if kind != 'double' and 1 < len(values) <= MOST_CHOICES:
             found[column] = sorted(values.to_pylist())
     return found
