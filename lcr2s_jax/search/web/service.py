@@ -136,7 +136,8 @@ class Desk:
 
     def mark(self, found: Found | None, ranks: Sequence[int]) -> Marked:
         """The first step of a deletion, which changes nothing."""
-        return Marked(tuple((hit.root, hit.path) for hit in _hits(found, ranks)))
+        hits = _hits(found, ranks)
+        return Marked(tuple(place for hit in hits for place in ((hit.root, hit.path), *hit.copies)))
 
     def erase(self, user: str, marked: Marked | None, typed: str) -> int:
         """The second step: the pictures are forgotten for good, see `retention.delete`. How many rows that were.
