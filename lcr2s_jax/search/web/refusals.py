@@ -18,7 +18,7 @@ _STATUS = {
     503: 'too much is under way here. Try again in a minute.',
 }
 _HOST = (
-    "found the name {host!r} in the header Host, expected {names}. To reach the page by another name start it with "
+    'found the name {host!r} in the header Host, expected {names}. To reach the page by another name start it with '
     '--host and --auth, or behind a proxy with --root-path=https://NAME/PATH (docs/serve.md).'
 )
 _ORIGIN = (

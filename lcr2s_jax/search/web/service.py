@@ -89,6 +89,22 @@ class Limits(NamedTuple):
     together: int
 
 
+class Index(NamedTuple):
+    """What is said of the index that is searched.
+
+    Attributes:
+      uri: where it lies.
+      pictures: that can be found.
+      model: the beginning of its hash.
+      trained_on: what the model has learnt from, in words; '' where that is not known.
+    """
+
+    uri: str
+    pictures: int
+    model: str
+    trained_on: str
+
+
 class Service:
     """An open index that several people use at once.
 
@@ -109,6 +125,12 @@ class Service:
         pixels = min(search.searcher.facts['origin']['max_pixels'], images.DEFAULT.max_pixels)
         self.limits = Limits(MOST_BYTES, pixels, MOST_PICTURES, MOST_PIXELS * pixels)
         self.filters = filters.read(search.gallery)
+
+    @property
+    def index(self) -> Index:
+        """What is searched, at this moment."""
+        model = self.search.searcher
+        return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on(model))
 
     def find(self, user: str, asked: SearchRequest) -> SearchResult:
         """Search the last version of the index. Raises SearchError, after that was written down."""
@@ -285,6 +307,11 @@ class Service:
     def _refresh(self) -> None:
         # opened anew: another process may have written the table from scratch, as a deletion does
         self.search.gallery = Gallery(self._uri)
+
+
+def trained_on(model) -> str:
+    """What a model has learnt from, in words; '' where that is not known."""
+    return str(model.facts.get('origin', {}).get('dataset', ''))
 
 
 def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: set[str]) -> str:

@@ -9,14 +9,13 @@ import json
 import pathlib
 import urllib.parse
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from lcr2s_jax import images
 from lcr2s_jax.search import html as report
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.search import Answer, Hit, picture
 from lcr2s_jax.search.web.filters import clock
-from lcr2s_jax.search.web.service import SearchResult
+from lcr2s_jax.search.web.service import Index, SearchResult
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video.update import COLUMNS
 
@@ -24,22 +23,6 @@ _SMALL, _CROP, _LARGE = 224, 144, 720  # pixels of height of a hit, of a track's
 _CROPS = 12  # of a track that are shown
 _SHOWN = 3  # of the user's columns below a hit; all of them where it is opened
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')  # a cell that begins so is a program to a spreadsheet
-
-
-class Index(NamedTuple):
-    """What the page says of the index that it searches.
-
-    Attributes:
-      uri: where it lies.
-      pictures: that can be found.
-      model: its name.
-      trained_on: what the model has learnt from, in words; '' where that is not known.
-    """
-
-    uri: str
-    pictures: int
-    model: str
-    trained_on: str
 
 
 def title(index: Index, user: str = '') -> str:
@@ -70,6 +53,11 @@ def error(text: str) -> str:
     return f'<section class="answer"><p class="error" role="alert">{html.escape(_sentence(text))}</p></section>'
 
 
+def told(*lines: str) -> str:
+    """What was done, a paragraph a line."""
+    return f'<section class="answer" role="status">{"".join(f"<p>{html.escape(line)}</p>" for line in lines)}</section>'
+
+
 def large(found: SearchResult, hit: Hit) -> str:
     """A hit opened: the picture, its track's crops, all that is known of it. Keys: Escape, arrows."""
     image = _image(hit.root, hit.path, _LARGE, f'hit {hit.rank}, large')
@@ -81,7 +69,7 @@ def large(found: SearchResult, hit: Hit) -> str:
         for key, word, rank in (('left', '‹ Previous', hit.rank - 1), ('right', 'Next ›', hit.rank + 1))
     )
     return (
-        f'<div class="large" role="dialog" aria-modal="true" aria-label="hit {hit.rank}"><nav>'
+        f'<div class="large" role="dialog" aria-modal="true" data-rank="{hit.rank}" aria-label="hit {hit.rank}"><nav>'
         f'<button type="button" data-close>Close</button>{step}</nav><div class="inside"><figure>{image}</figure>'
         f'<div><h2>Hit {hit.rank} of {last}</h2><dl>{rows}</dl>{_track(hit)}</div></div></div>'
     )
@@ -236,4 +224,6 @@ def _sentence(text: str) -> str:
 
 def ranks(hits: Sequence[Hit]) -> list[tuple[str, int]]:
     """(label, rank) of hits, to choose some."""
-    return [(f'{hit.rank}' if hit.probability is None else f'{hit.rank} · {hit.probability:.0%}', hit.rank) for hit in hits]
+    return [
+        (f'{hit.rank}' if hit.probability is None else f'{hit.rank} · {hit.probability:.0%}', hit.rank) for hit in hits
+    ]
