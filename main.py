@@ -96,7 +96,7 @@ class Command(NamedTuple):
 def _train(config: ConfigDict, given: flags.FlagValues) -> None:
     from commands.train import train
 
-    train(config, pathlib.Path(given.workdir))
+    train(config, pathlib.Path(given.workdir), flags.FLAGS['config'].config_filename)
 
 
 def _doctor(config: ConfigDict, given: flags.FlagValues) -> int:
@@ -106,15 +106,15 @@ def _doctor(config: ConfigDict, given: flags.FlagValues) -> int:
 
 
 def _evaluate(config: ConfigDict, given: flags.FlagValues) -> None:
-    from commands.evaluate import evaluate
+    from commands.evaluate import evaluate_weights
 
-    evaluate(config, given.weights, given.json)
+    evaluate_weights(config, given.weights, 'float32', given.json)
 
 
 def _export(_, given: flags.FlagValues) -> None:
-    from commands.export import export
+    from lcr2s_jax.weights.export import export
 
-    export(pathlib.Path(given.workdir), given.format, pathlib.Path(given.out), given.unchecked)
+    print('\n'.join(export(pathlib.Path(given.workdir), given.format, pathlib.Path(given.out), given.unchecked)))
 
 
 def _explain(_, given: flags.FlagValues) -> None:

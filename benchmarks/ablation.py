@@ -128,7 +128,7 @@ class Ablation:
             embeddings = self.embed(params, 'val')
             if row.selected_by == 'supports':
                 embeddings = evaluate.with_supports(stage.fusion, params, embeddings, self.views(row))
-            found = evaluate.both_ways(embeddings)['t2i']
+            found = evaluate.retrieval_metrics(embeddings)['t2i']
             return found[self.chosen_by], {'val': {name: found[name] for name in ('R1', 'R5', 'mAP')}}
 
         with Checkpoints(folder / 'checkpoints') as checkpoints:
@@ -208,7 +208,7 @@ class Ablation:
             for name, e in embeddings.items()
         }
         np.savez(folder / f'{split}.npz', **queries)
-        return {name: evaluate.both_ways(e) for name, e in embeddings.items()}
+        return {name: evaluate.retrieval_metrics(e) for name, e in embeddings.items()}
 
 
 def refuse_another_size(path: pathlib.Path, size: dict) -> None:

@@ -27,6 +27,8 @@ def get_config() -> ConfigDict:
             # compute; parameters, softmax, normalisation and losses are float32. A tower's 'float32' products are what
             # the device makes of them: TF32 on NVIDIAs, bfloat16 on TPUs, unless JAX_DEFAULT_MATMUL_PRECISION=highest
             dtype='bfloat16',
+            activation='',  # 'quick_gelu' or 'gelu', where a bare checkpoint does not say; '' to guess, and to say so
+            heads=0,  # of the attention, where a bare checkpoint does not say; 0 to guess, and to say so
             kernel='einsum',  # of attention: or 'xla', 'cudnn' (jax.nn.dot_product_attention); cudnn: NVIDIA, bfloat16
             remat=False,  # recompute activations in the backward pass: less memory, about a third more time
             scan=False,  # one compiled block loops over the layers: when it pays, docs/performance.md says

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib
 import json
 import sys
 import time
@@ -25,9 +24,11 @@ def index(uri, images, workdir, table, prune, readmit, as_json, videos=None, poo
     Returns:
       0, or 1 where a video cannot be used.
     """
+    from lcr2s_jax import api
     from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
     from lcr2s_jax.training import parallel
+    from lcr2s_jax.training.run import Run
     from lcr2s_jax.video import pooling as poolings
     from lcr2s_jax.video import update as video
 
@@ -40,24 +41,19 @@ def index(uri, images, workdir, table, prune, readmit, as_json, videos=None, poo
             raise ConfigError('--pooling=teacher: found no --workdir; the teacher is in the run that the student is of')
         video.check(videos, uri)
     with contextlib.redirect_stdout(sys.stderr):
-        model = indexing.open_model(uri, _runs().new_model(workdir) if workdir else None)
+        model = indexing.open_model(uri, api.load(workdir) if workdir else None)
     update = None
     if videos:
-        pool = _runs().teacher_pool(workdir) if pooling == 'teacher' else poolings.Mean(model)
+        pool = poolings.of_run(Run.open(workdir, 'teacher')) if pooling == 'teacher' else poolings.Mean(model)
         more = dict(model=model, options=videos, pool=pool, readmit=readmit, progress=progress)
         update = functools.partial(video.update, **more)
     told = indexing.bring_up_to_date(
         uri, model, images, table=table, prune=prune, readmit=readmit, videos=update, progress=progress
     )
-    if parallel.first():
+    if parallel.is_primary():
         told['seconds'] = round(time.perf_counter() - clock, 1)
         print(json.dumps(told, indent=2) if as_json else _text(told))
     return int(any(one['fault'] for one in told.get('videos', ())))
-
-
-def _runs():
-    """What opens a workdir."""
-    return importlib.import_module('commands.student')
 
 
 def _text(told: dict) -> str:

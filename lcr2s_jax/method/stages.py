@@ -9,8 +9,9 @@ The two stages, MHAF and both distillation terms are the paper's; the weights an
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -268,3 +269,42 @@ def _base_loss(num_people: int, align: str, identity_weight: float, scale: float
         return terms[align] + identity_weight * terms['identity'], terms
 
     return base
+
+
+class Entry(NamedTuple):
+    """How a stage is made, and which stages of the run it learns from; a new stage is one more entry of `STAGES`."""
+
+    make: Callable[..., Stage]
+    needs: tuple[str, ...] = ()
+
+
+STAGES: Mapping[str, Entry] = MappingProxyType(
+    {
+        'baseline': Entry(baseline_stage),
+        'teacher': Entry(teacher_stage),
+        'student': Entry(student_stage, needs=('teacher',)),
+    }
+)
+
+
+def build(
+    name: str,
+    clip: CLIP,
+    clip_params,
+    num_people: int,
+    before: Mapping[str, tuple[Stage, Any]],
+    cache: Embeddings | None,
+    options: Mapping,
+) -> Stage:
+    """Make a stage by its name.
+
+    Args:
+      name: of `STAGES`.
+      clip, clip_params, num_people: as of `baseline_stage`.
+      before: the stages trained earlier in the run, with their parameters.
+      cache: what a taught stage looks up instead of encoding, see `student_stage`.
+      options: of the stage, by name: its group in the config.
+    """
+    entry = STAGES[name]
+    taught = [part for need in entry.needs for part in before[need]] + [cache] * bool(entry.needs)
+    return entry.make(clip, clip_params, num_people, *taught, **options)

@@ -4,6 +4,7 @@ v = P_v LN(ViT(image))[class], or a ResNet's attention pooling (resnet.py); t = 
 text]; neither is L2-normalised.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -213,3 +214,12 @@ class CLIP(nn.Module):
     def __call__(self, image: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Both features; the door for ``init``."""
         return self.encode_image(image), self.encode_text(tokens)
+
+
+# attributes of CLIP that say how it is computed, and not what comes out
+COMPUTE = ('kernel', 'remat', 'scan', 'chunks')
+
+
+def attributes(clip: CLIP) -> dict:
+    """All attributes of a CLIP by name: its sizes, its dtype, and those of `COMPUTE`."""
+    return {f.name: getattr(clip, f.name) for f in dataclasses.fields(CLIP) if f.name not in ('parent', 'name')}

@@ -1,6 +1,5 @@
 """Any folder of pictures, for an index: listed, read, decoded and resized as evaluation does, many at a time."""
 
-import functools
 import hashlib
 import os
 import pathlib
@@ -9,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lcr2s_jax import images
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import storable
 
 SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp')
-# What `decode` makes of a file, for those who keep what came of it: to be changed with it.
-RECIPE = 'RGB uint8, upright by EXIF; JPEG by INTEGER_ACCURATE; bilinear, antialiased where a side shrinks'
 
 
 class File(NamedTuple):
@@ -102,7 +100,6 @@ def read(
     files: Sequence[File],
     root: pathlib.Path,
     image_size: tuple[int, int],
-    max_pixels: int,
     wanted: Callable[[str], bool] = lambda sha256: True,
 ) -> Iterator[Picture]:
     """Open every file, in order, many at a time.
@@ -111,46 +108,25 @@ def read(
       files: from `walk`.
       root: that they lie below.
       image_size: height and width in pixels.
-      max_pixels: width times height, looked up before a pixel is decoded.
       wanted: told the hash; where it says no, pixels are not decoded.
     """
 
-    from data import images
-
     def one(file: File) -> Picture:
         try:
-            encoded = (root / file.path).read_bytes()
+            encoded = images.read(root / file.path)
+        except images.PictureError as fault:
+            return Picture(file, '', None, str(fault))
         except OSError as error:
             return Picture(file, '', None, error.strerror or 'cannot be read')
         sha256 = hashlib.sha256(encoded).hexdigest()
-        return Picture(file, sha256, *(decode(encoded, image_size, max_pixels) if wanted(sha256) else (None, '')))
+        return Picture(file, sha256, *(decode(encoded, image_size) if wanted(sha256) else (None, '')))
 
     yield from images.in_order(one, files)
 
 
-def decode(encoded: bytes, image_size: tuple[int, int], max_pixels: int) -> tuple[np.ndarray | None, str]:
+def decode(encoded: bytes, image_size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
     """(uint8 [h, w, 3], ''), or (None, why not) for bytes that are no usable picture."""
-    from data import images
-    from data.transforms import tf
-
-    if fault := images.header_fault(encoded, max_pixels):
-        return None, fault
-    if images.turned(encoded):
-        encoded = images.upright(encoded)
     try:
-        return _program(tuple(image_size))(tf.constant(encoded)).numpy(), ''
-    except tf.errors.InvalidArgumentError:
-        return None, f'damaged: its {len(encoded)} bytes cannot be decoded'
-
-
-@functools.cache
-def _program(image_size: tuple[int, int]):
-    """The transform of evaluation, compiled once for all threads."""
-    from data import transforms
-    from data.transforms import tf
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-    def program(encoded):
-        return transforms.resize(transforms.decode(encoded), image_size)
-
-    return program
+        return images.pixels(encoded, image_size), ''
+    except images.PictureError as fault:
+        return None, str(fault)

@@ -5,37 +5,20 @@ Killed at any moment, the same call goes on from the last commit.
 
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from lcr2s_jax import images
+from lcr2s_jax import model as model_files
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import storable
+from lcr2s_jax.model import Model
 from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, repair, retention, storage, writing
-from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.search import Search
 from lcr2s_jax.training import parallel
-from lcr2s_jax.weights import bundle
-from lcr2s_jax.weights.tokenizer import Tokenizer
-
-
-class NewModel(NamedTuple):
-    """A model that an index is to be made with.
-
-    Attributes:
-      hash: of all that decides an embedding.
-      save: (folder, calibration) -> writes what `bundle.Searcher` opens.
-      calibrate: -> the calibration, or None; it may take long.
-      name: as the user knows it, for messages.
-    """
-
-    hash: str
-    save: Callable[[pathlib.Path, Calibration | None], object]
-    calibrate: Callable[[], Calibration | None]
-    name: str
 
 
 def open_index(uri: str) -> Search:
@@ -49,7 +32,8 @@ def open_index(uri: str) -> Search:
         raise ConfigError(
             f'--index: found no index at {uri}; make one: python main.py index --workdir=... --images=... --index={uri}'
         )
-    return Search(Gallery(uri), bundle.Searcher(model_folder), Tokenizer(str(model_folder)))
+    opened = model_files.open_model(model_folder)
+    return Search(Gallery(uri), opened, opened.tokenizer)
 
 
 def embed_picture(model, encoded: bytes, name: str) -> np.ndarray:
@@ -63,15 +47,15 @@ def embed_picture(model, encoded: bytes, name: str) -> np.ndarray:
     Raises:
       SearchError: it cannot be used.
     """
-    pixels, fault = folder.decode(encoded, model.clip.image_size, model.facts['origin']['max_pixels'])
-    if fault:
-        raise SearchError(f'--like: {name} cannot be used: {fault}')
-    return model.embed_image(pixels[None])[0]
+    try:
+        return model.embed_image(images.pixels(encoded, model.image_size)[None])[0]
+    except images.PictureError as fault:
+        raise SearchError(f'--like: {name} cannot be used: {fault}') from None
 
 
 def bring_up_to_date(
     uri: str,
-    model: bundle.Searcher,
+    model: Model,
     images: str | None = None,
     *,
     table: str | None = None,
@@ -100,7 +84,7 @@ def bring_up_to_date(
       UserError: what was found, what was expected, what to change.
     """
     root = check(uri, images, table)
-    if parallel.first():
+    if parallel.is_primary():
         with writing.alone(uri):
             gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
         repair.own(gallery)
@@ -111,7 +95,7 @@ def bring_up_to_date(
     told = update(gallery, model, root, prune=prune, readmit=readmit, progress=progress) if root else {}
     if videos:
         told['videos'] = videos(gallery)
-    if not parallel.first():
+    if not parallel.is_primary():
         return told
     if joined:
         told |= join(gallery, root, *joined)
@@ -144,7 +128,7 @@ def join(gallery: Gallery, root: pathlib.Path, kinds: dict, values: dict) -> dic
     return {'metadata': {'changed': changed, 'without_picture': strange}}
 
 
-def open_model(uri: str, new: NewModel | None = None) -> bundle.Searcher:
+def open_model(uri: str, new: Model | None = None) -> Model:
     """The index's model, written there first where there is none yet.
 
     Raises:
@@ -154,48 +138,48 @@ def open_model(uri: str, new: NewModel | None = None) -> bundle.Searcher:
     there = storage.model_folder(uri)
     if new is None:
         if there is None:
-            raise ConfigError(f'{uri}: found no index there yet; --workdir=... says whose student shall embed')
-        return _of_this_recipe(uri, bundle.Searcher(there))
+            raise ConfigError(f'{uri}: found no index there yet; --weights=... or --workdir=... says what shall embed')
+        return _of_this_recipe(uri, model_files.open_model(there))
     if there is not None:
-        found = bundle.Searcher(there)
+        found = model_files.open_model(there)
         _refuse_another(uri, new, found.hash)
-        if found.calibration is None and (fitted := new.calibrate()) and parallel.first():
-            storage.add_file(uri, bundle.CALIBRATION, bundle.calibration_file(fitted))
+        if found.calibration is None and new.calibration is not None and parallel.is_primary():
+            storage.add_file(uri, model_files.CALIBRATION, model_files.calibration_file(new.calibration))
         parallel.wait_for_all('the calibration is there')
-        return bundle.Searcher(storage.model_folder(uri))
-    calibration = new.calibrate()
+        return model_files.open_model(storage.model_folder(uri))
     parallel.wait_for_all('the index was looked at')
-    if parallel.first():
+    if parallel.is_primary():
         with writing.alone(uri):
             if storage.model_folder(uri) is None:  # another call may have been faster
-                storage.put_model(uri, lambda to: new.save(to, calibration))
+                storage.put_model(uri, new.save)
     parallel.wait_for_all('the model is there')
-    made = bundle.Searcher(storage.model_folder(uri))
+    made = model_files.open_model(storage.model_folder(uri))
     _refuse_another(uri, new, made.hash)
     return made
 
 
-def _of_this_recipe(uri: str, found: bundle.Searcher) -> bundle.Searcher:
+def _of_this_recipe(uri: str, found: Model) -> Model:
     recipe = found.facts['preprocessing']['recipe']
-    if recipe != folder.RECIPE:
+    if recipe != images.RECIPE:
         raise SearchError(
-            f"{uri}: found pictures made by '{recipe}', expected '{folder.RECIPE}': vectors of new ones could "
-            'not be compared. Index the folder again into another --index.'
+            f"{uri}: found pictures made by '{recipe}', expected '{images.RECIPE}': vectors of new ones could not be "
+            'compared. Index the folder again into another --index.'
         )
     return found
 
 
-def _refuse_another(uri: str, new: NewModel, there: str) -> None:
+def _refuse_another(uri: str, new: Model, there: str) -> None:
     if there != new.hash:
+        name = next(iter(new.origin.values()), 'the model')
         raise SearchError(
             f'{uri} was made with another model, preprocessing or tokenizer: {there[:16]} there, {new.hash[:16]} of '
-            f"{new.name}. Their vectors cannot be compared: choose another --index, or that model's --workdir."
+            f"{name}. Their vectors cannot be compared: choose another --index, or that model's --weights or --workdir."
         )
 
 
 def update(
     gallery: Gallery,
-    model: bundle.Searcher,
+    model: Model,
     root: pathlib.Path,
     *,
     prune: bool = False,
@@ -231,7 +215,7 @@ def update(
     told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
     parallel.wait_for_all('all hosts have committed')
     gallery.refresh()
-    if prune and gone and parallel.first():
+    if prune and gone and parallel.is_primary():
         with gallery.writing():
             gallery.drop(key, gone)
             retention.erase(gallery)
@@ -247,7 +231,7 @@ def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
 
 def add(
     gallery: Gallery,
-    model: bundle.Searcher,
+    model: Model,
     root: pathlib.Path,
     files: Sequence[folder.File],
     *,
@@ -278,8 +262,7 @@ def add(
     met, taken = [], []  # deleted pictures under another name: by bytes, which takes reading them
 
     def admitted() -> Iterator[folder.Picture]:
-        max_pixels = model.facts['origin']['max_pixels']
-        for one in folder.read(left, root, model.clip.image_size, max_pixels, lambda sha: sha not in there):
+        for one in folder.read(left, root, model.image_size, lambda sha: sha not in there):
             if retention.key('bytes', one.sha256) in forgotten:
                 met.append(one.file)
             else:
@@ -296,6 +279,6 @@ def add(
     return done._asdict() | {'kept_out': len(files) - len(left) + len(met)}
 
 
-def add_files(gallery: Gallery, model: bundle.Searcher, root: pathlib.Path, paths: Sequence[str]) -> None:
+def add_files(gallery: Gallery, model: Model, root: pathlib.Path, paths: Sequence[str]) -> None:
     """Embed and commit files of a root that have no row yet, by their paths below it."""
     add(gallery, model, root, [folder.look(root, root / path) for path in paths], new=True)

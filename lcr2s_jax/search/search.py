@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.model import Model
 from lcr2s_jax.search import approximate, calibration
 from lcr2s_jax.search import query as asking
 from lcr2s_jax.search.gallery import OK, OWN, Gallery
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.storage import TRACKS, located
 from lcr2s_jax.search.topk import Exact
-from lcr2s_jax.weights.bundle import Searcher
 
 
 class Hit(NamedTuple):
@@ -77,7 +77,7 @@ class Search:
       gallery, searcher, tokenizer: the same.
     """
 
-    def __init__(self, gallery: Gallery, searcher: Searcher, tokenizer, devices=None):
+    def __init__(self, gallery: Gallery, searcher: Model, tokenizer, devices=None):
         self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
         self._loaded, self._one = None, threading.Lock()  # a server asks from many threads
 

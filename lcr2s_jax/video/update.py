@@ -79,7 +79,7 @@ def update(
             f'{ {name: COLUMNS[name] for name in other} }; choose another --index'
         )
     root = storage.tracks_folder(gallery.uri)
-    if parallel.first():
+    if parallel.is_primary():
         columns.join(gallery, storage.TRACKED, COLUMNS, {})  # the columns
     parallel.wait_for_all('the columns are there')
     gallery.refresh()
@@ -162,8 +162,8 @@ def _commit(gallery, model, pool, cut, title: str, some: list) -> int:
     root, name = cut.parent, cut.name
     files = [folder.look(root, root / name / crop['file']) for _, track in some for crop in track['crops']]
     track_N = np.repeat(np.arange(len(some)), [len(track['crops']) for _, track in some])
-    size, most = model.clip.image_size, model.facts['origin']['max_pixels']
-    pictures = list(folder.read(files, root, size, most))
+    size = model.image_size
+    pictures = list(folder.read(files, root, size))
     used = [place for place, picture in enumerate(pictures) if not picture.fault]
     vectors: dict = {}
     if used:

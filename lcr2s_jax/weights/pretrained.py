@@ -17,6 +17,7 @@ from lcr2s_jax.models.layers import KERNELS
 from lcr2s_jax.training.parallel import fetch
 from lcr2s_jax.weights import huggingface, open_clip, openai
 from lcr2s_jax.weights.tensors import Source
+from lcr2s_jax.weights.tokenizer import BUILT_IN
 
 _TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
 _FILES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')  # endings that no name on the hub has
@@ -26,11 +27,13 @@ def load(
     *,
     pretrained: str,
     architecture: str,
-    image_size: tuple[int, int],
-    context_length: int,
+    image_size: tuple[int, int] | None,
+    context_length: int | None,
     vocab_size: int,
     resize: str,
     dtype: str,
+    activation: str,
+    heads: int,
     kernel: str,
     remat: bool,
     scan: bool,
@@ -63,7 +66,7 @@ def load(
             "expected 'bfloat16' on a GPU of NVIDIA's; 'einsum' goes everywhere"
         )
     wanted = dict(
-        image_size=tuple(image_size), context_length=context_length, dtype=dtype, kernel=kernel, remat=remat,
+        image_size=image_size and tuple(image_size), context_length=context_length, dtype=dtype, kernel=kernel, remat=remat,
         scan=scan, chunks=chunks,
     )  # fmt: skip
     if not pretrained:
@@ -74,7 +77,8 @@ def load(
         clip = CLIP(**ARCHITECTURES[architecture], **wanted, vocab_size=vocab_size)
         _check_image_size(clip)
         return clip, jax.jit(clip.init_params)(jax.random.key(0))
-    source = _open(pretrained)
+    source = _open(BUILT_IN.get(pretrained, pretrained))
+    wanted |= {'activation': activation} if activation else {}
     clip = CLIP(**source.sizes | wanted)
     _check_image_size(clip)
     try:

@@ -22,6 +22,10 @@ _SPLIT = (  # OpenAI's pattern of words, without which merges differ
 )
 
 
+# tokenizers that come with the package, by name
+BUILT_IN = {'synthetic-pedestrians': str(pathlib.Path(__file__).parent / 'demo_clip')}
+
+
 class Tokenizer:
     """CLIP's byte-pair encoding, read from a folder or the hub.
 
@@ -92,7 +96,7 @@ class Tokenizer:
 
 
 def _read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(BUILT_IN.get(name, name)).expanduser()
     if path.is_file():
         if path.name.endswith('.txt.gz'):
             return _merges(path)

@@ -8,6 +8,7 @@ import types
 
 import numpy as np
 import pytest
+from lcr2s_jax.weights.bundle import Searcher, hash_of
 from PIL import Image
 
 from commands import student
@@ -17,7 +18,6 @@ from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import folder, ingest, metadata
 from lcr2s_jax.search import index as indexing
 from lcr2s_jax.search.web import uploads
-from lcr2s_jax.weights.bundle import Searcher, hash_of
 from tests import searching
 
 

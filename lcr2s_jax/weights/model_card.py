@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import jax
 
-from commands.workdir import read_json
+from lcr2s_jax.training.run import Run, read_json
+from lcr2s_jax.weights.pretrained import fingerprint
 
 _BY_APPLICATION = 'academic use, by application to its authors, not to be passed on'
 _DATA = {
@@ -52,22 +53,25 @@ _BESIDE = {
 }
 
 
-def card(student, workdir: pathlib.Path, kind: str, folder: pathlib.Path, checked: Sequence[str] | None) -> str:
+def card(run: Run, kind: str, folder: pathlib.Path, checked: Sequence[str] | None) -> str:
     """Markdown with the header that the Hugging Face hub reads.
 
     Args:
-      student: a commands.trained.Trained.
-      workdir: of its run; results.json there, if it is there, gives the figures.
+      run: of which stage; results.json in its workdir, if it is there, gives the figures.
       kind: 'hf', 'open_clip' or 'stablehlo'.
       folder: of the export, everything else in it already.
-      checked: what `commands.export.check` found; None where nothing was checked.
+      checked: what `lcr2s_jax.weights.export.check` compared; None where nothing was checked.
     """
-    config, clip = student.config, student.clip
+    config, clip = read_json(run.workdir / 'config.json'), run.clip
+    made_of = config.pop('made_of', {})
     height, width = clip.image_size
     sizes = dict(height=height, width=width, embed_dim=clip.embed_dim, context_length=clip.context_length)
-    what, terms = _DATA[config.data.dataset]
-    start = config.model.pretrained or f'random weights ({config.model.architecture})'
-    start_terms = 'Apache-2.0' if start == 'lcr2s_jax/weights/demo_clip' else 'that of whoever published them'
+    what, terms = _DATA.get(config['data']['dataset'], _DATA['folder'])
+    dtype = config['model']['dtype']
+    start = config['model']['pretrained'] or f'random weights ({config["model"]["architecture"]})'
+    start_terms = (
+        'Apache-2.0' if start in ('synthetic-pedestrians', 'data/demo_clip') else 'that of whoever published them'
+    )
     load = _LOAD[kind].strip()
     if kind == 'stablehlo':
         load = load.format(**sizes)
@@ -82,15 +86,15 @@ tags: [text-to-image-retrieval, person-re-identification, clip, lcr2s]
 # Text-to-image person re-identification: an LCR²S student
 
 A dual encoder (CLIP's two towers) that ranks pictures of people by one sentence. Trained by the two stages of *Learning
-Comprehensive Representations with Richer Self* (ACM MM 2023), as re-implemented in JAX. This is the student of step
-{student.step:,}, the best on val where there is one. Pictures are resized to {height} pixels by {width}, height by
+Comprehensive Representations with Richer Self* (ACM MM 2023), as re-implemented in JAX. This is the {run.stage} of step
+{run.step:,}, the best on val where there is one. Pictures are resized to {height} pixels by {width}, height by
 width, bilinearly, without a crop; sentences are cut at {clip.context_length} tokens; a feature has {clip.embed_dim}
 numbers.""",
         f'## Load it\n\nIn this folder:\n\n```python\n{load}\n```\n\n{_BESIDE[kind]}',
         '## Checked\n\n'
         + ('\n'.join(f'- {line}' for line in checked) if checked else '**Unchecked**: no runtime has loaded it.'),
-        f'## Figures\n\n{_figures(workdir, config.model.dtype)}',
-        f'## Data\n\n{what[0].upper() + what[1:]}. Starting weights: `{start}`.',
+        f'## Figures\n\n{_figures(run, dtype)}',
+        f'## Data\n\n{what[0].upper() + what[1:]}. Starting weights: `{start}`.{_domain(run)}',
         """## Intended use
 
 Research on cross-modal retrieval, and search in collections whose subjects have consented or which the law lets you
@@ -112,22 +116,28 @@ of the starting weights and of the annotators.""",
 | training data | {terms} |
 
 Who passes the weights on answers for all three.""",
-        f'## Files\n\n{_hashes(student, folder)}',
-        f'## Config\n\n```json\n{_fields(json.loads(config.to_json()))}\n```',
+        f'## Files\n\n{_hashes(run, folder, made_of)}',
+        f'## Config\n\n```json\n{_fields(config)}\n```',
     ]
     return '\n\n'.join(sections) + '\n'
 
 
-def _figures(workdir: pathlib.Path, dtype: str) -> str:
-    """The student's rows of results.json, in percent."""
-    path = workdir / 'results.json'
+def _domain(run: Run) -> str:
+    if run.facts['trained_on'].get('kind') != 'synthetic pedestrians':
+        return ''
+    return '\n\n**It knows synthetic pedestrians only**: its ranking of photographs is close to chance.'
+
+
+def _figures(run: Run, dtype: str) -> str:
+    """The stage's rows of results.json, in percent."""
+    path = run.workdir / 'results.json'
     found = read_json(path) if path.is_file() else {}
     names = ('R1', 'R5', 'R10', 'mAP', 'mINP')
     rows = [
-        f'| {split}, {direction} | ' + ' | '.join(f'{found["student"][split][way][name]:.1f}' for name in names) + ' |'
+        f'| {split}, {direction} | ' + ' | '.join(f'{found[run.stage][split][way][name]:.1f}' for name in names) + ' |'
         for split in ('test', 'val')
         for way, direction in (('t2i', 'sentences find pictures'), ('i2t', 'pictures find sentences'))
-        if split in found.get('student', {})
+        if split in found.get(run.stage, {})
     ]
     if not rows:
         return 'The run was not evaluated (no results.json).'
@@ -135,13 +145,13 @@ def _figures(workdir: pathlib.Path, dtype: str) -> str:
     return head + '\n'.join(rows) + f'\n\nOne run, evaluated in {dtype}; every item of the person counts as relevant.'
 
 
-def _hashes(student, folder: pathlib.Path) -> str:
-    """SHA-256 of every file, and of what the student was made of."""
+def _hashes(run: Run, folder: pathlib.Path, made_of: dict) -> str:
+    """SHA-256 of every file, and of what the stage was made of."""
     rows = []
     for path in sorted(folder.iterdir()):
         with path.open('rb') as file:
             rows.append(f'| `{path.name}` | `{hashlib.file_digest(file, "sha256").hexdigest()}` |')
-    made_of = student.made_of | {'tokenizer': student.tokenizer.fingerprint}
+    made_of = made_of | {run.stage: fingerprint(run.params['clip']), 'tokenizer': run.tokenizer.fingerprint}
     rows += [f'| ({name}) | `{digest}` |' for name, digest in made_of.items()]
     note = f'In brackets: what it was made of, hashed as in the run. Written with jax {jax.__version__}.'
     return '| file | SHA-256 |\n|---|---|\n' + '\n'.join(rows) + f'\n\n{note}'
