@@ -63,6 +63,7 @@ flags.DEFINE_string('html', None, 'File to write: one page with the pictures in 
 flags.DEFINE_integer('port', 7860, 'Where the page is served: http://localhost:7860/.', 1, 65535)
 flags.DEFINE_string('host', '127.0.0.1', 'Address to listen on; anything but this machine needs --auth.')
 flags.DEFINE_string('auth', None, 'user:password, or (better) a file of such lines that only you can read.')
+flags.DEFINE_string('root-path', '', 'Path, or URL with a path, that a proxy has the page below.')
 flags.DEFINE_string('audit', None, 'File that the audit log is appended to instead of the one in the index.')
 flags.DEFINE_string('coordinator', None, 'host:port of process 0, where several work on one run; auto on a TPU pod.')
 flags.DEFINE_integer('num_processes', None, 'How many processes work on the run.')
@@ -151,7 +152,7 @@ def _serve(words: list[str], given: flags.FlagValues) -> None:
 
     if not is_local(given.host) and not given.auth:
         raise UsageError(f'serve --host={given.host}: others could reach the page; that needs --auth')
-    serve(given.index, given.host, given.port, given.auth, given.audit)
+    serve(given.index, given.host, given.port, given.auth, given.audit, given['root-path'].value)
 
 
 def _delete(words: list[str], given: flags.FlagValues) -> None:
@@ -186,7 +187,7 @@ COMMANDS: Mapping[str, Command] = {
         words='"sentence" ...',
         alone=True,
     ),
-    'serve': Command(_serve, needs=('index',), takes=('port', 'host', 'auth', 'audit'), config=False, alone=True),
+    'serve': Command(_serve, needs=('index',), takes=('port', 'host', 'auth', 'audit', 'root-path'), config=False, alone=True),
     'delete': Command(_delete, needs=('index', 'where'), takes=('yes',), config=False, alone=True),
     'expire': Command(_expire, needs=('index', 'older-than'), takes=('yes',), config=False, alone=True),
 }

@@ -12,13 +12,12 @@ from PIL import Image
 from lcr2s_jax.search import calibration, folder
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.index import open_index
-from lcr2s_jax.weights import bundle as searcher
+from lcr2s_jax.model import Model
 from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
 
 WORDS = 'a woman in a red coat with a black backpack'
 MAX_PIXELS = 10_000
-PREPROCESSING = {'recipe': folder.RECIPE, 'image_size': [16, 8]}
 
 
 @functools.cache
@@ -35,9 +34,13 @@ def params(seed=0):
     return tiny.clip_params(clip(), seed)
 
 
-def model(seed=0) -> dict:
-    """What `searcher.save` and `searcher.hash_of` take."""
-    return dict(clip=clip(), params=params(seed), preprocessing=PREPROCESSING, tokenizer=words().files)
+def model(seed=0, calibrated=True) -> Model:
+    """What an index carries."""
+    towers = {tower: lambda tower=tower: params(seed)[tower] for tower in ('text', 'vision')}
+    origin = {'workdir': 'w', 'step': 3, 'dataset': 'demo', 'max_pixels': MAX_PIXELS}
+    known = {'dataset': 'demo', 'kind': 'synthetic pedestrians', 'people': 24, 'images': 96}
+    calibration_ = fitted() if calibrated else None
+    return Model(clip(), towers, words(), origin=origin, trained_on=known, calibration=calibration_)
 
 
 def fitted() -> calibration.Calibration:
@@ -49,8 +52,9 @@ def fitted() -> calibration.Calibration:
 
 def make_model(index: pathlib.Path, seed=0, calibrated=True) -> str:
     """The model's folder of an index; its hash."""
-    origin = {'workdir': 'w', 'step': 3, 'dataset': 'demo', 'max_pixels': MAX_PIXELS}
-    return searcher.save(index / 'model', **model(seed), origin=origin, calibration=fitted() if calibrated else None)
+    made = model(seed, calibrated)
+    made.save(index / 'model')
+    return made.hash
 
 
 def pictures(root: pathlib.Path, count: int, first=0) -> list[pathlib.Path]:

@@ -50,9 +50,10 @@ class Filters(NamedTuple):
                 parts.append(f'{column} in ({listed})')
         for column, (low, high) in ranges.items():
             kind = self.ranges[column].kind
-            parts += [f'{column} >= {_bound(column, kind, low)}'] * bool(low)
-            # a day that is typed without an hour is meant whole: ~ comes after all that may follow
-            parts += [f'{column} <= {_bound(column, kind, high + "~" * (kind == "date"))}'] * bool(high)
+            if low:
+                parts.append(f'{column} >= {_bound(column, kind, low)}')
+            if high:  # a day that is typed without an hour is meant whole: ~ comes after all that may follow
+                parts.append(f'{column} <= {_bound(column, kind, high + "~" * (kind == "date"))}')
         return ' and '.join(parts)
 
 

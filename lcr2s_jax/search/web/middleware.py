@@ -1,4 +1,4 @@
-"""What stands before the page: its own addresses and origin only, login first, and a bound for all that a call can take.
+"""What stands before the page: its own addresses and origin only, login first, a bound for all that a call can take.
 
 An ASGI application around another; it needs no library. Each bound and its reason is in docs/serve.md.
 """
@@ -90,7 +90,7 @@ class Middleware:
         app,
         hosts: Collection[str] | None,
         room: bounds.Room,
-        limits: Bounds = Bounds(),
+        limits: Bounds,
         people: sessions.Sessions | None = None,
         root: str = '',
         waiting: Callable[[str], int] = lambda user: 0,

@@ -44,7 +44,11 @@ def page(service: Service, alone: str):
         gr.Markdown(f'{_READING}\n\n{_PURPOSE}', elem_classes='purpose')
         _wire(gr, hands, (asked, go, shown, found, marked, chosen, judged, erasing, files, add, told))
         _wire_large(gr, hands, found, shown, large)
-        blocks.load(hands.title, None, title, api_visibility='private', show_progress='hidden')
+
+        def head(request: gr.Request):
+            return view.title(service.index, request.username or '')
+
+        blocks.load(head, None, title, api_visibility='private', show_progress='hidden')
     return blocks
 
 
@@ -172,13 +176,10 @@ def _wire_large(gr, hands: '_Hands', found, shown, large) -> None:
 
 
 class _Hands:
-    """What happens at a click: (user, values of boxes) -> values of boxes. A mistake is told where the answer would be."""
+    """What happens at a click: (user, values of boxes) -> values of boxes. A mistake is told in the page itself."""
 
     def __init__(self, gr, service: Service, alone: str):
         self._update, self._service, self.alone = gr.update, service, alone
-
-    def title(self, request: 'gr.Request'):  # noqa: F821 - gradio reads the name
-        return view.title(self._service.index, request.username or '')
 
     def unmarked(self, told: str = '') -> tuple:
         """No picture is marked; the group that confirms is closed."""

@@ -38,7 +38,8 @@ input, button {{ font: inherit; box-sizing: border-box; width: 100%; min-height:
 button {{ color: #fff; background: #1d4ed8; border-color: #1d4ed8; font-weight: 600; }}
 :focus-visible {{ outline: 3px solid #60a5fa; outline-offset: 2px; }}
 [role=alert] {{ color: #b42318; }}
-@media (prefers-color-scheme: dark) {{ body {{ color: #e6e8eb; background: #16181d; }} [role=alert] {{ color: #ffb4a8; }} }}
+@media (prefers-color-scheme: dark) {{
+  body {{ color: #e6e8eb; background: #16181d; }} [role=alert] {{ color: #ffb4a8; }} }}
 </style></head><body><main><h1>Person search</h1>{body}</main></body></html>
 """
 _FORM = """{told}<form method="post" action="login">

@@ -122,7 +122,7 @@ class Service:
         self.search, self._decoders, self._log = search, decoders, log
         self._uri = search.gallery.uri
         self._reading, self._changing = threading.Lock(), threading.Lock()
-        pixels = min(search.searcher.facts['origin']['max_pixels'], images.DEFAULT.max_pixels)
+        pixels = images.DEFAULT.max_pixels
         self.limits = Limits(MOST_BYTES, pixels, MOST_PICTURES, MOST_PIXELS * pixels)
         self.filters = filters.read(search.gallery)
 
@@ -281,7 +281,7 @@ class Service:
         return images.DEFAULT._replace(max_bytes=self.limits.bytes, max_pixels=self.limits.pixels)
 
     def _decode(self, name: str, encoded: bytes, decode: Decoders, png: bool = False):
-        return decode(name, encoded, tuple(self.search.searcher.clip.image_size), self._picture_limits(), png)
+        return decode(name, encoded, self.search.searcher.image_size, self._picture_limits(), png)
 
     def _embed(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
         parts = [pixels[start : start + _EMBEDDED] for start in range(0, len(pixels), _EMBEDDED)]
@@ -311,7 +311,7 @@ class Service:
 
 def trained_on(model) -> str:
     """What a model has learnt from, in words; '' where that is not known."""
-    return str(model.facts.get('origin', {}).get('dataset', ''))
+    return str(model.trained_on.get('kind') or model.trained_on.get('dataset') or '')
 
 
 def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: set[str]) -> str:

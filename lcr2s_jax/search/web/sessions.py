@@ -1,4 +1,4 @@
-"""Who is logged in: passwords are checked one after the other for each name; sessions are few for each user, and end."""
+"""Who is logged in: passwords are checked one after the other for each name; sessions are few a user, and end."""
 
 import asyncio
 import collections

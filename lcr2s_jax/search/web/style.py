@@ -57,7 +57,8 @@ CSS = """
   --ps-good: #1a7f37; --ps-bad: #a1260d; --ps-focus: #1d4ed8; --ps-back: #ffffff;
   max-width: 1280px !important; margin: auto; }
 .dark .gradio-container, .gradio-container.dark { --ps-text: #eceef2; --ps-soft: #b6bdc9; --ps-panel: #23272f;
-  --ps-line: #7d8698; --ps-link: #9dbcff; --ps-good: #5fd07a; --ps-bad: #ffb4a8; --ps-focus: #9dbcff; --ps-back: #111318; }
+  --ps-line: #7d8698; --ps-link: #9dbcff; --ps-good: #5fd07a; --ps-bad: #ffb4a8;
+  --ps-focus: #9dbcff; --ps-back: #111318; }
 .gradio-container main { padding: 10px 12px !important; } .gradio-container .gap { gap: 10px; }
 .gradio-container button:not(.large button), .gradio-container input:not([type=checkbox]):not([type=file]),
 .gradio-container .exports a, .gradio-container header a { min-height: 44px; }
@@ -99,8 +100,9 @@ body:has(.large) { overflow: hidden; }
 .large nav, .large .inside { background: var(--ps-back); color: var(--ps-text); width: min(1000px, 100%); }
 .large nav { display: flex; gap: 8px; padding: 8px; border-radius: 8px 8px 0 0; }
 .large nav [data-close] { margin-right: auto; }
-.large button { min-height: 44px; min-width: 44px; padding: 0 14px; border: 1px solid var(--ps-line); border-radius: 6px;
-  background: var(--ps-panel); color: var(--ps-text); cursor: pointer; font-size: 15px; }
+.large button { min-height: 44px; min-width: 44px; padding: 0 14px; border-radius: 6px;
+  border: 1px solid var(--ps-line); background: var(--ps-panel);
+  color: var(--ps-text); font-size: 15px; cursor: pointer; }
 .large .inside { display: flex; flex-wrap: wrap; gap: 16px; padding: 8px 16px 16px; overflow: auto;
   border-radius: 0 0 8px 8px; }
 .large figure { margin: 0; flex: 0 1 auto; } .large figure img { max-height: min(72vh, 720px); max-width: 100%; }
@@ -114,7 +116,8 @@ body:has(.large) { overflow: hidden; }
 .large li img { height: 96px; }
 @media (max-width: 640px) { .large { padding: 0; justify-content: flex-start; background: var(--ps-back); }
   .large nav { border-radius: 0; } .large figure img { max-height: 58vh; } .large .inside { flex: 1; } }
-@media (prefers-reduced-motion: reduce) { .gradio-container * { transition: none !important; animation: none !important; } }
+@media (prefers-reduced-motion: reduce) {
+  .gradio-container * { transition: none !important; animation: none !important; } }
 """
 
 

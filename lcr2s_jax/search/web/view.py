@@ -1,4 +1,4 @@
-"""What the page shows, as HTML: the index, an answer with its pictures, a hit opened large. Words of others are escaped."""
+"""What the page shows, as HTML: the index, an answer with its pictures, a hit opened large. All words are escaped."""
 
 import base64
 import csv
@@ -192,15 +192,13 @@ def _track(hit: Hit) -> str:
     name, _, file = hit.path.partition('/')
     cut = cutting.read(pathlib.Path(hit.root) / name) or {'tracks': []}
     crops = next((one['crops'] for one in cut['tracks'] if any(crop['file'] == file for crop in one['crops'])), [])
-    some = [crops[round(place * (len(crops) - 1) / max(_CROPS - 1, 1))] for place in range(_CROPS)] if (
-        len(crops) > _CROPS
-    ) else crops  # fmt: skip
-    items = ''.join(
-        f'<li>{_image(hit.root, f"{name}/{crop["file"]}", _CROP, "crop")}<span>{clock(crop["time"])}</span></li>'
-        for crop in some
-    )
-    count = f'{len(some)} of {len(crops)} pictures' if len(some) < len(crops) else f'{len(crops)} pictures'
-    return f'<h3>The track: {count}</h3><ul>{items}</ul>' if items else ''
+    count = min(len(crops), _CROPS)
+    some = [crops[round(place * (len(crops) - 1) / max(count - 1, 1))] for place in range(count)]
+    pictures = [_image(hit.root, f'{name}/{crop["file"]}', _CROP, 'crop') for crop in some]
+    times = [clock(crop['time']) for crop in some]
+    items = ''.join(f'<li>{one}<span>{time}</span></li>' for one, time in zip(pictures, times, strict=True))
+    how_many = f'{len(crops)} pictures' if count == len(crops) else f'{count} of {len(crops)} pictures'
+    return f'<h3>The track: {how_many}</h3><ul>{items}</ul>' if items else ''
 
 
 def _image(root: str, path: str, height: int, alt: str) -> str:
@@ -224,6 +222,5 @@ def _sentence(text: str) -> str:
 
 def ranks(hits: Sequence[Hit]) -> list[tuple[str, int]]:
     """(label, rank) of hits, to choose some."""
-    return [
-        (f'{hit.rank}' if hit.probability is None else f'{hit.rank} · {hit.probability:.0%}', hit.rank) for hit in hits
-    ]
+    chances = ['' if hit.probability is None else f' · {hit.probability:.0%}' for hit in hits]
+    return [(f'{hit.rank}{chance}', hit.rank) for hit, chance in zip(hits, chances, strict=True)]
