@@ -1,22 +1,15 @@
 """python main.py explain --workdir=...: what the teacher's fusion looks at and where features lie, drawn."""
 
-import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from commands.inputs import Encoder, Inputs, open_inputs
-from commands.workdir import config_of, refuse_another_config
+from commands.finished import open_finished
 from data.demo import ground_truth
 from lcr2s_jax import files
-from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate, explain_figures
 from lcr2s_jax.evaluation import explain as explaining
-from lcr2s_jax.training import run as runs
-from lcr2s_jax.training.run import Run
 
 _SPLIT = 'test'
 
@@ -29,44 +22,6 @@ _PANELS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Finished:
-    """A run's finished stages, and the data that its config names."""
-
-    config: ConfigDict
-    inputs: Inputs
-    stages: Mapping[str, Run]
-
-    def features(self, name: str):
-        """Every image and caption of the split, embedded by a stage: `lcr2s_jax.arrays.Embeddings`."""
-        stage = self.stages[name]
-        return self.inputs.embed(evaluate.Embedder(stage.encoder, self.inputs.parallel), stage.params, _SPLIT)
-
-
-def _open(workdir: pathlib.Path) -> _Finished:
-    config = config_of(workdir)
-    there = runs.stages_of(workdir, runs.read_facts(workdir))
-    if 'teacher' not in there:
-        raise ConfigError(
-            f'--workdir: found no teacher in {workdir}, expected a run that has trained one: python main.py '
-            f"--config=... --workdir={workdir}, with 'teacher' in config.stages"
-        )
-    opened = {}
-    for name in there:
-        try:
-            runs.best_parameters(workdir, name, finished=config.train.steps)
-        except ConfigError:
-            if name == 'teacher':
-                raise
-            continue  # it is still being trained
-        opened[name] = Run.open(workdir, name)
-    first = opened['teacher']
-    encoder = Encoder(first.clip, None, first.tokenizer)
-    inputs = open_inputs(config, (_SPLIT,), encoder=lambda config: encoder)
-    refuse_another_config(workdir, config, made_of={'data': inputs.source.fingerprint})
-    return _Finished(config, inputs, opened)
-
-
 def explain(workdir: pathlib.Path) -> None:
     """Write attention.png, embedding.png and explain.json into <workdir>/explain, from the test split.
 
@@ -75,8 +30,8 @@ def explain(workdir: pathlib.Path) -> None:
     Raises:
       UserError, DataError: what was found, what was expected, what to change; such as a teacher that is not finished.
     """
-    run = _open(workdir)
-    features = {name: run.features(name) for name in _PANELS if name in run.stages}
+    run = open_finished(workdir, needed=('teacher',), reads=(_SPLIT,))
+    features = {name: run.features(name, _SPLIT) for name in _PANELS if name in run.stages}
     teacher = (run.stages['teacher'].fusion, run.stages['teacher'].params)
     rich = evaluate.with_supports(*teacher, features['teacher'], run.config.batch.views, run.config.seed)
     circles = _circles(run)

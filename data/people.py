@@ -21,10 +21,10 @@ import rich.console
 import rich.progress
 from absl import logging
 
-from data import locks
 from data.records import TOLERATED, Record
 from data.sources import Source
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import alone
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
@@ -234,7 +234,7 @@ def _build(make: Callable[[], People], name: str) -> People:
         if '://' not in str(builder.data_path):  # a bucket carries no locks
             folder = pathlib.Path(builder.data_path).parent
             waiting = functools.partial(say, f"Dataset '{name}': waiting for another process that builds it")
-            if stack.enter_context(locks.alone(folder.with_name(f'.{folder.name}.lock'), waiting)):
+            if stack.enter_context(alone(folder.with_name(f'.{folder.name}.lock'), waiting)):
                 builder = make()
                 for leftover in folder.glob('incomplete.*'):  # nobody else is at work here
                     shutil.rmtree(leftover)

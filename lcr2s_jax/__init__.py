@@ -10,10 +10,10 @@ Nothing is imported until it is used: importing this package takes milliseconds.
 """
 
 import importlib
-from typing import TYPE_CHECKING
 
 __version__ = '0.2.0'
 
+TYPE_CHECKING = False  # importing typing costs more than all else here
 if TYPE_CHECKING:
     from lcr2s_jax.api import load, open_index
     from lcr2s_jax.evaluation import metrics

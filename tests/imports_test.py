@@ -25,7 +25,7 @@ LATE = {
     'fastapi',
     'uvicorn',
 }
-WITHOUT_TENSORFLOW = ('records', 'locks', 'annotations', 'table', 'sources', 'plan')
+WITHOUT_TENSORFLOW = ('records', 'annotations', 'table', 'sources', 'plan')
 # what data takes from the library; none of it imports JAX
 SHARED = {'lcr2s_jax.errors', 'lcr2s_jax.files', 'lcr2s_jax.images', 'lcr2s_jax.weights.tokenizer'}
 

@@ -9,15 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from lcr2s_jax.search import calibration, folder
-from lcr2s_jax.search.gallery import OK, Gallery, Row
-from lcr2s_jax.search.index import open_index
 from lcr2s_jax.model import Model
+from lcr2s_jax.search import calibration
+from lcr2s_jax.search.gallery import OK, Gallery, Row
+from lcr2s_jax.search.index import open_search
 from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
 
 WORDS = 'a woman in a red coat with a black backpack'
-MAX_PIXELS = 10_000
 
 
 @functools.cache
@@ -35,12 +34,15 @@ def params(seed=0):
 
 
 def model(seed=0, calibrated=True) -> Model:
-    """What an index carries."""
-    towers = {tower: lambda tower=tower: params(seed)[tower] for tower in ('text', 'vision')}
-    origin = {'workdir': 'w', 'step': 3, 'dataset': 'demo', 'max_pixels': MAX_PIXELS}
-    known = {'dataset': 'demo', 'kind': 'synthetic pedestrians', 'people': 24, 'images': 96}
-    calibration_ = fitted() if calibrated else None
-    return Model(clip(), towers, words(), origin=origin, trained_on=known, calibration=calibration_)
+    weights = params(seed)
+    return Model(
+        clip(),
+        {tower: lambda tower=tower: weights[tower] for tower in ('text', 'vision')},
+        words(),
+        origin={'workdir': 'w', 'step': 3},
+        trained_on={'dataset': 'demo', 'kind': 'synthetic pedestrians'},
+        calibration=fitted() if calibrated else None,
+    )
 
 
 def fitted() -> calibration.Calibration:
@@ -109,7 +111,7 @@ class Index(NamedTuple):
         return Gallery(self.uri)
 
     def open(self):
-        return open_index(self.uri)
+        return open_search(self.uri)
 
 
 def index(folder_: pathlib.Path, count=12, calibrated=True) -> Index:

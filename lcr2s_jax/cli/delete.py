@@ -1,22 +1,40 @@
-"""python main.py delete --index=I --where=..., and expire --index=I --older-than=30d: pictures leave an index."""
+"""lcr2s delete --index=I --where=..., or --path=...: pictures leave an index."""
 
-from lcr2s_jax.errors import ConfigError
+import argparse
+
+from lcr2s_jax.cli.parser import UsageError, place
+
+ABOUT = 'Forget pictures of an index, by a condition or by their paths.'
+WORDS = ''
 
 
-def delete(uri: str, where: str, sure: bool) -> None:
-    """Forget what a condition chooses, and write down who did; without `sure` only say how many that are.
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
+    add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
+    add(
+        '--path',
+        action='append',
+        default=[],
+        type=place,
+        metavar='FILE',
+        help='A picture, by its path as `search` shows it, or as a file; may be repeated.',
+    )
+    add('--yes', action='store_true', help='Do it; without, only say what would be done.')
 
-    Of the files only those that the index itself keeps are touched: uploads, and crops of videos.
 
-    Args:
-      uri: of the index.
-      where: a condition in SQL.
-      sure: do it.
-    """
+def run(args: argparse.Namespace) -> None:
+    from lcr2s_jax.search import describe
+
+    if bool(args.where.strip()) == bool(args.path):
+        raise UsageError('delete needs either --where or --path, such as --where="camera = \'c1\'" or --path=a/1.jpg')
+    forget(args.index, describe.condition_of(args.index, args.path) if args.path else args.where, args.yes)
+
+
+def forget(uri: str, where: str, sure: bool) -> None:
+    """Forget what a condition chooses, after it was written down who did; without `sure` say how many that are."""
     from lcr2s_jax.search import audit, gallery, retention
 
-    if not where.strip():
-        raise ConfigError('delete: found an empty --where; expected a condition such as --where="camera = \'c1\'"')
     opened = gallery.Gallery(uri)
     count = opened.count(where)
     if not sure:
@@ -32,16 +50,3 @@ def delete(uri: str, where: str, sure: bool) -> None:
         f'{uri}: {gone.rows:,} rows are forgotten, their bytes erased'
         + (f', and the files of {files}; no other file was touched' if files else '; no picture file was touched')
     )
-
-
-def expire(uri: str, age: str, sure: bool) -> None:
-    """`delete` by age.
-
-    Args:
-      uri: of the index.
-      age: since a picture was indexed, '30d', '12h' or '45m'.
-      sure: do it.
-    """
-    from lcr2s_jax.search import retention
-
-    delete(uri, retention.older_than(age), sure)

@@ -1,80 +1,118 @@
 """lcr2s search --index=I "a woman in a red coat": the pictures of an index, ranked by a description."""
 
+import argparse
 import json
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
+from lcr2s_jax.cli.parser import integer, number, place
 from lcr2s_jax.errors import ConfigError, SearchError
 
+ABOUT = 'Rank the pictures of an index by a description.'
+WORDS = '"a sentence" ...'
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')  # a file name could speak to the terminal
 _SHOWN = 4  # of the user's columns on the terminal
 
 
-class Wanted(NamedTuple):
-    """What the command line asks for.
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('words', nargs='*', metavar='"a sentence"',
+        help='What is looked for; each quoted sentence is a query of its own.')  # fmt: skip
+    add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
+    add(
+        '--and',
+        action='append',
+        default=[],
+        dest='also',
+        metavar='TEXT',
+        help='Another sentence about that person; may be repeated.',
+    )
+    add(
+        '--like',
+        action='append',
+        default=[],
+        type=place,
+        metavar='FILE',
+        help='Picture of that person; may be repeated.',
+    )
+    add('--queries', type=place, metavar='FILE', help='Text with a sentence a line, searched in one batch.')
+    add('--top', type=integer(1), default=10, metavar='N', help='Hits of each query.')
+    add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
+    add(
+        '--group-by',
+        default='',
+        metavar='COLUMN',
+        help='Column of which every value is shown once, by its best picture.',
+    )
+    add('--why', action='store_true', help='Show how much each phrase moved the score of the hits.')
+    add('--exact', action='store_true', help='Compare every vector, however many there are.')
+    add(
+        '--false-alarms',
+        type=number(0.01, 0.5),
+        default=0.05,
+        metavar='RATE',
+        help='Of searches for somebody who is not there, the share that may find somebody.',
+    )
+    add('--html', type=place, metavar='FILE', help='File to write: one page with the pictures in it.')
+    add('--json', action='store_true', help='Print JSON instead of text.')
 
-    Attributes:
-      words: one sentence, quoted or not.
-      also: other sentences about the same person.
-      like: picture files of that person.
-      queries: file with a sentence a line instead; or None.
-      top, where, group_by, false_alarms, exact: as of `lcr2s_jax.search.search.Search`.
-      why: tell what every phrase did.
-    """
 
-    words: Sequence[str]
-    also: Sequence[str]
-    like: Sequence[str]
-    queries: str | None
-    top: int
-    where: str
-    group_by: str
-    false_alarms: float
-    exact: bool
-    why: bool
-
-
-def search(uri: str, wanted: Wanted, page: str | None, as_json: bool) -> None:
-    """Search, write it into the audit log, and only then print it.
-
-    Args:
-      uri: of the index.
-      wanted: what to look for.
-      page: HTML file to write, or None.
-      as_json: print JSON instead of tables.
-    """
+def run(args: argparse.Namespace) -> None:
+    """Search, write it into the audit log, and only then print it."""
+    asked = _queries(args)  # a mistake in it should not wait for the index to open
+    if args.html:
+        _check_page(pathlib.Path(args.html))
     from lcr2s_jax.search import audit, index
     from lcr2s_jax.search import html as sheet
     from lcr2s_jax.search.query import Query
 
-    sentences = _sentences(wanted)  # a mistake in it should not wait for the index to open
-    if page:
-        _check_page(pathlib.Path(page))
-    opened = index.open_index(uri)
-    if wanted.queries:
-        queries = [Query((text,)) for text in sentences]
-    else:
-        examples = [index.embed_picture(opened.searcher, _bytes(file), file) for file in wanted.like]
-        queries = [Query(tuple(sentences), tuple(examples))]
+    opened = index.open_search(args.index)
+    examples = tuple(index.embed_picture(opened.searcher, _bytes(file), file) for file in args.like)
     answers = opened(
-        queries,
-        top=wanted.top,
-        false_alarms=wanted.false_alarms,
-        where=wanted.where,
-        group_by=wanted.group_by,
-        exact=wanted.exact,
+        [Query(tuple(sentences), examples) for sentences in asked],
+        top=args.top,
+        false_alarms=args.false_alarms,
+        where=args.where,
+        group_by=args.group_by,
+        exact=args.exact,
     )
-    reasons = [opened.why(answer.query, answer.hits) if wanted.why else [] for answer in answers]
-    audit.write(uri, [audit.line(audit.user(), answer, opened, wanted.where) for answer in answers])
-    if page:
-        sheet.write(pathlib.Path(page), answers, 'Search')
-    if as_json:
-        print(json.dumps(_json(uri, opened, wanted, answers, reasons), indent=2, default=str))
+    reasons = [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
+    audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers])
+    if args.html:
+        sheet.write(pathlib.Path(args.html), answers, 'Search')
+    if args.json:
+        print(json.dumps(_json(args, opened, answers, reasons), indent=2, default=str))
     else:
-        _show(answers, reasons, page)
+        _show(answers, reasons, args.html)
+
+
+def _queries(args: argparse.Namespace) -> list[list[str]]:
+    """The sentences of each query. Quoted sentences are queries of their own; words without quotes are one sentence."""
+    if args.queries:
+        if args.words or args.also or args.like:
+            raise SearchError('--queries: found a sentence, --and or --like beside it; expected the file alone')
+        return [[line] for line in _lines(args.queries)]
+    quoted = any(re.search(r'\s', word.strip()) for word in args.words)
+    said = args.words if quoted else [' '.join(args.words)] * bool(args.words)
+    if len(said) > 1 and (args.also or args.like):
+        raise SearchError(
+            f'search: found {len(said)} sentences beside --and or --like, which are about one person; expected one '
+            'sentence, and the others as --and="..."'
+        )
+    if not said and not args.also and not args.like:
+        raise SearchError('search: found nothing to look for; expected a sentence, --like=picture or --queries=file')
+    return [[sentence] for sentence in said] if len(said) > 1 else [[*said, *args.also]]
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        lines = pathlib.Path(file).read_text(encoding='utf-8-sig').splitlines()  # editors put a mark before UTF-8
+    except (OSError, UnicodeDecodeError) as error:
+        raise SearchError(f'--queries: {file} cannot be read ({error}); expected text, a sentence a line') from None
+    if not any(line.strip() for line in lines):
+        raise SearchError(f'--queries: found no sentence in {file}; expected one a line')
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _check_page(path: pathlib.Path) -> None:
@@ -91,37 +129,16 @@ def _bytes(file: str) -> bytes:
         raise SearchError(f'--like: {file} cannot be read ({error.strerror}); expected a picture file') from None
 
 
-def _sentences(wanted: Wanted) -> list[str]:
-    said = [' '.join(wanted.words)] * bool(wanted.words) + list(wanted.also)
-    if not wanted.queries:
-        if not said and not wanted.like:
-            raise SearchError(
-                'search: found nothing to look for; expected a sentence, --like=picture or --queries=file'
-            )
-        return said
-    if said or wanted.like:
-        raise SearchError('--queries: found a sentence, --and or --like beside it; expected the file alone')
-    try:
-        lines = pathlib.Path(wanted.queries).read_text(encoding='utf-8').splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SearchError(
-            f'--queries: {wanted.queries} cannot be read ({error}); expected text, a sentence a line'
-        ) from None
-    if not any(line.strip() for line in lines):
-        raise SearchError(f'--queries: found no sentence in {wanted.queries}; expected one a line')
-    return [line.strip() for line in lines if line.strip()]
-
-
-def _json(uri: str, opened, wanted: Wanted, answers, reasons) -> dict:
+def _json(args: argparse.Namespace, opened, answers, reasons) -> dict:
     return {
-        'index': uri,
+        'index': args.index,
         'model': opened.searcher.hash,
         'version': opened.gallery.version,
-        'false_alarms': wanted.false_alarms,
+        'false_alarms': args.false_alarms,
         'answers': [
             {
                 'sentences': answer.query.sentences,
-                'examples': wanted.like,
+                'examples': args.like,
                 'searched': answer.searched,
                 'exact': answer.exact,
                 'found': answer.found,

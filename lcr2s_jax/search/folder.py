@@ -1,9 +1,9 @@
-"""Any folder of pictures, for an index: listed, read, decoded and resized as evaluation does, many at a time."""
+"""Any folder of pictures, for an index: listed, read, decoded and resized as training does, many at a time."""
 
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from lcr2s_jax import images
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import storable
+from lcr2s_jax.image_headers import sniff
 
-SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp')
+_FORMATS = ('JPEG', 'PNG', 'BMP', 'WebP', 'TIFF', 'GIF', 'HEIC')
+_NAMED = 3  # files that are named for each reason why they are passed over
 
 
 class File(NamedTuple):
@@ -45,43 +47,93 @@ class Picture(NamedTuple):
     fault: str
 
 
-def walk(root: pathlib.Path) -> tuple[list[File], dict[str, str]]:
-    """Every picture below `root`, by its suffix, sorted by path. What begins with a dot and links are left out:
+class Listing(NamedTuple):
+    """What lies below a folder.
 
-    nothing outside the root gets in by a link, and no folder is walked twice.
+    Attributes:
+      files: the pictures, sorted by path.
+      faults: path -> why it cannot be used, unreadable folders among them.
+      passed_over: reason -> {'count': files and folders, 'first': names of some}, the most frequent first.
+    """
 
-    Returns:
-      The files; and why the others cannot be used, by path, unreadable folders among them.
+    files: list[File]
+    faults: dict[str, str]
+    passed_over: dict[str, dict]
+
+
+def walk(root: pathlib.Path, skip: Sequence[pathlib.Path] = ()) -> Listing:
+    """List the pictures below `root`: by their suffix, and those without a suffix by their content.
+
+    Links and what begins with a dot are passed over: nothing outside the root gets in by a link, and no folder is
+    walked twice.
+
+    Args:
+      root: the folder.
+      skip: folders below it that are not entered.
 
     Raises:
       DataError: the root itself cannot be read.
     """
-    found, faults, waiting = [], {}, [str(root)]
+    found, faults, passed, waiting = [], {}, {}, [str(root)]
     while waiting:
         folder = waiting.pop()
         try:
             with os.scandir(folder) as listed:
-                entries = list(listed)
+                entries = sorted(listed, key=lambda entry: entry.name)
         except OSError as error:
             if folder == str(root):
                 raise DataError(f'{root}: cannot be read ({error.strerror}), expected a folder of pictures') from None
             faults[os.path.relpath(folder, root)] = f'a folder that cannot be read ({error.strerror})'
             continue
         for entry in entries:
-            fault = ''
+            fault = reason = ''
             try:
-                if entry.name.startswith('.') or entry.is_symlink():
+                if not entry.is_symlink() and not entry.name.startswith('.') and entry.is_dir():
+                    waiting += [entry.path] * (pathlib.Path(entry.path) not in skip)
                     continue
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                elif entry.name.lower().endswith(SUFFIXES):
+                reason = _passed_over(entry)
+                if not reason:
                     fault = _unusable(entry)
                     found += [] if fault else [look(root, pathlib.Path(entry.path))]
             except OSError as error:  # it went away since it was listed, or may not be looked at
                 fault = error.strerror or 'cannot be read'
             if fault:
                 faults[os.path.relpath(entry.path, root)] = fault
-    return sorted(found), faults
+            if reason:
+                told = passed.setdefault(reason, {'count': 0, 'first': []})
+                told['count'] += 1
+                told['first'] += [os.path.relpath(entry.path, root)] * (len(told['first']) < _NAMED)
+    return Listing(sorted(found), faults, dict(sorted(passed.items(), key=lambda item: -item[1]['count'])))
+
+
+def summary(passed_over: Mapping[str, Mapping], most: int = 10) -> str:
+    """What was passed over, in one line; '' for nothing."""
+    if not passed_over:
+        return ''
+    count = sum(one['count'] for one in passed_over.values())
+    parts = []
+    for reason, one in list(passed_over.items())[:most]:
+        more = ', ...' if one['count'] > len(one['first']) else ''
+        parts.append(f'{one["count"]:,} {reason} ({", ".join(map(repr, one["first"]))}{more})')
+    others = [f'{len(passed_over) - most:,} more reasons (--json)'] * (len(passed_over) > most)
+    return f'{count:,} passed over: {"; ".join(parts + others)}'
+
+
+def _passed_over(entry: os.DirEntry) -> str:
+    """Why what is no folder is not taken for a picture; '' where it is. Raises OSError."""
+    if entry.name.startswith('.'):
+        return 'hidden by a dot before their name'
+    if entry.is_symlink():
+        return 'links'
+    if entry.name.lower().endswith(images.SUFFIXES):
+        return ''
+    if suffix := pathlib.PurePath(entry.name).suffix.lower():
+        return f'by their suffix {suffix}'
+    if not entry.is_file():
+        return 'pipes, sockets or devices'
+    with open(entry.path, 'rb') as file:
+        kind = sniff(file.read(64))
+    return '' if kind in _FORMATS else 'without a suffix, by their content'
 
 
 def _unusable(entry: os.DirEntry) -> str:

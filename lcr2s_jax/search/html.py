@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from lcr2s_jax import files
 from lcr2s_jax.search.search import Answer, Hit, picture
 
 _HEIGHT = 192  # pixels of a picture on the page
@@ -40,9 +41,7 @@ def write(path: pathlib.Path, answers: Sequence[Answer], title: str) -> None:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>{_BODY}{STYLE}</style>\n'
         f'<h1>{html.escape(title)}</h1>\n{body}</html>\n'
     )
-    aside = path.with_name(f'{path.name}.partial')
-    aside.write_text(page, encoding='utf-8')
-    aside.rename(path)
+    files.write(path, page)
 
 
 def section(answer: Answer) -> str:

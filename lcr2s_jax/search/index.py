@@ -15,13 +15,14 @@ from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import storable
 from lcr2s_jax.model import Model
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, repair, retention, storage, writing
+from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage, writing
 from lcr2s_jax.search.gallery import OWN, Gallery
+from lcr2s_jax.search.name_pattern import NamePattern
 from lcr2s_jax.search.search import Search
 from lcr2s_jax.training import parallel
 
 
-def open_index(uri: str) -> Search:
+def open_search(uri: str) -> Search:
     """An index, ready for queries.
 
     Raises:
@@ -30,7 +31,7 @@ def open_index(uri: str) -> Search:
     model_folder = storage.model_folder(uri)
     if model_folder is None:
         raise ConfigError(
-            f'--index: found no index at {uri}; make one: python main.py index --workdir=... --images=... --index={uri}'
+            f'--index: found no index at {uri}; make one: lcr2s index --weights=... --images=... --index={uri}'
         )
     opened = model_files.open_model(model_folder)
     return Search(Gallery(uri), opened, opened.tokenizer)
@@ -59,6 +60,8 @@ def bring_up_to_date(
     images: str | None = None,
     *,
     table: str | None = None,
+    name_pattern: str = '',
+    moved_from: str = '',
     prune: bool = False,
     readmit: bool = False,
     videos: Callable[[Gallery], list[dict]] | None = None,
@@ -68,10 +71,12 @@ def bring_up_to_date(
 
     Args:
       uri: folder, or URL of an object store; made where there is none.
-      model: of the index, from `open_model`.
+      model: of the index, from `lcr2s_jax.search.model.open_model`.
       images: the folder; all pictures below it.
       table: a CSV file with a column `path` and others that come beside the pictures.
-      prune: forget rows whose file is gone.
+      name_pattern: see `lcr2s_jax.search.name_pattern`; columns out of the pictures' names.
+      moved_from: a folder whose pictures lie in `images` now; their rows are taken over.
+      prune: forget rows whose file is gone; rows of another folder that is gone are taken over as by `moved_from`.
       readmit: take pictures that were deleted or expired, too.
       videos: brings the videos' tracks into the gallery, such as `lcr2s_jax.video.update.update` with all but the
         gallery given.
@@ -83,7 +88,8 @@ def bring_up_to_date(
     Raises:
       UserError: what was found, what was expected, what to change.
     """
-    root = check(uri, images, table)
+    root = check(uri, images, table, name_pattern)
+    pattern = NamePattern(name_pattern, OWN) if name_pattern else None
     if parallel.is_primary():
         with writing.alone(uri):
             gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
@@ -92,13 +98,20 @@ def bring_up_to_date(
     parallel.wait_for_all('the table is there')
     gallery = Gallery(uri, model.clip.embed_dim)
     joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
-    told = update(gallery, model, root, prune=prune, readmit=readmit, progress=progress) if root else {}
+    told: dict = {}
+    if root and parallel.is_primary():
+        told |= _take_over(gallery, root, moved_from, prune)
+    if root:
+        more = dict(pattern=pattern, prune=prune, readmit=readmit, progress=progress)
+        told |= update(gallery, model, root, **more)
     if videos:
         told['videos'] = videos(gallery)
     if not parallel.is_primary():
         return told
     if joined:
-        told |= join(gallery, root, *joined)
+        told |= {'metadata': join(gallery, root, *joined)}
+    if pattern:
+        told |= {'name_pattern': _join_names(gallery, root, pattern)}
     if gallery.version != before:
         gallery.tidy()
     if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
@@ -106,17 +119,30 @@ def bring_up_to_date(
     return told | {'index': uri, 'model': model.hash, 'pictures': gallery.count()}
 
 
-def check(uri: str, images: str | None, table: str | None) -> pathlib.Path | None:
+def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> pathlib.Path | None:
     """The resolved folder of pictures. Raises for mistakes that should not cost the time of embedding."""
     root = images and pathlib.Path(images).resolve()
     if not storage.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
         raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
+    if images and storage.is_remote(images):
+        raise ConfigError(
+            f'--images: found the URL {images}, expected a folder on this machine; copy the pictures first'
+        )
+    if root and root.is_file():
+        raise ConfigError(
+            f'--images: found the file {root}, expected a folder, such as its own: --images={root.parent}'
+            + '; a video is --video' * (root.suffix.lower() in ('.mp4', '.avi', '.mov', '.mkv'))
+        )
     if root and not root.is_dir():
         raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
     if root and not storable(str(root)):
         raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
+    named = NamePattern(name_pattern, OWN).columns if name_pattern else []
     if table:
-        columns.check(metadata.read(table, {}, OWN)[0])
+        kinds = metadata.read(table, {}, OWN)[0]
+        columns.check(kinds)
+        if twice := [name for name in named if name in kinds]:
+            raise ConfigError(f'--name-pattern: found the column {twice[0]}, which --metadata has too; choose one')
     return root
 
 
@@ -124,57 +150,22 @@ def join(gallery: Gallery, root: pathlib.Path, kinds: dict, values: dict) -> dic
     """Put a table's columns beside the pictures of a root; counts of what was done."""
     key = storage.stored(gallery.uri, root)
     changed = columns.join(gallery, key, kinds, values)
-    strange = sorted(values.keys() - gallery.known(key).keys())
-    return {'metadata': {'changed': changed, 'without_picture': strange}}
+    return {'changed': changed, 'without_picture': sorted(values.keys() - gallery.known(key).keys())}
 
 
-def open_model(uri: str, new: Model | None = None) -> Model:
-    """The index's model, written there first where there is none yet.
-
-    Raises:
-      SearchError: the index has another model, or its pictures were made ready otherwise than is done here.
-      ConfigError: it has none, and no new one is given.
-    """
-    there = storage.model_folder(uri)
-    if new is None:
-        if there is None:
-            raise ConfigError(f'{uri}: found no index there yet; --weights=... or --workdir=... says what shall embed')
-        return _of_this_recipe(uri, model_files.open_model(there))
-    if there is not None:
-        found = model_files.open_model(there)
-        _refuse_another(uri, new, found.hash)
-        if found.calibration is None and new.calibration is not None and parallel.is_primary():
-            storage.add_file(uri, model_files.CALIBRATION, model_files.calibration_file(new.calibration))
-        parallel.wait_for_all('the calibration is there')
-        return model_files.open_model(storage.model_folder(uri))
-    parallel.wait_for_all('the index was looked at')
-    if parallel.is_primary():
-        with writing.alone(uri):
-            if storage.model_folder(uri) is None:  # another call may have been faster
-                storage.put_model(uri, new.save)
-    parallel.wait_for_all('the model is there')
-    made = model_files.open_model(storage.model_folder(uri))
-    _refuse_another(uri, new, made.hash)
-    return made
+def _join_names(gallery: Gallery, root: pathlib.Path, pattern: NamePattern) -> dict:
+    key = storage.stored(gallery.uri, root)
+    found = pattern.read(sorted(gallery.known(key)), gallery.columns)
+    changed = columns.join(gallery, key, found.kinds, found.values)
+    return {'columns': found.kinds, 'matched': len(found.values), 'changed': changed, 'unmatched': found.unmatched}
 
 
-def _of_this_recipe(uri: str, found: Model) -> Model:
-    recipe = found.facts['preprocessing']['recipe']
-    if recipe != images.RECIPE:
-        raise SearchError(
-            f"{uri}: found pictures made by '{recipe}', expected '{images.RECIPE}': vectors of new ones could not be "
-            'compared. Index the folder again into another --index.'
-        )
-    return found
-
-
-def _refuse_another(uri: str, new: Model, there: str) -> None:
-    if there != new.hash:
-        name = next(iter(new.origin.values()), 'the model')
-        raise SearchError(
-            f'{uri} was made with another model, preprocessing or tokenizer: {there[:16]} there, {new.hash[:16]} of '
-            f"{name}. Their vectors cannot be compared: choose another --index, or that model's --weights or --workdir."
-        )
+def _take_over(gallery: Gallery, root: pathlib.Path, moved_from: str, prune: bool) -> dict:
+    """Rows of folders that lie at `root` now."""
+    olds = [moved_from] if moved_from else moved.lost_folders(gallery, root)
+    if moved_from or prune:
+        return {'moved': [moved.move(gallery, old, root)._asdict() for old in olds]} if olds else {}
+    return {'seems_moved': olds} if olds else {}
 
 
 def update(
@@ -182,6 +173,7 @@ def update(
     model: Model,
     root: pathlib.Path,
     *,
+    pattern: NamePattern | None = None,
     prune: bool = False,
     readmit: bool = False,
     progress: Progress = QUIET,
@@ -193,21 +185,26 @@ def update(
     key = storage.stored(gallery.uri, root)
     with gallery.writing():
         known = gallery.known(key)
-    found, faults = folder.walk(root)
-    own = _own_folders(gallery.uri, root)
-    files = [file for file in found if not any((root / file.path).is_relative_to(one) for one in own)]
+    files, faults, passed_over = folder.walk(root, _own_folders(gallery.uri, root))
     if prune and known and not files:
         raise SearchError(
             f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '
             'forget them all the same use `delete`.'
         )
+    if not files and not faults:
+        raise SearchError(
+            f'--images: found no picture below {root}, expected files such as .jpg or .png'
+            + (f'; {folder.summary(passed_over)}' if passed_over else '')
+        )
+    if pattern:
+        pattern.check(file.path for file in files)
     new = [file for file in files if file.path not in known]
     changed = [file for file in files if file.path in known and known[file.path][:2] != file[1:]]
     gone = known.keys() - {file.path for file in files}
     # what could not be looked at may be there
     gone = sorted(path for path in gone if faults.keys().isdisjoint((path, *map(str, pathlib.PurePath(path).parents))))
     told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed)}
-    told['unchanged'] = len(files) - len(new) - len(changed)
+    told |= {'unchanged': len(files) - len(new) - len(changed), 'passed_over': passed_over}
     parallel.wait_for_all('all hosts have compared')
     mine, more = slice(jax.process_index(), None, jax.process_count()), dict(readmit=readmit, progress=progress)
     done = [add(gallery, model, root, some[mine], new=some is new, **more) for some in (changed, new)]
@@ -223,10 +220,15 @@ def update(
 
 
 def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
-    """Folders below a root, or the root itself, whose pictures the index knows by roots of its own."""
+    """Folders whose pictures the index knows by roots of its own."""
     tracks, uploads = storage.tracks_folder(uri), storage.uploads(uri)
     own = [tracks] if root == uploads else [tracks, uploads]  # uploads may be indexed as they are, crops only as tracks
-    return [one for one in own if one and (one.is_relative_to(root) or root.is_relative_to(one))]
+    own = [one for one in own if one]
+    if any(root.is_relative_to(one) for one in own):
+        raise SearchError(
+            f'--images: found {root}, where the index keeps pictures of its own; expected a folder of yours'
+        )
+    return own
 
 
 def add(

@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Sequence
 
+from lcr2s_jax import files
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import Gallery, quoted
 from lcr2s_jax.search.web import uploads
@@ -65,7 +66,7 @@ def settle(gallery: Gallery) -> None:
         for name in names:
             if name not in known:
                 (folder / name).unlink(missing_ok=True)
-            uploads.aside(folder / name).unlink(missing_ok=True)
+            files.aside_of(folder / name).unlink(missing_ok=True)
         pending.unlink()
 
 

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import tempfile
 
+from lcr2s_jax import files
 from lcr2s_jax.errors import SearchError
 
 MODEL = 'model'
@@ -94,10 +95,7 @@ def put_model(uri: str, write) -> pathlib.Path:
 def add_file(uri: str, name: str, content: bytes) -> None:
     """Put one more file into the model's folder of an index that has one."""
     if not is_remote(uri):
-        folder = pathlib.Path(uri) / MODEL
-        aside = folder / f'{name}.partial'
-        aside.write_bytes(content)
-        aside.rename(folder / name)
+        files.write(pathlib.Path(uri) / MODEL / name, content)
         return
     store, path = _store(uri)
     with store.open_output_stream(f'{path}/{MODEL}/{name}') as out:

@@ -66,8 +66,8 @@ def load(
             "expected 'bfloat16' on a GPU of NVIDIA's; 'einsum' goes everywhere"
         )
     wanted = dict(
-        image_size=image_size and tuple(image_size), context_length=context_length, dtype=dtype, kernel=kernel, remat=remat,
-        scan=scan, chunks=chunks,
+        image_size=image_size and tuple(image_size), context_length=context_length, dtype=dtype, kernel=kernel,
+        remat=remat, scan=scan, chunks=chunks,
     )  # fmt: skip
     if not pretrained:
         if architecture not in ARCHITECTURES:

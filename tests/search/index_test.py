@@ -229,7 +229,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     place.put_model(url, lambda to: shutil.copytree(tmp_path / 'made' / 'model', to))
     searching.pictures(tmp_path / 'crops', 3)
     command.index(url, str(tmp_path / 'crops'), None, None, False, False, True)
-    opened = indexing.open_index(url)
+    opened = indexing.open_search(url)
     answer = opened([Query((searching.WORDS,))], top=2, false_alarms=0.05)[0]
     for _ in range(2):
         audit.write(url, [audit.line('me', answer, opened)])

@@ -49,10 +49,10 @@ def test_rows_that_two_calls_wrote_twice_are_one_after_the_next(at, made, tmp_pa
     assert json.loads(capsys.readouterr().out)['pictures'] == 12 and Gallery(gallery.uri).count("camera = 'c1'") == 1
 
 
-def moved(at, to) -> desk.Desk:
+def moved(at, to) -> desk.Service:
     """The desk at its index after that was moved."""
     pathlib.Path(at.search.gallery.uri).rename(to)
-    return desk.Desk(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._embed, index.add_files)
+    return desk.Service(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._decoders)
 
 
 def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tmp_path):

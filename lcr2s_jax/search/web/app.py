@@ -56,7 +56,10 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, roo
     users = read_users(auth) if auth else None
     root = check_root(root_path)
     _refuse_taken(host, port)
-    with tempfile.TemporaryDirectory(prefix='lcr2s-page-') as folder, opened(uri, log) as service:
+    with (
+        tempfile.TemporaryDirectory(prefix='lcr2s-page-') as folder,
+        contextlib.closing(open_service(uri, log)) as service,
+    ):
         app = application(service, pathlib.Path(folder), names_of(host), users, root)
         server = uvicorn.Server(uvicorn.Config(
             app, host=host, port=port, log_level='warning', access_log=False, server_header=False, http=_protocol(),
@@ -129,17 +132,12 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
     )
 
 
-@contextlib.contextmanager
-def opened(uri: str, log: str | None = None):
-    """The `Service` of an index; its processes end with it."""
-    search = index.open_index(uri)
+def open_service(uri: str, log: str | None = None) -> Service:
+    """The `Service` of an index."""
+    search = index.open_search(uri)
     search.load()
     decoders = Decoders(1, nice=5), Decoders(max(1, (os.cpu_count() or 2) // 2), nice=15)
-    try:
-        yield Service(search, decoders, str(pathlib.Path(log).resolve()) if log else audit.NAME)
-    finally:
-        for some in decoders:
-            some.close()
+    return Service(search, decoders, str(pathlib.Path(log).resolve()) if log else audit.NAME)
 
 
 def check_root(root: str) -> str:

@@ -126,6 +126,11 @@ class Service:
         self.limits = Limits(MOST_BYTES, pixels, MOST_PICTURES, MOST_PIXELS * pixels)
         self.filters = filters.read(search.gallery)
 
+    def close(self) -> None:
+        """End the processes that decode."""
+        for some in self._decoders:
+            some.close()
+
     @property
     def index(self) -> Index:
         """What is searched, at this moment."""

@@ -59,7 +59,11 @@ CSS = """
 .dark .gradio-container, .gradio-container.dark { --ps-text: #eceef2; --ps-soft: #b6bdc9; --ps-panel: #23272f;
   --ps-line: #7d8698; --ps-link: #9dbcff; --ps-good: #5fd07a; --ps-bad: #ffb4a8;
   --ps-focus: #9dbcff; --ps-back: #111318; }
-.gradio-container main { padding: 10px 12px !important; } .gradio-container .gap { gap: 10px; }
+.gradio-container > .main { padding: 10px 20px !important; } .gradio-container main.contain { padding: 0 !important; }
+.gradio-container .column, .gradio-container .row { gap: 10px !important; }
+.gr-accordion { padding: 0 12px !important; }
+.gr-accordion > button.label-wrap { align-items: center; }
+.gr-accordion > [data-testid=accordion-content] { padding-bottom: 12px; }
 .gradio-container button:not(.large button), .gradio-container input:not([type=checkbox]):not([type=file]),
 .gradio-container .exports a, .gradio-container header a { min-height: 44px; }
 .gradio-container button.label-wrap { min-height: 44px; }
@@ -114,7 +118,9 @@ body:has(.large) { overflow: hidden; }
 .large ul { display: flex; flex-wrap: wrap; gap: 8px; list-style: none; padding: 0; margin: 0; }
 .large li { font-size: 12px; color: var(--ps-soft); display: flex; flex-direction: column; align-items: center; }
 .large li img { height: 96px; }
-@media (max-width: 640px) { .large { padding: 0; justify-content: flex-start; background: var(--ps-back); }
+@media (max-width: 640px) { .gradio-container > .main { padding: 6px 8px !important; }
+  .answer ol { gap: 8px; justify-content: space-between; } .answer h2 { margin-top: 2px; }
+  .large { padding: 0; justify-content: flex-start; background: var(--ps-back); }
   .large nav { border-radius: 0; } .large figure img { max-height: 58vh; } .large .inside { flex: 1; } }
 @media (prefers-reduced-motion: reduce) {
   .gradio-container * { transition: none !important; animation: none !important; } }

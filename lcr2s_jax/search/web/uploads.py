@@ -2,16 +2,10 @@
 
 import pathlib
 
+from lcr2s_jax import files
+
 
 def keep(path: pathlib.Path, content: bytes) -> None:
     """Write a file that only its owner may read; aside, then renamed."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    partial = aside(path)
-    partial.touch(0o600)
-    partial.write_bytes(content)
-    partial.rename(path)
-
-
-def aside(path: pathlib.Path) -> pathlib.Path:
-    """Where `keep` writes a file before it has its name."""
-    return path.with_name(f'.{path.name}.partial')
+    files.write(path, content, mode=0o600)

@@ -1,0 +1,63 @@
+"""A run's finished stages, and the data that its config names: what explaining and measuring a run start from."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from ml_collections import ConfigDict
+
+from commands.inputs import Encoder, Inputs, open_inputs
+from commands.workdir import config_of, refuse_another_config
+from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.training import run as runs
+from lcr2s_jax.training.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run in which no training is at work.
+
+    Attributes:
+      workdir, config: of the run.
+      inputs: the data.
+      stages: the finished ones, in the order of training, each at its best step.
+    """
+
+    workdir: pathlib.Path
+    config: ConfigDict
+    inputs: Inputs
+    stages: Mapping[str, Run]
+
+    def features(self, name: str, split: str) -> Embeddings:
+        """Every image and caption of a split, embedded by a stage."""
+        stage = self.stages[name]
+        return self.inputs.embed(evaluate.Embedder(stage.encoder, self.inputs.parallel), stage.params, split)
+
+
+def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[str]) -> Finished:
+    """Open a run.
+
+    Args:
+      workdir: of the run.
+      needed: stages that must be finished; others are taken where they are.
+      reads: splits of its data.
+
+    Raises:
+      UserError: what was found, what was expected, what to change.
+    """
+    config = config_of(workdir)
+    opened: dict[str, Run] = {}
+    for name in dict.fromkeys([*runs.stages_of(workdir, runs.read_facts(workdir)), *needed]):
+        try:
+            runs.best_parameters(workdir, name, finished=config.train.steps)
+            opened[name] = Run.open(workdir, name)
+        except ConfigError:
+            if name in needed:
+                raise  # others may still be in training
+    first = next(iter(opened.values()))
+    encoder = Encoder(first.clip, None, first.tokenizer)
+    inputs = open_inputs(config, reads, encoder=lambda config: encoder)
+    refuse_another_config(workdir, config, made_of={'data': inputs.source.fingerprint})
+    return Finished(workdir, config, inputs, opened)
