@@ -24,6 +24,7 @@ from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training.parallel import fetch
+from lcr2s_jax.weights import manifest
 from lcr2s_jax.weights.pretrained import fingerprint
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -148,10 +149,10 @@ class Model:
             # safetensors writes the memory of a strided array as if it were contiguous
             flat = {path: np.asarray(fetch(x), np.float32, order='C') for path, x in _flat(self.params(tower)).items()}
             content[f'{tower}.safetensors'] = tensor_bytes(flat)
-        facts = {'format': FORMAT, **self.facts, 'origin': self.origin, 'trained_on': self.trained_on}
-        facts['files'] = {name: hashlib.sha256(bytes_).hexdigest() for name, bytes_ in content.items()}
         if self.calibration is not None:
             content[CALIBRATION] = calibration_file(self.calibration)
+        facts = {'format': FORMAT, **self.facts, 'origin': self.origin, 'trained_on': self.trained_on}
+        facts = manifest.seal(facts, content)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with files.aside(folder) as partial:
             partial.mkdir()
@@ -216,32 +217,28 @@ def open_model(folder: pathlib.Path) -> Model:
     """Open what `Model.save` wrote. Raises SearchError: no such folder, of another format, or damaged."""
     facts = read_facts(folder)
     clip = CLIP(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts['clip'].items()})
-    path = folder / CALIBRATION
+    manifest.check(folder, facts)
+    calibration = json.loads(manifest.content(folder, facts, CALIBRATION)) if CALIBRATION in facts['files'] else None
     return Model(
         clip,
-        {tower: functools.partial(_read_tower, folder, tower, facts['files']) for tower in TOWERS},
+        {tower: functools.partial(_read_tower, folder, tower, facts) for tower in TOWERS},
         lambda: Tokenizer(str(folder)),
         origin=facts['origin'],
         trained_on=facts['trained_on'],
-        calibration=Calibration.from_json(json.loads(path.read_text())) if path.is_file() else None,
+        calibration=calibration and Calibration.from_json(calibration),
         facts=facts,
     )
 
 
 def read_facts(folder: pathlib.Path) -> dict:
-    """The content of model.json. Raises SearchError."""
-    try:
-        facts = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise SearchError(
-            f'{folder}: found no model that can be read ({error}); expected {FILE}, as `lcr2s index` writes it'
-        ) from None
+    """The content of model.json, as it was sealed. Raises SearchError."""
+    facts = files.read_json(folder / FILE, SearchError, 'expected a model as `lcr2s index` writes it')
     if facts.get('format') != FORMAT:
         raise SearchError(
             f'{folder}: found a model of format {facts.get("format")}, expected {FORMAT}; index the images again with '
             'this version, into another folder'
         )
-    return facts
+    return manifest.read(folder / FILE)
 
 
 def calibration_file(calibration: Calibration) -> bytes:
@@ -260,18 +257,8 @@ def identity(clip: CLIP, params: Mapping, tokenizer: Mapping[str, bytes]) -> dic
     return facts | {'hash': hashlib.sha256(files.to_json(facts).encode()).hexdigest()}
 
 
-def _read_tower(folder: pathlib.Path, tower: str, hashes: Mapping[str, str]) -> dict:
-    path = folder / f'{tower}.safetensors'
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise SearchError(f'{path}: cannot be read ({error}); restore the file from a copy') from None
-    if hashlib.sha256(content).hexdigest() != hashes[path.name]:
-        raise SearchError(
-            f'{path}: its bytes are not those that were written; restore the file from a copy, or index the images '
-            'again into another folder'
-        )
-    return _nested(read_tensors(content))
+def _read_tower(folder: pathlib.Path, tower: str, facts: Mapping) -> dict:
+    return _nested(read_tensors(manifest.content(folder, facts, f'{tower}.safetensors')))
 
 
 def _flat(tree, above: str = '') -> dict:

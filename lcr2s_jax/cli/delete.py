@@ -1,6 +1,7 @@
 """lcr2s delete --index=I --where=..., or --path=...: pictures leave an index."""
 
 import argparse
+from collections.abc import Sequence
 
 from lcr2s_jax.cli.parser import UsageError, place
 
@@ -28,25 +29,26 @@ def run(args: argparse.Namespace) -> None:
 
     if bool(args.where.strip()) == bool(args.path):
         raise UsageError('delete needs either --where or --path, such as --where="camera = \'c1\'" or --path=a/1.jpg')
-    forget(args.index, describe.condition_of(args.index, args.path) if args.path else args.where, args.yes)
+    forget(args.index, describe.rows_of(args.index, args.path) if args.path else args.where, args.yes)
 
 
-def forget(uri: str, where: str, sure: bool) -> None:
-    """Forget what a condition chooses, after it was written down who did; without `sure` say how many that are."""
-    from lcr2s_jax.search import audit, gallery, retention
+def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
+    """Forget what is chosen by condition or (root, path), and write down who did; without `sure` say what it is."""
+    from lcr2s_jax.search import audit, retention
 
-    opened = gallery.Gallery(uri)
-    count = opened.count(where)
-    if not sure:
-        print(f'{uri}: {count:,} rows of {opened.count(""):,} would be forgotten. The same with --yes forgets them.')
+    chosen, gone = retention.forget(uri, what, audit.user(), sure)
+    first, *more = chosen.lines()
+    print('\n'.join([f'{uri}: {"forgetting" if sure else "would forget"} {first}', *more]))
+    if gone is None:
+        print('The same with --yes forgets them.')
         return
-    line = {'user': audit.user(), 'event': 'delete', 'where': where, 'rows': count, 'version': opened.version}
-    audit.write(uri, [line])
-    gone = retention.delete(opened, where)
     files = ', '.join(
         f'{count:,} {what}' for count, what in ((gone.uploads, 'uploads'), (gone.tracks, "tracks' crops")) if count
     )
     print(
         f'{uri}: {gone.rows:,} rows are forgotten, their bytes erased'
         + (f', and the files of {files}; no other file was touched' if files else '; no picture file was touched')
+        + '. The audit log still names what searches have found.'
     )
+    if gone.left:
+        print(f'{gone.left:,} of them had been changed or removed by others meanwhile, and were left as they are')

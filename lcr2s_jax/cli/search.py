@@ -69,14 +69,15 @@ def run(args: argparse.Namespace) -> None:
 
     opened = index.open_search(args.index)
     examples = tuple(index.embed_picture(opened.searcher, _bytes(file), file) for file in args.like)
-    answers = opened(
-        [Query(tuple(sentences), examples) for sentences in asked],
-        top=args.top,
-        false_alarms=args.false_alarms,
-        where=args.where,
-        group_by=args.group_by,
-        exact=args.exact,
-    )
+    with audit.refusals(args.index, audit.user(), {'text': sum(asked, []), 'where': args.where}):
+        answers = opened(
+            [Query(tuple(sentences), examples) for sentences in asked],
+            top=args.top,
+            false_alarms=args.false_alarms,
+            where=args.where,
+            group_by=args.group_by,
+            exact=args.exact,
+        )
     reasons = [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
     audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers])
     if args.html:

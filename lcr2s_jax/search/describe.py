@@ -9,7 +9,7 @@ from typing import Any
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage
-from lcr2s_jax.search.gallery import OK, Gallery, quoted
+from lcr2s_jax.search.gallery import OK, Gallery
 
 _EXAMPLES = 3  # values of a column
 
@@ -17,7 +17,7 @@ _EXAMPLES = 3  # values of a column
 def describe(uri: str) -> dict[str, Any]:
     """Everything that `lcr2s info` tells of an index, as JSON has it. Raises SearchError."""
     gallery = Gallery(uri)
-    rows = gallery.rows('true', ['root', 'status', *gallery.columns])
+    rows = gallery.rows('', ['root', 'status', *gallery.columns])
     status = rows['status'].to_pylist()
     usable = rows.filter([one == OK for one in status])
     return {
@@ -35,30 +35,29 @@ def describe(uri: str) -> dict[str, Any]:
     }
 
 
-def condition_of(uri: str, paths: Sequence[str]) -> str:
-    """A condition for the rows that paths name: as `search` shows them, or as files on this disk.
+def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
+    """(root, path) of the rows that paths name: as `search` shows them, or as files on this disk.
 
     Raises:
       SearchError: a path of no row; the message names the nearest.
     """
-    found = Gallery(uri).rows('true', ['root', 'path'])
+    found = Gallery(uri).rows('', ['root', 'path'])
     rows = list(zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True))
     by_place = {os.path.join(storage.located(uri, root, path), path): (root, path) for root, path in rows}
     known, chosen = {path for _, path in rows}, []
     for path in paths:
         place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         if place in by_place:
-            root, below = by_place[place]
-            chosen.append(f'(root = {quoted(root)} and path = {quoted(below)})')
+            chosen.append(by_place[place])
         elif path in known:
-            chosen.append(f'path = {quoted(path)}')
+            chosen += [row for row in rows if row[1] == path]
         else:
             near = difflib.get_close_matches(path, known, n=1)
             raise SearchError(
                 f'--path: found no picture {path!r} in {uri}; expected a path as `search` shows it'
                 + (f', such as {near[0]!r}' if near else '')
             )
-    return ' or '.join(chosen)
+    return chosen
 
 
 def _model(uri: str) -> dict | None:

@@ -15,7 +15,7 @@ from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import storable
 from lcr2s_jax.model import Model
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage, writing
+from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.name_pattern import NamePattern
 from lcr2s_jax.search.search import Search
@@ -91,8 +91,7 @@ def bring_up_to_date(
     root = check(uri, images, table, name_pattern)
     pattern = NamePattern(name_pattern, OWN) if name_pattern else None
     if parallel.is_primary():
-        with writing.alone(uri):
-            gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
+        gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
         repair.own(gallery)
         repair.doubles(gallery)
     parallel.wait_for_all('the table is there')
@@ -213,9 +212,7 @@ def update(
     parallel.wait_for_all('all hosts have committed')
     gallery.refresh()
     if prune and gone and parallel.is_primary():
-        with gallery.writing():
-            gallery.drop(key, gone)
-            retention.erase(gallery)
+        retention.prune(gallery, key, gone)
     return told | {'gone': len(gone), 'pruned': len(gone) * prune}
 
 

@@ -1,11 +1,14 @@
 """The model of an index: opened, or written there first. Vectors of two models are never compared."""
 
-from lcr2s_jax import images
+import pathlib
+
+from lcr2s_jax import files, images
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.model import Model
 from lcr2s_jax.search import storage, writing
 from lcr2s_jax.training import parallel
+from lcr2s_jax.weights import manifest
 
 
 def open_model(uri: str, new: Model | None = None) -> Model:
@@ -24,7 +27,7 @@ def open_model(uri: str, new: Model | None = None) -> Model:
         found = models.open_model(there)
         _refuse_another(uri, new, found.hash)
         if found.calibration is None and new.calibration is not None and parallel.is_primary():
-            storage.add_file(uri, models.CALIBRATION, models.calibration_file(new.calibration))
+            _add_calibration(uri, there, new)
         parallel.wait_for_all('the calibration is there')
         return models.open_model(storage.model_folder(uri))
     parallel.wait_for_all('the index was looked at')
@@ -36,6 +39,13 @@ def open_model(uri: str, new: Model | None = None) -> Model:
     made = models.open_model(storage.model_folder(uri))
     _refuse_another(uri, new, made.hash)
     return made
+
+
+def _add_calibration(uri: str, folder: pathlib.Path, new: Model) -> None:
+    content = models.calibration_file(new.calibration)
+    facts = manifest.seal(models.read_facts(folder), {models.CALIBRATION: content})
+    storage.add_file(uri, models.CALIBRATION, content)  # it counts once the model says so
+    storage.add_file(uri, models.FILE, files.to_json(facts).encode())
 
 
 def _of_this_recipe(uri: str, found: Model) -> Model:

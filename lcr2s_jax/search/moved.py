@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import retention, storage
-from lcr2s_jax.search.gallery import Gallery, quoted
+from lcr2s_jax.search import conditions, retention, storage
+from lcr2s_jax.search.gallery import FOUND, Gallery
 
 _IN = 500  # values of one SQL list
 
@@ -42,8 +42,8 @@ def move(gallery: Gallery, old: str, root: pathlib.Path) -> Moved:
         paths = [path for path, facts in known.items() if _size(root / path) == facts[0]]
         gallery.drop(key, [path for path in gallery.known(key) if path in set(paths)])
         for start in range(0, len(paths), _IN):
-            listed = ', '.join(map(quoted, paths[start : start + _IN]))
-            gallery.table.update(where=f'root = {quoted(old)} and path in ({listed})', values={'root': key})
+            chosen = conditions.equal(root=old) & conditions.among('path', paths[start : start + _IN])
+            gallery.table.update(where=chosen.sql, values={'root': key})
     return Moved(old, len(paths), len(known) - len(paths))
 
 
@@ -65,18 +65,18 @@ def forget_copies(gallery: Gallery, old: str) -> Moved:
     """
     old = _root_of(gallery, old)
     with gallery.writing():
-        elsewhere = set(gallery.rows(f"root <> {quoted(old)} and status = 'ok'", ['sha256'])['sha256'].to_pylist())
+        found = gallery.rows(FOUND, ['root', 'sha256']).to_pylist()
+        elsewhere = {one['sha256'] for one in found if one['root'] != old}
         known = gallery.known(old)
         copies = [path for path, facts in known.items() if facts[2] in elsewhere]
         if copies:
-            gallery.drop(old, copies)
-            retention.erase(gallery)
+            retention.prune(gallery, old, copies)
     return Moved(old, len(copies), len(known) - len(copies))
 
 
 def roots(gallery: Gallery) -> list[str]:
     """Folders that the index has rows of, as its table names them."""
-    return sorted(gallery.rows('true', ['root'])['root'].unique().to_pylist())
+    return sorted(gallery.rows('', ['root'])['root'].unique().to_pylist())
 
 
 def _root_of(gallery: Gallery, old: str) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.model import Model
-from lcr2s_jax.search import approximate, calibration
+from lcr2s_jax.search import approximate, calibration, conditions
 from lcr2s_jax.search import query as asking
-from lcr2s_jax.search.gallery import OK, OWN, Gallery
+from lcr2s_jax.search.conditions import Condition
+from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.storage import TRACKS, located
 from lcr2s_jax.search.topk import Exact
@@ -87,7 +88,7 @@ class Search:
         *,
         top: int,
         false_alarms: float,
-        where: str = '',
+        where: Condition | str = '',
         group_by: str = '',
         exact: bool = False,
     ) -> list[Answer]:
@@ -98,7 +99,7 @@ class Search:
           top: hits of each.
           false_alarms: share of the searches for somebody who is not there that may find somebody, of the range of
             `calibration.RATES`.
-          where: a condition in SQL; '' for all pictures.
+          where: a condition in SQL, see `conditions`; '' for all pictures.
           group_by: a column of which every value is shown once, by its best picture; '' for none.
           exact: compare every vector even where the gallery has an approximate index.
 
@@ -111,15 +112,16 @@ class Search:
         if group_by and group_by not in self.gallery.columns:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
             raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
+        chosen = self.gallery.condition(where)
         noted: list[list[str]] = [[] for _ in queries]
         query_QE = np.stack([self.embed(one, notes) for one, notes in zip(queries, noted, strict=True)])
         nearest = self._approximate if self.gallery.approximate and not exact else self._exact
         if group_by:
-            found = [self._grouped(nearest, query_E[None], top, where, group_by) for query_E in query_QE]
+            found = [self._grouped(nearest, query_E[None], top, chosen, group_by) for query_E in query_QE]
         else:
-            score_QK, row_QK, searched = nearest(query_QE, top, where)
+            score_QK, row_QK, searched = nearest(query_QE, top, chosen)
             found = [(score_K, row_K, searched) for score_K, row_K in zip(score_QK, row_QK, strict=True)]
-        how, pictures = nearest == self._exact, self._pictures('') if where else found[0][2]
+        how, pictures = nearest == self._exact, self._pictures(conditions.EVERY) if chosen.sql else found[0][2]
         return [
             self._answer(query, *one, pictures, how, notes, false_alarms)
             for query, one, notes in zip(queries, found, noted, strict=True)
@@ -163,14 +165,14 @@ class Search:
                     told.append((phrase, (whole_K - vector_KE @ self.embed(rest, [])).tolist()))
         return told
 
-    def _exact(self, query_QE: np.ndarray, top: int, where: str):
+    def _exact(self, query_QE: np.ndarray, top: int, where: Condition):
         exact, row_G = self._vectors()
-        allowed_G = np.isin(row_G, self.gallery.rows_where(where), assume_unique=True) if where else None
+        allowed_G = np.isin(row_G, self.gallery.rows_where(where), assume_unique=True) if where.sql else None
         score_QK, place_QK = exact(query_QE, top, allowed_G)
         row_QK = np.where(place_QK < 0, -1, row_G[place_QK]) if len(row_G) else place_QK
         return score_QK, row_QK, self._pictures(where)
 
-    def _approximate(self, query_QE: np.ndarray, top: int, where: str):
+    def _approximate(self, query_QE: np.ndarray, top: int, where: Condition):
         with self._one:
             if self._loaded and self._loaded[0] != self.gallery.version:
                 self._loaded = None  # to read a million vectors again takes longer than the disk costs a sentence
@@ -178,17 +180,18 @@ class Search:
         found = approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
         return *found, self._pictures(where)
 
-    def _pictures(self, where: str) -> int:
+    def _pictures(self, where: Condition) -> int:
         """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""
-        chosen = f"status = '{OK}'" + f' and ({where})' * bool(where)
-        count = self.gallery.count(chosen)
+        count = self.gallery.count(FOUND & where)
         if self.gallery.columns.get('crops') != 'int64':
             return count
         # the root of earlier versions is the folder itself
-        found = self.gallery.rows(f"root like '%/{TRACKS}' and {chosen}", ['crops'])['crops'].to_pylist()
+        found = self.gallery.rows(FOUND & where & conditions.ending('root', f'/{TRACKS}'), ['crops'])[
+            'crops'
+        ].to_pylist()
         return count + sum(crops - 1 for crops in found if crops)
 
-    def _grouped(self, nearest, query_1E: np.ndarray, top: int, where: str, column: str):
+    def _grouped(self, nearest, query_1E: np.ndarray, top: int, where: Condition, column: str):
         """Deeper and deeper, until there are enough values of the column; a picture without one stands for itself."""
         depth = 8 * top
         while True:

@@ -16,7 +16,7 @@ from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import alone
 from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import columns, folder, retention, storage
-from lcr2s_jax.search.gallery import OK, Gallery, Row, quoted
+from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.training import parallel
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video import detectors
@@ -136,16 +136,13 @@ def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, r
 def _embed(gallery, model, pool, cut, title: str, found: list[dict]) -> int:
     """Rows of a video's tracks; those that are there stay, those of an earlier cutting go. How many crops it took."""
     name = cut.name
-    where = f'root = {quoted(storage.TRACKED)} and starts_with(path, {quoted(name + "/")})'
     with gallery.writing():
-        known = gallery.rows(where, ['path', 'sha256', 'pooling']).to_pylist()
-    there = {one['path']: (one['sha256'], one['pooling']) for one in known}
+        known = gallery.of_root(storage.TRACKED, ['path', 'sha256', 'pooling']).to_pylist()
+    there = {one['path']: (one['sha256'], one['pooling']) for one in known if one['path'].startswith(f'{name}/')}
     wanted = {f'{name}/{_best(track)["file"]}': track for track in found}
     gone = [path for path in there if path not in wanted or there[path] != (_hash(wanted[path]), pool.name)]
     if gone:
-        with gallery.writing():
-            gallery.drop(storage.TRACKED, gone)
-            retention.erase(gallery)
+        retention.prune(gallery, storage.TRACKED, gone)
     # a row without its columns is of a call that was killed: it is among those that are gone
     left, embedded = [(path, track) for path, track in wanted.items() if path not in there or path in gone], 0
     while left:

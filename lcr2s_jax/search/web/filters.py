@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search.gallery import OK, Gallery, quoted
+from lcr2s_jax.search import conditions, sql_text
+from lcr2s_jax.search.conditions import Condition
+from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.video.update import COLUMNS
 
 MOST_CHOICES = 20  # values of a column that get a box to choose from
@@ -39,22 +41,23 @@ class Filters(NamedTuple):
     choices: dict[str, list]
     ranges: dict[str, Range]
 
-    def condition(self, where: str, chosen: Mapping[str, Sequence], ranges: Mapping[str, tuple[str, str]]) -> str:
-        """All of it as one condition in SQL; '' for none. Raises SearchError."""
-        parts = [f'({where})'] * bool(where.strip())
+    def condition(
+        self, gallery: Gallery, where: str, chosen: Mapping[str, Sequence], ranges: Mapping[str, tuple[str, str]]
+    ) -> Condition:
+        """All of it as one condition. Raises SearchError."""
+        whole = gallery.condition(where)
         for column, values in chosen.items():
             if unknown := [value for value in values if value not in self.choices.get(column, ())]:
                 raise SearchError(f'found {column} = {unknown[0]!r}, expected one of {self.choices.get(column, [])}')
             if values:
-                listed = ', '.join(quoted(value) if isinstance(value, str) else repr(value) for value in values)
-                parts.append(f'{column} in ({listed})')
+                whole &= conditions.among(column, values)
         for column, (low, high) in ranges.items():
-            kind = self.ranges[column].kind
+            kind, name = self.ranges[column].kind, sql_text.name_of(column)
             if low:
-                parts.append(f'{column} >= {_bound(column, kind, low)}')
+                whole &= gallery.condition(f'{name} >= {_bound(column, kind, low)}')
             if high:  # a day that is typed without an hour is meant whole: ~ comes after all that may follow
-                parts.append(f'{column} <= {_bound(column, kind, high + "~" * (kind == "date"))}')
-        return ' and '.join(parts)
+                whole &= gallery.condition(f'{name} <= {_bound(column, kind, high + "~" * (kind == "date"))}')
+        return whole
 
 
 def read(gallery: Gallery) -> Filters:
@@ -64,7 +67,7 @@ def read(gallery: Gallery) -> Filters:
     for column, kind in gallery.columns.items():
         if videos and column in _INTERNAL:
             continue
-        values = sorted(gallery.rows(f"status = '{OK}'", [column])[column].unique().drop_null().to_pylist())
+        values = sorted(gallery.rows(FOUND, [column])[column].unique().drop_null().to_pylist())
         if len(values) < 2:
             continue
         if kind != 'double' and len(values) <= MOST_CHOICES:
@@ -94,7 +97,7 @@ def _bound(column: str, kind: str, typed: str) -> str:
     if kind == 'date':
         if not _DATE.match(typed):
             raise SearchError(f'found {column} {typed.rstrip("~")!r}, expected a date such as 2026-05-31')
-        return quoted(typed)
+        return sql_text.quoted(typed)
     if kind == 'seconds' and (found := _CLOCK.fullmatch(typed.strip())):
         hours, minutes, seconds = found.groups()
         return repr(int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds))

@@ -15,7 +15,7 @@ import numpy as np
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import audit, folder, repair, retention, storage
-from lcr2s_jax.search.gallery import OK, Gallery, Row, quoted
+from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Answer, Hit, Search
 from lcr2s_jax.search.web import filters, uploads
@@ -156,14 +156,14 @@ class Service:
         _at_most('hits', asked.top, MOST_HITS)
         if asked.top < 1:
             raise SearchError(f'found {asked.top} hits, expected 1 or more')
-        where = self.filters.condition(asked.where, asked.chosen, asked.ranges)
+        where = self.filters.condition(Gallery(self._uri), asked.where, asked.chosen, asked.ranges)
         pixels = [self._decode(*example, self._decoders[0]).pixels for example in asked.examples]
         query = Query(sentences, tuple(self._embed(pixels)))
         with self._reading:
             self._refresh()
             (answer,) = self.search([query], top=asked.top, false_alarms=asked.false_alarms, where=where)
             why = self.search.why(query, answer.hits) if asked.why else []
-            line, version = audit.line(user, answer, self.search, where), self.search.gallery.version
+            line, version = audit.line(user, answer, self.search, where.text), self.search.gallery.version
         audit.write(self._uri, [line], self._log)
         return SearchResult(answer, why, version)
 
@@ -207,10 +207,10 @@ class Service:
                 'number of pictures that are marked'
             )
         files = [(storage.stored(self._uri, pathlib.Path(root)), path) for root, path in marked.files]
-        chosen = ' or '.join(f'(root = {quoted(root)} and path = {quoted(path)})' for root, path in files)
         with self._changing:
+            gallery = Gallery(self._uri)
             self._tell(user, 'erase', {'paths': paths})
-            return retention.delete(Gallery(self._uri), chosen).rows
+            return retention.delete(gallery, retention.plan(gallery, files)).rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
         """Put pictures into the index, kept below it as PNG files of its own.
