@@ -128,7 +128,10 @@ class Material:
 
     def _source(self, row: Row) -> np.ndarray:
         """Whose words each training caption has."""
-        return noise.shuffled(len(self._host['train'].tokens_QL), row.noise)
+        count = len(self._host['train'].tokens_QL)
+        if isinstance(row.noise, str):
+            return noise.from_file(pathlib.Path(row.noise).expanduser(), count)
+        return noise.shuffled(count, row.noise)
 
     def _kept_captions(self, row: Row, seed: int) -> np.ndarray:
         """Places of the training captions that the row learns from."""
