@@ -71,7 +71,7 @@ def prepare(work: pathlib.Path, rows: dict, say, together: bool, tiny: bool) -> 
 def ran(comparison: Comparison, names, seeds, deadline: float, say, tell) -> None:
     """Compile, train, evaluate families on test; what fails is told and the rest goes on."""
     if comparison.together:
-        comparison.compile(names, seeds)
+        comparison.prepare(names, seeds)
     try:
         comparison.run(names, seeds, deadline, after=tell)
     except UserError as error:

@@ -4,23 +4,21 @@ Needs neither TensorFlow nor ml_collections. Every row and seed leaves <out>/<ro
 every query) as it ends, and what is there is not done again.
 """
 
-import concurrent.futures
 import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 
-from commands.material import KNOBS, Material
+from commands.programs import Programs
 from commands.rows import Row
 from data.plan import Plan
 from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.evaluation import evaluate, metrics
+from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.method import stages
 from lcr2s_jax.training import optim, resident
 
@@ -42,19 +40,8 @@ class Member:
     history: list = dataclasses.field(default_factory=list)
 
 
-class Comparison(Material):
-    """Trains what rows ask for.
-
-    Args:
-      splits, config, rows, out, load: as of `Material`.
-      together: train the seeds of a row, and rows of one program, side by side (`jax.vmap`): for accelerators.
-      say: takes a line.
-    """
-
-    def __init__(self, *material, together: bool = False, say: Callable[[str], None] = print):
-        super().__init__(*material)
-        self.together, self.say = together, say
-        self._programs: dict[tuple, Callable] = {}
+class Comparison(Programs):
+    """Trains what rows ask for; arguments as of `Programs`."""
 
     def run(
         self,
@@ -85,6 +72,10 @@ class Comparison(Material):
         undone = {name for name in names if not all(self._path(name, seed).exists() for seed in seeds)}
         if undone:
             raise ConfigError(f'found {len(undone)} rows left undone: {", ".join(sorted(undone))}')
+
+    def prepare(self, names: Sequence[str], seeds: Sequence[int]) -> None:
+        """Begin to compile what `run` will need."""
+        self.compile(self._groups(self._with_needs(names), seeds))
 
     def test(self, name: str, seeds: Sequence[int]) -> None:
         """Evaluate a finished row on test, if that was not done."""
@@ -154,74 +145,10 @@ class Comparison(Material):
         )
         return Member(row, seed, stage, stage.init(jax.random.key(seed)), stage.frozen, plan, (image_G, kept_Q))
 
-    def _signature(self, row: Row) -> str:
-        """What of a row is in its program; rows that are alike in it train side by side."""
-        config = self.given(row)
-        groups = ('model', 'batch', 'augment', 'masking', 'optim', 'train', row.stage)
-        static = {g: {k: v for k, v in config.get(g, {}).items() if k not in KNOBS.get(g, ())} for g in groups}
-        if row.stage == 'student':
-            del static['student']['from_teacher']  # where it starts
-            of = self.rows[row.teacher]
-            fusion = of.stage in ('teacher', 'fusion') and self.given(of)['teacher']
-            static['of'] = [fusion, self.given(of)['model']]
-        if row.stage == 'fusion':
-            static['teacher'] = config['teacher']
-        return json.dumps([row.stage, static], sort_keys=True)
-
-    def _program(self, row: Row, seed: int, count: int) -> Callable:
-        """The compiled steps between two validations of so many members."""
-        key = (self._signature(row), count)
-        if key not in self._programs:
-            config = self.given(row)
-            steps = config['train']['steps']
-
-            def run(state, frozen, split, index, seed_, knobs):
-                stage = self._stage(row, seed, knobs)
-                tx = optim.adam(steps=steps, **config['optim'] | {'learning_rate': knobs['learning_rate']})
-                given = {'augment_with': config['augment'], 'mask_with': config['masking']}
-                return resident.run_steps(state, frozen, split, index, seed_, loss=stage.loss, tx=tx, **given)
-
-            if self.together:  # the pixels are shared, the captions may be a row's own
-                shared = resident.ResidentSplit(None, 0, None, None)
-                run = jax.vmap(run, in_axes=(0, 0, shared, 0, 0, 0))
-            self._programs[key] = jax.jit(run, donate_argnums=0)
-        return self._programs[key]
-
-    def compile(self, names: Sequence[str], seeds: Sequence[int]) -> None:
-        """Compile every program, all at once: they take longer than the training on a fast device."""
-        clock, lowered = time.perf_counter(), {}
-        for group in self._groups(self._with_needs(names), seeds):
-            row, seed = group[0]
-            if row.stage != 'start':
-                count = len(group) if self.together else 1
-                program = self._program(row, seed, count)
-                lowered[self._signature(row), count] = program.lower(*self._shapes(row, seed, count))
-        self.say(f'{len(lowered)} programs traced in {time.perf_counter() - clock:.0f} s')
-        with concurrent.futures.ThreadPoolExecutor(max(len(lowered), 1)) as pool:
-            compiled = pool.map(lambda traced: traced.compile(), lowered.values())
-            self._programs |= dict(zip(lowered, compiled, strict=True))
-        self.say(f'{len(lowered)} programs compiled by {time.perf_counter() - clock:.0f} s')
-
-    def _shapes(self, row: Row, seed: int, count: int) -> tuple:
-        """Shapes of a program's arguments, also before its teacher is trained."""
-        config, stage = self.given(row), self._stage(row, seed)
-        tx = optim.adam(steps=config['train']['steps'], **config['optim'])
-        batch, every = config['batch'], config['train']['eval_every']
-        index = jax.ShapeDtypeStruct((every, batch['identities'], batch['views']), jnp.int32)
-        split, knobs = self._resident['train'], jax.eval_shape(lambda: self.knobs(row))
-        one = (
-            jax.eval_shape(lambda: resident.initial_state(stage.init(jax.random.key(0)), tx)), stage.frozen,
-            (index, index), jax.ShapeDtypeStruct((), jnp.int32), knobs, split.tokens_QL,
-        )  # fmt: skip
-        lead = (count,) if self.together else ()
-        state, frozen, index, seed_, knobs, tokens = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((*lead, *x.shape), x.dtype), one
-        )
-        shared = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), split)
-        return state, frozen, shared._replace(tokens_QL=tokens), index, seed_, knobs
-
     def _stacked(self, trees: Sequence):
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) if self.together else trees[0]
+        """Trees with a leading axis of members; by NumPy, since JAX would compile a program for every shape."""
+        trees = jax.device_get(list(trees))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *trees) if self.together else trees[0]
 
     def _inputs(self, members: Sequence[Member]) -> tuple:
         """State, frozen, split, seeds and knobs of members that train side by side."""
@@ -231,12 +158,12 @@ class Comparison(Material):
         split, tokens = self._resident['train'], {}
         for member in members:
             if member.row.noise not in tokens:
-                tokens[member.row.noise] = split.tokens_QL[self._source(member.row)]
+                tokens[member.row.noise] = self._host['train'].tokens_QL[self._source(member.row)]
         return (
-            self._stacked([start(jax.tree.map(jnp.array, member.start)) for member in members]),
-            self._stacked([jax.tree.map(jnp.asarray, member.frozen) for member in members]),
+            self._stacked([start(member.start) for member in members]),
+            self._stacked([member.frozen for member in members]),
             split._replace(tokens_QL=self._stacked([tokens[member.row.noise] for member in members])),
-            self._stacked([jnp.int32(member.seed) for member in members]),
+            self._stacked([np.int32(member.seed) for member in members]),
             self._stacked([self.knobs(member.row) for member in members]),
         )
 
@@ -255,8 +182,9 @@ class Comparison(Material):
             rate = every / (time.perf_counter() - clock)
             if not np.isfinite(loss).all():
                 raise ConfigError(f'{row.name}: found a loss that is not finite by step {start + every}')
+            stacked = jax.device_get(state.params)
             for place, member in enumerate(members):
-                params = jax.tree.map(lambda x, i=place: x[i], state.params) if self.together else state.params
+                params = jax.tree.map(lambda x, i=place: x[i], stacked) if self.together else stacked
                 self._validate(member, params, start + every, float(loss[place]))
             last = ' '.join(f'{member.row.name} {member.history[-1]["R1"]:.1f}' for member in members)
             self.say(f'{start + every}/{steps}  {rate:.0f} steps/s of {len(members)}  val R@1 {last}')
@@ -266,19 +194,19 @@ class Comparison(Material):
         """The batches of steps start .. stop - 1 as places in the whole training split."""
         image, caption = resident.indices(member.plan, start, stop)
         image_G, kept_Q = member.kept
-        return jnp.asarray(image_G[image], jnp.int32), jnp.asarray(kept_Q[caption], jnp.int32)
+        return image_G[image].astype(np.int32), kept_Q[caption].astype(np.int32)
 
     def _validate(self, member: Member, params, step: int, loss: float) -> None:
         """Keep the parameters of the best step by val mAP: with supports where there is a fusion, which teaches."""
         whole = params if 'clip' in params else params | {'clip': member.frozen['clip']}
         e = self.embed(member.row, whole, 'val')
         if member.stage.fusion is not None:
-            e = evaluate.with_supports(member.stage.fusion, whole, e, self.views(member.row))
+            e = self.with_supports(member.row, member.stage, whole, e)
         found = metrics.retrieval(e.text_QE, e.image_GE, e.text_pid_Q, e.image_pid_G, block=2048)
         member.history.append({'step': step, 'loss': loss, 'R1': found['R1'], 'mAP': found['mAP']})
         if found['mAP'] > member.score:
             member.score, member.step = found['mAP'], step
-            member.params = jax.tree.map(lambda x: jnp.array(x, copy=True), whole)
+            member.params = jax.tree.map(np.array, whole)  # copies: the next steps take the state's memory
 
     def _write(self, row: Row, stage, params, result: dict, splits: Sequence[str], tested: bool) -> None:
         """Evaluate on splits and write everything; the .json last, which says that all is there."""

@@ -68,12 +68,7 @@ class Material:
         if key not in self._models:
             clip, params = self._load(wanted)
             encoder = DualEncoder(clip)
-            embed = jax.jit(
-                lambda params, image, tokens: (
-                    resident.embed_rows(encoder.embed_image, params, image, _BLOCK),
-                    resident.embed_rows(encoder.embed_text, params, tokens, _BLOCK),
-                )
-            )
+            embed = jax.jit(encoder.embed_image), jax.jit(encoder.embed_text)
             self._models[key] = clip, params, embed
         return self._models[key]
 
@@ -121,7 +116,9 @@ class Material:
         """Every image and caption of a split ('seen': of the first training people)."""
         there, host = self._resident[split], self._host[split]
         _, _, embed = self._model(row)
-        image_GE, text_QE = map(np.asarray, embed({'clip': params['clip']}, there.image_Ghwc, there.tokens_QL))
+        params = {'clip': params['clip']}
+        image_GE = resident.embed_rows(embed[0], params, there.image_Ghwc, _BLOCK)
+        text_QE = resident.embed_rows(embed[1], params, there.tokens_QL, _BLOCK)
         places = np.arange(len(host.image_pid_G), dtype=np.int32)
         pid_Q = host.image_pid_G[host.caption_image_Q]
         return Embeddings(image_GE, text_QE, host.image_pid_G, pid_Q, places, host.caption_image_Q)
@@ -165,18 +162,22 @@ class Material:
     def knobs(self, row: Row) -> dict:
         """The numbers that a program takes."""
         config = self.given(row)
-        return {name: jnp.float32(config[group][name]) for group, names in KNOBS.items() for name in names}
+        return {name: np.float32(config[group][name]) for group, names in KNOBS.items() for name in names}
 
     def views(self, row: Row) -> int:
         """K, with which an oracle's supports are drawn."""
         return self.given(row)['fusion']['support_views']
+
+    def with_supports(self, row: Row, stage: stages.Stage, params, e: Embeddings) -> Embeddings:
+        """A teacher's oracle, see `evaluate.with_supports`."""
+        return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, self.views(row))
 
     def ways(self, row: Row, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
         """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them."""
         single = self.embed(row, params, split)
         found = {'single': single}
         if stage.fusion is not None:
-            found['supports'] = evaluate.with_supports(stage.fusion, params, single, self.views(row))
+            found['supports'] = self.with_supports(row, stage, params, single)
         if tested:
             near = neighbours.nearest(single.image_GE, max(_NEIGHBOURS))
             for k in _NEIGHBOURS:

@@ -50,7 +50,7 @@ def both(tmp_path_factory):
         one = comparison(tmp_path_factory.mktemp('out'), together, said)
         names, seeds = (['rich', 'rich-3'], [0, 1]) if together else (['rich'], [0])
         if together:
-            one.compile(names, seeds)
+            one.prepare(names, seeds)
         one.run(names, seeds)
         found[together] = one, said
     return found
