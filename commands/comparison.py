@@ -120,7 +120,7 @@ class Comparison(Programs):
         seconds = (time.perf_counter() - clock) / len(members)
         for member in members:
             row, result = member.row, {'seed': member.seed, 'step': member.step, 'seconds': seconds}
-            result |= {'row': row.name, 'label': row.label, 'history': member.history}
+            result |= {'row': row.name, 'label': row.label, 'side_by_side': len(members), 'history': member.history}
             seen = self.embed(row, member.params, 'seen')
             found = metrics.retrieval(seen.text_QE, seen.image_GE, seen.text_pid_Q, seen.image_pid_G, block=2048)
             result['train'] = {name: found[name] for name in metrics.NAMES}
@@ -185,7 +185,7 @@ class Comparison(Programs):
             stacked = jax.device_get(state.params)
             for place, member in enumerate(members):
                 params = jax.tree.map(lambda x, i=place: x[i], stacked) if self.together else stacked
-                self._validate(member, params, start + every, float(loss[place]))
+                self._validate(member, params, start + every, float(loss[place]), rate)
             last = ' '.join(f'{member.row.name} {member.history[-1]["R1"]:.1f}' for member in members)
             self.say(f'{start + every}/{steps}  {rate:.0f} steps/s of {len(members)}  val R@1 {last}')
 
@@ -196,14 +196,15 @@ class Comparison(Programs):
         image_G, kept_Q = member.kept
         return image_G[image].astype(np.int32), kept_Q[caption].astype(np.int32)
 
-    def _validate(self, member: Member, params, step: int, loss: float) -> None:
+    def _validate(self, member: Member, params, step: int, loss: float, rate: float) -> None:
         """Keep the parameters of the best step by val mAP: with supports where there is a fusion, which teaches."""
         whole = params if 'clip' in params else params | {'clip': member.frozen['clip']}
         e = self.embed(member.row, whole, 'val')
         if member.stage.fusion is not None:
             e = self.with_supports(member.row, member.stage, whole, e)
         found = metrics.retrieval(e.text_QE, e.image_GE, e.text_pid_Q, e.image_pid_G, block=2048)
-        member.history.append({'step': step, 'loss': loss, 'R1': found['R1'], 'mAP': found['mAP']})
+        told = {'step': step, 'loss': loss, 'R1': found['R1'], 'mAP': found['mAP']}
+        member.history.append(told | {'steps_per_s': rate})
         if found['mAP'] > member.score:
             member.score, member.step = found['mAP'], step
             member.params = jax.tree.map(np.array, whole)  # copies: the next steps take the state's memory
