@@ -143,11 +143,11 @@ class Middleware:
         own = path in (_JOIN, _DATA, _UPLOAD, _PROGRESS, '/login', '/logout') or path.startswith(_HEARTBEAT)
         if (path not in _EXACT and not path.startswith(_BELOW) and not own) or _odd(path):
             raise _Refused(404)
+        if 'transfer-encoding' in headers:  # then the length that is told counts for nothing
+            raise _Refused(411)
         if method not in (('POST',) if path in (_JOIN, _UPLOAD) else ('GET', 'HEAD', 'POST') if path == '/login' else
                           ('GET', 'HEAD')):  # fmt: skip
             raise _Refused(405)
-        if 'transfer-encoding' in headers:  # then the length that is told counts for nothing
-            raise _Refused(411)
         if method == 'POST':
             length = headers.get('content-length', '')
             if not (length.isascii() and length.isdigit()):
