@@ -78,18 +78,20 @@ class Client:
         assert '<ol>' in answer, answer[-500:]
         return time.perf_counter() - began
 
-    def upload(self, pictures: list[bytes]) -> list[str]:
-        """Send files; where they lie, [] where they are refused."""
-        body = b''.join(
-            b'--x\r\nContent-Disposition: form-data; name="files"; filename="%d.jpg"\r\n\r\n%b\r\n' % pair
-            for pair in enumerate(pictures)
-        )
+    def upload(self, body: bytes) -> list[str]:
+        """Send files, see `form`; where they lie, [] where they are refused."""
         kind = {'Content-Type': 'multipart/form-data; boundary=x'}
-        status, _, reply = self.call('POST', '/gradio_api/upload', body + b'--x--\r\n', kind)
+        status, _, reply = self.call('POST', '/gradio_api/upload', body, kind)
         return json.loads(reply) if status == 200 else []
 
 
-def hostile(random_: random.Random) -> list[list[bytes]]:
+def form(pictures: list[bytes]) -> bytes:
+    """Files as a browser sends them."""
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%d.jpg"\r\n\r\n%b\r\n'
+    return b''.join(head % pair for pair in enumerate(pictures)) + b'--x--\r\n'
+
+
+def hostile(random_: random.Random) -> list[bytes]:
     """Uploads that cost as much as an upload may."""
     out = io.BytesIO()
     Image.new('L', (3000, 3000), random_.randrange(256)).save(out, 'JPEG', progressive=True)
@@ -102,7 +104,8 @@ def hostile(random_: random.Random) -> list[list[bytes]]:
     noise = np.random.default_rng(random_.randrange(1 << 30)).integers(0, 256, (1500, 1500, 3), np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).save(out, 'JPEG', quality=95)
-    return [[large, large[:-100]], scans * 8, [out.getvalue()] * 8, [large[:50_000] + bytes(5_000_000)] * 4]
+    kinds = [large, large[:-100]], scans * 8, [out.getvalue()] * 8, [large[:50_000] + bytes(5_000_000)] * 4
+    return [form(pictures) for pictures in kinds]
 
 
 def served(uri: str, folder: pathlib.Path):
@@ -128,14 +131,14 @@ def latency(port: int, searches: int, uploads: int) -> dict:
         ann.search(f'a man in blue {number}')
     alone = [ann.search(f'a woman in a red coat {number}') for number in range(searches)]
     stop, tried, lock = threading.Event(), [0, 0], threading.Lock()
+    bodies = [hostile(random.Random(number)) for number in range(3)]  # made before: the attackers' own work is no load
 
     def attack(number: int) -> None:
-        chance = random.Random(number)
         while not stop.is_set():
-            for pictures in hostile(chance):
+            for body in bodies[number % 3]:
                 if stop.is_set():
                     return
-                paths = eve.upload(pictures)
+                paths = eve.upload(body)
                 files = [{'path': path, 'meta': {'_type': 'gradio.FileData'}} for path in paths]
                 answer = eve.press('add', [files]) if files else ''
                 with lock:
@@ -164,6 +167,7 @@ def hostile_call(client: Client, number: int) -> int:
     name = uuid.uuid4().hex[:12]
     join = {'data': ['x' * (number % 70_000)], 'fn_index': number % 20, 'session_hash': name}
     form = {'Content-Type': 'application/x-www-form-urlencoded'}
+    parts = {'Content-Type': 'multipart/form-data; boundary=x'}
     kinds = [
         lambda: client.call('GET', f'/gradio_api/file=/etc/passwd{number}'),
         lambda: client.call('GET', f'/gradio_api/heartbeat/{name}', seconds=0.05),
@@ -173,10 +177,10 @@ def hostile_call(client: Client, number: int) -> int:
         lambda: client.call('POST', '/gradio_api/queue/join', json.dumps(join).encode(), _TYPE),
         lambda: client.call('POST', '/gradio_api/queue/join', b'[' * 60_000, _TYPE),
         lambda: client.call('POST', '/gradio_api/queue/join', b'{}', _TYPE | {'Origin': 'http://evil.example'}),
-        lambda: client.call('POST', '/gradio_api/upload', os.urandom(2000), {'Content-Type': 'multipart/form-data; boundary=x'}),
+        lambda: client.call('POST', '/gradio_api/upload', os.urandom(2000), parts),
         lambda: client.call('POST', '/login', b'username=' + name.encode() + b'&password=x', form, seconds=0.05),
         lambda: client.call('GET', '/' + '%2e%2e/' * 20 + name),
-        lambda: len(client.upload([os.urandom(20_000)])),
+        lambda: len(client.upload(form([os.urandom(20_000)]))),
     ]  # fmt: skip
     status = kinds[number % len(kinds)]()
     return status[0] if isinstance(status, tuple) else 200
