@@ -46,7 +46,7 @@ def opened(made, decoders):
     from lcr2s_jax.search import index
     from lcr2s_jax.search.web.service import Service
 
-    search = index.open_index(made.uri)
+    search = index.open_search(made.uri)
     search.load()
     return Service(search, decoders)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Iterable
 from typing import IO
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18  # other calls come in between
 
 
 class Late(Exception):
@@ -96,6 +96,7 @@ def replay(file: IO[bytes], receive):
             return await receive()
         chunk = file.read(_CHUNK)
         done = len(chunk) < _CHUNK
+        await asyncio.sleep(0)
         return {'type': 'http.request', 'body': chunk, 'more_body': not done}
 
     return again

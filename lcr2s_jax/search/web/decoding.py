@@ -81,7 +81,10 @@ class Decoders:
             finally:
                 timer.cancel()
         except (OSError, ValueError, EOFError):
-            process.kill()
+            if process:
+                process.kill()
+                process.communicate()
+            process = None
             raise SearchError(
                 f'{name}: cannot be read within {self._seconds:g} s and {_MEMORY >> 30} GB; expected a picture as '
                 'cameras and programs write it'
@@ -107,13 +110,16 @@ class Decoders:
     def _start(self) -> subprocess.Popen:
         root = str(pathlib.Path(__file__).parents[3])
         path = os.pathsep.join([root, *filter(None, [os.environ.get('PYTHONPATH')])])
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, '-m', __name__, str(self._nice)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {'PYTHONPATH': path, 'OPENBLAS_NUM_THREADS': '1'},
         )
+        if not process.stdout.readline():  # the clock of a picture starts when the process has
+            raise EOFError
+        return process
 
 
 def _ask(process: subprocess.Popen, encoded: bytes, wanted: dict) -> tuple[dict, bytes]:
@@ -149,6 +155,7 @@ def main() -> None:
     os.nice(int(sys.argv[1]))
     with contextlib.suppress(ValueError, OSError):  # a system without that limit
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    print(flush=True)
     while line := sys.stdin.buffer.readline():
         wanted = json.loads(line)
         try:

@@ -106,6 +106,7 @@ class Middleware:
         self._logins = bounds.Newest(limits.logins, limits.logins)
         self._streams = bounds.Newest(*limits.streams)
         self._refused: collections.Counter = collections.Counter()
+        self._taking_apart = asyncio.Semaphore(1)  # one upload that has come whole: it costs the loop of all calls
 
     async def __call__(self, scope, receive, send):
         if scope['type'] == 'lifespan':
@@ -143,11 +144,11 @@ class Middleware:
         own = path in (_JOIN, _DATA, _UPLOAD, _PROGRESS, '/login', '/logout') or path.startswith(_HEARTBEAT)
         if (path not in _EXACT and not path.startswith(_BELOW) and not own) or _odd(path):
             raise _Refused(404)
+        if 'transfer-encoding' in headers:  # then the length that is told counts for nothing
+            raise _Refused(411)
         if method not in (('POST',) if path in (_JOIN, _UPLOAD) else ('GET', 'HEAD', 'POST') if path == '/login' else
                           ('GET', 'HEAD')):  # fmt: skip
             raise _Refused(405)
-        if 'transfer-encoding' in headers:  # then the length that is told counts for nothing
-            raise _Refused(411)
         if method == 'POST':
             length = headers.get('content-length', '')
             if not (length.isascii() and length.isdigit()):
@@ -273,10 +274,12 @@ class Middleware:
         try:
             with tempfile.TemporaryFile(dir=self._room.folder) as file:
                 await bounds.spool(receive, file, count, self._limits.upload_arrives)
-                if bounds.occurrences(file, b'--' + boundary[1].encode('latin-1')) > self._limits.parts + 1:
+                between = b'--' + boundary[1].encode('latin-1')
+                if await asyncio.to_thread(bounds.occurrences, file, between) > self._limits.parts + 1:
                     raise _Refused(413)
                 scope = scope | {'query_string': b''}
-                await self.app(scope, bounds.replay(file, receive), _with_headers(noted, scope['path']))
+                async with self._taking_apart:
+                    await self.app(scope, bounds.replay(file, receive), _with_headers(noted, scope['path']))
             paths = _listed(taken)
         finally:
             self._room.give(user, reserved, paths)

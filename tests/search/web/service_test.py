@@ -55,7 +55,7 @@ def test_columns_with_few_values_are_offered_and_narrow_the_search(at):
     chosen = {'camera': ['c0', 'c1'], 'time': []}
     found = at.find('ann', service.SearchRequest(WORDS, where="time > '2026-05-06'", chosen=chosen, top=50))
     assert {hit.metadata['camera'] for hit in found.answer.hits} == {'c0', 'c1'} and found.answer.searched == 4
-    assert lines(at)[-1]['where'] == "(time > '2026-05-06') and camera in ('c0', 'c1')"
+    assert lines(at)[-1]['where'] == "(time > '2026-05-06') and (`camera` in ('c0', 'c1'))"
     with pytest.raises(SearchError, match=r"found camera = .*expected one of \['c0', 'c1', 'c2'\]"):
         at.find('ann', service.SearchRequest(WORDS, chosen={'camera': ["c0') or ('' = '"]}))
 
@@ -100,7 +100,7 @@ def test_a_log_that_cannot_be_written_shows_nothing_and_changes_nothing(at, monk
         lambda: at.add('ann', [('x.jpg', photo())]),
         lambda: at.erase('ann', at.mark(found, [1]), '1'),
     ):
-        with pytest.raises(SearchError, match='audit log cannot be written'):
+        with pytest.raises(SearchError, match='audit log cannot be written|nothing can be written there'):
             act()
     assert at.search.gallery.version == before and not place.uploads(at.search.gallery.uri).exists()
 
@@ -225,12 +225,12 @@ def test_a_deletion_on_the_command_line_takes_uploaded_files_too_and_is_written_
     at.add('ann', [('x.jpg', photo(8))])
     uri = at.search.gallery.uri
     forget(uri, "root like '%/uploads'", False)
-    assert len(list(place.uploads(uri).iterdir())) == 1 and lines(at)[-1]['event'] == 'upload'
+    assert len(list(place.uploads(uri).iterdir())) == 1 and lines(at)[-1]['event'] == 'delete, asked only'
     forget(uri, "root like '%/uploads'", True)
     assert list(place.uploads(uri).iterdir()) == [] and Gallery(uri).count() == 12
     assert '1 rows are forgotten, their bytes erased, and the files of 1 uploads' in capsys.readouterr().out
-    told = lines(at)[-1]
-    assert (told['event'], told['where'], told['rows']) == ('delete', "root like '%/uploads'", 1) and told['user']
+    asked, done = lines(at)[-2:]
+    assert (asked['event'], asked['where'], done['rows']) == ('delete', "root like '%/uploads'", 1) and asked['user']
 
 
 def test_a_service_goes_on_when_another_process_has_erased_or_added(at):
