@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import audit, conditions, repair, tables
+from lcr2s_jax.search import audit, conditions, repair, seal, tables
 from lcr2s_jax.search import storage as places
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.erasure import erase
@@ -241,5 +241,8 @@ def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
 def forgotten(gallery: Gallery) -> set[str]:
     """Every `key` that is kept out. Raises SearchError."""
     with tables.told(gallery.uri, 'reading what was forgotten'):
+        sealed = seal.read(gallery.uri)
         table = tables.open_or_make(gallery.db, gallery.uri, GONE)
+        if table is not None:
+            seal.check(gallery.uri, sealed, GONE, table.version)
         return set() if table is None else set(table.search().select(['key']).to_arrow()['key'].to_pylist())
