@@ -139,7 +139,7 @@ class Gallery:
         """Raise SearchError where the vectors are of another model than the one with this hash."""
         if self.model not in ('', model):
             raise SearchError(
-                f'{self.uri}: found vectors of the model {self.model[:16]}, expected those of {model[:16]}; they cannot '
+                f'{self.uri}: found vectors of the model {self.model[:16]}, expected {model[:16]}; they cannot '
                 'be compared. Restore the index from a copy, or index the pictures again into another folder'
             )
 
