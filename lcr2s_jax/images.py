@@ -3,16 +3,13 @@
 Formats, pixels, bytes, scans and time are bounded, and no other program is ever started (ours).
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import io
 import os
 import pathlib
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +17,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 
 from lcr2s_jax import image_headers
 from lcr2s_jax.errors import UserError
+from lcr2s_jax.threads import Room
 
 # What `pixels` makes of a file, for those who keep what came of it: to be changed with it.
 RECIPE = (
@@ -39,16 +37,16 @@ _READERS = {
     'TIFF': TiffImagePlugin.TiffImageFile,
     'GIF': GifImagePlugin.GifImageFile,
 }
+FORMATS = (*_READERS, 'HEIC')
+HEAD = 64  # bytes that tell the format
 # Their work is bounded by pixels. JPEG within TIFF is not, as it may have scans.
-_TIFF_KINDS = ('raw', 'packbits', 'tiff_lzw', 'tiff_deflate', 'tiff_adobe_deflate', 'group3', 'group4')
+_TIFF_PACKINGS = ('raw', 'packbits', 'tiff_lzw', 'tiff_deflate', 'tiff_adobe_deflate', 'group3', 'group4')
 _SLOW = ('WebP', 'HEIC')  # twice as slow, and not to be interrupted: half as many pixels
 _ORIENTATION = 0x0112  # of EXIF
 _TURNS = (  # what the values from 2 to 8 ask for
     *('FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE', 'ROTATE_90'),
 )
 _BLOCK = 1 << 14  # bytes between two looks at the clock
-_AHEAD = 64  # pictures under way for each thread, ...
-_MOST = 256  # ... and of all threads: they lie in memory, and a big machine has hundreds of threads
 
 
 class Limits(NamedTuple):
@@ -149,11 +147,7 @@ def png(encoded: bytes, limits: Limits = DEFAULT) -> bytes:
 
 
 def thumbnail(encoded: bytes, height: int, limits: Limits = DEFAULT) -> bytes:
-    """A JPEG, `height` pixels high and at most twice as wide, of what `pixels` reads; a small picture is enlarged.
-
-    Raises:
-      PictureError: as `image`.
-    """
+    """A JPEG of what `pixels` reads, `height` pixels high and at most twice as wide. Raises PictureError."""
     whole, out = image(encoded, limits), io.BytesIO()
     scale = min(height / whole.height, 2 * height / whole.width)
     size = tuple(max(1, round(side * scale)) for side in whole.size)
@@ -161,26 +155,10 @@ def thumbnail(encoded: bytes, height: int, limits: Limits = DEFAULT) -> bytes:
     return out.getvalue()
 
 
-def in_order(one: Callable, things: Iterable) -> Iterator:
-    """`one` of every thing, by a thread a core, in the order of the things and only so far ahead of who takes them.
-
-    A picture's time is bounded by `Limits`, so that no thing holds the others up for longer.
-    """
-    waiting: collections.deque = collections.deque()
-    # those that this process may use, where the system tells
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    ahead = max(threads, min(_AHEAD * threads, _MOST))
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        try:
-            for thing in things:
-                waiting.append(pool.submit(one, thing))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+def is_turned(encoded: bytes, limits: Limits = DEFAULT) -> bool:
+    """Whether EXIF says that a picture is to be turned or mirrored. Raises PictureError."""
+    _, opened = _open(encoded, limits)
+    return _turn(opened) is not None
 
 
 def _open(encoded: bytes, limits: Limits) -> tuple[str, Image.Image]:
@@ -200,7 +178,7 @@ def _open(encoded: bytes, limits: Limits) -> tuple[str, Image.Image]:
         _check_pixels(opened.width * opened.height, limits, kind)
         if kind == 'JPEG' and opened.size != (width, height):
             raise ValueError('two sizes')
-        if kind == 'TIFF' and (packed := opened.info.get('compression', 'raw')) not in _TIFF_KINDS:
+        if kind == 'TIFF' and (packed := opened.info.get('compression', 'raw')) not in _TIFF_PACKINGS:
             raise PictureError(f'a TIFF packed by {packed}, expected LZW, Deflate, PackBits or none')
     opened.decodermaxblock = _BLOCK
     return kind, opened
@@ -215,7 +193,7 @@ def _reader(kind: str) -> Callable:
         except ImportError:
             raise PictureError('a HEIC file, which is read with pillow-heif: pip install pillow-heif') from None
         return pillow_heif.HeifImageFile
-    what = f'{"an" if kind[0] in "AEIS" else "a"} {kind} file' if kind else 'no picture'
+    what = f'{"an" if kind[0] in "AEHIS" else "a"} {kind} file' if kind else 'no picture'
     raise PictureError(f'{what}, expected JPEG, PNG, BMP, WebP, TIFF, GIF or HEIC')
 
 
@@ -254,26 +232,7 @@ class _Timed(io.BytesIO):
         return super().read(size)
 
 
-class _Room:
-    """How many pixels are decoded at once by all threads: memory is bounded on a machine of many cores too."""
-
-    def __init__(self, most: int):
-        self._most, self._taken, self._freed = most, 0, threading.Condition()
-
-    @contextlib.contextmanager
-    def of(self, count: int) -> Iterator[None]:
-        with self._freed:
-            self._freed.wait_for(lambda: not self._taken or self._taken + count <= self._most)
-            self._taken += count
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._taken -= count
-                self._freed.notify_all()
-
-
-_ROOM = _Room(200_000_000)  # about 10 bytes each, 2 GB
+_ROOM = Room(200_000_000)  # about 10 bytes each, 2 GB
 
 
 def _turn(opened: Image.Image) -> Image.Transpose | None:

@@ -12,7 +12,8 @@ from PIL import Image
 from lcr2s_jax.model import Model
 from lcr2s_jax.search import calibration
 from lcr2s_jax.search.gallery import OK, Gallery, Row
-from lcr2s_jax.search.index import open_search
+from lcr2s_jax.search.index import bring_up_to_date, open_search
+from lcr2s_jax.search.model import open_model
 from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
 
@@ -96,16 +97,14 @@ def rows(numbers, status=OK) -> list[Row]:
 
 
 class Index(NamedTuple):
-    """An index of drawn pictures, made by the command."""
+    """An index of drawn pictures."""
 
     uri: str
     root: pathlib.Path
 
-    def update(self, **more) -> None:
-        from lcr2s_jax.cli.index import index
-
-        options = dict(workdir=None, table=None, prune=False, readmit=False, as_json=True) | more
-        index(self.uri, str(self.root), **options)
+    def update(self, **options) -> dict:
+        """Bring it up to date; what was done."""
+        return bring_up_to_date(self.uri, open_model(self.uri), str(self.root), **options)
 
     def gallery(self) -> Gallery:
         return Gallery(self.uri)

@@ -189,9 +189,9 @@ def _emptied(found: Annotations, seen: Seen) -> Iterator[Finding]:
 def _turned(seen: Seen) -> Iterator[Finding]:
     if seen.turned:
         yield Finding(
-            'warning', 'turned-images', f'found {many(len(seen.turned), "image")} that EXIF wants turned or mirrored',
-            'Training and evaluation see them as they lie in the file, people on their sides; an index turns them.',
-            'Turn the pixels themselves, as ImageMagick does: mogrify -auto-orient.',
+            'note', 'turned-images', f'found {many(len(seen.turned), "image")} that EXIF wants turned or mirrored',
+            'Training, evaluation and an index turn them. Other programs may read them as they lie in the file.',
+            'Where that matters turn the pixels themselves, as ImageMagick does: mogrify -auto-orient.',
             first(f'{seen.entries[n].file_name} ({seen.entries[n].split})' for n in seen.turned),
         )  # fmt: skip
 

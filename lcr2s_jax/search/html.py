@@ -2,13 +2,10 @@
 
 import base64
 import html
-import io
 import pathlib
 from collections.abc import Sequence
 
-from PIL import Image
-
-from lcr2s_jax import files
+from lcr2s_jax import files, images
 from lcr2s_jax.search.search import Answer, Hit, picture
 
 _HEIGHT = 192  # pixels of a picture on the page
@@ -86,12 +83,10 @@ def _item(hit: Hit) -> str:
 
 def _image(hit: Hit) -> str:
     file = picture(hit.root, hit.path)
-    try:
-        with Image.open(file) as opened:
-            small = opened.convert('RGB')
-        small.thumbnail((2 * _HEIGHT, _HEIGHT))
-        out = io.BytesIO()
-        small.save(out, 'JPEG', quality=88)
-    except Exception:  # Pillow raises a dozen kinds; None is no file either
+    if file is None:
         return '<span class="none">the file is not there any more</span>'
-    return f'<img alt="hit {hit.rank}" src="data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}">'
+    try:
+        shown = images.thumbnail(images.read(file), _HEIGHT)
+    except images.PictureError as error:
+        return f'<span class="none">{html.escape(str(error))}</span>'
+    return f'<img alt="hit {hit.rank}" src="data:image/jpeg;base64,{base64.b64encode(shown).decode()}">'

@@ -15,7 +15,7 @@ import types
 import pytest
 from PIL import Image
 
-from lcr2s_jax.cli.delete import delete as forget
+from lcr2s_jax.cli.delete import forget
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.search import audit, retention
 from lcr2s_jax.search import storage as place
