@@ -17,7 +17,7 @@ from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, not_unit, schema_of
 from lcr2s_jax.search.storage import is_remote
 
-IMAGES = 'images'
+IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those that were forgotten
 _NONE = 'found no index; make one: python main.py index --workdir=... --images=... --index=...'
 KEY = ('root', 'path')
 FOUND = conditions.equal(status=OK)  # rows that a search can find
@@ -108,19 +108,17 @@ class Gallery:
                 return
             with writing.alone(self.uri), tables.told(self.uri, 'writing to the index'):
                 self.refresh()
-                alone, self._writes = self.version == self._seen, True
+                self._writes = True
                 try:
                     yield
                 finally:
                     self._writes = False
-                    if alone:  # what was written meanwhile was written here
-                        self._seen = self.version
                     self._seal()
 
     def _seal(self, model: str = '') -> None:
-        names = self.db.table_names(limit=1000)
-        versions = {name: self.db.open_table(name).version for name in names if name != IMAGES}
-        seal.update(self.uri, versions | {IMAGES: self.version}, model)
+        gone = tables.open_or_make(self.db, self.uri, GONE)
+        versions = {IMAGES: self.version} | ({} if gone is None else {GONE: gone.version})
+        seal.update(self.uri, versions, model)
 
     @property
     def model(self) -> str:
@@ -188,6 +186,7 @@ class Gallery:
             else:
                 self.table.add(table, on_bad_vectors='null')  # LanceDB takes no vector for a bad one
             known.update(row.path for row in rows)
+            self._seen = self.version
 
     def _known_paths(self, root: str) -> set[str]:
         """Every path that may have a row; read again only after others have written, or each commit would read all."""

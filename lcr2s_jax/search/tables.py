@@ -35,7 +35,10 @@ def open_or_make(db, uri: str, name: str, schema=None):
         storage.unlink(uri, files)
     if schema is None:
         return None
-    return db.create_table(name, schema=schema, exist_ok=True)  # made by another host in the same moment, it is as good
+    try:
+        return db.create_table(name, schema=schema, exist_ok=True)  # another host's of the same moment is as good
+    except ValueError:  # 'was not found': what could not be made is opened
+        return db.create_table(name, schema=schema)  # says why
 
 
 def _has_version(uri: str, name: str) -> bool:
