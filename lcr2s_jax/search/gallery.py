@@ -86,7 +86,7 @@ class Gallery:
     def count(self, where: Condition | str = FOUND) -> int:
         """Rows that a condition chooses; by default those that can be found. Raises SearchError."""
         chosen = self.condition(where)
-        with tables.told(self.uri, 'counting rows'):
+        with tables.told(self.uri, 'counting rows', quote=False):
             return self.table.count_rows(chosen.sql or None)
 
     def refresh(self) -> None:
@@ -247,7 +247,7 @@ class Gallery:
         if not len(rows):
             return []
         names = [f.name for f in self.table.schema if f.name != 'vector'] if columns is None else list(columns)
-        with tables.told(self.uri, 'reading rows'):
+        with tables.told(self.uri, 'reading rows', quote=False):
             taken = self.table.take_row_ids([int(row) for row in rows]).select(names).with_row_id()
             found = taken.to_arrow().to_pylist()
         by_row = {one.pop('_rowid'): one for one in found}
@@ -271,6 +271,6 @@ class Gallery:
     def rows(self, where: Condition | str, columns: Sequence[str], with_rows: bool = False):
         """An Arrow table of the rows that a condition chooses. Raises SearchError."""
         chosen = self.condition(where)
-        with tables.told(self.uri, 'reading rows'):
+        with tables.told(self.uri, 'reading rows', quote=False):
             query = self.table.search().select(list(columns)).with_row_id(with_rows)
             return (query.where(chosen.sql) if chosen.sql else query).to_arrow()
