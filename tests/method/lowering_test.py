@@ -40,7 +40,7 @@ def nbytes(tree):
 def test_every_train_step_lowers_for_cuda_and_tpu(kind):
     _, run, given = lowered(kind, dtype='bfloat16', scan=True)
     program = export.export(run, platforms=['cuda', 'tpu'])(*given)
-    assert program.platforms == ('cuda', 'tpu') and len(program.serialize()) > 10_000
+    assert program.platforms == ('cuda', 'tpu') and len(program.mlir_module_serialized) > 10_000
     text = program.mlir_module()
     assert 'dot_general' in text and 'bf16' in text and 'while' in text
     taken = jax.tree.unflatten(program.in_tree, program.in_avals)[0][0]
