@@ -94,6 +94,8 @@ def bring_up_to_date(
         gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
         repair.own(gallery)
         repair.doubles(gallery)
+        repair.vectors(gallery)
+        gallery.bind(model.hash)
     parallel.wait_for_all('the table is there')
     gallery = Gallery(uri, model.clip.embed_dim)
     joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version

@@ -37,6 +37,7 @@ class Search:
     """
 
     def __init__(self, gallery: Gallery, searcher: Model, tokenizer, devices=None):
+        gallery.refuse_another(searcher.hash)
         self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
         self._foreign = -1, False  # the version that it is known of
         self._loaded, self._one = None, threading.Lock()  # a server asks from many threads

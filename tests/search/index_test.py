@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import folder, ingest, metadata
 from lcr2s_jax.search import index as indexing
+from lcr2s_jax.search import model as model_of
 from lcr2s_jax.search.model import open_model
 from lcr2s_jax.search.web import uploads
 from tests import searching
@@ -235,7 +237,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     assert len(list((tmp_path / 'store' / 'i' / 'audit').iterdir())) == 2 and len(answer.hits) == 2
     fetched = place.model_folder(url)
     assert fetched.is_relative_to(tmp_path / 'cache') and place.model_folder(url) == fetched
-    place.add_file(url, 'calibration.json', (tmp_path / 'made' / 'model' / 'calibration.json').read_bytes())
+    model_of._add_calibration(url, fetched, types.SimpleNamespace(calibration=searching.fitted()))
     assert place.model_folder(url) != fetched, 'a calibration that came later is seen'
 
 
