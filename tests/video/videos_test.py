@@ -253,7 +253,7 @@ def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walki
         assert answer.searched == 20 and answer.hits[0].root == str(there.root)
         (again,) = there.update(walking)
         assert (again['embedded'], again['cut'], len(there.rows())) == (0, False, 2)
-    assert retention.delete(Gallery(there.uri), f"track = '{there.rows()[0]['track']}'") == (1, 0, 1)
+    assert retention.delete(Gallery(there.uri), f"track = '{there.rows()[0]['track']}'") == (1, 0, 1, 0)
     assert len(list(there.root.rglob('*.jpg'))) == 10
 
 
