@@ -6,7 +6,6 @@ import numpy as np
 
 from lcr2s_jax import files
 from lcr2s_jax.arrays import Embeddings
-from lcr2s_jax.evaluation import evaluate
 from lcr2s_jax.training import parallel
 from lcr2s_jax.weights import pretrained
 
@@ -16,15 +15,13 @@ _FIELDS = ('image_GE', 'text_QE')
 def teacher_features(run) -> Embeddings:
     """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<teacher's hash>/.
 
-    Single views, or, unless config.student.redraw_supports, enriched by one draw of supports. On several hosts all
-    compute them and the first writes.
+    On several hosts all compute them and the first writes.
 
     Args:
       run: a `commands.training.Training` whose teacher is trained.
     """
-    config, teacher = run.inputs.config, run.params['teacher']
-    drawn = '' if config.student.redraw_supports else '-supported'
-    folder = run.workdir / 'teacher_features' / f'{pretrained.fingerprint(teacher)[:16]}{drawn}'
+    teacher = run.params['teacher']
+    folder = run.workdir / 'teacher_features' / pretrained.fingerprint(teacher)[:16]
     parallel.wait_for_all('all look for the same features')
     done = all((folder / f'{field}.npy').exists() for field in _FIELDS)
     parallel.wait_for_all('the features were looked for')
@@ -32,10 +29,6 @@ def teacher_features(run) -> Embeddings:
         clock = time.perf_counter()
         run.report.say(f'student: the teacher looks at the training split once ({folder})')
         found = run.inputs.embed(run.embedders['teacher'], teacher, 'train')
-        if not config.student.redraw_supports:
-            found = evaluate.with_supports(
-                run.stages['teacher'].fusion, teacher, found, config.batch.views, config.seed
-            )
         with parallel.agreed("keeping the teacher's features"):
             if parallel.is_primary():
                 folder.mkdir(parents=True, exist_ok=True)

@@ -17,18 +17,19 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict(  # lcr2s_jax.weights.pretrained.load
         dict(
-            # folder (Hugging Face, open_clip), hub name, OpenAI's .pt, an IRRA checkpoint, or '' for random
+            # folder (Hugging Face, open_clip), hub name, hf://OWNER/NAME/FILE, OpenAI's .pt, a checkpoint of IRRA, RDE,
+            # TBPS-CLIP or open_clip, or '' for random
             pretrained='openai/clip-vit-base-patch16',
             architecture='ViT-B/16',  # read where `pretrained` is ''
+            activation='',  # 'quick_gelu' or 'gelu', where a bare checkpoint does not tell and the guess is wrong
+            heads=0,  # of the image tower, likewise; the text tower's are as wide, or 64
             image_size=(384, 128),  # pixels, height and width; the field's [IRRA]
-            context_length=77,  # tokens
+            context_length=77,  # tokens; a position table of another length is cut or resized, and this is told
             vocab_size=49408,  # read where `pretrained` is ''
-            resize='bicubic',  # of the position table; Hugging Face and open_clip resize so, IRRA bilinearly
+            resize='bicubic',  # of position tables; Hugging Face and open_clip resize so, IRRA bilinearly
             # compute; parameters, softmax, normalisation and losses are float32. A tower's 'float32' products are what
             # the device makes of them: TF32 on NVIDIAs, bfloat16 on TPUs, unless JAX_DEFAULT_MATMUL_PRECISION=highest
             dtype='bfloat16',
-            activation='',  # 'quick_gelu' or 'gelu', where a bare checkpoint does not say; '' to guess, and to say so
-            heads=0,  # of the attention, where a bare checkpoint does not say; 0 to guess, and to say so
             kernel='einsum',  # of attention: or 'xla', 'cudnn' (jax.nn.dot_product_attention); cudnn: NVIDIA, bfloat16
             remat=False,  # recompute activations in the backward pass: less memory, about a third more time
             scan=False,  # one compiled block loops over the layers: when it pays, docs/performance.md says
@@ -96,7 +97,9 @@ def get_config() -> ConfigDict:
             relation='cosine',  # or 'kl': of the softmax of the relations
             from_teacher=False,  # the paper starts the student from the pretrained encoders
             cache_teacher=False,  # its towers' features of unaugmented images and captions, once, not in every step
-            redraw_supports=True,  # in every batch; False, with cache_teacher: one draw for all of the training
+            support_views=0,  # supports are those of the batch; K, with cache_teacher: K - 1 others of all of the split
+            target='fusion',  # what is richer: MHAF (paper), or the plain 'mean' of the set, or of the 'others' alone
+            target_share=1.0,  # of it in the target; 0: the teacher's own single view
         )
     )
 

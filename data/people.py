@@ -40,7 +40,7 @@ class Split:
 
     Attributes:
       name: 'train', 'val' or 'test'.
-      jpegs: encoded images, byte for byte the source's, in its order.
+      jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
       file_names: where each image comes from.
       image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
       captions: sentences, image by image.
@@ -217,7 +217,13 @@ def load(
     _tell_skipped(source, builder)
     splits = {split: _read(builder, split) for split in source.splits if not only or split in only}
     _refuse_another_copy(source, builder, splits)
-    return splits
+    return {name: dataclasses.replace(split, jpegs=_as_shown(split.jpegs)) for name, split in splits.items()}
+
+
+def _as_shown(jpegs: list[bytes]) -> list[bytes]:
+    from data import pictures  # TensorFlow
+
+    return [pictures.as_shown(jpeg) for jpeg in jpegs]
 
 
 def digest(split: Split) -> str:

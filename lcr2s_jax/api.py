@@ -5,6 +5,7 @@ model.similarity(model.encode_text(['a woman in a red coat']), model.encode_imag
 """
 
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from lcr2s_jax.search.search import Answer, Search
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.weights import pretrained, sidecar, stablehlo
 from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer
+
+_LOG = logging.getLogger(__name__)
 
 
 def load(
@@ -68,22 +71,11 @@ def load(
     beside = sidecar.read(pathlib.Path(BUILT_IN.get(name, name)).expanduser())
     if (path / 'image.stablehlo').is_file():
         return _programs(path, beside)
-    image_size = image_size or beside.get('image_size')
-    clip, params = pretrained.load(
-        pretrained=BUILT_IN.get(name, name),
-        architecture='',
-        image_size=image_size and tuple(image_size),
-        context_length=context_length or beside.get('context_length'),
-        vocab_size=0,
-        resize=resize,
-        dtype=dtype,
-        activation=activation,
-        heads=heads,
-        kernel='einsum',
-        remat=False,
-        scan=False,
-        chunks=1,
-    )
+    size, length = image_size or beside.get('image_size'), context_length or beside.get('context_length')
+    opened = pretrained.open_source(name, activation, heads)
+    clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
+    if guesses:
+        _LOG.warning('%s: guessed or changed: %s', name, '; '.join(guesses))
     words = Tokenizer(tokenizer or BUILT_IN.get(name, name))
     if words.vocab_size != clip.vocab_size:
         raise ConfigError(

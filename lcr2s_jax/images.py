@@ -3,16 +3,13 @@
 Formats, pixels, bytes, scans and time are bounded, and no other program is ever started (ours).
 """
 
-import collections
-import concurrent.futures
 import contextlib
 import io
 import os
 import pathlib
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +17,7 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 
 from lcr2s_jax import image_headers
 from lcr2s_jax.errors import UserError
+from lcr2s_jax.threads import Room
 
 # What `pixels` makes of a file, for those who keep what came of it: to be changed with it.
 RECIPE = (
@@ -39,16 +37,16 @@ _READERS = {
     'TIFF': TiffImagePlugin.TiffImageFile,
     'GIF': GifImagePlugin.GifImageFile,
 }
+FORMATS = (*_READERS, 'HEIC')
+HEAD = 64  # bytes that tell the format
 # Their work is bounded by pixels. JPEG within TIFF is not, as it may have scans.
-_TIFF_KINDS = ('raw', 'packbits', 'tiff_lzw', 'tiff_deflate', 'tiff_adobe_deflate', 'group3', 'group4')
+_TIFF_PACKINGS = ('raw', 'packbits', 'tiff_lzw', 'tiff_deflate', 'tiff_adobe_deflate', 'group3', 'group4')
 _SLOW = ('WebP', 'HEIC')  # twice as slow, and not to be interrupted: half as many pixels
 _ORIENTATION = 0x0112  # of EXIF
 _TURNS = (  # what the values from 2 to 8 ask for
     *('FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE', 'ROTATE_90'),
 )
 _BLOCK = 1 << 14  # bytes between two looks at the clock
-_AHEAD = 64  # pictures under way for each thread, ...
-_MOST = 256  # ... and of all threads: they lie in memory, and a big machine has hundreds of threads
 
 
 class Limits(NamedTuple):
@@ -118,11 +116,16 @@ def image(encoded: bytes, limits: Limits = DEFAULT) -> Image.Image:
     """The same as a Pillow image of mode RGB, with nothing else that came in the file. Raises PictureError."""
     _, opened = _open(encoded, limits)
     with _ROOM.of(opened.width * opened.height), _explained(len(encoded)):
-        opened.load()
-        turn, upright = _turn(opened), _colours(opened)
-        upright = upright.transpose(turn) if turn is not None else upright
-    upright.info = {}  # Pillow would write a colour profile from here
-    return upright
+        return upright(opened)
+
+
+def upright(opened: Image.Image) -> Image.Image:
+    """Any Pillow image as mode RGB, turned as its EXIF says, without its notes and profiles."""
+    opened.load()
+    turn, found = _turn(opened), _colours(opened)
+    found = found.transpose(turn) if turn is not None else found.copy() if found is opened else found
+    found.info = {}  # Pillow would write a colour profile from here
+    return found
 
 
 def pixels(encoded: bytes, image_size: tuple[int, int], limits: Limits = DEFAULT) -> np.ndarray:
@@ -149,11 +152,7 @@ def png(encoded: bytes, limits: Limits = DEFAULT) -> bytes:
 
 
 def thumbnail(encoded: bytes, height: int, limits: Limits = DEFAULT) -> bytes:
-    """A JPEG, `height` pixels high and at most twice as wide, of what `pixels` reads; a small picture is enlarged.
-
-    Raises:
-      PictureError: as `image`.
-    """
+    """A JPEG of what `pixels` reads, `height` pixels high and at most twice as wide. Raises PictureError."""
     whole, out = image(encoded, limits), io.BytesIO()
     scale = min(height / whole.height, 2 * height / whole.width)
     size = tuple(max(1, round(side * scale)) for side in whole.size)
@@ -161,26 +160,10 @@ def thumbnail(encoded: bytes, height: int, limits: Limits = DEFAULT) -> bytes:
     return out.getvalue()
 
 
-def in_order(one: Callable, things: Iterable) -> Iterator:
-    """`one` of every thing, by a thread a core, in the order of the things and only so far ahead of who takes them.
-
-    A picture's time is bounded by `Limits`, so that no thing holds the others up for longer.
-    """
-    waiting: collections.deque = collections.deque()
-    # those that this process may use, where the system tells
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    ahead = max(threads, min(_AHEAD * threads, _MOST))
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        try:
-            for thing in things:
-                waiting.append(pool.submit(one, thing))
-                if len(waiting) >= ahead:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+def is_turned(encoded: bytes, limits: Limits = DEFAULT) -> bool:
+    """Whether EXIF says that a picture is to be turned or mirrored. Raises PictureError."""
+    _, opened = _open(encoded, limits)
+    return _turn(opened) is not None
 
 
 def _open(encoded: bytes, limits: Limits) -> tuple[str, Image.Image]:
@@ -194,13 +177,15 @@ def _open(encoded: bytes, limits: Limits) -> tuple[str, Image.Image]:
             if scans > limits.max_scans or scans * width * height > 20 * limits.max_pixels:
                 most = min(limits.max_scans, 20 * limits.max_pixels // (width * height))
                 raise PictureError(f'a JPEG with {scans:,} scans, above the limit of {most:,} at its size')
+        elif kind == 'PNG' and b'IEND' not in encoded:
+            raise ValueError('cut off')  # Pillow takes it where the last row is there
         elif kind == 'TIFF':
             image_headers.check_tiff(encoded)
         opened = _reader(kind)(_Timed(encoded, limits.seconds))
         _check_pixels(opened.width * opened.height, limits, kind)
         if kind == 'JPEG' and opened.size != (width, height):
             raise ValueError('two sizes')
-        if kind == 'TIFF' and (packed := opened.info.get('compression', 'raw')) not in _TIFF_KINDS:
+        if kind == 'TIFF' and (packed := opened.info.get('compression', 'raw')) not in _TIFF_PACKINGS:
             raise PictureError(f'a TIFF packed by {packed}, expected LZW, Deflate, PackBits or none')
     opened.decodermaxblock = _BLOCK
     return kind, opened
@@ -215,7 +200,7 @@ def _reader(kind: str) -> Callable:
         except ImportError:
             raise PictureError('a HEIC file, which is read with pillow-heif: pip install pillow-heif') from None
         return pillow_heif.HeifImageFile
-    what = f'{"an" if kind[0] in "AEIS" else "a"} {kind} file' if kind else 'no picture'
+    what = f'{"an" if kind[0] in "AEHIS" else "a"} {kind} file' if kind else 'no picture'
     raise PictureError(f'{what}, expected JPEG, PNG, BMP, WebP, TIFF, GIF or HEIC')
 
 
@@ -254,26 +239,7 @@ class _Timed(io.BytesIO):
         return super().read(size)
 
 
-class _Room:
-    """How many pixels are decoded at once by all threads: memory is bounded on a machine of many cores too."""
-
-    def __init__(self, most: int):
-        self._most, self._taken, self._freed = most, 0, threading.Condition()
-
-    @contextlib.contextmanager
-    def of(self, count: int) -> Iterator[None]:
-        with self._freed:
-            self._freed.wait_for(lambda: not self._taken or self._taken + count <= self._most)
-            self._taken += count
-        try:
-            yield
-        finally:
-            with self._freed:
-                self._taken -= count
-                self._freed.notify_all()
-
-
-_ROOM = _Room(200_000_000)  # about 10 bytes each, 2 GB
+_ROOM = Room(200_000_000)  # about 10 bytes each, 2 GB
 
 
 def _turn(opened: Image.Image) -> Image.Transpose | None:
@@ -296,5 +262,7 @@ def _colours(opened: Image.Image) -> Image.Image:
         white = next((white for white in whites if high <= white), high)
         levels = (levels - low) * (255 / max(white - low, 1e-9))
         return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert('RGB')
-    opened.info.pop('transparency', None)  # of a palette: Pillow would warn of it
+    if 'transparency' in opened.info:  # of a palette: Pillow would warn of it
+        opened = opened.copy()
+        del opened.info['transparency']
     return (opened.convert('RGBA') if opened.mode == 'RGBa' else opened).convert('RGB')

@@ -40,7 +40,8 @@ _TINY = {
     **{'vision_width': 32, 'vision_layers': 1, 'vision_heads': 2},
     **{'text_width': 32, 'text_layers': 1, 'text_heads': 2, 'embed_dim': 32},
 }
-# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size, context length and vocabulary are the data's.
+# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size,
+# context length and vocabulary are the data's.
 ARCHITECTURES: Mapping[str, Mapping] = MappingProxyType(
     {
         'ViT-B/16': {'patch_size': 16, **_BASE},

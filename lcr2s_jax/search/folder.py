@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcr2s_jax import images
+from lcr2s_jax import images, threads
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import storable
 from lcr2s_jax.image_headers import sniff
 
-_FORMATS = ('JPEG', 'PNG', 'BMP', 'WebP', 'TIFF', 'GIF', 'HEIC')
 _NAMED = 3  # files that are named for each reason why they are passed over
 
 
@@ -132,8 +131,8 @@ def _passed_over(entry: os.DirEntry) -> str:
     if not entry.is_file():
         return 'pipes, sockets or devices'
     with open(entry.path, 'rb') as file:
-        kind = sniff(file.read(64))
-    return '' if kind in _FORMATS else 'without a suffix, by their content'
+        kind = sniff(file.read(images.HEAD))
+    return '' if kind in images.FORMATS else 'without a suffix, by their content'
 
 
 def _unusable(entry: os.DirEntry) -> str:
@@ -168,12 +167,10 @@ def read(
             encoded = images.read(root / file.path)
         except images.PictureError as fault:
             return Picture(file, '', None, str(fault))
-        except OSError as error:
-            return Picture(file, '', None, error.strerror or 'cannot be read')
         sha256 = hashlib.sha256(encoded).hexdigest()
         return Picture(file, sha256, *(decode(encoded, image_size) if wanted(sha256) else (None, '')))
 
-    yield from images.in_order(one, files)
+    yield from threads.in_order(one, files)
 
 
 def decode(encoded: bytes, image_size: tuple[int, int]) -> tuple[np.ndarray | None, str]:

@@ -18,7 +18,10 @@ from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, EPSILON
 from lcr2s_jax.weights import tensors as files
-from lcr2s_jax.weights.positions import resize_positions, square_positions
+from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, square_positions
+from lcr2s_jax.weights.reading import brief, integers, read_object
+from lcr2s_jax.weights.sizes import MAX_SIDE, Sizes, checked
+from lcr2s_jax.weights.stored import read_weights
 
 # Where config.json leaves a size out, Hugging Face means these.
 _TEXT_DEFAULTS = {
@@ -28,6 +31,13 @@ _TEXT_DEFAULTS = {
 _VISION_DEFAULTS = {
     'hidden_size': 768, 'num_hidden_layers': 12, 'num_attention_heads': 12, 'patch_size': 32,
     'image_size': 224, 'hidden_act': 'quick_gelu', 'layer_norm_eps': 1e-5,
+}  # fmt: skip
+
+# Our size -> Hugging Face's name of it, in the config of its tower.
+_SIZES = {
+    'text_width': 'hidden_size', 'text_layers': 'num_hidden_layers', 'text_heads': 'num_attention_heads',
+    'vocab_size': 'vocab_size', 'context_length': 'max_position_embeddings', 'vision_width': 'hidden_size',
+    'vision_layers': 'num_hidden_layers', 'vision_heads': 'num_attention_heads', 'patch_size': 'patch_size',
 }  # fmt: skip
 
 # Our parameter path -> Hugging Face's tensor name; applied in this order.
@@ -53,10 +63,17 @@ _TEXT_POSITIONS = 'text_model.embeddings.position_embedding.weight'
 
 def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     """A folder with config.json, and the weights in it. Raises WeightsError."""
-    sizes, native = read_config(folder / 'config.json')
+    content = read_weights(weights)
+    if not any(name.startswith(('vision_model.', 'text_model.')) for name in content.tensors):
+        names = ', '.join(sorted(content.tensors)[:3])
+        raise WeightsError(
+            f'{weights}: found tensors such as {names}, expected those of a CLIPModel, such as {IMAGE_POSITIONS}; '
+            "put an open_clip_config.json beside it where it is open_clip's."
+        )
+    sizes, native = read_config(folder / 'config.json', content.bytes)
 
     def params(clip: CLIP, resize: str) -> dict:
-        return from_huggingface(files.read_safetensors(weights), clip, resize, native)
+        return from_huggingface(content.tensors, clip, resize, native)
 
     return files.Source(folder, sizes, params)
 
@@ -85,7 +102,8 @@ def from_huggingface(
         if name == IMAGE_POSITIONS:
             return files.Slot(name, (None, shape[1]), lambda x: _image_positions(x, clip.grid, resize, native))
         if name == _TEXT_POSITIONS:
-            return files.Slot(name, (None, shape[1]), lambda x: files.cut_text_positions(x, clip.context_length, name))
+            length = clip.context_length
+            return files.Slot(name, (None, shape[1]), lambda x: resize_text_positions(x, length, resize))
         if name == _PATCH:
             return files.Slot(name, (shape[1], 3, clip.patch_size, clip.patch_size), files.patch_matrix)
         return files.Slot(name, shape[::-1], np.transpose) if _is_linear(name) else files.Slot(name, shape)
@@ -138,41 +156,52 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
     aside.rename(folder / 'config.json')
 
 
-def read_config(path: pathlib.Path) -> tuple[dict, tuple[int, int] | None]:
-    """Attributes of CLIP, and the grid that the position table was learned on where it is not the file's own."""
-    try:
-        config = json.loads(path.read_text())
-        text = _TEXT_DEFAULTS | (config.get('text_config') or {})
-        vision = _VISION_DEFAULTS | (config.get('vision_config') or {})
-        native = config.get('lcr2s')
-    except (OSError, ValueError, AttributeError) as error:
+def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, tuple[int, int] | None]:
+    """Sizes, and the grid that the position table was learned on where it is not the file's own.
+
+    Args:
+        path: of config.json.
+        file_bytes: of the weights, which bound the sizes; 0 where they are not known.
+
+    Raises:
+        WeightsError: no CLIP's config, or one whose sizes cannot be.
+    """
+    expected = "a CLIP model's config.json in Hugging Face layout"
+    config = read_object(path, expected)
+    kind = config.get('model_type', 'clip')
+    if kind != 'clip':
         raise WeightsError(
-            f"{path}: cannot be read ({error}); expected a CLIP model's config.json in Hugging Face layout"
-        ) from None
-    if config.get('model_type', 'clip') != 'clip':
-        raise WeightsError(f"{path}: found model_type '{config['model_type']}', expected 'clip'")
-    styles = {(part['hidden_act'], part['layer_norm_eps']) for part in (text, vision)}
-    if not styles <= {(activation, EPSILON) for activation in ACTIVATIONS}:
-        raise WeightsError(
-            f'{path}: found (hidden_act, layer_norm_eps) {sorted(styles)}, expected {EPSILON} '
-            f'and one of {", ".join(ACTIVATIONS)}'
+            f"{path}: found model_type {brief(kind)}, expected 'clip'; other kinds have other towers. Use a CLIP, such "
+            "as 'openai/clip-vit-base-patch16'."
         )
+    parts = [config.get(name) or {} for name in ('text_config', 'vision_config')]
+    if not all(isinstance(part, dict) for part in parts):
+        raise WeightsError(f'{path}: found {" and ".join(map(brief, parts))} as the towers; expected {expected}')
+    text, vision = _TEXT_DEFAULTS | parts[0], _VISION_DEFAULTS | parts[1]
+    for part in (text, vision):
+        act, epsilon = part['hidden_act'], part['layer_norm_eps']
+        if not isinstance(act, str) or act not in ACTIVATIONS or not isinstance(epsilon, float) or epsilon != EPSILON:
+            raise WeightsError(
+                f'{path}: found hidden_act {brief(act)} and layer_norm_eps {brief(epsilon)}, expected {EPSILON} '
+                f'and one of {", ".join(ACTIVATIONS)}'
+            )
     if text['hidden_act'] != vision['hidden_act']:
         raise WeightsError(f'{path}: the towers have different hidden_act, expected the same')
-    sizes = dict(
-        patch_size=vision['patch_size'],
-        vision_width=vision['hidden_size'],
-        vision_layers=vision['num_hidden_layers'],
-        vision_heads=vision['num_attention_heads'],
-        text_width=text['hidden_size'],
-        text_layers=text['num_hidden_layers'],
-        text_heads=text['num_attention_heads'],
-        vocab_size=text['vocab_size'],
-        embed_dim=config.get('projection_dim', 512),
-        activation=text['hidden_act'],
-    )
-    grid = native and tuple(side // vision['patch_size'] for side in native['image_size'])
-    return sizes, grid
+    native = config.get('lcr2s')
+    if native is not None and not (isinstance(native, dict) and integers(native.get('image_size'), 2, 1, MAX_SIDE)):
+        raise WeightsError(
+            f'{path}: found lcr2s without image_size, expected height and width. Export the model again.'
+        )
+    side = vision['image_size']
+    values = {
+        **{ours: text[theirs] for ours, theirs in _SIZES.items() if ours.startswith(('text', 'vocab', 'context'))},
+        **{ours: vision[theirs] for ours, theirs in _SIZES.items() if ours.startswith(('vision', 'patch'))},
+        'embed_dim': config.get('projection_dim', 512),
+        'activation': text['hidden_act'],
+        'image_size': tuple(native['image_size']) if native else (side, side),
+    }
+    sizes = checked(path, file_bytes, _SIZES | {'embed_dim': 'projection_dim', 'activation': 'hidden_act'}, **values)
+    return sizes, native and tuple(one // sizes.patch_size for one in sizes.image_size)
 
 
 def config_of(clip: CLIP, dtype: str) -> dict:
@@ -215,6 +244,11 @@ def _image_positions(table, grid, resize, native):
     if side * side != len(table) - 1:
         raise WeightsError(f'{IMAGE_POSITIONS}: found {len(table)} rows, expected a square number of patches and one')
     native = native or (side, side)
+    if max(native) != side:
+        raise WeightsError(
+            f'{IMAGE_POSITIONS}: found {side} x {side} patches for the {native[0]} x {native[1]} of config.json, '
+            f'expected {max(native)} x {max(native)}; the config and the weights are of two models'
+        )
     table = resize_positions(table, (side, side), native, 'bicubic')
     return resize_positions(table, native, grid, resize)
 

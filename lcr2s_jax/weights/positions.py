@@ -10,7 +10,7 @@ import numpy as np
 from lcr2s_jax.errors import ConfigError, WeightsError
 
 
-def stored_grid(rows: int, wanted: tuple[int, int], of_people: bool, name: str) -> tuple[int, int]:
+def stored_grid(rows: int, wanted: tuple[int, int] | None, of_people: bool, name: str) -> tuple[int, int]:
     """The grid of a table of which a file tells the length alone.
 
     A square goes first, then the grid that is wanted, then a person's crop, thrice as high as wide [IRRA: 24 x 8]. In a
@@ -18,18 +18,19 @@ def stored_grid(rows: int, wanted: tuple[int, int], of_people: bool, name: str) 
 
     Args:
         rows: of the table, the class token's among them.
-        wanted: grid of the model that is to be made.
+        wanted: grid of the model that is to be made; None where nothing is wanted.
         of_people: was it trained on people?
         name: of the tensor, for the message.
     """
     side, third = math.isqrt(max(rows - 1, 0)), math.isqrt(max(rows - 1, 0) // 3)
-    grids = [(side, side), tuple(wanted), (3 * third, third)]
+    grids = [(side, side), *([tuple(wanted)] if wanted else []), (3 * third, third)]
     for grid in grids[1:] + grids[:1] if of_people else grids:
         if grid[0] * grid[1] == rows - 1 > 0:
             return grid
     raise WeightsError(
-        f'{name}: found {rows} rows, expected one and a square number of patches, the {wanted[0]} x {wanted[1]} of '
-        'config.model.image_size, or thrice a square; set config.model.image_size to what the weights were trained at'
+        f'{name}: found {rows} rows, expected one and a square number of patches'
+        + (f', the {wanted[0]} x {wanted[1]} of config.model.image_size,' if wanted else '')
+        + ' or thrice a square; set config.model.image_size to what the weights were trained at'
     )
 
 
@@ -90,3 +91,14 @@ def square_positions(table: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         repeat = np.eye(size)[np.arange(side) * size // side]
         inverses.append(repeat @ np.linalg.inv(_resample(side, size, 'bicubic') @ repeat))
     return _apply(*inverses, table)
+
+
+def resize_text_positions(table: np.ndarray, length: int, method: str) -> np.ndarray:
+    """A text's position table [rows, D] for another length: cut to its first rows, or stretched as an image's side is.
+
+    Cutting keeps the place of every word; a longer table is interpolated, as is done for captions above 77 tokens
+    [field: UFineBench].
+    """
+    if length <= len(table):
+        return table[:length]
+    return (_resample(len(table), length, method) @ table.astype(np.float64)).astype(table.dtype)

@@ -8,8 +8,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from lcr2s_jax.errors import ConfigError, WeightsError
+from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.weights.sizes import Sizes
+
+_NAMED = 12  # tensors of each kind that a message names
 
 
 class Slot(NamedTuple):
@@ -27,17 +30,21 @@ class Slot(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Weights that were found, their tensors not read yet.
+    """Weights that were found: their list of tensors is read, their numbers are not yet.
 
     Attributes:
         where: the folder or file, for messages.
-        sizes: attributes of CLIP that the file settles.
+        sizes: what the file settles; image_size and context_length are what its position tables were learned for.
         params: (clip, resize) -> its f32 parameters; raises WeightsError, ConfigError.
+        guesses: what the file does not tell and was taken all the same, and what in it is not used; one sentence each.
+        grid: (wanted grid or None) -> rows and columns of the image's position table; None where the file tells them.
     """
 
     where: pathlib.Path
-    sizes: dict
+    sizes: Sizes
     params: Callable[[CLIP, str], dict]
+    guesses: tuple[str, ...] = ()
+    grid: Callable[[tuple[int, int] | None], tuple[int, int]] | None = None
 
 
 def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tuple], Slot]) -> dict:
@@ -49,15 +56,31 @@ def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tup
         slot: (our path such as 'vision/patch/kernel', our shape) -> Slot.
 
     Raises:
-        WeightsError: naming every missing, extra and misshapen tensor as the file does.
+        WeightsError: naming missing, extra and misshapen tensors as the file does.
     """
-    leaves, tree = jax.tree_util.tree_flatten_with_path(jax.eval_shape(clip.init_params, jax.random.key(0)))
+    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes_of(clip))
     slots = [slot('/'.join(key.key for key in path), leaf.shape) for path, leaf in leaves]
     _check(tensors, {one.name: one.shape for one in slots})
     # Not ascontiguousarray: it would turn the scalar into a vector.
     return tree.unflatten(
         [np.asarray(one.convert(np.asarray(tensors[one.name], np.float32)), order='C') for one in slots]
     )
+
+
+def shapes_of(clip: CLIP) -> dict:
+    """Shapes of the parameters, as jax.eval_shape gives them; of blocks that are alike one is traced."""
+    vision = clip.vision_layers
+    few = 1 if isinstance(vision, int) else tuple(min(count, 2) for count in vision)
+    shapes = jax.eval_shape(clip.clone(vision_layers=few, text_layers=1).init_params, jax.random.key(0))
+    shapes = {name: dict(part) if name in ('vision', 'text') else part for name, part in shapes.items()}
+    for i in range(1, clip.text_layers):
+        shapes['text'][f'block_{i}'] = shapes['text']['block_0']
+    for i in range(1, vision if isinstance(vision, int) else 0):
+        shapes['vision'][f'block_{i}'] = shapes['vision']['block_0']
+    for stage, count in enumerate(() if isinstance(vision, int) else vision, 1):
+        for i in range(2, count):
+            shapes['vision'][f'layer{stage}_{i}'] = shapes['vision'][f'layer{stage}_1']
+    return shapes
 
 
 def patch_matrix(convolution: np.ndarray) -> np.ndarray:
@@ -71,39 +94,23 @@ def patch_convolution(matrix: np.ndarray) -> np.ndarray:
     return matrix.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
 
 
-def cut_text_positions(table: np.ndarray, length: int, name: str) -> np.ndarray:
-    """The first `length` rows. Raises ConfigError where there are fewer; `name` is the file's for the table."""
-    if len(table) < length:
-        raise ConfigError(
-            f'config.model.context_length: found {length}, expected at most the {len(table)} rows of {name}'
-        )
-    return table[:length]
-
-
-def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """All tensors of a file by name. Raises WeightsError, naming what else the folder has."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        found = ', '.join(sorted(file.name for file in path.parent.iterdir()))
-        raise WeightsError(
-            f'{path}: cannot be read ({error}); the folder has: {found}. Where there is pytorch_model.bin only, '
-            "transformers' CLIPModel.from_pretrained(folder).save_pretrained(folder) writes model.safetensors."
-        ) from None
-
-
 def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> None:
     """Raise WeightsError unless `tensors` are those of `shapes`; None stands for any length."""
-    faults = [f'missing: {name} {shape}' for name, shape in shapes.items() if name not in tensors]
-    faults += [f'extra: {name} {tensors[name].shape}' for name in tensors if name not in shapes]
+    missing = [f'missing: {name} {shape}' for name, shape in shapes.items() if name not in tensors]
+    extra = [f'extra: {name[:200]} {tensors[name].shape}' for name in tensors if name not in shapes]
+    misshapen = []
     for name in shapes.keys() & tensors.keys():
         found, expected = tensors[name].shape, shapes[name]
         if len(found) != len(expected) or any(b not in (a, None) for a, b in zip(found, expected, strict=True)):
-            faults.append(f'misshapen: {name} {found}, expected {expected}')
-    if faults:
+            misshapen.append(f'misshapen: {name} {found}, expected {expected}')
+    count = len(missing) + len(extra) + len(misshapen)
+    if count:
+        lines = []
+        for faults in (extra, misshapen, missing):
+            lines += sorted(faults)[:_NAMED]
+            if len(faults) > _NAMED:
+                lines.append(f'and {len(faults) - _NAMED} more {faults[0].partition(":")[0]}')
         raise WeightsError(
-            f'{len(faults)} tensors do not fit the sizes of the model:\n  ' + '\n  '.join(sorted(faults))
+            f'{count} tensors do not fit the sizes of the model; expected those of one CLIP, whole. Use the config '
+            'that belongs to these weights:\n  ' + '\n  '.join(lines)
         )

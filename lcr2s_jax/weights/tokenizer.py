@@ -1,25 +1,37 @@
 """Captions to token ids, as CLIP does it, and the training of a small tokenizer of that kind."""
 
-import gzip
 import hashlib
+import html
 import json
 import pathlib
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models, pre_tokenizers, processors, trainers
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.weights import vocabulary
+from lcr2s_jax.weights.vocabulary import EOT, MASK, SOT, WORD_END
 
-SOT, EOT, MASK = '<|startoftext|>', '<|endoftext|>', '<|mask|>'
 PAD = 0  # OpenAI and IRRA pad so; Hugging Face pads with EOT. The feature is read at EOT: both agree
-_WORD_END = '</w>'
-VOCABULARY = 'bpe_simple_vocab_16e6.txt.gz'  # the file that OpenAI, IRRA and open_clip read
-_MERGES = 49152 - 256 - 2  # of them they use so many
-_SPLIT = (  # OpenAI's pattern of words, without which merges differ
-    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-)
+# Text in which there is something to mend: what is not ASCII, control characters, and HTML's entities.
+_ODD = re.compile(r'[^\t\n\r -%\'-~]')
+
+
+def clean(text: str) -> str:
+    """A text as CLIP's own tokenizer takes it [OpenAI, IRRA]: typographic quotes and wide letters made plain, mojibake
+    mended, HTML's entities written out, white space single. What has none of these keeps its tokens."""
+    if _ODD.search(text):
+        import ftfy
+
+        text = ftfy.fix_text(text)
+        try:
+            text = html.unescape(html.unescape(text))
+        except ValueError:  # an entity of thousands of digits is text
+            pass
+    return ' '.join(text.split())
 
 
 # tokenizers that come with the package, by name
@@ -51,7 +63,7 @@ class Tokenizer:
         Raises:
           DataError: nothing readable there, or a vocabulary that CLIP's pooling cannot use.
         """
-        self._backend, content = _read(name)
+        self._backend, content = vocabulary.read(BUILT_IN.get(name, name))
         # A caption that spells '<|endoftext|>' is text, or the model would pool in its middle.
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()
@@ -91,87 +103,16 @@ class Tokenizer:
         save_tokenizer(tokenizers.Tokenizer.from_str(self._backend.to_str()), folder, context_length)
 
     def _words(self, captions: Sequence[str]) -> list[list[int]]:
-        encoded = self._backend.encode_batch_fast(list(captions), add_special_tokens=False)
-        return [one.ids for one in encoded]
-
-
-def _read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
-    path = pathlib.Path(BUILT_IN.get(name, name)).expanduser()
-    if path.is_file():
-        if path.name.endswith('.txt.gz'):
-            return _merges(path)
-        if path.suffix == '.json':
-            return _parse(path)
-    elif not path.is_dir():
-        return _parse(_from_hub(name))
-    folder = path.parent if path.is_file() else path
-    if (folder / 'tokenizer.json').is_file():
-        return _parse(folder / 'tokenizer.json')
-    if all((folder / file).is_file() for file in ('vocab.json', 'merges.txt')):
-        from transformers import CLIPTokenizer
-
-        content = CLIPTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer.to_str()
-        return tokenizers.Tokenizer.from_str(content), content.encode()
-    if (folder / VOCABULARY).is_file():
-        return _merges(folder / VOCABULARY)
-    if path.is_file():
-        raise DataError(
-            f'{path}: found no tokenizer beside these weights; expected tokenizer.json or {VOCABULARY}. Set '
-            'config.tokenizer to a folder with a tokenizer, or to that file.'
-        )
-    raise DataError(
-        f'{folder}: found neither tokenizer.json nor vocab.json with merges.txt, nor {VOCABULARY}; expected a '
-        'tokenizer. Put it there, or set config.tokenizer to a folder that has one, or to such a file.'
-    )
-
-
-def _merges(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes]:
-    """The tokenizer of OpenAI's vocabulary: one line of version, then a merge a line."""
-    try:
-        lines = gzip.decompress(path.read_bytes()).decode().split('\n')[1 : 1 + _MERGES]
-        merges = [tuple(line.split()) for line in lines if line.strip()]
-        if not merges or any(len(merge) != 2 for merge in merges):
-            raise ValueError('a line is not two symbols')
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        symbols = alphabet + [byte + _WORD_END for byte in alphabet] + [left + right for left, right in merges]
-        ids = {symbol: i for i, symbol in enumerate([*symbols, SOT, EOT])}
-        backend = _pipeline(models.BPE(vocab=ids, merges=merges, end_of_word_suffix=_WORD_END, unk_token=EOT))
-    except Exception as error:  # gzip, zlib, unicode and the tokenizers' library, which raises bare Exception
-        raise DataError(
-            f'{path}: found a file that cannot be read ({error}); expected {VOCABULARY} of OpenAI, IRRA or open_clip. '
-            'Fetch it again, or change config.tokenizer.'
-        ) from error
-    backend.add_special_tokens([SOT, EOT])
-    return backend, backend.to_str().encode()
-
-
-def _parse(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes]:
-    content = path.read_bytes()
-    try:
-        return tokenizers.Tokenizer.from_str(content.decode()), content
-    except Exception as error:  # the library raises bare Exception
-        raise DataError(
-            f'{path}: found a file that cannot be read ({error}); expected a tokenizer in Hugging '
-            "Face's format. Fetch it again, or change config.tokenizer."
-        ) from error
-
-
-def _from_hub(name: str) -> pathlib.Path:
-    """tokenizer.json of a hub name; one that was fetched before needs no network."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    try:
+        if isinstance(captions, str | bytes) or not all(isinstance(one, str) for one in captions):
+            odd = captions if isinstance(captions, str | bytes) else next(x for x in captions if not isinstance(x, str))
+            raise DataError(f'found a {type(odd).__name__} in place of captions, expected a list of texts')
         try:
-            return pathlib.Path(huggingface_hub.hf_hub_download(name, 'tokenizer.json', local_files_only=True))
-        except errors.LocalEntryNotFoundError:
-            return pathlib.Path(huggingface_hub.hf_hub_download(name, 'tokenizer.json'))
-    except Exception as error:  # OSError, ValueError and the network library's own
-        raise DataError(
-            f"Tokenizer '{name}': found no such folder, and the Hugging Face hub gave none "
-            f'({type(error).__name__}). Change config.tokenizer, or config.model.pretrained where '
-            'that is empty, to a downloaded folder that has one.'
-        ) from error
+            cleaned = [clean(one) for one in captions]
+            ''.join(cleaned).encode()
+        except UnicodeEncodeError:  # bytes of a command line or of JSON that are no text
+            raise DataError('found a caption with half a character, expected text. Save it as UTF-8.') from None
+        encoded = self._backend.encode_batch_fast(cleaned, add_special_tokens=False)
+        return [one.ids for one in encoded]
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
@@ -186,18 +127,18 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
       A tokenizer whose last ids are '<|mask|>', '<|startoftext|>', '<|endoftext|>', in this order.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    symbols = alphabet + [byte + _WORD_END for byte in alphabet]
+    symbols = alphabet + [byte + WORD_END for byte in alphabet]
     special = [MASK, SOT, EOT]
     room = vocab_size - len(symbols) - len(special)
     if room < 1:
         raise ValueError(f'found vocab_size={vocab_size}, expected at least {len(symbols) + len(special) + 1}')
-    learner = _pipeline(models.BPE(end_of_word_suffix=_WORD_END))
+    learner = vocabulary.pipeline(models.BPE(end_of_word_suffix=WORD_END))
     learner.train_from_iterator(
         captions,
         trainers.BpeTrainer(
             vocab_size=vocab_size,
             initial_alphabet=alphabet,
-            end_of_word_suffix=_WORD_END,
+            end_of_word_suffix=WORD_END,
             show_progress=False,
         ),
     )
@@ -207,29 +148,10 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
             break
         words[left + right] = None  # two merges may make one word
         merges.append((left, right))
-    vocabulary = {word: i for i, word in enumerate([*words, *special])}
-    model = models.BPE(vocab=vocabulary, merges=merges, end_of_word_suffix=_WORD_END, unk_token=EOT)
-    tokenizer = _pipeline(model)
+    ids = {word: i for i, word in enumerate([*words, *special])}
+    model = models.BPE(vocab=ids, merges=merges, end_of_word_suffix=WORD_END, unk_token=EOT)
+    tokenizer = vocabulary.pipeline(model)
     tokenizer.add_special_tokens(special)
-    return tokenizer
-
-
-def _pipeline(model: models.BPE) -> tokenizers.Tokenizer:
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFC(),
-            normalizers.Replace(tokenizers.Regex(r'\s+'), ' '),
-            normalizers.Lowercase(),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior='removed', invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
 
 

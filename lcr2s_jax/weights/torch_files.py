@@ -1,14 +1,12 @@
-"""Tensors of files that torch wrote, without torch and without running what is in them.
+"""Tensors of files that torch wrote, without torch and without running what is in them (pickles.py).
 
-A pickle names functions to be called while it is read. This reader looks no name up: those of tensors, storages
-and dictionaries stand for classes of its own that hold data, every other one for a thing that can be built and does
-nothing.
+Time and memory are bounded by the file: its list of tensors, its table of records, the length of names, and the bytes
+that all tensors together have.
 """
 
 import io
 import math
 import pathlib
-import pickle
 import re
 import zipfile
 from typing import NamedTuple
@@ -17,6 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from lcr2s_jax.errors import WeightsError
+from lcr2s_jax.weights import pickles
+from lcr2s_jax.weights.reading import brief, integers
 
 _DTYPES = {
     'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage': 'float16', 'BFloat16Storage': 'bfloat16',
@@ -24,22 +24,41 @@ _DTYPES = {
     'ByteStorage': 'uint8', 'BoolStorage': 'bool',
 }  # fmt: skip
 _LEGACY = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19'  # the number that torch.save wrote first until version 1.6
-_STATE = ('model', 'state_dict')  # where checkpoints keep their state dict  [field: IRRA; open_clip]
+# where checkpoints keep their state dict, the first that is there  [field: IRRA, TBPS-CLIP; open_clip, Lightning]
+_STATE = ('model', 'state_dict', 'model_state_dict', 'model_state', 'net', 'network', 'module', 'weights')
+_MAX_NAME = 512  # letters of a tensor's dotted name
+_MAX_RECORDS = 4 << 20  # bytes of the zip file's table; a record takes about a hundred
+_MOST = 1 << 48  # a length, stride or offset
 
 
-def read_torch(path: pathlib.Path) -> dict[str, 'Stored']:
-    """Tensors by dotted name: of a TorchScript module, or of a state dict, bare or a checkpoint's.
+class Checkpoint(NamedTuple):
+    """What a file of torch's holds.
+
+    Attributes:
+        tensors: by dotted name.
+        facts: the numbers and texts that lie beside the state dict, such as 'epoch' and 'name'.
+    """
+
+    tensors: dict[str, 'Stored']
+    facts: dict[str, str | int | float]
+
+
+def read_torch(path: pathlib.Path) -> Checkpoint:
+    """Tensors of a TorchScript module, or of a state dict, bare or a checkpoint's.
 
     Reads the zip files of torch.jit.save and torch.save; a tensor's numbers are read when NumPy asks for them.
 
     Raises:
-        WeightsError: another kind of file, a damaged one, or one that asks for more than it holds.
+        WeightsError: another kind of file, a damaged one, one that asks for more than it holds, or a whole module.
     """
     archive = _Archive(path)
     try:
-        root = _Unpickler(archive).load()
-        if isinstance(root, dict):
-            root = next((root[key] for key in _STATE if isinstance(root.get(key), dict)), root)
+        whole = pickles.load(archive.read('data.pkl', limit=pickles.MAX_BYTES), archive.storage, Stored)
+        facts = {k: v for k, v in whole.items() if isinstance(v, str | int | float)} if isinstance(whole, dict) else {}
+        root = whole
+        if isinstance(whole, dict):
+            root = next((whole[key] for key in _STATE if isinstance(whole.get(key), dict | pickles.Object)), whole)
+        _refuse_module(path, root)
         tensors = _flatten(root)
     except WeightsError:
         raise
@@ -50,30 +69,34 @@ def read_torch(path: pathlib.Path) -> dict[str, 'Stored']:
         ) from None
     if not tensors:
         raise WeightsError(f'{path}: found no tensor; expected a TorchScript module or a state dict')
-    return tensors
+    claimed, held = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
+    if claimed > 2 * held:  # tied weights are there once and twice in the list
+        raise WeightsError(
+            f'{path}: found {held:,} bytes whose tensors would have {claimed:,}; expected each number once. '
+            'Fetch it again.'
+        )
+    return Checkpoint(tensors, facts)
 
 
 class Stored:
-    """A tensor in the file: `shape`, and its numbers when NumPy asks. What _rebuild_tensor_v2 stands for.
-
-    Everything is settled in __new__, since a pickle may leave __init__ out, and __setstate__ changes nothing.
-    """
+    """A tensor in the file: `shape`, and its numbers when NumPy asks; made of the arguments of _rebuild_tensor_v2."""
 
     __slots__ = ('storage', 'offset', 'shape', 'strides')
 
-    def __new__(cls, storage, offset, size, stride, *_):
-        size, stride = tuple(size), tuple(stride)
-        numbers = (offset, *size, *stride)
-        if not isinstance(storage, _Storage) or len(size) != len(stride) or len(size) > 32:
-            raise ValueError(f'found a tensor of {type(storage).__name__}, shape {size} and strides {stride}')
-        if any(type(number) is not int or number < 0 for number in numbers):
-            raise ValueError(f'found a tensor of offset {offset}, shape {size} and strides {stride}')
-        self = object.__new__(cls)
+    def __init__(self, storage, offset, size, stride, *_):
+        if not isinstance(storage, _Storage) or type(size) is not tuple or type(stride) is not tuple:
+            raise ValueError(f'found a tensor of {type(storage).__name__}, shape {brief(size)}')
+        if len(size) != len(stride) or len(size) > 32 or not integers((offset, *size, *stride), high=_MOST):
+            raise ValueError(
+                f'found a tensor of offset {brief(offset)}, shape {tuple(map(brief, size[:32]))} and strides '
+                f'{tuple(map(brief, stride[:32]))}'
+            )
         self.storage, self.offset, self.shape, self.strides = storage, offset, size, stride
-        return self
 
-    def __setstate__(self, _):
-        pass
+    @property
+    def nbytes(self) -> int:
+        """Of its numbers."""
+        return math.prod(self.shape) * np.dtype(_numpy(self.storage.dtype) or 'u1').itemsize
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         values = self.storage.archive.values(self.storage)
@@ -89,6 +112,23 @@ class Stored:
         return view.astype(dtype or view.dtype)
 
 
+class _Bounded(io.BufferedReader):
+    """A file of which nothing above `limit` bytes is read at once: a table of records cannot fill the memory."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__(io.FileIO(path))
+        self.limit: int | None = _MAX_RECORDS
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As every file's; ValueError for more than the limit."""
+        if self.limit is None:
+            return super().read(size)
+        asked = self.limit + 1 if size is None or size < 0 else size
+        if asked > self.limit + 1 or len(data := super().read(asked)) > self.limit:
+            raise ValueError(f'its table of records has more than {self.limit:,} bytes')
+        return data
+
+
 class _Storage(NamedTuple):
     """One record of the file, data/KEY; `dtype` is None for a type of number that is not known here."""
 
@@ -98,14 +138,24 @@ class _Storage(NamedTuple):
 
 
 class _Archive:
-    """The zip file. Its records are not compressed, so none is larger than the file."""
+    """The zip file. Its records are not compressed and do not overlap, so they are no larger than the file."""
 
     def __init__(self, path: pathlib.Path):
         self.path, self._last = path, (None, None)
         try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+            if not path.is_file():
+                raise OSError('found no regular file')
+            file = _Bounded(path)
+            self._zip = zipfile.ZipFile(file)
+            file.limit = None
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise WeightsError(f'{path}: {_fault(path, error)}') from None
+        entries = self._zip.infolist()
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise WeightsError(
+                f'{path}: found a zip file whose records would be larger than it is, or are compressed; torch writes '
+                'none so. Fetch it again.'
+            )
         roots = [name.partition('/')[0] for name in self._zip.namelist() if re.fullmatch(r'[^/]+/data\.pkl', name)]
         if len(roots) != 1:
             raise WeightsError(
@@ -115,7 +165,7 @@ class _Archive:
         self._root = roots[0]
         self._order = '>' if self.read('byteorder', b'little') == b'big' else '<'
 
-    def read(self, name: str, default: bytes | None = None) -> bytes:
+    def read(self, name: str, default: bytes | None = None, limit: int = 1 << 62) -> bytes:
         """A record's bytes, or `default` where there is none. Raises WeightsError: missing, compressed, damaged."""
         try:
             entry = self._zip.getinfo(f'{self._root}/{name}')
@@ -123,19 +173,34 @@ class _Archive:
             if default is not None:
                 return default
             raise WeightsError(f'{self.path}: found no record {name}; fetch it again') from None
-        if entry.compress_type != zipfile.ZIP_STORED:
+        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise WeightsError(f'{self.path}: found record {name} compressed; torch writes none so. Fetch it again.')
+        if entry.file_size > limit:
+            raise WeightsError(
+                f'{self.path}: found record {name} of {entry.file_size:,} bytes, expected at most {limit:,}; a list of '
+                'tensors is no larger. Save the state dict alone.'
+            )
         try:
             return self._zip.read(entry)
         except Exception as error:  # zipfile has a dozen ways to say that bytes are missing or wrong
             raise WeightsError(f'{self.path}: record {name} is damaged ({error}); fetch it again') from None
+
+    def storage(self, reference) -> _Storage:
+        """What a pickle's persistent id stands for. Raises ValueError."""
+        if not isinstance(reference, tuple) or not 3 <= len(reference) <= 8:
+            raise ValueError('found a reference that is no storage')
+        kind, dtype, key = reference[:3]
+        if kind != 'storage' or not isinstance(key, str) or len(key) > _MAX_NAME:
+            raise ValueError(f'found a reference to {brief(kind)}, expected a storage')
+        known = isinstance(dtype, pickles.Name) and dtype.module == 'torch'
+        return _Storage(self, _DTYPES.get(dtype.name) if known else None, key)
 
     def values(self, storage: _Storage) -> np.ndarray:
         """All numbers of a storage, one dimension. The last one is kept: many tensors may share it."""
         if self._last[0] != storage[1:]:
             if storage.dtype is None:
                 raise WeightsError(f'{self.path}: data/{storage.key} has a type of number that is not known here')
-            dtype = np.dtype(ml_dtypes.bfloat16 if storage.dtype == 'bfloat16' else storage.dtype)
+            dtype = np.dtype(_numpy(storage.dtype))
             data = self.read(f'data/{storage.key}')
             if len(data) % dtype.itemsize:
                 raise WeightsError(f'{self.path}: data/{storage.key} has {len(data)} bytes, of {storage.dtype}')
@@ -145,72 +210,6 @@ class _Archive:
         return self._last[1]
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds tensors, dictionaries and plain values; looks up and imports nothing.
-
-    All that a pickle can get hold of here is below, and none of it lets its attributes be set: a __setstate__ of its
-    own goes before pickle's setattr.
-    """
-
-    def __init__(self, archive: _Archive):
-        super().__init__(io.BytesIO(archive.read('data.pkl')), encoding='utf-8')
-        self._archive = archive
-
-    def find_class(self, module: str, name: str):
-        if module == 'torch' and name in _DTYPES:
-            return _DTYPES[name]
-        known = {
-            'collections.OrderedDict': _Dict,
-            'torch._utils._rebuild_tensor_v2': Stored,
-            'torch._utils._rebuild_parameter': _Parameter,
-            'torch._utils._rebuild_parameter_with_state': _Parameter,
-        }
-        return known.get(f'{module}.{name}', _Inert)
-
-    def persistent_load(self, pid):
-        kind, dtype, key, *_ = pid
-        if kind != 'storage' or not isinstance(key, str):
-            raise ValueError(f'found a reference to {kind!r}, expected a storage')
-        return _Storage(self._archive, dtype if isinstance(dtype, str) else None, key)
-
-
-class _Inert:
-    """What every unknown name stands for: takes anything, keeps the dictionary of its attributes, does nothing."""
-
-    state: dict = {}
-
-    def __new__(cls, *_, **__):
-        return object.__new__(cls)
-
-    def __init__(self, *_, **__):
-        pass
-
-    def __setstate__(self, state):
-        self.state = state if isinstance(state, dict) else {}
-
-    def append(self, *_):
-        pass
-
-    extend = add = __setitem__ = append
-
-
-class _Dict(dict):
-    """An OrderedDict, less the attributes that torch puts on it."""
-
-    def __setstate__(self, _):
-        pass
-
-
-class _Parameter:
-    """A parameter is its tensor."""
-
-    def __new__(cls, data, *_):
-        return data
-
-    def __setstate__(self, _):
-        pass
-
-
 def _flatten(root) -> dict[str, Stored]:
     """Tensors of nested dictionaries and modules by dotted name. Each container is entered once: there may be rings."""
     found, seen, waiting = {}, set(), [('', root)]
@@ -218,11 +217,32 @@ def _flatten(root) -> dict[str, Stored]:
         prefix, node = waiting.pop()
         if isinstance(node, Stored):
             found[prefix] = node
-        elif isinstance(node, dict | _Inert) and id(node) not in seen:
+        elif isinstance(node, dict | pickles.Object) and id(node) not in seen:
             seen.add(id(node))
-            inside = node if isinstance(node, dict) else node.state
-            waiting += [(f'{prefix}.{k}' if prefix else k, v) for k, v in inside.items() if isinstance(k, str)]
+            for key, value in (node if isinstance(node, dict) else node.state).items():
+                if len(prefix) + len(key) > _MAX_NAME:
+                    raise ValueError(f'a name of {len(prefix) + len(key):,} letters, expected at most {_MAX_NAME}')
+                if isinstance(value, Stored | dict | pickles.Object):
+                    waiting.append((f'{prefix}.{key}' if prefix else key, value))
     return found
+
+
+def _refuse_module(path: pathlib.Path, root) -> None:
+    """Raise WeightsError for a module that was saved whole: its code is not in the file."""
+    if isinstance(root, pickles.Object) and {'_parameters', '_modules'} <= root.state.keys():
+        kind = f' ({root.of.module}.{root.of.name})'[:100] if root.of else ''
+        raise WeightsError(
+            f'{path}: found a whole module{kind}, as torch.save(model) writes it; expected its state dict. '
+            'Where its code is, in torch:\n'
+            f'  model = torch.load({str(path)!r}, weights_only=False)\n'
+            "  torch.save(model.state_dict(), 'state_dict.pt')\n"
+            'Do this only with a file whose maker you trust: loading it runs code. Then use state_dict.pt.'
+        )
+
+
+def _numpy(dtype: str | None):
+    """NumPy's type of a storage's numbers; None where it is not known here."""
+    return ml_dtypes.bfloat16 if dtype == 'bfloat16' else dtype
 
 
 def _fault(path: pathlib.Path, error: Exception) -> str:

@@ -1,6 +1,7 @@
 """A sentence in, ranked pictures out: on the terminal, as JSON, as a page, and always into the audit log."""
 
 import base64
+import io
 import json
 import os
 import pathlib
@@ -11,13 +12,12 @@ import sys
 
 import numpy as np
 import pytest
+import rich.console
 
-from lcr2s_jax.cli import search as command
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import answer as answers
+from lcr2s_jax.search import answer_text, calibration, query
 from lcr2s_jax.search import audit as logs
-from lcr2s_jax.search import calibration, query
-from lcr2s_jax.search import html as sheet
-from lcr2s_jax.search import search as searches
 from tests import searching
 from tests.road import fails, typed
 from tests.searching import WORDS
@@ -84,10 +84,10 @@ def test_probability_and_verdict_are_the_calibrations(ask, find):
     score = np.array([hit['score'] for hit in answer['hits']])
     expected = 1 / (1 + np.exp(-(10 * score - 5 - np.log(12 / 10))))
     np.testing.assert_allclose([hit['probability'] for hit in answer['hits']], expected, rtol=1e-5)
-    assert answer['threshold'] == 0.7 and answer['found'] == (score.max() >= 0.7)
+    assert answer['threshold'] == 0.7 and answer['found'] is None and score.max() < 0.7
     easy, strict = (find(WORDS, false_alarms=rate)['answers'][0] for rate in (0.5, 0.01))
     assert easy['threshold'] == 0.4 < strict['threshold'] == 0.9
-    assert not strict['found'] and not any(hit['passes'] for hit in strict['hits'])
+    assert strict['found'] is None and not any(hit['passes'] for hit in strict['hits'])
     assert (0.01, 0.5) == (calibration.RATES[0], calibration.RATES[-1])
     for rate in (0.001, 0.6):
         fails(ask(WORDS, false_alarms=rate), 2, f"--false-alarms: found '{rate}', expected a number, 0.01 to 0.5")
@@ -98,7 +98,7 @@ def test_without_a_calibration_there_is_no_probability_and_no_verdict(tmp_path):
     plain.update()
     (answer,) = json.loads(typed('search', f'--index={plain.uri}', WORDS, '--json').stdout)['answers']
     assert answer['found'] is answer['threshold'] is answer['hits'][0]['probability'] is None
-    assert 'not calibrated' in answer['notes'][0]
+    assert 'came without people to calibrate it on' in answer['notes'][0]
 
 
 def test_a_condition_limits_what_is_searched(find):
@@ -150,7 +150,7 @@ def test_a_file_of_queries_is_one_batch_and_each_answer_is_as_if_alone(find, tmp
 def test_a_caption_beyond_the_context_is_searched_by_chunks_and_says_so(find):
     long = ', '.join([WORDS, 'white shoes and a yellow hat', 'she holds a long green umbrella', 'and a brown bag'])
     (answer,) = find(long)['answers']
-    assert re.search(r'has \d+ tokens and the model reads 16: it was searched by \d parts', answer['notes'][0])
+    assert re.search(r'has \d+ tokens and the model reads 16: it was searched by \d parts', answer['notes'][-1])
     assert find(WORDS.replace('a black backpack', 'it'))['answers'][0]['notes'] == []
 
 
@@ -215,20 +215,23 @@ def test_a_picture_outside_its_root_is_never_read(tmp_path):
     (tmp_path / 'root').mkdir()
     (tmp_path / 'secret.jpg').write_bytes(b'x')
     (tmp_path / 'root' / 'link.jpg').symlink_to(tmp_path / 'secret.jpg')
-    assert searches.picture(str(tmp_path / 'root'), '../secret.jpg') is None
-    assert searches.picture(str(tmp_path / 'root'), 'link.jpg') is None
-    assert searches.picture(str(tmp_path), 'secret.jpg') == tmp_path / 'secret.jpg'
+    assert answers.picture(str(tmp_path / 'root'), '../secret.jpg') is None
+    assert answers.picture(str(tmp_path / 'root'), 'link.jpg') is None
+    assert answers.picture(str(tmp_path), 'secret.jpg') == tmp_path / 'secret.jpg'
 
 
 def test_the_terminal_tells_the_verdict_and_no_name_speaks_to_it(ask):
     out = ask(WORDS, why=True).stdout
-    assert 'no such person among 12 pictures' in out or 'hits among 12 pictures reach' in out
+    assert out.index('a/0') < out.index('None of the 5 hits is certain, among 12 pictures')
+    assert 'o such person among 12 pictures' in ask(WORDS, verify=True).stdout
     assert 'probability' in out and 'a/0' in out and "'in a red coat' moved" in out
     assert 'moved' not in ask(WORDS, where="camera = 'no'", why=True).stdout, 'there is no hit'
-    hit = searches.Hit(1, '/r', '\x1b[31mred.png', 0.5, 0.5, True, {}, 0)
-    answer = searches.Answer(query.Query((WORDS,)), [hit], True, 0.4, 1, True, 0.05, [])
-    cells = list(command._table(answer).columns[3].cells)
-    assert str(cells[0]) == '?[31mred.png' and '1 of 1 hits' in sheet.verdict(answer)
+    hit = answers.Hit(1, '/r', '\x1b[31mred.png', 0.5, 0.5, True, {}, 0)
+    answer = answers.Answer(query.Query((WORDS,)), [hit], True, 0.4, 1, True, 0.05, [])
+    console = rich.console.Console(file=io.StringIO(), width=100)
+    answer_text.show(console, answer)
+    out = console.file.getvalue()
+    assert '?[31mred.png' in out and '\x1b' not in out and 'Hit 1 reaches the score of 0.400' in out
 
 
 @pytest.mark.parametrize(

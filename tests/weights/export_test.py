@@ -14,12 +14,12 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from commands.trained import Trained
 from PIL import Image
 from safetensors.torch import load_file
 
 import main
 from commands import export as command
-from commands.trained import Trained
 from commands.workdir import alone_in
 from configs import demo
 from data import sources
@@ -29,7 +29,7 @@ from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import checkpoint
 from lcr2s_jax.training.train import State
 from lcr2s_jax.weights import export as formats
-from lcr2s_jax.weights import open_clip, pretrained, runtimes
+from lcr2s_jax.weights import layouts, open_clip, pretrained, runtimes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 from tests.models.clip_test import assert_equal_features, features
 from tests.models.resnet_test import SIZES as RESNET
@@ -114,7 +114,7 @@ def test_open_clips_folder_is_read_back_to_the_very_parameters(workdir, student,
     out = tmp_path / 'oc'
     command.export(workdir, 'open_clip', out, unchecked=False)
     assert re.search('by open_clip|this project.s reader', capsys.readouterr().out)
-    assert json.loads((out / open_clip.CONFIG).read_text())['model_cfg']['vision_cfg']['image_size'] == [96, 48]
+    assert json.loads((out / layouts.OPEN_CLIP_CONFIG).read_text())['model_cfg']['vision_cfg']['image_size'] == [96, 48]
     clip, params = pretrained.load(**student.config.model.to_dict() | {'pretrained': str(out)})
     assert clip == student.clip
     jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, student.params))

@@ -136,11 +136,22 @@ def test_the_resize_method_of_the_config_is_the_one_used(folder):
         pretrained.load(pretrained=str(folder), **ASKED | dict(image_size=(36, 12), resize='nearest'))
 
 
-def test_a_longer_text_position_table_is_cut_and_a_shorter_one_refused(folder):
-    clip, params = pretrained.load(pretrained=str(folder), **ASKED | dict(context_length=9))
-    assert clip.context_length == 9 and params['text']['positions'].shape == (9, 24)
-    with pytest.raises(ConfigError, match='config.model.context_length: found 13, expected at most the 12'):
-        pretrained.load(pretrained=str(folder), **ASKED | dict(context_length=13))
+@pytest.mark.parametrize('method', ['bilinear', 'bicubic'])
+def test_a_text_position_table_is_cut_or_resized_as_torch_does_and_this_is_told_once(folder, caplog, method):
+    def table(length):
+        asked = ASKED | dict(context_length=length, resize=method)
+        clip, params = pretrained.load(pretrained=str(folder), **asked)
+        assert clip.context_length == length
+        return params['text']['positions']
+
+    whole = table(12)
+    assert not caplog.records, 'nothing was guessed'
+    np.testing.assert_array_equal(table(9), whole[:9])
+    assert 'the text has 12 positions, 9 are asked for: the first are read' in caplog.text
+    line = torch.tensor(whole.T[None, :, :, None])  # a picture one column wide
+    expected = torch.nn.functional.interpolate(line, size=(24, 1), mode=method, align_corners=False)[0, :, :, 0].T
+    np.testing.assert_allclose(table(24), expected, atol=1e-5)
+    assert len(caplog.records) == 2 and '24 are asked for: they are resized to 24' in caplog.text
 
 
 def test_missing_extra_and_misshapen_tensors_are_named_together(folder):

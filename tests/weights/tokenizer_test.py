@@ -8,6 +8,7 @@ import pytest
 
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.weights import tokenizer as tokens
+from lcr2s_jax.weights import vocabulary as vocabularies
 from lcr2s_jax.weights.tokenizer import Tokenizer, save_tokenizer, train_tokenizer
 
 CAPTIONS = [
@@ -88,7 +89,7 @@ def test_vocab_and_merges_give_the_ids_of_tokenizer_json(folder, tokenizer, tmp_
 def vocabulary(folder, tmp_path_factory):
     """The merges of the folder's tokenizer in a file laid out like OpenAI's."""
     merges = json.loads((folder / 'tokenizer.json').read_text())['model']['merges']
-    path = tmp_path_factory.mktemp('openai') / tokens.VOCABULARY
+    path = tmp_path_factory.mktemp('openai') / vocabularies.VOCABULARY
     path.write_bytes(gzip.compress('\n'.join(['"version: 0.2', *map(' '.join, merges), '']).encode()))
     return path
 
@@ -109,7 +110,7 @@ def test_openais_vocabulary_is_found_in_a_folder_and_beside_weights(vocabulary):
 
 
 def test_of_openais_vocabulary_as_many_merges_are_read_as_openai_reads(vocabulary, monkeypatch):
-    monkeypatch.setattr(tokens, '_MERGES', 5)
+    monkeypatch.setattr(vocabularies, '_MERGES', 5)
     assert Tokenizer(str(vocabulary)).vocab_size == 512 + 5 + 2
 
 
@@ -121,7 +122,7 @@ def test_weights_without_a_tokenizer_beside_them_say_what_to_set(tmp_path):
 
 @pytest.mark.parametrize('content', [b'', b'PK', gzip.compress(b'version\n'), gzip.compress(b'version\na b c\n')])
 def test_a_spoilt_vocabulary_is_named(tmp_path, content):
-    (tmp_path / tokens.VOCABULARY).write_bytes(content)
+    (tmp_path / vocabularies.VOCABULARY).write_bytes(content)
     with pytest.raises(DataError, match='txt.gz: found a file that cannot be read'):
         Tokenizer(str(tmp_path))
 

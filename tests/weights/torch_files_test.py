@@ -14,9 +14,13 @@ import pytest
 import torch
 
 from lcr2s_jax.errors import WeightsError
-from lcr2s_jax.weights.torch_files import read_torch
+from lcr2s_jax.weights import torch_files
 
 TYPES = ('float32', 'float64', 'float16', 'bfloat16', 'int64', 'int32', 'int16', 'int8', 'uint8', 'bool')
+
+
+def read_torch(path):
+    return torch_files.read_torch(path).tensors
 
 
 def saved(path, thing):
@@ -203,7 +207,7 @@ def test_what_stands_for_a_name_cannot_be_changed_by_a_file(tmp_path, code):
 )
 def test_a_tensor_that_reaches_out_of_its_storage_is_refused(tmp_path, offset, size, stride):
     path = with_pickle(tmp_path / 'a.pt', tensor_pickle(offset, size, stride), **{'0': bytes(16)})
-    with pytest.raises(WeightsError, match='data/0, which has 4 numbers'):
+    with pytest.raises(WeightsError, match='data/0, which has 4 numbers|tensors would have'):
         np.asarray(read_torch(path)['x'])
 
 
