@@ -14,11 +14,12 @@ import numpy as np
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import conditions, seal, tables, writing
 from lcr2s_jax.search.conditions import Condition
+from lcr2s_jax.search.lance import lancedb
 from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, not_unit, schema_of
 from lcr2s_jax.search.storage import is_remote
 
 IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those that were forgotten
-_NONE = 'found no index; make one: python main.py index --workdir=... --images=... --index=...'
+_NONE = 'found no index; make one: lcr2s index --weights=... --images=... --index=...'
 KEY = ('root', 'path')
 FOUND = conditions.equal(status=OK)  # rows that a search can find
 _IN = 500  # values of one SQL list
@@ -41,7 +42,6 @@ class Gallery:
     """
 
     def __init__(self, uri: str, width: int | None = None):
-        import lancedb
 
         self.uri = uri
         self._one, self._writes = threading.RLock(), False
@@ -51,7 +51,7 @@ class Gallery:
             raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
         with tables.told(uri, 'opening the index'):
             self._sealed = seal.read(uri)
-            self.db = lancedb.connect(uri)
+            self.db = lancedb().connect(uri)
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
                 with writing.alone(uri):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import types
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import folder, ingest, metadata
 from lcr2s_jax.search import index as indexing
-from lcr2s_jax.search import model as model_of
 from lcr2s_jax.search.model import open_model
 from lcr2s_jax.search.web import uploads
 from tests import searching
@@ -184,7 +182,7 @@ def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told
 def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told):
     told()
     words = 'delete', f'--index={made.uri}', '--path=a/000.png'
-    assert '1 rows of 12 would be forgotten' in typed(*words).stdout and len(of(made)) == 12
+    assert 'would forget 1 rows of 12' in typed(*words).stdout and len(of(made)) == 12
     assert typed(*words, '--yes').returncode == 0
     shutil.copy(made.root / 'a' / '000.png', made.root / 'other name.png')
     again = told()
@@ -226,8 +224,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     url = f'file://{tmp_path}/store/i'  # the road of s3:// and gs://, to a disk
     assert place.model_folder(url) is None
-    searching.make_model(tmp_path / 'made')
-    place.put_model(url, lambda to: shutil.copytree(tmp_path / 'made' / 'model', to))
+    open_model(url, searching.model(calibrated=False))
     searching.pictures(tmp_path / 'crops', 3)
     searching.Index(url, tmp_path / 'crops').update()
     opened = indexing.open_search(url)
@@ -237,7 +234,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     assert len(list((tmp_path / 'store' / 'i' / 'audit').iterdir())) == 2 and len(answer.hits) == 2
     fetched = place.model_folder(url)
     assert fetched.is_relative_to(tmp_path / 'cache') and place.model_folder(url) == fetched
-    model_of._add_calibration(url, fetched, types.SimpleNamespace(calibration=searching.fitted()))
+    assert opened.searcher.calibration is None and open_model(url, searching.model()).calibration is not None
     assert place.model_folder(url) != fetched, 'a calibration that came later is seen'
 
 
