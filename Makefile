@@ -33,8 +33,7 @@ bench: $(VENV)/.dev             ## every benchmark that needs no training and no
 
 # $(PYTHON) must have jax[cuda12], flax, optax, orbax-checkpoint, torch, transformers, matplotlib; neither TensorFlow nor ml_collections
 bench-gpu: runs/prepared/settings.json   ## what to ask of a GPU
-	$(PYTHON) -m benchmarks.step --models vit-b16 --rows 64 256 1024 --dtypes float32 bfloat16
-	$(PYTHON) -m benchmarks.profile --rows 256 --dtype bfloat16
+	$(PYTHON) -m benchmarks.device --out runs/device      # ten minutes; the table comes last
 	$(PYTHON) -m benchmarks.growth --tables rows image views search
 	$(PYTHON) -m benchmarks.ablation --seeds 0 1 2 3 4 --steps 1800 --out runs/gpu    # from runs/prepared
 	$(PYTHON) -m benchmarks.verdict --out runs/gpu

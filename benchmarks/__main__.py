@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, each in a process of its own:  python -m benchmarks [--list] [NAME ...]
 
-Each writes docs/evidence/NAME.json. What trains for long (ablation) or needs a run (attributes, calibration, tracks) is
-listed and left out unless it is named.
+Each writes docs/evidence/NAME.json. What trains for long (ablation), needs a run (attributes, calibration, tracks) or a
+GPU (device) is listed and left out unless it is named.
 """
 
 import argparse
@@ -12,7 +12,8 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parent
 NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'prepared', 'rows', 'verdict', 'demo_clip', 'page'}
-ON_REQUEST = {'ablation', 'attributes', 'calibration', 'tracks'}
+NO_CLAIM |= {'batches', 'device_parts', 'device_steps', 'device_table', 'device_tools'}
+ON_REQUEST = {'ablation', 'attributes', 'calibration', 'device', 'tracks'}
 
 
 def names() -> list[str]:

@@ -19,12 +19,12 @@ import numpy as np
 
 from benchmarks import common, prepared
 from benchmarks.rows import ROWS, Row
+from lcr2s_jax import files
 from lcr2s_jax.evaluation import evaluate, metrics
 from lcr2s_jax.method import stages
 from lcr2s_jax.training import optim, train
 from lcr2s_jax.training.checkpoint import Checkpoints
 from lcr2s_jax.training.parallel import Parallel
-from lcr2s_jax.training.report import write_text
 from lcr2s_jax.weights import pretrained
 
 
@@ -114,7 +114,7 @@ class Ablation:
         for split in splits:
             result[split] = result.get(split) or self.evaluate(row, stage, params, split, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(result, indent=2) + '\n')
+        files.write(path, json.dumps(result, indent=2) + '\n')
 
     def fit(self, row: Row, stage, folder: pathlib.Path, seed: int, log: Log):
         """The best parameters on val, and their step."""
@@ -128,7 +128,7 @@ class Ablation:
             embeddings = self.embed(params, 'val')
             if row.selected_by == 'supports':
                 embeddings = evaluate.with_supports(stage.fusion, params, embeddings, self.views(row))
-            found = evaluate.both_ways(embeddings)['t2i']
+            found = evaluate.retrieval_metrics(embeddings)['t2i']
             return found[self.chosen_by], {'val': {name: found[name] for name in ('R1', 'R5', 'mAP')}}
 
         with Checkpoints(folder / 'checkpoints') as checkpoints:
@@ -208,7 +208,7 @@ class Ablation:
             for name, e in embeddings.items()
         }
         np.savez(folder / f'{split}.npz', **queries)
-        return {name: evaluate.both_ways(e) for name, e in embeddings.items()}
+        return {name: evaluate.retrieval_metrics(e) for name, e in embeddings.items()}
 
 
 def refuse_another_size(path: pathlib.Path, size: dict) -> None:
@@ -242,7 +242,7 @@ def main() -> None:
     command = ' '.join(['python', *sys.orig_argv[1:]])
     commands = (json.loads(about.read_text()) if about.exists() else {}).get('commands', [])
     commands += [command] * (command not in commands)
-    write_text(about, json.dumps({'commands': commands, 'machine': common.machine(), **size}) + '\n')
+    files.write(about, json.dumps({'commands': commands, 'machine': common.machine(), **size}) + '\n')
     clock = time.perf_counter()
     for seed in args.seeds:  # seed by seed: whenever it is stopped, there is a table
         for name in args.rows:

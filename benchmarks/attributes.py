@@ -175,13 +175,13 @@ def of_ablation(out: pathlib.Path, arrays: pathlib.Path, names: Sequence[str], s
 
 def of_run(workdir: pathlib.Path, names: Sequence[str], split: str) -> tuple[dict, dict]:
     """Features of two stages of a workdir; the config of the data. Raises SystemExit for data of unknown attributes."""
-    from commands.finished import Finished
+    from commands.finished import open_finished
 
-    run = Finished(workdir, names, split)
+    run = open_finished(workdir, names, (split,))
     data = run.config.data
     if data.dataset != 'demo':
         raise SystemExit(f"{workdir}: found the dataset '{data.dataset}', expected 'demo', whose attributes are known")
-    return {name: run.features(name) for name in names}, data.demo.to_dict()
+    return {name: run.features(name, split) for name in names}, data.demo.to_dict()
 
 
 def main() -> None:

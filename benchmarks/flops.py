@@ -44,6 +44,21 @@ def train_pair(clip: CLIP) -> float:
     return 3.0 * embed_pair(clip)
 
 
+def method_pair(kind: str, clip: CLIP, views: int) -> float:
+    """Operations that a stage's step adds to the baseline's for each pair: the fusion, and a frozen teacher's towers.
+
+    Of a teacher the fusion is trained, and its features have gradients only in it (`detach`).
+    """
+    width = clip.embed_dim
+    fusion = 2 * 2.0 * (12 * width**2 + 2 * views * width)  # both modalities, forward
+    return {
+        'baseline': 0.0,
+        'teacher': 3 * fusion,
+        'student, teacher cached': fusion,
+        'student': fusion + embed_pair(clip),
+    }[kind]
+
+
 def matrix_peak(dtype: str, side: int = 0, rounds: int = 8) -> float:
     """Operations a second of the largest square matrix product that is quick here: the best of `rounds`."""
     side = side or (2048 if jax.default_backend() == 'cpu' else 8192)

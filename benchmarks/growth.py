@@ -15,7 +15,7 @@ import sys
 
 import numpy as np
 
-from benchmarks import common, flops, ranking, search, step
+from benchmarks import batches, common, flops, ranking, search, step
 from lcr2s_jax.method import stages
 from lcr2s_jax.search.topk import Exact
 from lcr2s_jax.training.parallel import Parallel
@@ -79,7 +79,7 @@ def by_rows(rounds: int) -> list[dict]:
     """Rows N of a batch: the towers, and their memory, are linear in them."""
     clip, stage = demo_stage('baseline')
     counts = (16, 32, 64, 128, 256)
-    sizes = {str(n): compiled(stage, step.random_batch(clip, n // VIEWS, VIEWS)) for n in counts}
+    sizes = {str(n): compiled(stage, batches.random_batch(clip, n // VIEWS, VIEWS)) for n in counts}
     linear = {str(n): n for n in counts}
     return table(sizes, linear, rounds, linear)
 
@@ -90,7 +90,7 @@ def by_image(rounds: int) -> list[dict]:
     for image_size in ((48, 24), (96, 48), (192, 96)):
         clip, stage = demo_stage('baseline', image_size=image_size)
         name = f'{image_size[0]} x {image_size[1]}'
-        sizes[name] = compiled(stage, step.random_batch(clip, ROWS // VIEWS, VIEWS))
+        sizes[name] = compiled(stage, batches.random_batch(clip, ROWS // VIEWS, VIEWS))
         theory[name] = flops.train_pair(clip)
     return table(sizes, theory, rounds)
 
@@ -99,7 +99,7 @@ def by_views(rounds: int) -> list[dict]:
     """K at equal rows: the fusion alone grows, with 2 K more of its width squared a row; the towers do not."""
     clip, stage = demo_stage('teacher')
     counts = (2, 4, 8, 16)
-    sizes = {f'K = {k}': compiled(stage, step.random_batch(clip, ROWS // k, k)) for k in counts}
+    sizes = {f'K = {k}': compiled(stage, batches.random_batch(clip, ROWS // k, k)) for k in counts}
     width = clip.embed_dim
     fusion = {k: 2 * 3 * 2.0 * (12 * width**2 + 2 * k * width) for k in counts}
     return table(sizes, {f'K = {k}': flops.train_pair(clip) + fusion[k] for k in counts}, rounds)
@@ -172,7 +172,7 @@ def by_devices(rounds: int) -> list[dict]:
 def on_devices(rounds: int, fsdp: bool) -> dict:
     """A teacher step on all devices of this process."""
     clip, stage = demo_stage('teacher')
-    call, memory = compiled(stage, step.random_batch(clip, ROWS // VIEWS, VIEWS), fsdp)
+    call, memory = compiled(stage, batches.random_batch(clip, ROWS // VIEWS, VIEWS), fsdp)
     return {'fsdp': fsdp, 'seconds': float(np.median(common.interleaved({'step': call}, rounds)['step'])), **memory}
 
 

@@ -13,7 +13,7 @@ import re
 import jax
 from jax.profiler import ProfileData
 
-from benchmarks import common, step
+from benchmarks import batches, common, step
 from lcr2s_jax.method import stages
 
 STEPS = 3
@@ -30,7 +30,7 @@ def main() -> None:
     args = parser.parse_args()
     clip, params = step.load(args.model, args.dtype)
     stage = stages.baseline_stage(clip, params, step.PEOPLE[args.model], **step.BASE)
-    call = step.stepper(stage, step.random_batch(clip, args.rows // step.VIEWS, step.VIEWS))
+    call = step.stepper(stage, batches.random_batch(clip, args.rows // step.VIEWS, step.VIEWS))
     for _ in range(2):
         call()
     with jax.profiler.trace(str(args.out)):
@@ -56,12 +56,16 @@ def main() -> None:
 
 
 def operations(profile: ProfileData) -> dict[str, tuple[float, int]]:
-    """Seconds and calls of every operation of XLA, by its name without the number."""
+    """Seconds and calls by name without its number: operations of XLA on a CPU, kernels on a GPU."""
     spent: dict = collections.defaultdict(lambda: (0.0, 0))
-    for plane in profile.planes:
+    planes = list(profile.planes)
+    devices = [plane for plane in planes if plane.name.startswith('/device:')]
+    for plane in devices or planes:
         for line in plane.lines:
+            if devices and not line.name.startswith('Stream'):
+                continue  # the same kernels again, put together otherwise
             for event in line.events:
-                if any(name == 'hlo_op' for name, _ in event.stats):
+                if devices or any(name == 'hlo_op' for name, _ in event.stats):
                     name = re.sub(r'[.\d]+$', '', event.name)
                     seconds, count = spent[name]
                     spent[name] = seconds + event.duration_ns / 1e9, count + 1

@@ -16,20 +16,20 @@ import time
 from benchmarks import common
 
 _STEP = """
-from benchmarks import step
+from benchmarks import batches, step
 from lcr2s_jax.weights import pretrained
 from lcr2s_jax.method import stages
 sizes = step.MODELS['demo'] | {'pretrained': 'data/demo_clip', 'resize': 'bicubic', 'dtype': 'float32'}
 clip, params = pretrained.load(**sizes, kernel='einsum', remat=False, scan=False, chunks=1)
 stage = stages.teacher_stage(clip, params, step.PEOPLE['demo'], **step.TEACHER)
-step.stepper(stage, step.random_batch(clip, 16, 4))()
+step.stepper(stage, batches.random_batch(clip, 16, 4))()
 """
 _LARGE = """
-from benchmarks import step
+from benchmarks import batches, step
 from lcr2s_jax.method import stages
 clip, params = step.load('vit-b16', 'float32', scan=%s)
 stage = stages.teacher_stage(clip, params, step.PEOPLE['vit-b16'], **step.TEACHER)
-step.stepper(stage, step.random_batch(clip, 2, 4))()
+step.stepper(stage, batches.random_batch(clip, 2, 4))()
 """
 COMMANDS = {
     'python -c pass': ['-c', 'pass'],

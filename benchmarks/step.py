@@ -9,8 +9,8 @@ Groups, each with a plain contestant that the others are divided by:
   torch    ViT-B/16 beside torch's CLIPModel at its best: SDPA, fused Adam, bfloat16 autocast, torch.compile, the same
            InfoNCE step on the same device
 Ratios are medians over the rounds of one run, in which the contestants take turns. Utilisation is what the step must
-compute (benchmarks/flops.py) over the measured peak of a matrix product. Needs neither TensorFlow nor ml_collections;
-on a GPU: --models vit-b16 --rows 64 256 1024 --dtypes float32 bfloat16.
+compute (benchmarks/flops.py) over the measured peak of a matrix product. Needs neither TensorFlow nor ml_collections.
+What a GPU should be asked is benchmarks.device.
 """
 
 import argparse
@@ -26,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import common, flops
-from lcr2s_jax.arrays import Batch, Embeddings
+from benchmarks.batches import features, random_batch
+from lcr2s_jax.arrays import Batch
 from lcr2s_jax.evaluation import evaluate
 from lcr2s_jax.method import stages
 from lcr2s_jax.training import optim, train
@@ -46,7 +47,7 @@ TEACHER = BASE | dict(
 )
 STUDENT = BASE | dict(
     feature_weight=1.0, relation_weight=1.0, relation='cosine', from_teacher=False, cache_teacher=False,
-    redraw_supports=True,
+    support_views=0, target='fusion', target_share=1.0,
 )  # fmt: skip
 OPTIM = dict(
     learning_rate=1e-5, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
@@ -235,12 +236,6 @@ GROUPS = {
 OPERATIONS = {'embed': flops.embed_pair, 'query': flops.embed_text}
 
 
-def features(clip, batch: Batch) -> Embeddings:
-    """What a cache of a teacher's features would hold for a split that is this batch."""
-    rows_NE = np.random.default_rng(0).normal(size=(batch.rows, clip.embed_dim)).astype(np.float32)
-    return Embeddings(rows_NE, rows_NE, None, None, None, None)
-
-
 def naive(teacher: stages.Stage) -> stages.Stage:
     """The teacher that does not share: every view brings its own copy of its support set, and all are encoded.
 
@@ -258,14 +253,18 @@ def naive(teacher: stages.Stage) -> stages.Stage:
     return dataclasses.replace(teacher, name='naive teacher', loss=loss)
 
 
-def program(stage, batch: Batch, parallel: Parallel):
-    """A whole step, update included, to be compiled, and what it takes: state, frozen and batch."""
-    tx = optim.adam(steps=1000, **OPTIM)
-    step = parallel.compile(
+def jitted(stage, tx, parallel: Parallel):
+    """(state, frozen, batch) -> (state, metrics): a whole step, update included, to be compiled."""
+    return parallel.compile(
         lambda state, frozen, batch, axis: train.train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=0)
     )
+
+
+def program(stage, batch: Batch, parallel: Parallel):
+    """A whole step and what it takes: state, frozen and batch."""
+    tx = optim.adam(steps=1000, **OPTIM)
     state = train.initial_state(stage, tx, parallel, seed=0)
-    return step, state, parallel.put_state(stage.frozen), parallel.put(batch)
+    return jitted(stage, tx, parallel), state, parallel.put_state(stage.frozen), parallel.put(batch)
 
 
 def stepper(stage, batch: Batch, driver: str = 'jit'):
@@ -282,22 +281,6 @@ def caller(step, state, frozen, batch):
         jax.block_until_ready((held[0], metrics))
 
     return call
-
-
-def random_batch(clip, identities: int, views: int) -> Batch:
-    """Random pixels and captions of 20 tokens."""
-    rng = np.random.default_rng(0)
-    shape = (identities, views)
-    tokens = np.zeros((*shape, clip.context_length), np.int32)
-    tokens[..., :20] = rng.integers(1, clip.vocab_size - 1, (*shape, 20))
-    tokens[..., 20] = clip.vocab_size - 1
-    image = rng.integers(0, 256, (*shape, *clip.image_size, 3)).astype(np.uint8)
-    return Batch(
-        image,
-        tokens,
-        np.arange(identities, dtype=np.int32),
-        *2 * [np.arange(identities * views, dtype=np.int32).reshape(shape)],
-    )
 
 
 if __name__ == '__main__':

@@ -8,14 +8,20 @@ from lcr2s_jax.arrays import Batch
 from lcr2s_jax.models import clip as ours
 
 
-def stepper(clip, batch: Batch, optim: dict, compiled: bool):
-    """() -> None: one whole step, waited for. At its best: SDPA, fused Adam, autocast where ours is bfloat16."""
+def stepper(clip, batch: Batch, optim: dict, compiled: bool, checkpoints: bool = False):
+    """(n=1) -> None: n whole steps, the last waited for; with SDPA, fused Adam, autocast where ours is bfloat16.
+
+    With `checkpoints` a block's insides are computed again in the backward pass, as our remat does it.
+    """
     import torch
 
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     torch.set_num_threads(os.cpu_count() or 1)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # XLA's default on a GPU as well
-    model = network(clip).to(device)
+    with torch.device(device):
+        model = network(clip)
+    if checkpoints:
+        model.gradient_checkpointing_enable({'use_reentrant': False})
     adam = torch.optim.Adam(
         model.parameters(), optim['learning_rate'], (optim['b1'], optim['b2']), optim['eps'], fused=True
     )
@@ -32,13 +38,14 @@ def stepper(clip, batch: Batch, optim: dict, compiled: bool):
         cross_entropy = torch.nn.functional.cross_entropy
         return (cross_entropy(logits.float(), labels) + cross_entropy(logits.T.float(), labels)) / 2
 
-    loss = torch.compile(loss) if compiled else loss
+    loss = torch.compile(loss, dynamic=False) if compiled else loss
 
-    def call():
-        adam.zero_grad(set_to_none=True)
-        loss().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), optim['clip_norm'])
-        adam.step()
+    def call(n: int = 1):
+        for _ in range(n):
+            adam.zero_grad(set_to_none=True)
+            loss().backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), optim['clip_norm'])
+            adam.step()
         if device == 'cuda':
             torch.cuda.synchronize()
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from benchmarks import common
 from benchmarks.rows import BASELINE, ROWS
+from lcr2s_jax import files
 from lcr2s_jax.evaluation.metrics import NAMES
-from lcr2s_jax.training.report import write_text
 
 RESAMPLES = 10_000
 WAYS = {'single': ', single view', 'supports': ', with supports (oracle)'}  # of a teacher
@@ -45,13 +45,13 @@ def main() -> None:
     text = markdown(claims, tried, made)
     print(text)
     common.OUT.mkdir(parents=True, exist_ok=True)
-    write_text(common.OUT / f'{args.out.name}.md', text)
+    files.write(common.OUT / f'{args.out.name}.md', text)
     content = made | {
         'verdict': f'python -m benchmarks.verdict --out={args.out} --baseline={args.baseline}',
         'test': claims,
         'val': tried,
     }
-    write_text(common.OUT / f'{args.out.name}.json', json.dumps(content, indent=1) + '\n')
+    files.write(common.OUT / f'{args.out.name}.json', json.dumps(content, indent=1) + '\n')
     if claims:
         plot(claims, args.baseline, PICTURES / f'{args.out.name}.png')
 

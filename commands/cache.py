@@ -2,7 +2,12 @@
 
 import time
 
+import numpy as np
+
+from lcr2s_jax import files
 from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.training import parallel
+from lcr2s_jax.weights import pretrained
 
 _FIELDS = ('image_GE', 'text_QE')
 
@@ -10,41 +15,28 @@ _FIELDS = ('image_GE', 'text_QE')
 def teacher_features(run) -> Embeddings:
     """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<teacher's hash>/.
 
-    Single views, or, unless config.student.redraw_supports, enriched by one draw of supports. On several hosts all
-    compute them and the first writes.
+    On several hosts all compute them and the first writes.
 
     Args:
-      run: a `commands.run.Run` whose teacher is trained.
+      run: a `commands.training.Training` whose teacher is trained.
     """
-    import numpy as np
-
-    from lcr2s_jax.evaluation import evaluate
-    from lcr2s_jax.training import parallel
-    from lcr2s_jax.weights import pretrained
-
-    config, teacher = run.config, run.params['teacher']
-    drawn = '' if config.student.redraw_supports else '-supported'
-    folder = run.workdir / 'teacher_features' / f'{pretrained.fingerprint(teacher)[:16]}{drawn}'
+    teacher = run.params['teacher']
+    folder = run.workdir / 'teacher_features' / pretrained.fingerprint(teacher)[:16]
     parallel.wait_for_all('all look for the same features')
     done = all((folder / f'{field}.npy').exists() for field in _FIELDS)
     parallel.wait_for_all('the features were looked for')
     if not done:
         clock = time.perf_counter()
         run.report.say(f'student: the teacher looks at the training split once ({folder})')
-        found = run.embed(run.embedders['teacher'], teacher, 'train')
-        if not config.student.redraw_supports:
-            found = evaluate.with_supports(
-                run.stages['teacher'].fusion, teacher, found, config.batch.views, config.seed
-            )
+        found = run.inputs.embed(run.embedders['teacher'], teacher, 'train')
         with parallel.agreed("keeping the teacher's features"):
-            if parallel.first():
+            if parallel.is_primary():
                 folder.mkdir(parents=True, exist_ok=True)
                 for field in _FIELDS:
-                    aside = folder / f'{field}.partial.npy'
-                    np.save(aside, getattr(found, field))
-                    aside.rename(folder / f'{field}.npy')
+                    with files.aside(folder / f'{field}.npy') as partial, partial.open('wb') as file:
+                        np.save(file, getattr(found, field))
         run.seconds['teacher_features'] = time.perf_counter() - clock
-    split = run.splits['train']
+    split = run.inputs.splits['train']
     places = np.arange(len(split.image_pid), dtype=np.int32)
     # as plain arrays, still of the file: on several hosts JAX places no subclass of them
     features = (np.load(folder / f'{field}.npy', mmap_mode='r').view(np.ndarray) for field in _FIELDS)

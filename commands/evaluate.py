@@ -1,35 +1,96 @@
-"""python main.py evaluate --config=... --weights=...: anybody's CLIP, or a peer's checkpoint, in the same evaluator."""
+"""python main.py evaluate: any weights, or the stages of a run, by one evaluator on val and test of a dataset."""
 
 import contextlib
 import json
+import pathlib
 import sys
 
+import numpy as np
 from ml_collections import ConfigDict
 
+from commands.inputs import Encoder, Inputs, open_inputs
+from commands.workdir import config_of
+from lcr2s_jax import api
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.evaluation import evaluate as evaluation
+from lcr2s_jax.evaluation.table import table
+from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.model import TOWERS
+from lcr2s_jax.training import run as runs
+from lcr2s_jax.training.run import Run
 
-def evaluate(config: ConfigDict, weights: str, as_json: bool) -> None:
-    """Embed val and test of the config's dataset with `weights`, without training, and print what they find.
+
+def evaluate_weights(config: ConfigDict, weights: str, dtype: str, as_json: bool) -> None:
+    """Embed val and test of the config's dataset with `weights`, without training, and print what that finds.
 
     Args:
       config: says dataset, image size, context length and tokenizer.
-      weights: what config.model.pretrained takes, checkpoints of the IRRA family among them.
+      weights: what `lcr2s_jax.load` takes.
+      dtype: compute type; float32 is what comparisons are made in.
       as_json: print the results as JSON instead of tables.
     """
-    import jax
+    if (pathlib.Path(weights) / 'image.stablehlo').is_file():
+        raise ConfigError(f'--weights: found StableHLO programs in {weights}, expected weights; export as hf instead')
 
-    from commands.inputs import Inputs
-    from lcr2s_jax.evaluation import evaluate
-    from lcr2s_jax.method import stages
-    from lcr2s_jax.training import report
+    def opened(config: ConfigDict) -> Encoder:
+        model = _load(config, weights, dtype)
+        params = {tower: model.params(tower) for tower in TOWERS}
+        return Encoder(model.clip, params | {'logit_scale': np.float32(0)}, model.tokenizer)
 
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-        inputs = Inputs(config, weights)
-        stage = stages.baseline_stage(inputs.clip, inputs.clip_params, 1, **config.baseline)
-        embedder, params = evaluate.Embedder(stage, inputs.parallel), stage.init(jax.random.key(0))
-        found = {split: evaluate.both_ways(inputs.embed(embedder, params, split)) for split in inputs.evaluated}
-    results = {'weights': found, 'oracle': inputs.oracle(), 'chance': inputs.chance()}
+        inputs = open_inputs(config, ('val', 'test'), encoder=opened)
+        encoder = DualEncoder(inputs.encoder.clip)
+        results = {'weights': _scores(inputs, encoder, {'clip': inputs.encoder.params}, None, 0)}
+    _tell(inputs, results, dtype, as_json)
+
+
+def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool) -> None:
+    """Embed val and test of a run's dataset with its stages; arguments as of `evaluate_weights`, `stage` '' for all."""
+    with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
+        config = config_of(workdir)
+        names = [stage] if stage else runs.stages_of(workdir, runs.read_facts(workdir))
+        opened = [Run.open(workdir, name, dtype) for name in names or ['']]
+        first = Encoder(opened[0].clip, None, opened[0].tokenizer)
+        inputs = open_inputs(config, ('val', 'test'), encoder=lambda config: first)
+        results = {}
+        for one in opened:
+            scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views)
+            results[one.stage] = {'step': one.step, **scores}
+    _tell(inputs, results, dtype, as_json)
+
+
+def _load(config: ConfigDict, weights: str, dtype: str):
+    if runs.is_run(pathlib.Path(weights).expanduser()):
+        return api.load(weights, dtype=dtype)
+    model = config.model
+    return api.load(
+        weights,
+        image_size=model.image_size,
+        context_length=model.context_length,
+        tokenizer=config.tokenizer,
+        activation=model.activation,
+        heads=model.heads,
+        resize=model.resize,
+        dtype=dtype,
+    )
+
+
+def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int) -> dict:
+    embedder, scores = evaluation.Embedder(encoder, inputs.parallel), {}
+    for split in inputs.evaluated:
+        embeddings = inputs.embed(embedder, params, split)
+        scores[split] = evaluation.retrieval_metrics(embeddings)
+        if fusion:
+            rich = evaluation.with_supports(fusion, params, embeddings, views)
+            scores.setdefault('with_supports_oracle', {})[split] = evaluation.retrieval_metrics(rich)
+    return scores
+
+
+def _tell(inputs: Inputs, results: dict, dtype: str, as_json: bool) -> None:
+    results = results | {'oracle': inputs.oracle(), 'random': inputs.random()}
     if as_json:
-        print(json.dumps(results, indent=2))
+        print(json.dumps(results | {'dtype': dtype}, indent=2))
         return
     for split in inputs.evaluated:
-        print('\n' + report.table(results, split))
+        print('\n' + table(results, split))
+    print(f'\ncomputed in {dtype}')

@@ -5,6 +5,14 @@ import pathlib
 
 import numpy as np
 
+from commands.finished import open_finished
+from data.demo import ground_truth
+from lcr2s_jax import files
+from lcr2s_jax.evaluation import evaluate, explain_figures
+from lcr2s_jax.evaluation import explain as explaining
+
+_SPLIT = 'test'
+
 _SHOWN, _SCATTERED = 4, 12  # identities: whose attention is drawn, whose features are
 _PANELS = {
     'baseline': 'baseline, one view',
@@ -22,14 +30,9 @@ def explain(workdir: pathlib.Path) -> None:
     Raises:
       UserError, DataError: what was found, what was expected, what to change; such as a teacher that is not finished.
     """
-    from commands.finished import Finished
-    from lcr2s_jax.evaluation import evaluate
-    from lcr2s_jax.evaluation import explain_figures as explain_pictures
-    from lcr2s_jax.training import report
-
-    run = Finished(workdir, needed=('teacher',), split='test')
-    features = {name: run.features(name) for name in _PANELS if name in run.stages}
-    teacher = (run.stages['teacher'].fusion, run.params['teacher'])
+    run = open_finished(workdir, needed=('teacher',), reads=(_SPLIT,))
+    features = {name: run.features(name, _SPLIT) for name in _PANELS if name in run.stages}
+    teacher = (run.stages['teacher'].fusion, run.stages['teacher'].params)
     rich = evaluate.with_supports(*teacher, features['teacher'], run.config.batch.views, run.config.seed)
     circles = _circles(run)
     rows, attention = _attention(run, teacher, features['teacher'])
@@ -37,10 +40,10 @@ def explain(workdir: pathlib.Path) -> None:
 
     folder = workdir / 'explain'
     folder.mkdir(exist_ok=True)
-    explain_pictures.attention_sheet(rows, folder / 'attention.png', _title(run))
-    explain_pictures.embedding(panels, circles, folder / 'embedding.png')
-    told = {'split': run.split, 'attention': attention, 'embedding': embedding}
-    report.write_text(folder / 'explain.json', json.dumps(told, indent=2) + '\n')
+    explain_figures.attention_sheet(rows, folder / 'attention.png', _title(run))
+    explain_figures.embedding(panels, circles, folder / 'embedding.png')
+    told = {'split': _SPLIT, 'attention': attention, 'embedding': embedding}
+    files.write(folder / 'explain.json', json.dumps(told, indent=2) + '\n')
     for modality in ('image', 'text'):
         found = {name: f'{value:.3f}' for name, value in attention[modality].items() if isinstance(value, float)}
         print(
@@ -52,22 +55,20 @@ def explain(workdir: pathlib.Path) -> None:
 
 def _attention(run, teacher, e) -> tuple[list[dict], dict]:
     """What is drawn of a few people, and the numbers of all."""
-    from lcr2s_jax.evaluation import explain
-
     seed, labels = run.config.seed, _labels(run)
-    g = explain.groups(e, run.config.batch.views, seed)
-    weights, moved = explain.attention(*teacher, e, g)
+    g = explaining.groups(e, run.config.batch.views, seed)
+    weights, moved = explaining.attention(*teacher, e, g)
     told: dict = {'people': len(g.pid_B), 'views': int(g.real_BK.sum()), 'heads': weights['image'].shape[1]}
     for modality, weights_BHKK in weights.items():
-        told[modality] = explain.summary(weights_BHKK, g.real_BK) | {'cosine_to_rich': moved[modality]}
+        told[modality] = explaining.summary(weights_BHKK, g.real_BK) | {'cosine_to_rich': moved[modality]}
         for kind, label_G in labels.items():
             label_BK = label_G[g.image_BK]
-            told[modality][f'own_by_{kind}'] = explain.kept(weights_BHKK, g.real_BK, label_BK)
-            told[modality][f'borrowed_from_{kind}'] = explain.received(weights_BHKK, g.real_BK, label_BK)
+            told[modality][f'own_by_{kind}'] = explaining.kept(weights_BHKK, g.real_BK, label_BK)
+            told[modality][f'borrowed_from_{kind}'] = explaining.received(weights_BHKK, g.real_BK, label_BK)
         if 'side' in labels:
             side_BK = labels['side'][g.image_BK]
             told[modality]['who_borrows_from_whom'] = {
-                str(asks): explain.received(weights_BHKK, g.real_BK, side_BK, side_BK == asks)
+                str(asks): explaining.received(weights_BHKK, g.real_BK, side_BK, side_BK == asks)
                 for asks in np.unique(side_BK)
             }
     drawn = np.sort(np.random.default_rng(seed).permutation(len(g.pid_B))[:_SHOWN])
@@ -76,7 +77,7 @@ def _attention(run, teacher, e) -> tuple[list[dict], dict]:
 
 def _row(run, labels: dict, g, weights: dict, b: int) -> dict:
     """One person of the sheet."""
-    people, count = run.splits[run.split], g.real_BK[b].sum()
+    people, count = run.inputs.splits[_SPLIT], g.real_BK[b].sum()
     image, caption = g.image_BK[b, :count], g.caption_BK[b, :count]
     notes = [label_G for kind, label_G in labels.items() if kind != 'side']
     return {
@@ -90,40 +91,34 @@ def _row(run, labels: dict, g, weights: dict, b: int) -> dict:
 
 def _labels(run) -> dict[str, np.ndarray]:
     """What is known of each image, by kind; of drawn people alone."""
-    from data.demo import ground_truth as seen
-
     data = run.config.data
     if data.dataset != 'demo':
         return {}
-    viewpoint = seen.seen(data.demo.seed, data.demo.people.to_dict(), run.split).viewpoint
-    labels = {'viewpoint': viewpoint, 'side': [seen.side(word) for word in viewpoint]}
+    viewpoint = ground_truth.seen(data.demo.seed, data.demo.people.to_dict(), _SPLIT).viewpoint
+    labels = {'viewpoint': viewpoint, 'side': [ground_truth.side(word) for word in viewpoint]}
     if data.demo.cameras:
-        labels['camera'] = seen.cameras(run.splits[run.split].file_names)
+        labels['camera'] = ground_truth.cameras(run.inputs.splits[_SPLIT].file_names)
     return {kind: np.array(values) for kind, values in labels.items()}
 
 
 def _circles(run) -> dict[str, list[int]]:
     """The identities whose features are drawn, by what they have in common."""
-    from data.demo import ground_truth as seen
-
-    rng, split = np.random.default_rng(run.config.seed), run.splits[run.split]
+    rng, split = np.random.default_rng(run.config.seed), run.inputs.splits[_SPLIT]
     pids = np.unique(split.image_pid)
     if run.config.data.dataset != 'demo':
         return {'drawn by seed': np.sort(rng.permutation(pids)[:_SCATTERED]).tolist()}
     names = ('one circle of look-alikes', 'another circle', 'other people')
-    return {name: part for name, part in zip(names, seen.circles(rng, _SCATTERED, pids), strict=True) if part}
+    return {name: part for name, part in zip(names, ground_truth.circles(rng, _SCATTERED, pids), strict=True) if part}
 
 
 def _embedding(features: dict, circles: dict) -> tuple[list[dict], dict]:
     """A panel of each kind of features, and the numbers of the drawn identities and of all."""
-    from lcr2s_jax.evaluation import explain
-
     drawn = [pid for part in circles.values() for pid in part]
     panels, told = [], {'identities': drawn}
     for name, e in features.items():
-        few = explain.only(e, drawn)
-        point_N2, share = explain.project(np.concatenate([few.image_GE, few.text_QE]))
-        told[name] = {'drawn': explain.closeness(few), 'all': explain.closeness(e), 'variance_shown': share}
+        few = explaining.only(e, drawn)
+        point_N2, share = explaining.project(np.concatenate([few.image_GE, few.text_QE]))
+        told[name] = {'drawn': explaining.closeness(few), 'all': explaining.closeness(e), 'variance_shown': share}
         count = len(few.image_GE)
         panels.append(
             dict(name=_PANELS[name], image_N2=point_N2[:count], text_N2=point_N2[count:], image_pid=few.image_pid_G,

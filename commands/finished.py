@@ -1,56 +1,63 @@
-"""A run's finished stages, opened to be looked at."""
+"""A run's finished stages, and the data that its config names: what explaining and measuring a run start from."""
 
-import contextlib
+import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from commands.inputs import Inputs
-from commands.run import STAGES
-from commands.workdir import best_of, config_of, refuse_another_config
+from ml_collections import ConfigDict
+
+from commands.inputs import Encoder, Inputs, open_inputs
+from commands.workdir import config_of, refuse_another_config
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.training import run as runs
+from lcr2s_jax.training.run import Run
 
 
-class Finished(Inputs):
-    """Opens a workdir and the data that its config names; no training may be at work in it.
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run in which no training is at work.
 
-    Args:
-      workdir: of a run.
-      needed: stages that must be finished; others are taken where they are.
-      split: what is read of the data.
-
-    Attributes, besides those of Inputs:
-      workdir, split: as given.
-      stages, params: the finished stages by name, in the order of training, each with its best parameters.
-
-    Raises:
-      UserError, DataError: what was found, what was expected, what to change.
+    Attributes:
+      workdir, config: of the run.
+      inputs: the data.
+      stages: the finished ones, in the order of training, each at its best step.
     """
 
-    def __init__(self, workdir: pathlib.Path, needed: Sequence[str], split: str):
-        config = config_of(workdir)
-        self.workdir, self.split, self.reads = workdir, split, (split,)
-        self.params: dict = {}
-        for name in dict.fromkeys((*STAGES, *needed)):
-            if name in needed or (workdir / name).is_dir():
-                with contextlib.suppress(*(() if name in needed else (ConfigError,))):  # it is still being trained
-                    self.params[name], _ = best_of(workdir, name, finished=config.train.steps)
-        super().__init__(config)
-        refuse_another_config(workdir, config, made_of=self.made_of)
-        if split not in self.splits:
-            raise ConfigError(f"config.data: '{config.data.dataset}' has no split '{split}'")
-        self.params = self.parallel.put_state(self.params)
-        self.stages = {name: self._stage(name) for name in self.params}
+    workdir: pathlib.Path
+    config: ConfigDict
+    inputs: Inputs
+    stages: Mapping[str, Run]
 
-    def features(self, name: str):
-        """Every image and caption of the split, embedded by a stage: `lcr2s_jax.arrays.Embeddings`."""
-        from lcr2s_jax.evaluation import evaluate
+    def features(self, name: str, split: str) -> Embeddings:
+        """Every image and caption of a split, embedded by a stage."""
+        stage = self.stages[name]
+        return self.inputs.embed(evaluate.Embedder(stage.encoder, self.inputs.parallel), stage.params, split)
 
-        return self.embed(evaluate.Embedder(self.stages[name].encoder, self.parallel), self.params[name], self.split)
 
-    def _stage(self, name: str):
-        from lcr2s_jax.method import stages
+def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[str]) -> Finished:
+    """Open a run.
 
-        common = (self.clip, self.clip_params, 1)  # identities matter to the loss alone
-        if name == 'teacher':
-            return stages.teacher_stage(*common, **self.config.teacher)
-        return stages.baseline_stage(*common, **self.config.baseline)
+    Args:
+      workdir: of the run.
+      needed: stages that must be finished; others are taken where they are.
+      reads: splits of its data.
+
+    Raises:
+      UserError: what was found, what was expected, what to change.
+    """
+    config = config_of(workdir)
+    opened: dict[str, Run] = {}
+    for name in dict.fromkeys([*runs.stages_of(workdir, runs.read_facts(workdir)), *needed]):
+        try:
+            runs.best_parameters(workdir, name, finished=config.train.steps)
+            opened[name] = Run.open(workdir, name)
+        except ConfigError:
+            if name in needed:
+                raise  # others may still be in training
+    first = next(iter(opened.values()))
+    encoder = Encoder(first.clip, None, first.tokenizer)
+    inputs = open_inputs(config, reads, encoder=lambda config: encoder)
+    refuse_another_config(workdir, config, made_of={'data': inputs.source.fingerprint})
+    return Finished(workdir, config, inputs, opened)

@@ -1,115 +1,92 @@
-"""What every command starts from: the config checked, model, tokenizer and data opened, the devices known."""
+"""What a command that needs data starts from: the config checked, model, tokenizer and data opened, devices known."""
 
+import dataclasses
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
+from lcr2s_jax.arrays import Batch
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.evaluation import metrics
+from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.training import parallel
+from lcr2s_jax.weights import pretrained
+from lcr2s_jax.weights.tokenizer import Tokenizer
+
+KINDS = {'demo': 'synthetic pedestrians', 'folder': "the trainer's own pictures"}  # all others are photographs
 
 
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """What embeds: the sizes, the parameters it starts from (None where nobody trains it), the tokenizer."""
+
+    clip: CLIP
+    params: Any
+    tokenizer: Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Opens and checks everything that a config names; nothing is written but a dataset that was not built before.
-
-    Args:
-      config: of any file in configs/.
-      weights: file, folder or hub name to load instead of config.model.pretrained.
+    """Everything that a config names, opened by `open_inputs`.
 
     Attributes:
-      clip, clip_params: the model and its starting weights.
-      tokenizer: made for that model.
-      source: where the data come from.
-      splits: name -> data.people.Split, those of `reads` that the source has; val may be missing.
+      config: of any file in configs/.
+      encoder: the model and its tokenizer.
       parallel: the devices.
-
-    Raises:
-      UserError, DataError: what was found, what was expected, what to change.
+      source: where the data come from.
+      splits: name -> data.people.Split, those that were asked for; val may be missing.
     """
 
-    reads: tuple[str, ...] = ('val', 'test')
-
-    def __init__(self, config: ConfigDict, weights: str = ''):
-        import jax
-
-        from lcr2s_jax.training import parallel
-
-        self.config = config
-        self._host = dict(process_index=jax.process_index(), process_count=jax.process_count())
-        with parallel.agreed('opening what the config names'):
-            self._open(weights)
-            if parallel.first():  # it builds the dataset; where no disk is shared each builds its own
-                self._load()
-        with parallel.agreed('reading the dataset'):
-            if not parallel.first():
-                self._load()
-        if jax.process_count() > 1:
-            parallel.same_everywhere(self.made_of)
-        needed = [split for split in self.reads if split != 'val']
-        if not set(needed) <= set(self.splits):
-            found = ', '.join(self.source.splits)
-            raise ConfigError(f'config.data: found the splits {found}; expected {" and ".join(needed)}')
-
-    def _open(self, weights: str) -> None:
-        """All but the data."""
-        from lcr2s_jax.training import parallel
-        from lcr2s_jax.weights import pretrained
-        from lcr2s_jax.weights import tokenizer as tokens
-
-        config = self.config
-        self._check_fields()
-        self.parallel = parallel.Parallel(**config.parallel)
-        self._check_shares()
-        start = weights or config.model.pretrained
-        self.clip, self.clip_params = pretrained.load(**config.model.to_dict() | {'pretrained': start})
-        self.tokenizer = tokens.Tokenizer(config.tokenizer or start)
-        if self.tokenizer.vocab_size != self.clip.vocab_size:
-            raise ConfigError(
-                f'config.tokenizer: found {self.tokenizer.vocab_size} token ids, expected the {self.clip.vocab_size} '
-                'of the model; use the tokenizer that the weights were trained with'
-            )
-        self.check_models()
-
-    def _load(self) -> None:
-        """The data, built first where they were not."""
-        from data import people, sources
-
-        data = self.config.data.to_dict()
-        cache = data.pop('cache')
-        self.source = sources.open_source(**data)
-        length = self.config.model.context_length
-        self.splits = people.load(self.source, self.tokenizer, length, cache, self.reads)
+    config: ConfigDict
+    encoder: Encoder
+    parallel: parallel.Parallel
+    source: Any
+    splits: dict
 
     @functools.cached_property
     def made_of(self) -> dict[str, str]:
         """Hashes of the data, of the images that were loaded of each split, and of the starting weights."""
         from data import people
-        from lcr2s_jax.weights import pretrained
 
-        loaded = {name: people.digest(self.splits[name]) if name in self.splits else 'none' for name in self.reads}
+        named = {f'images_{name}': people.digest(split) for name, split in self.splits.items()}
+        missing = {} if 'val' in self.splits else {'images_val': 'none'}
         return {
             'data': self.source.fingerprint,
-            **{f'images_{name}': found for name, found in loaded.items()},
-            'weights': pretrained.fingerprint(self.clip_params),  # 600 MB of ViT-B/16: for those who ask
+            **missing,
+            **named,
+            'weights': pretrained.fingerprint(self.encoder.params),  # 600 MB of ViT-B/16: for those who ask
         }
 
-    def check_models(self) -> None:
-        """What can be seen from config and weights, before minutes are spent on data."""
+    @property
+    def trained_on(self) -> dict:
+        """What a model that is trained on this data says of it."""
+        dataset, train = self.config.data.dataset, self.splits['train']
+        return {
+            'dataset': dataset,
+            'kind': KINDS.get(dataset, 'photographs'),
+            'people': train.num_people,
+            'images': len(train.image_pid),
+            'captions': len(train.captions),
+        }
 
-    def batches(self, seed: int, start: int):
+    def batches(self, seed: int, start: int) -> Iterator[Batch]:
         """The training batches from step `start` on, this host's rows."""
         from data import pipeline
-        from lcr2s_jax.arrays import Batch
 
         config = self.config
         for batch in pipeline.train_batches(
             self.splits['train'],
             **config.batch,
             seed=seed,
-            image_size=config.model.image_size,
+            image_size=self.encoder.clip.image_size,
             augment=config.augment.to_dict(),
             masking=config.masking.to_dict(),
-            tokenizer=self.tokenizer,
+            tokenizer=self.encoder.tokenizer,
             start=start,
-            **self._host,
+            **_host(),
         ):
             yield Batch(*(batch[name] for name in ('image', 'tokens', 'pid', 'view', 'caption')))
 
@@ -121,8 +98,8 @@ class Inputs:
         return embedder(
             params,
             people,
-            gallery=pipeline.gallery_batches(people, self.config.model.image_size, size, **self._host),
-            queries=pipeline.query_batches(people, size, **self._host),
+            gallery=pipeline.gallery_batches(people, self.encoder.clip.image_size, size, **_host()),
+            queries=pipeline.query_batches(people, size, **_host()),
         )
 
     @property
@@ -131,49 +108,111 @@ class Inputs:
         return [split for split in ('val', 'test') if split in self.splits]
 
     def oracle(self) -> dict:
-        """What an observer who sees every attribute exactly would reach; only drawn people have one."""
-        from data.demo import synthetic as demo
-        from lcr2s_jax.evaluation import metrics
+        """What an observer who sees every attribute exactly would reach; only synthetic pedestrians have one."""
+        from data.demo import synthetic
 
         if self.config.data.dataset != 'demo':
             return {}
         results = {}
         for split in self.evaluated:
             drawn = self.config.data.demo
-            score_QG, query_pid_Q, gallery_pid_G = demo.oracle_scores(drawn.seed, drawn.people.to_dict(), split)
+            score_QG, query_pid_Q, gallery_pid_G = synthetic.oracle_scores(drawn.seed, drawn.people.to_dict(), split)
             rank_QG = score_QG.argsort(axis=1).argsort(axis=1)  # float32 would round its tie-breaking jitter away
             results[split] = {'t2i': metrics.from_scores(rank_QG.__getitem__, query_pid_Q, gallery_pid_G)}
         return results
 
-    def chance(self) -> dict:
+    def random(self) -> dict:
         """What a random ranking reaches."""
-        from lcr2s_jax.evaluation import metrics
-
         results = {}
         for split in self.evaluated:
             image, caption = self.splits[split].image_pid, self.splits[split].caption_pid
-            results[split] = {'t2i': metrics.chance(caption, image), 'i2t': metrics.chance(image, caption)}
+            results[split] = {'t2i': metrics.random(caption, image), 'i2t': metrics.random(image, caption)}
         return results
 
-    def _check_shares(self) -> None:
-        """Rows that the devices cannot share evenly would be noticed at the first validation, or never."""
-        batch, chunks = self.config.batch, self.config.model.chunks
-        self.parallel.check_rows(self.config.evaluate.batch_size, 'config.evaluate.batch_size')
-        if 'train' in self.reads:
-            self.parallel.check_rows(batch.identities, 'config.batch.identities')
-            rows, devices = batch.identities * batch.views, len(self.parallel.devices)
-            if chunks < 1 or rows % (chunks * devices):
-                raise ConfigError(
-                    f'config.model.chunks: found {chunks}, expected a divisor of the {rows // devices} rows of a device'
-                )
 
-    def _check_fields(self) -> None:
-        config = self.config
-        for field in ('train.steps', 'train.eval_every', 'train.save_every', 'train.log_every', 'evaluate.batch_size'):
-            group, name = field.split('.')
-            if config[group][name] < 1:
-                raise ConfigError(f'config.{field}: found {config[group][name]}, expected 1 or more')
-        if config.seed < 0:
-            raise ConfigError(f'config.seed: found {config.seed}, expected 0 or more')
-        if config.model.dtype not in ('float32', 'bfloat16'):
-            raise ConfigError(f"config.model.dtype: found '{config.model.dtype}', expected 'float32' or 'bfloat16'")
+def open_inputs(
+    config: ConfigDict,
+    reads: Sequence[str],
+    *,
+    encoder: Callable[[ConfigDict], Encoder] | None = None,
+    check: Callable[[Encoder], None] = lambda encoder: None,
+) -> Inputs:
+    """Open and check all that a config names; nothing is written but a dataset that was not built before.
+
+    Args:
+      config: of any file in configs/.
+      reads: splits; those that the source does not have are an error, val aside.
+      encoder: opens the model; by default the starting weights that the config names.
+      check: what can be seen from the model, before minutes are spent on data.
+
+    Raises:
+      UserError: what was found, what was expected, what to change.
+    """
+    with parallel.agreed('opening what the config names'):
+        _check_fields(config)
+        devices = parallel.Parallel(**config.parallel)
+        _check_shares(config, devices, 'train' in reads)
+        opened = (encoder or starting_encoder)(config)
+        check(opened)
+        if parallel.is_primary():  # it builds the dataset; where no disk is shared each builds its own
+            source, splits = _load(config, opened, reads)
+    with parallel.agreed('reading the dataset'):
+        if not parallel.is_primary():
+            source, splits = _load(config, opened, reads)
+    inputs = Inputs(config, opened, devices, source, splits)
+    if jax.process_count() > 1:
+        parallel.same_everywhere(inputs.made_of)
+    needed = [split for split in reads if split != 'val']
+    if not set(needed) <= set(splits):
+        raise ConfigError(f'config.data: found the splits {", ".join(source.splits)}; expected {" and ".join(needed)}')
+    return inputs
+
+
+def starting_encoder(config: ConfigDict) -> Encoder:
+    """The weights that config.model names, and their tokenizer."""
+    clip, params = pretrained.load(**config.model)
+    tokenizer = Tokenizer(config.tokenizer or config.model.pretrained)
+    if tokenizer.vocab_size != clip.vocab_size:
+        raise ConfigError(
+            f'config.tokenizer: found {tokenizer.vocab_size} token ids, expected the {clip.vocab_size} of the model; '
+            'use the tokenizer that the weights were trained with'
+        )
+    return Encoder(clip, params, tokenizer)
+
+
+def _load(config: ConfigDict, encoder: Encoder, reads: Sequence[str]):
+    """Source and splits, built first where they were not."""
+    from data import people, sources
+
+    data = config.data.to_dict()
+    cache = data.pop('cache')
+    source = sources.open_source(**data)
+    return source, people.load(source, encoder.tokenizer, encoder.clip.context_length, cache, reads)
+
+
+def _host() -> dict:
+    return dict(process_index=jax.process_index(), process_count=jax.process_count())
+
+
+def _check_shares(config: ConfigDict, devices: parallel.Parallel, trains: bool) -> None:
+    """Rows that the devices cannot share evenly would be noticed at the first validation, or never."""
+    batch, chunks = config.batch, config.model.chunks
+    devices.check_rows(config.evaluate.batch_size, 'config.evaluate.batch_size')
+    if trains:
+        devices.check_rows(batch.identities, 'config.batch.identities')
+        rows, count = batch.identities * batch.views, len(devices.devices)
+        if chunks < 1 or rows % (chunks * count):
+            raise ConfigError(
+                f'config.model.chunks: found {chunks}, expected a divisor of the {rows // count} rows of a device'
+            )
+
+
+def _check_fields(config: ConfigDict) -> None:
+    for field in ('train.steps', 'train.eval_every', 'train.save_every', 'train.log_every', 'evaluate.batch_size'):
+        group, name = field.split('.')
+        if config[group][name] < 1:
+            raise ConfigError(f'config.{field}: found {config[group][name]}, expected 1 or more')
+    if config.seed < 0:
+        raise ConfigError(f'config.seed: found {config.seed}, expected 0 or more')
+    if config.model.dtype not in ('float32', 'bfloat16'):
+        raise ConfigError(f"config.model.dtype: found '{config.model.dtype}', expected 'float32' or 'bfloat16'")

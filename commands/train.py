@@ -9,46 +9,53 @@ import time
 
 from ml_collections import ConfigDict
 
-from commands.run import Run
-from commands.workdir import alone_in, read_json, refuse_another_config
+from commands.training import devices_line, open_training
+from commands.workdir import refuse_another_config
+from lcr2s_jax import __version__, files
+from lcr2s_jax.evaluation.table import table
+from lcr2s_jax.training import parallel
+from lcr2s_jax.training.run import MODEL, alone_in, read_json
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> None:
+def train(config: ConfigDict, workdir: pathlib.Path, config_file: str = '') -> None:
     """Train the config's stages, evaluate them once on test, write results and pictures, print a table."""
-    from lcr2s_jax.training import parallel, report
-
     clock = time.perf_counter()
+    if parallel.is_primary():
+        print(
+            f'lcr2s {__version__}  config {config_file or "given by a program"}  data {config.data.dataset}  '
+            f'workdir {workdir}\n{devices_line()}  {config.model.dtype}',
+            flush=True,
+        )
     with parallel.agreed('the comparison with the run in the workdir'):
         refuse_another_config(workdir, config)
     finished = workdir / 'results.json'
-    if finished.exists():
+    if finished.exists() and (workdir / MODEL / 'model.json').exists():
         results = read_json(finished)
         print(f'{workdir} is finished: delete {finished} to evaluate it again')
     else:
         with alone_in(workdir):
-            run = Run(config, workdir)
-            if 'val' not in run.splits:
-                run.report.say(f"'{config.data.dataset}' has no split val: the last step of each stage is taken")
+            training = open_training(config, workdir)
+            if 'val' not in training.inputs.splits:
+                training.report.say(f"'{config.data.dataset}' has no split val: the last step of each stage is taken")
             for name in config.stages:
-                run.train_stage(name)
-            results = run.evaluate()
+                training.train_stage(name)
+            results = training.evaluate()
             results['seconds']['this_call'] = round(time.perf_counter() - clock, 1)
-            if parallel.first():
+            if parallel.is_primary():
                 if config.data.dataset == 'demo':
-                    _crops(run.splits['test'], workdir)
-                report.write_text(finished, json.dumps(results, indent=2) + '\n')
-    if not parallel.first():
+                    _crops(training.inputs.splits['test'], workdir)
+                files.write(finished, json.dumps(results, indent=2) + '\n')
+    if not parallel.is_primary():
         return
     for split in ('val', 'test'):
         if any(split in part for part in results.values() if isinstance(part, dict)):
-            print('\n' + report.table(results, split))
+            print('\n' + table(results, split))
     print(f'\n{workdir}: results.json  curves.png  sheet.png  metrics.jsonl  tensorboard/')
-    if 'student' in config.stages:
-        print(_next(config, workdir))
+    print(_next(config, workdir))
 
 
 def _crops(split, workdir: pathlib.Path) -> None:
-    """The drawn people of test as files, as a folder of one's own would be, and a table of who is who beside them."""
+    """The synthetic pedestrians of test as files, and a table of who is who beside them."""
     rows = ['path,person,camera,view' if split.file_names[0].count('_') == 2 else 'path,person,view']
     for name, jpeg in zip(split.file_names, split.jpegs, strict=True):
         file = workdir / 'crops' / name

@@ -97,7 +97,9 @@ def get_config() -> ConfigDict:
             relation='cosine',  # or 'kl': of the softmax of the relations
             from_teacher=False,  # the paper starts the student from the pretrained encoders
             cache_teacher=False,  # its towers' features of unaugmented images and captions, once, not in every step
-            redraw_supports=True,  # in every batch; False, with cache_teacher: one draw for all of the training
+            support_views=0,  # supports are those of the batch; K, with cache_teacher: K - 1 others of all of the split
+            target='fusion',  # what is richer: MHAF (paper), or the plain 'mean' of the set, or of the 'others' alone
+            target_share=1.0,  # of it in the target; 0: the teacher's own single view
         )
     )
 

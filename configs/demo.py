@@ -7,7 +7,7 @@ def get_config():
     """The locked demo config."""
     config = base.get_config()
     config.model.update(
-        pretrained='data/demo_clip',
+        pretrained='synthetic-pedestrians',
         image_size=(96, 48),
         context_length=32,
         vocab_size=1001,

@@ -21,10 +21,10 @@ import rich.console
 import rich.progress
 from absl import logging
 
-from data import locks
 from data.records import TOLERATED, Record
 from data.sources import Source
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import alone
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
@@ -40,7 +40,7 @@ class Split:
 
     Attributes:
       name: 'train', 'val' or 'test'.
-      jpegs: encoded images, byte for byte the source's, in its order.
+      jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
       file_names: where each image comes from.
       image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
       captions: sentences, image by image.
@@ -217,7 +217,13 @@ def load(
     _tell_skipped(source, builder)
     splits = {split: _read(builder, split) for split in source.splits if not only or split in only}
     _refuse_another_copy(source, builder, splits)
-    return splits
+    return {name: dataclasses.replace(split, jpegs=_as_shown(split.jpegs)) for name, split in splits.items()}
+
+
+def _as_shown(jpegs: list[bytes]) -> list[bytes]:
+    from data import pictures  # TensorFlow
+
+    return [pictures.as_shown(jpeg) for jpeg in jpegs]
 
 
 def digest(split: Split) -> str:
@@ -234,7 +240,7 @@ def _build(make: Callable[[], People], name: str) -> People:
         if '://' not in str(builder.data_path):  # a bucket carries no locks
             folder = pathlib.Path(builder.data_path).parent
             waiting = functools.partial(say, f"Dataset '{name}': waiting for another process that builds it")
-            if stack.enter_context(locks.alone(folder.with_name(f'.{folder.name}.lock'), waiting)):
+            if stack.enter_context(alone(folder.with_name(f'.{folder.name}.lock'), waiting)):
                 builder = make()
                 for leftover in folder.glob('incomplete.*'):  # nobody else is at work here
                     shutil.rmtree(leftover)

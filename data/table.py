@@ -13,7 +13,7 @@ from typing import Any
 
 from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.files import storable
+from lcr2s_jax.files import storable, write
 
 _COLUMNS = ('image', 'caption', 'id')
 
@@ -75,10 +75,8 @@ def write_splits(annotations: Annotations) -> None:
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(('id', 'split'))
     writer.writerows(sorted(split_of.items()))
-    aside = path.with_name(f'{path.name}.{os.getpid()}.partial')  # another run may be writing the same
     try:
-        aside.write_text(text.getvalue(), encoding='utf-8')
-        aside.rename(path)
+        write(path, text.getvalue(), by=str(os.getpid()))  # another run may be writing the same
     except OSError as error:
         raise DataError(
             f'{path}: cannot be written ({error.strerror}); the splits that were made for {annotations.path.name} must '

@@ -12,9 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from unittest import mock
-
-from absl import flags
 
 import main
 from lcr2s_jax.models.clip import CLIP
@@ -72,28 +69,17 @@ def here(*args, **changes):
     return run_here(command(*args, **changes)[1:])
 
 
+def typed(*words):
+    """What `python main.py words` would print and return, in this process."""
+    return run_here(['main.py', *map(str, words)])
+
+
 def run_here(argv):
     """What `python main.py ...` would print and return."""
     out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, 'argv', argv),  # where config_flags looks for what is set
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        forget()  # what a test that called main itself may have left
-        try:
-            status = main.main(argv)
-        finally:
-            forget()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main.main(argv)
     return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
-
-
-def forget():
-    """Flags are as if no command line had been read."""
-    for name in [name for name in flags.FLAGS if name.startswith('config.')]:
-        delattr(flags.FLAGS, name)  # it belongs to the config of one call
-    for flag in flags.FLAGS.flags_by_module_dict()['main']:
-        flag.unparse()
 
 
 def fails(run, status, *words):

@@ -9,16 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from commands.search import open_search
-from lcr2s_jax.search import calibration, folder
+from lcr2s_jax.model import Model
+from lcr2s_jax.search import calibration
 from lcr2s_jax.search.gallery import OK, Gallery, Row
-from lcr2s_jax.weights import bundle as searcher
+from lcr2s_jax.search.index import bring_up_to_date, open_search
+from lcr2s_jax.search.model import open_model
 from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
 
 WORDS = 'a woman in a red coat with a black backpack'
-MAX_PIXELS = 10_000
-PREPROCESSING = {'recipe': folder.RECIPE, 'image_size': [16, 8]}
 
 
 @functools.cache
@@ -35,9 +34,16 @@ def params(seed=0):
     return tiny.clip_params(clip(), seed)
 
 
-def model(seed=0) -> dict:
-    """What `searcher.save` and `searcher.hash_of` take."""
-    return dict(clip=clip(), params=params(seed), preprocessing=PREPROCESSING, tokenizer=words().files)
+def model(seed=0, calibrated=True) -> Model:
+    weights = params(seed)
+    return Model(
+        clip(),
+        {tower: lambda tower=tower: weights[tower] for tower in ('text', 'vision')},
+        words(),
+        origin={'workdir': 'w', 'step': 3},
+        trained_on={'dataset': 'demo', 'kind': 'synthetic pedestrians'},
+        calibration=fitted() if calibrated else None,
+    )
 
 
 def fitted() -> calibration.Calibration:
@@ -49,8 +55,9 @@ def fitted() -> calibration.Calibration:
 
 def make_model(index: pathlib.Path, seed=0, calibrated=True) -> str:
     """The model's folder of an index; its hash."""
-    origin = {'workdir': 'w', 'step': 3, 'dataset': 'demo', 'max_pixels': MAX_PIXELS}
-    return searcher.save(index / 'model', **model(seed), origin=origin, calibration=fitted() if calibrated else None)
+    made = model(seed, calibrated)
+    made.save(index / 'model')
+    return made.hash
 
 
 def pictures(root: pathlib.Path, count: int, first=0) -> list[pathlib.Path]:
@@ -90,16 +97,14 @@ def rows(numbers, status=OK) -> list[Row]:
 
 
 class Index(NamedTuple):
-    """An index of drawn pictures, made by the command."""
+    """An index of drawn pictures."""
 
     uri: str
     root: pathlib.Path
 
-    def update(self, **more) -> None:
-        from commands.index import index
-
-        options = dict(workdir=None, table=None, prune=False, again=False, as_json=True) | more
-        index(self.uri, str(self.root), **options)
+    def update(self, **options) -> dict:
+        """Bring it up to date; what was done."""
+        return bring_up_to_date(self.uri, open_model(self.uri), str(self.root), **options)
 
     def gallery(self) -> Gallery:
         return Gallery(self.uri)

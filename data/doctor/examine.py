@@ -52,16 +52,16 @@ class Seen:
     """
 
     def __init__(self, found: Annotations, max_pixels: int, tell: Callable[[int, int], None]):
-        from data import images  # TensorFlow, which takes seconds
+        from data import pictures  # TensorFlow, which takes seconds
 
         self.entries, self.faults, self.digests, self.turned, self.bytes = found.entries, {}, {}, [], 0
-        for number, (_, encoded, fault) in enumerate(images.read(found.entries, found.images, max_pixels)):
+        for number, (_, encoded, fault) in enumerate(pictures.read(found.entries, found.images, max_pixels)):
             if fault:
                 self.faults[number] = fault
             else:
                 self.digests[number] = hashlib.sha256(encoded).digest()
                 self.bytes += len(encoded)
-                self.turned += [number] * images.turned(encoded)
+                self.turned += [number] * pictures.turned(encoded)
             tell(number + 1, len(found.entries))
 
     def usable(self, split: str) -> list[Entry]:
@@ -189,9 +189,9 @@ def _emptied(found: Annotations, seen: Seen) -> Iterator[Finding]:
 def _turned(seen: Seen) -> Iterator[Finding]:
     if seen.turned:
         yield Finding(
-            'warning', 'turned-images', f'found {many(len(seen.turned), "image")} that EXIF wants turned or mirrored',
-            'Training and evaluation see them as they lie in the file, people on their sides; an index turns them.',
-            'Turn the pixels themselves, as ImageMagick does: mogrify -auto-orient.',
+            'note', 'turned-images', f'found {many(len(seen.turned), "image")} that EXIF wants turned or mirrored',
+            'Training, evaluation and an index turn them. Other programs may read them as they lie in the file.',
+            'Where that matters turn the pixels themselves, as ImageMagick does: mogrify -auto-orient.',
             first(f'{seen.entries[n].file_name} ({seen.entries[n].split})' for n in seen.turned),
         )  # fmt: skip
 

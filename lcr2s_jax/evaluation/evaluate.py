@@ -1,5 +1,6 @@
 """Embed a split once, then compare: what every table and every picture of results is made from."""
 
+import functools
 from collections.abc import Iterable
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.evaluation import metrics
-from lcr2s_jax.training.parallel import Parallel, whole
+from lcr2s_jax.training.parallel import Parallel, replicated
 
 
 class Embedder:
@@ -48,7 +49,7 @@ class Embedder:
         return np.concatenate([np.asarray(rows) for rows in found])
 
 
-def both_ways(e: Embeddings) -> dict:
+def retrieval_metrics(e: Embeddings) -> dict:
     """{'t2i': metrics, 'i2t': metrics}: captions searching images, and images searching captions."""
     return {
         't2i': metrics.retrieval(e.text_QE, e.image_GE, e.text_pid_Q, e.image_pid_G),
@@ -62,7 +63,7 @@ def with_supports(fusion, params, e: Embeddings, views: int, seed: int = 0) -> E
     It needs the identity labels of the split, which no search has. Supports are drawn by `seed`, without the item's
     own image; items with fewer others use those there are.
     """
-    enrich = jax.jit(fusion.enrich, static_argnums=1, out_shardings=whole(params))
+    enrich = _compiled(fusion, replicated(params))
 
     def rich(modality, x_NE, pid_N, view_N):
         index_NK = support_index(pid_N, view_N, views, seed)
@@ -75,6 +76,12 @@ def with_supports(fusion, params, e: Embeddings, views: int, seed: int = 0) -> E
         image_GE=rich('image', e.image_GE, e.image_pid_G, e.image_view_G),
         text_QE=rich('text', e.text_QE, e.text_pid_Q, e.text_view_Q),
     )
+
+
+@functools.cache
+def _compiled(fusion, placement):
+    """`fusion.enrich`, compiled once for all parameters and splits."""
+    return jax.jit(fusion.enrich, static_argnums=1, out_shardings=placement)
 
 
 def support_index(pid_N: np.ndarray, view_N: np.ndarray, views: int, seed: int) -> np.ndarray:

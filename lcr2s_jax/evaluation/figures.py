@@ -20,12 +20,13 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
     import matplotlib.pyplot as plt
     from matplotlib import ticker
 
-    rows = [json.loads(line) for line in pathlib.Path(metrics).read_text().splitlines()]
+    lines = map(json.loads, pathlib.Path(metrics).read_text().splitlines())
+    rows = [row for row in lines if 'ended' not in row]
     stages = list(dict.fromkeys(row['stage'] for row in rows))
     figure, axes = plt.subplots(2, len(stages), figsize=(6 * len(stages), 6.5), squeeze=False, layout='constrained')
     for column, stage in enumerate(stages):
         own = [row for row in rows if row['stage'] == stage]
-        skipped = ('stage', 'step', 'elapsed', 'pairs_per_s', 'grad_norm')
+        skipped = ('stage', 'step', 'elapsed', 'pairs_per_s', 'grad_norm', 'learning_rate')
         names = dict.fromkeys(name for row in own for name in row if name not in skipped and 'i2t' not in name)
         for name in names:
             upper = '/' not in name

@@ -81,7 +81,7 @@ def each(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int =
     return np.where(count[:, None] > 0, np.concatenate(found), np.nan)
 
 
-def chance(query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray) -> dict:
+def random(query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray) -> dict:
     """R@1, R@5, R@10 in percent that a random ranking expects: 1 - prod (G - n - i) / (G - i), exactly."""
     gallery, n = len(gallery_pid_G), _relevant(gallery_pid_G, query_pid_Q)[2]
     n = n[n > 0].astype(np.float64)

@@ -4,6 +4,7 @@ v = P_v LN(ViT(image))[class], or a ResNet's attention pooling (resnet.py); t = 
 text]; neither is L2-normalised.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -35,7 +36,12 @@ _DEMO = {
     **{'vision_width': 128, 'vision_layers': 4, 'vision_heads': 4},
     **{'text_width': 128, 'text_layers': 4, 'text_heads': 4, 'embed_dim': 128},
 }
-# Sizes by name: OpenAI's models [field], and the demo's own. Image size, context length and vocabulary are the data's.
+_TINY = {
+    **{'vision_width': 32, 'vision_layers': 1, 'vision_heads': 2},
+    **{'text_width': 32, 'text_layers': 1, 'text_heads': 2, 'embed_dim': 32},
+}
+# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size,
+# context length and vocabulary are the data's.
 ARCHITECTURES: Mapping[str, Mapping] = MappingProxyType(
     {
         'ViT-B/16': {'patch_size': 16, **_BASE},
@@ -43,6 +49,7 @@ ARCHITECTURES: Mapping[str, Mapping] = MappingProxyType(
         'ViT-L/14': {'patch_size': 14, **_LARGE},
         'RN50': {'patch_size': 32, **_RN50},
         'demo': {'patch_size': 12, **_DEMO},
+        'tiny': {'patch_size': 12, **_TINY},
     }
 )
 
@@ -213,3 +220,12 @@ class CLIP(nn.Module):
     def __call__(self, image: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Both features; the door for ``init``."""
         return self.encode_image(image), self.encode_text(tokens)
+
+
+# attributes of CLIP that say how it is computed, and not what comes out
+COMPUTE = ('kernel', 'remat', 'scan', 'chunks')
+
+
+def attributes(clip: CLIP) -> dict:
+    """All attributes of a CLIP by name: its sizes, its dtype, and those of `COMPUTE`."""
+    return {f.name: getattr(clip, f.name) for f in dataclasses.fields(CLIP) if f.name not in ('parent', 'name')}

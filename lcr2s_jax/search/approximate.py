@@ -6,7 +6,9 @@ benchmarks/search.py builds beside them.
 
 import numpy as np
 
-from lcr2s_jax.search.gallery import OK, Gallery, sql
+from lcr2s_jax.search import tables
+from lcr2s_jax.search.conditions import Condition
+from lcr2s_jax.search.gallery import FOUND, Gallery
 
 FROM = 1_000_000  # pictures: below, comparing every vector is as quick as one wants
 FEWEST = 256  # pictures: product quantisation learns that many values of a byte
@@ -32,7 +34,7 @@ def nearest(
     gallery: Gallery,
     query_QE: np.ndarray,
     top: int,
-    where: str = '',
+    where: Condition | str = '',
     probes: int = _PROBES,
     refine: int = _REFINE,
     memory=None,
@@ -57,8 +59,9 @@ def nearest(
     asked = gallery.table.search(list(query_QE), vector_column_name='vector').distance_type('dot')
     asked = asked.limit(top * refine).nprobes(probes) if memory else asked.limit(top).nprobes(probes)
     asked = (asked if memory else asked.refine_factor(refine)).select(['_distance']).with_row_id(True)
-    with sql(where, gallery):
-        found = (asked.where(f"status = '{OK}' and ({where})") if where else asked).to_arrow()
+    chosen = gallery.condition(where)
+    with tables.told(gallery.uri, 'searching the approximate index'):
+        found = (asked.where((FOUND & chosen).sql) if chosen.sql else asked).to_arrow()
     score_N, row_N = 1 - found['_distance'].to_numpy(), found['_rowid'].to_numpy().astype(np.int64)
     # LanceDB names the query of a row only where there are several
     query_N = found['query_index'].to_numpy() if len(query_QE) > 1 else np.zeros(len(row_N), np.int64)

@@ -9,8 +9,10 @@ import json
 import os
 import pathlib
 import uuid
+from collections.abc import Iterator
 
-from lcr2s_jax.errors import SearchError
+from lcr2s_jax import files as shared
+from lcr2s_jax.errors import SearchError, UserError
 
 NAME = 'audit.jsonl'
 FEEDBACK = 'feedback.jsonl'
@@ -28,15 +30,13 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
       SearchError: they cannot be written; then nothing may be shown.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
-    content = ''.join(json.dumps({'time': now, **line}, ensure_ascii=False) + '\n' for line in lines).encode()
+    content = ''.join(json.dumps({'time': now, **line}) + '\n' for line in lines).encode('ascii')
     try:
         if '://' in uri and not os.path.isabs(log):
             _put_object(uri, pathlib.PurePath(log).stem, now, content)
             return
-        file = os.open(pathlib.Path(uri) / log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = _opened(pathlib.Path(uri) / log)
         try:
-            with contextlib.suppress(OSError):  # a disk without locks
-                fcntl.flock(file, fcntl.LOCK_EX)  # what is cut off again shall be ours alone
             before = os.fstat(file).st_size
             if os.write(file, content) < len(content):  # one call, so that lines of several processes do not mix
                 os.ftruncate(file, before)
@@ -48,6 +48,62 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
             f'{uri}: the audit log cannot be written ({error.strerror or error}), and no search goes unlogged. Make '
             f'{log} there writable for {user()}.'
         ) from error
+
+
+def forget(uri: str, files: set[tuple[str, str]]) -> None:
+    """Take what was said of pictures, by (root, path), out of FEEDBACK; on an object store it stays.
+
+    Raises:
+      SearchError: it cannot be written.
+    """
+    path = pathlib.Path(uri) / FEEDBACK
+    if '://' in uri or not path.exists():
+        return
+    try:
+        file = _opened(path)
+        try:
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [one for one in lines if not _is_of(one, files)]
+            if len(kept) < len(lines):
+                shared.write(path, b''.join(kept), mode=0o600)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise SearchError(f'{path}: cannot be written ({error.strerror or error}); make it writable') from error
+
+
+def _is_of(line: bytes, files: set[tuple[str, str]]) -> bool:
+    try:
+        said = json.loads(line)
+        return (said['root'], said['path']) in files
+    except (ValueError, KeyError, TypeError, RecursionError):  # no line of ours
+        return False
+
+
+def _opened(path: pathlib.Path) -> int:
+    """The log, and nobody else's meanwhile: what is cut off again shall be ours alone."""
+    while True:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            with contextlib.suppress(OSError):  # a disk without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), os.stat(path)):
+                    return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # another file has its name by now
+
+
+@contextlib.contextmanager
+def refusals(uri: str, who: str, asked: dict, log: str = NAME) -> Iterator[None]:
+    """Have a search that is refused leave a line as well: who, and what was asked."""
+    try:
+        yield
+    except UserError:
+        write(uri, [{'user': who, 'event': 'search refused', **asked}], log)
+        raise
 
 
 def line(who: str, answer, opened, where: str = '') -> dict:

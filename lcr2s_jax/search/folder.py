@@ -1,20 +1,19 @@
-"""Any folder of pictures, for an index: listed, read, decoded and resized as evaluation does, many at a time."""
+"""Any folder of pictures, for an index: listed, read, decoded and resized as training does, many at a time."""
 
-import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from lcr2s_jax import images, threads
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import storable
+from lcr2s_jax.image_headers import sniff
 
-SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.bmp')
-# What `decode` makes of a file, for those who keep what came of it: to be changed with it.
-RECIPE = 'RGB uint8, upright by EXIF; JPEG by INTEGER_ACCURATE; bilinear, antialiased where a side shrinks'
+_NAMED = 3  # files that are named for each reason why they are passed over
 
 
 class File(NamedTuple):
@@ -47,43 +46,93 @@ class Picture(NamedTuple):
     fault: str
 
 
-def walk(root: pathlib.Path) -> tuple[list[File], dict[str, str]]:
-    """Every picture below `root`, by its suffix, sorted by path. What begins with a dot and links are left out:
+class Listing(NamedTuple):
+    """What lies below a folder.
 
-    nothing outside the root gets in by a link, and no folder is walked twice.
+    Attributes:
+      files: the pictures, sorted by path.
+      faults: path -> why it cannot be used, unreadable folders among them.
+      passed_over: reason -> {'count': files and folders, 'first': names of some}, the most frequent first.
+    """
 
-    Returns:
-      The files; and why the others cannot be used, by path, unreadable folders among them.
+    files: list[File]
+    faults: dict[str, str]
+    passed_over: dict[str, dict]
+
+
+def walk(root: pathlib.Path, skip: Sequence[pathlib.Path] = ()) -> Listing:
+    """List the pictures below `root`: by their suffix, and those without a suffix by their content.
+
+    Links and what begins with a dot are passed over: nothing outside the root gets in by a link, and no folder is
+    walked twice.
+
+    Args:
+      root: the folder.
+      skip: folders below it that are not entered.
 
     Raises:
       DataError: the root itself cannot be read.
     """
-    found, faults, waiting = [], {}, [str(root)]
+    found, faults, passed, waiting = [], {}, {}, [str(root)]
     while waiting:
         folder = waiting.pop()
         try:
             with os.scandir(folder) as listed:
-                entries = list(listed)
+                entries = sorted(listed, key=lambda entry: entry.name)
         except OSError as error:
             if folder == str(root):
                 raise DataError(f'{root}: cannot be read ({error.strerror}), expected a folder of pictures') from None
             faults[os.path.relpath(folder, root)] = f'a folder that cannot be read ({error.strerror})'
             continue
         for entry in entries:
-            fault = ''
+            fault = reason = ''
             try:
-                if entry.name.startswith('.') or entry.is_symlink():
+                if not entry.is_symlink() and not entry.name.startswith('.') and entry.is_dir():
+                    waiting += [entry.path] * (pathlib.Path(entry.path) not in skip)
                     continue
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                elif entry.name.lower().endswith(SUFFIXES):
+                reason = _passed_over(entry)
+                if not reason:
                     fault = _unusable(entry)
                     found += [] if fault else [look(root, pathlib.Path(entry.path))]
             except OSError as error:  # it went away since it was listed, or may not be looked at
                 fault = error.strerror or 'cannot be read'
             if fault:
                 faults[os.path.relpath(entry.path, root)] = fault
-    return sorted(found), faults
+            if reason:
+                told = passed.setdefault(reason, {'count': 0, 'first': []})
+                told['count'] += 1
+                told['first'] += [os.path.relpath(entry.path, root)] * (len(told['first']) < _NAMED)
+    return Listing(sorted(found), faults, dict(sorted(passed.items(), key=lambda item: -item[1]['count'])))
+
+
+def summary(passed_over: Mapping[str, Mapping], most: int = 10) -> str:
+    """What was passed over, in one line; '' for nothing."""
+    if not passed_over:
+        return ''
+    count = sum(one['count'] for one in passed_over.values())
+    parts = []
+    for reason, one in list(passed_over.items())[:most]:
+        more = ', ...' if one['count'] > len(one['first']) else ''
+        parts.append(f'{one["count"]:,} {reason} ({", ".join(map(repr, one["first"]))}{more})')
+    others = [f'{len(passed_over) - most:,} more reasons (--json)'] * (len(passed_over) > most)
+    return f'{count:,} passed over: {"; ".join(parts + others)}'
+
+
+def _passed_over(entry: os.DirEntry) -> str:
+    """Why what is no folder is not taken for a picture; '' where it is. Raises OSError."""
+    if entry.name.startswith('.'):
+        return 'hidden by a dot before their name'
+    if entry.is_symlink():
+        return 'links'
+    if entry.name.lower().endswith(images.SUFFIXES):
+        return ''
+    if suffix := pathlib.PurePath(entry.name).suffix.lower():
+        return f'by their suffix {suffix}'
+    if not entry.is_file():
+        return 'pipes, sockets or devices'
+    with open(entry.path, 'rb') as file:
+        kind = sniff(file.read(images.HEAD))
+    return '' if kind in images.FORMATS else 'without a suffix, by their content'
 
 
 def _unusable(entry: os.DirEntry) -> str:
@@ -102,7 +151,6 @@ def read(
     files: Sequence[File],
     root: pathlib.Path,
     image_size: tuple[int, int],
-    max_pixels: int,
     wanted: Callable[[str], bool] = lambda sha256: True,
 ) -> Iterator[Picture]:
     """Open every file, in order, many at a time.
@@ -111,46 +159,23 @@ def read(
       files: from `walk`.
       root: that they lie below.
       image_size: height and width in pixels.
-      max_pixels: width times height, looked up before a pixel is decoded.
       wanted: told the hash; where it says no, pixels are not decoded.
     """
 
-    from data import images
-
     def one(file: File) -> Picture:
         try:
-            encoded = (root / file.path).read_bytes()
-        except OSError as error:
-            return Picture(file, '', None, error.strerror or 'cannot be read')
+            encoded = images.read(root / file.path)
+        except images.PictureError as fault:
+            return Picture(file, '', None, str(fault))
         sha256 = hashlib.sha256(encoded).hexdigest()
-        return Picture(file, sha256, *(decode(encoded, image_size, max_pixels) if wanted(sha256) else (None, '')))
+        return Picture(file, sha256, *(decode(encoded, image_size) if wanted(sha256) else (None, '')))
 
-    yield from images.in_order(one, files)
+    yield from threads.in_order(one, files)
 
 
-def decode(encoded: bytes, image_size: tuple[int, int], max_pixels: int) -> tuple[np.ndarray | None, str]:
+def decode(encoded: bytes, image_size: tuple[int, int]) -> tuple[np.ndarray | None, str]:
     """(uint8 [h, w, 3], ''), or (None, why not) for bytes that are no usable picture."""
-    from data import images
-    from data.transforms import tf
-
-    if fault := images.header_fault(encoded, max_pixels):
-        return None, fault
-    if images.turned(encoded):
-        encoded = images.upright(encoded)
     try:
-        return _program(tuple(image_size))(tf.constant(encoded)).numpy(), ''
-    except tf.errors.InvalidArgumentError:
-        return None, f'damaged: its {len(encoded)} bytes cannot be decoded'
-
-
-@functools.cache
-def _program(image_size: tuple[int, int]):
-    """The transform of evaluation, compiled once for all threads."""
-    from data import transforms
-    from data.transforms import tf
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-    def program(encoded):
-        return transforms.resize(transforms.decode(encoded), image_size)
-
-    return program
+        return images.pixels(encoded, image_size), ''
+    except images.PictureError as fault:
+        return None, str(fault)

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lcr2s_jax.model import Model
 from lcr2s_jax.search.gallery import OK, Gallery, Row
-from lcr2s_jax.weights.bundle import Searcher
 
 COMMIT = 1024  # pictures a commit: what a kill can cost
 _BATCH = 64  # pictures embedded at once
@@ -28,7 +28,7 @@ class Done(NamedTuple):
 
 def ingest(
     gallery: Gallery,
-    searcher: Searcher,
+    searcher: Model,
     root: str,
     pictures: Iterable,
     *,
@@ -78,6 +78,6 @@ def ingest(
     return Done(embedded, copied, unusable)
 
 
-def _embed(searcher: Searcher, pictures: list) -> list[np.ndarray]:
+def _embed(searcher: Model, pictures: list) -> list[np.ndarray]:
     parts = (pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH))
     return [vector for part in parts for vector in searcher.embed_image(np.stack([one.pixels for one in part]))]

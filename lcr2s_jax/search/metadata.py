@@ -1,12 +1,14 @@
 """What is known of pictures beside their pixels: a CSV file with a column `path`, joined to an index."""
 
 import csv
+import io
 import pathlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import read_text
 
 KINDS = ('int64', 'double', 'string')
 _NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
@@ -32,17 +34,18 @@ def read(
       DataError: what was found, what was expected.
     """
     try:
-        with pathlib.Path(file).open(encoding='utf-8-sig', newline='') as lines:
-            # strict, or a quotation mark that is never closed swallows the rest of the table
-            reader = csv.DictReader(lines, strict=True)
-            rows, names = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        # strict, or a quotation mark that is never closed swallows the rest of the table
+        reader = csv.DictReader(io.StringIO(read_text(file, '--metadata')), strict=True)
+        rows, names = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
+    except csv.Error as error:
         raise DataError(
             f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
         ) from None
-    _check_names(file, names, reserved)
+    if names.count('path') != 1 or len(names) < 2:
+        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others')
+    check_names(f'--metadata: {file}', [name for name in names if name != 'path'], reserved)
     columns = [name for name in names if name != 'path']
-    kinds = {name: have.get(name) or _kind([row[name] or '' for _, row in rows]) for name in columns}
+    kinds = {name: have.get(name) or kind([row[name] or '' for _, row in rows]) for name in columns}
     values: dict = {}
     for number, row in rows:
         path = pathlib.PurePosixPath((row['path'] or '').replace('\\', '/')).as_posix()
@@ -54,26 +57,28 @@ def read(
             raise DataError(
                 f"--metadata: {file}, line {number}: found '{path}' a second time, expected a line a picture"
             )
-        values[path] = {name: _value(file, number, name, kinds[name], row[name]) for name in columns}
+        values[path] = {
+            name: value(f'--metadata: {file}, line {number}', name, kinds[name], row[name]) for name in columns
+        }
     return kinds, values
 
 
-def _check_names(file: str, names: list[str], reserved: Collection[str]) -> None:
-    if 'path' not in names or len(names) < 2:
-        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others')
-    wrong = [name for name in names if name != 'path' and (name in reserved or not _NAME.fullmatch(name))]
+def check_names(where: str, names: Sequence[str], reserved: Collection[str]) -> None:
+    """Raise DataError for a column that SQL could not name, or that is the index's own."""
+    wrong = [name for name in names if name in reserved or not _NAME.fullmatch(name)]
     if wrong or len(set(names)) < len(names):
         raise DataError(
-            f'--metadata: {file}: found the columns {wrong or names}; expected each once, of letters, digits and _, '
-            f"and none of the index's own: {', '.join(reserved)}"
+            f'{where}: found the columns {wrong or names}; expected each once, of letters, digits and _, and none of '
+            f"the index's own: {', '.join(reserved)}"
         )
 
 
-def _kind(texts: list[str]) -> str:
+def kind(texts: Sequence[str]) -> str:
+    """The narrowest of KINDS that keeps all that some texts say."""
     filled = [text for text in texts if text]
     if not filled:
         return 'string'
-    return next(kind for kind in KINDS if all(_fits(text, kind) for text in filled))
+    return next(one for one in KINDS if all(_fits(text, one) for text in filled))
 
 
 def _fits(text: str, kind: str) -> bool:
@@ -85,12 +90,13 @@ def _fits(text: str, kind: str) -> bool:
     return bool(_DECIMAL.fullmatch(text)) and Decimal(repr(float(text))) == Decimal(text)
 
 
-def _value(file: str, number: int, name: str, kind: str, text: str):
+def value(where: str, name: str, kind: str, text: str) -> int | float | str | None:
+    """A cell as a kind of column has it. Raises DataError, which begins with `where`."""
     if not text:
         return None
     if not _fits(text, kind):
         raise DataError(
-            f"--metadata: {file}, line {number}: found '{text}' in the column {name}, which the index has as {kind}; "
+            f"{where}: found '{text}' in the column {name}, which the index has as {kind}; "
             'change the value, or give the column another name'
         )
     return {'int64': int, 'double': float}.get(kind, str)(text)

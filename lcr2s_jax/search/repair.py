@@ -4,29 +4,30 @@ import contextlib
 import pathlib
 from collections.abc import Sequence
 
+from lcr2s_jax import files
+from lcr2s_jax.search import conditions, erasure
 from lcr2s_jax.search import storage as place
-from lcr2s_jax.search.gallery import Gallery, quoted
+from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.web import uploads
 
 _IN = 500  # values of one SQL list
 
 
 def own(gallery: Gallery) -> None:
-    """Have the index know its own pictures by relative roots, and keep no file of an upload that was never committed.
+    """Finish what a killed call left: erasures, uploads without a row; and have own pictures known by relative roots.
 
     Earlier versions wrote where the index was; a picture that lies in it under the same name is its own.
     """
     folders = {place.TRACKS: place.tracks_folder(gallery.uri), place.UPLOADS: place.uploads(gallery.uri)}
-    if None in folders.values():
-        return
     with gallery.writing():
-        old = ' or '.join(f"(root like '/%/{name}')" for name in folders)
-        if gallery.count(old):
-            found = gallery.rows(old, ['root', 'path']).to_pylist()
-            for root in sorted({one['root'] for one in found}):
-                name = pathlib.PurePath(root).name
+        erasure.finish(gallery)
+        if None in folders.values():
+            return
+        for name, folder in folders.items():
+            found = gallery.rows(conditions.ending('root', f'/{name}'), ['root', 'path']).to_pylist()
+            for root in sorted({one['root'] for one in found} - {f'./{name}'}):
                 paths = [one['path'] for one in found if one['root'] == root]
-                _rename(gallery, root, f'./{name}', [path for path in paths if (folders[name] / path).is_file()])
+                _rename(gallery, root, f'./{name}', [path for path in paths if (folder / path).is_file()])
         settle(gallery)
 
 
@@ -37,7 +38,7 @@ def doubles(gallery: Gallery) -> int:
       How many rows went.
     """
     with gallery.writing():
-        found = gallery.rows('true', ['root', 'path', 'added'], with_rows=True)
+        found = gallery.rows(conditions.EVERY, ['root', 'path', 'added'], with_rows=True)
         counted = found.group_by(['root', 'path']).aggregate([('path', 'count')])['path_count']
         if sum(counted.to_pylist()) == len(counted):
             return 0
@@ -65,7 +66,7 @@ def settle(gallery: Gallery) -> None:
         for name in names:
             if name not in known:
                 (folder / name).unlink(missing_ok=True)
-            uploads.aside(folder / name).unlink(missing_ok=True)
+            files.aside_of(folder / name).unlink(missing_ok=True)
         pending.unlink()
 
 
@@ -75,5 +76,5 @@ def _pending(gallery: Gallery) -> pathlib.Path:
 
 def _rename(gallery: Gallery, root: str, to: str, paths: Sequence[str]) -> None:
     for start in range(0, len(paths), _IN):
-        listed = ', '.join(map(quoted, paths[start : start + _IN]))
-        gallery.table.update(where=f'root = {quoted(root)} and path in ({listed})', values={'root': to})
+        chosen = conditions.equal(root=root) & conditions.among('path', paths[start : start + _IN])
+        gallery.table.update(where=chosen.sql, values={'root': to})

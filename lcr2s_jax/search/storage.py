@@ -1,11 +1,14 @@
 """Where an index lies: a local folder or an object store; the model in it is a local folder either way."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterable
 
+from lcr2s_jax import files
 from lcr2s_jax.errors import SearchError
 
 MODEL = 'model'
@@ -57,9 +60,8 @@ def model_folder(uri: str) -> pathlib.Path | None:
     facts = store.get_file_info(f'{path}/{MODEL}/model.json')
     if facts.type == fs.FileType.NotFound:
         return None
-    later = store.get_file_info(f'{path}/{MODEL}/calibration.json')  # it may come after the model
     with store.open_input_stream(facts.path) as file:
-        folder = _cache() / hashlib.sha256(file.read() + str(later.mtime_ns).encode()).hexdigest()[:32]
+        folder = _cache() / hashlib.sha256(file.read()).hexdigest()[:32]
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = pathlib.Path(tempfile.mkdtemp(dir=folder.parent))
@@ -94,14 +96,52 @@ def put_model(uri: str, write) -> pathlib.Path:
 def add_file(uri: str, name: str, content: bytes) -> None:
     """Put one more file into the model's folder of an index that has one."""
     if not is_remote(uri):
-        folder = pathlib.Path(uri) / MODEL
-        aside = folder / f'{name}.partial'
-        aside.write_bytes(content)
-        aside.rename(folder / name)
+        files.write(pathlib.Path(uri) / MODEL / name, content)
         return
     store, path = _store(uri)
     with store.open_output_stream(f'{path}/{MODEL}/{name}') as out:
         out.write(content)
+
+
+def listed(uri: str, folder: str) -> set[str]:
+    """Every file below a folder of an index, by its path below the index; nothing where there is no folder."""
+    if not is_remote(uri):
+        root = pathlib.Path(uri)
+        below = (pathlib.Path(at) / name for at, _, names in os.walk(root / folder) for name in names)
+        return {path.relative_to(root).as_posix() for path in below}
+    from pyarrow import fs
+
+    store, path = _store(uri)
+    found = store.get_file_info(fs.FileSelector(f'{path}/{folder}', recursive=True, allow_not_found=True))
+    return {one.path[len(path) + 1 :] for one in found if one.type == fs.FileType.File}
+
+
+def unlink(uri: str, names: Iterable[str]) -> None:
+    """Remove files of an index, those that can be."""
+    if is_remote(uri):
+        store, path = _store(uri)
+    for name in names:
+        with contextlib.suppress(OSError):
+            store.delete_file(f'{path}/{name}') if is_remote(uri) else (pathlib.Path(uri) / name).unlink()
+
+
+def mark(uri: str, name: str) -> None:
+    """Leave an empty file in an index."""
+    if not is_remote(uri):
+        (pathlib.Path(uri) / name).touch()
+        return
+    store, path = _store(uri)
+    store.open_output_stream(f'{path}/{name}').close()
+
+
+def is_marked(uri: str, name: str) -> bool:
+    """Whether `mark` left it, and nobody took it away."""
+    if not is_remote(uri):
+        return (pathlib.Path(uri) / name).exists()
+    from pyarrow import fs
+
+    store, path = _store(uri)
+    return store.get_file_info(f'{path}/{name}').type != fs.FileType.NotFound
 
 
 def _store(uri: str):

@@ -13,7 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-BLOCK = 16_384  # rows compared at a time; a power of two
+BLOCK = 16_384  # rows compared at a time, a power of two: what a CPU's caches like
+_LARGE_BLOCK = 2**20  # on other devices, where every block costs a dozen launches
+_SCORES = 2**27  # numbers held at a time
 _RUN = 64  # rows of a run
 _AXIS = 'rows'
 
@@ -22,7 +24,8 @@ class Exact:
     """Vectors on the devices, ready to be compared.
 
     Args:
-      vector_GE: float32; unit vectors make the scores cosines.
+      vector_GE: float32, or bfloat16 for half the memory and the same scores of what it holds; unit vectors make the
+        scores cosines.
       devices: to spread the rows over; None for all of this host.
     """
 
@@ -34,7 +37,8 @@ class Exact:
         self._mesh, self._whole = mesh, NamedSharding(mesh, PartitionSpec())
         self._by_row = NamedSharding(mesh, PartitionSpec(_AXIS))
         # a function of the number of rows alone, so that any number of devices adds up in the same order
-        self._block = min(BLOCK, max(_RUN, 1 << max(self.count - 1, 0).bit_length()))
+        block = BLOCK if devices.flat[0].platform == 'cpu' else _LARGE_BLOCK
+        self._block = min(block, max(_RUN, _power(self.count)))
         blocks = -(-max(self.count, 1) // self._block)
         self._rows = -(-blocks // len(devices)) * len(devices) * self._block
         self._vector_GE = jax.make_array_from_callback(
@@ -61,7 +65,8 @@ class Exact:
         if allowed_G is not None:
             chex.assert_shape(allowed_G, (self.count,))
             allowed = jax.device_put(np.pad(allowed_G, (0, self._rows - self.count)), self._by_row)
-        found = _search(self._mesh, self._block, deep)(self._vector_GE, allowed, jax.device_put(query_QE, self._whole))
+        block = max(min(self._block, _power(_SCORES // wide)), min(self._block, BLOCK))
+        found = _search(self._mesh, block, deep)(self._vector_GE, allowed, jax.device_put(query_QE, self._whole))
         score_QK, row_QK = (np.asarray(x)[:queries, :k] for x in found)
         return score_QK, np.where(np.isneginf(score_QK), -1, row_QK)
 
@@ -100,7 +105,7 @@ def _search(mesh, block: int, k: int):
             start = number * block
             rows = jax.lax.dynamic_slice_in_dim(vector_GE, start, block)
             allowed = jax.lax.dynamic_slice_in_dim(allowed_G, start, block)
-            score_QG = jnp.matmul(query_QE, rows.T, precision=jax.lax.Precision.HIGHEST)
+            score_QG = _product(query_QE, rows)
             score_QK, row_QK = _best(jnp.where(allowed, score_QG, -jnp.inf), min(k, block))
             return _merge(best, (score_QK, row_QK + start + offset), k), None
 
@@ -114,6 +119,23 @@ def _search(mesh, block: int, k: int):
     return jax.jit(
         jax.shard_map(shard, mesh=mesh, in_specs=(rows, rows, whole), out_specs=(whole, whole), check_vma=False)
     )
+
+
+def _product(query_QE: jax.Array, vector_GE: jax.Array) -> jax.Array:
+    """Scores in full float32.
+
+    Vectors in bfloat16 stay as they are: a float32 number is the sum of three in bfloat16, whose products with them are
+    exact, so that matrix units multiply and no float32 copy of the vectors is made.
+    """
+    if vector_GE.dtype != jnp.bfloat16 or len(query_QE) == 1:  # one query alone: bound by reading either way
+        return jnp.matmul(query_QE, vector_GE.T, precision=jax.lax.Precision.HIGHEST)
+    parts, rest = [], query_QE
+    for _ in range(3):
+        parts.append(jax.lax.reduce_precision(rest, exponent_bits=8, mantissa_bits=7))
+        rest = rest - parts[-1]
+    stacked = jnp.concatenate(parts).astype(jnp.bfloat16)
+    found = jnp.matmul(stacked, vector_GE.T, preferred_element_type=jnp.float32)
+    return found.reshape(3, *query_QE.shape[:1], -1).sum(axis=0)
 
 
 def _best(score_QG: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from lcr2s_jax.errors import Interrupted, UserError
-from lcr2s_jax.training.parallel import first, wait_for_all
+from lcr2s_jax.training.parallel import is_primary, wait_for_all
 
 SCORE = 'score'
 _MAY_PASS = (
@@ -224,7 +224,7 @@ class Checkpoints:
         """Move a damaged checkpoint out of the way of the one that will have its number; say what is done `then`."""
         self._settle()  # what is half written would be forgotten
         aside = self.folder.with_name(f'{self.folder.name}-{step}.damaged-{time.time_ns()}')
-        if first():
+        if is_primary():
             (self.folder / str(step)).rename(aside)
         wait_for_all(f'{self.folder}-{step} is set aside')
         self._manager.reload()

@@ -58,7 +58,7 @@ def _launched_with_others(environ: Mapping[str, str]) -> bool:
     return ',' in environ.get('TPU_WORKER_HOSTNAMES', '') or any(n.isdigit() and int(n) > 1 for n in counts)
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes what all have in common."""
     return jax.process_index() == 0
 
@@ -93,7 +93,7 @@ def agreed(what: str):
         raise error
 
 
-def whole(params) -> NamedSharding | None:
+def replicated(params) -> NamedSharding | None:
     """Whole on every device that holds `params`, for results that every host reads; None where they are on no mesh."""
     placed = (getattr(leaf, 'sharding', None) for leaf in jax.tree.leaves(params))
     meshes = [sharding.mesh for sharding in placed if isinstance(sharding, NamedSharding)]

@@ -1,13 +1,13 @@
 """What a run tells: metrics.jsonl and TensorBoard files to keep, a bar or lines to watch, a table at the end."""
 
 import contextlib
-import io
 import json
-import os
 import pathlib
 import sys
 
 import jax
+
+from lcr2s_jax import files
 
 
 class Report:
@@ -46,8 +46,9 @@ class Report:
                 row = json.loads(line)
                 if row['stage'] != stage or row['step'] <= first:
                     kept.append(line)
-                    self.seconds[stage] = row['elapsed'] if row['stage'] == stage else self.seconds[stage]
-        write_text(self._jsonl, ''.join(line + '\n' for line in kept))
+                    if row['stage'] == stage and 'elapsed' in row:
+                        self.seconds[stage] = row['elapsed']
+        files.write(self._jsonl, ''.join(line + '\n' for line in kept))
         if first == steps:
             self.say(f'{stage}: finished before, at step {steps:,}')
             return
@@ -67,7 +68,7 @@ class Report:
         with self._jsonl.open('a') as file:
             file.write(json.dumps(row) + '\n')
         for name, value in flat.items():
-            self._board.add_scalar(f'{stage}/{name}', value, step)
+            self._board.add_scalar(name, value, step)
         if 'loss' in flat:
             left = (self._steps - step) * self.seconds[stage] / max(step, 1)
             self._line = f'loss {flat["loss"]:.3f}  {flat["pairs_per_s"]:,.0f} pairs/s'
@@ -79,6 +80,14 @@ class Report:
             told = ('val/t2i', 'val_with_supports/t2i/R1')
             found = '  '.join(f'{name} {value:.1f}' for name, value in flat.items() if name.startswith(told))
             self.say(f'{stage} {step:>6,}/{self._steps:,}  {found}')
+
+    def end(self, stage: str, step: int, ended: str, **more) -> None:
+        """One line of how a stage ended: 'done', 'stopped by a signal', 'not finite', or 'failed: ...'."""
+        if not self._writes:
+            return
+        row = {'stage': stage, 'step': step, 'ended': ended} | more
+        with contextlib.suppress(OSError), self._jsonl.open('a') as file:  # the disk may be what failed
+            file.write(json.dumps(row) + '\n')
 
     def stop(self) -> None:
         """End the stage's bar and files."""
@@ -115,49 +124,6 @@ def flatten(tree: dict, separator: str):
             yield from ((f'{name}{separator}{below}', leaf) for below, leaf in flatten(value, separator))
         else:
             yield name, value
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, never half."""
-    aside = path.with_name(f'.{path.name}.{os.getpid()}')
-    aside.write_text(text)
-    aside.replace(path)
-
-
-def table(results: dict, split: str) -> str:
-    """The results of `split` as a plain-text table, text-to-image and image-to-text."""
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(title=f'{split}: percent, text to image | image to text', title_justify='left')
-    columns = ('R1', 'R5', 'R10', 'mAP', 'mINP')
-    shown.add_column('')
-    for way in ('t2i', 'i2t'):
-        for name in columns:
-            shown.add_column(f'{name}' if way == 't2i' else f'{name} i2t', justify='right')
-    for label, row in result_rows(results, split):
-        cells = [f'{row[way][n]:.1f}' if n in row.get(way, {}) else '' for way in ('t2i', 'i2t') for n in columns]
-        shown.add_row(label, *cells)
-    console = Console(width=110, record=True, file=io.StringIO())
-    console.print(shown)
-    return console.export_text().rstrip()
-
-
-def result_rows(results: dict, split: str):
-    """(label, {'t2i': metrics, 'i2t': metrics}) of the rows that have `split`, worst to best informed."""
-    labels = {
-        'chance': 'chance',
-        'weights': 'these weights, as they are',
-        'baseline': 'baseline (no fusion)',
-        'teacher': 'teacher, single view',
-        'student': 'student',
-        'teacher_with_supports': 'teacher with supports (oracle: needs identity labels)',
-        'oracle': 'attribute oracle (one view, seen perfectly)',
-    }
-    found = dict(results, teacher_with_supports=results.get('teacher', {}).get('with_supports_oracle', {}))
-    for name, label in labels.items():
-        if split in found.get(name, {}):
-            yield label, found[name][split]
 
 
 def _clock(seconds: float) -> str:

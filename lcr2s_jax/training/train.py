@@ -101,6 +101,7 @@ def fit(
     eval_every: int,
     save_every: int,
     log_every: int,
+    learning_rate: Callable[[int], Any] | None = None,
 ) -> tuple[Any, int]:
     """Train `stage` to `steps`, resuming from its latest checkpoint; returns the best step's parameters and number.
 
@@ -111,6 +112,7 @@ def fit(
       report: has `start`, `log` and `stop`; see lcr2s_jax/training/report.py.
       seed: of the initial parameters and of the step's random numbers.
       steps: optimiser steps of the whole stage, of a resumed run too.
+      learning_rate: step -> rate, for the log; None logs none.
       eval_every, save_every, log_every: steps; the last step is always validated and saved. Validated steps are saved.
 
     Raises:
@@ -141,7 +143,8 @@ def fit(
                 means = _collect(pending, step)
                 now = time.perf_counter()
                 rate = len(pending) * batch.rows * jax.process_count() / (now - clock)
-                report.log(stage.name, step, {**means, 'pairs_per_s': rate}, seconds=now - clock)
+                told = {'learning_rate': float(learning_rate(step - 1))} if learning_rate else {}
+                report.log(stage.name, step, {**means, **told, 'pairs_per_s': rate}, seconds=now - clock)
                 pending, clock = [], now
             if at_save:
                 score = None

@@ -14,6 +14,8 @@ import jax
 import numpy as np
 
 from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.training.run import Run
+from lcr2s_jax.weights.pretrained import fingerprint
 
 POOLINGS = ('mean', 'teacher')
 _BATCH = 64  # pictures embedded at once
@@ -58,6 +60,12 @@ class Teacher:
         """As of `Mean`."""
         vector_NE = _in_batches(self._embed, image_Nhwc)
         return mean(enriched(self._enrich, vector_NE, track_N, self._views), track_N)
+
+
+def of_run(run: Run) -> Teacher:
+    """The pooling of a run's teacher."""
+    params = {name: run.params[name] for name in ('clip', 'fusion')}
+    return Teacher(run.encoder, run.fusion, params, run.views, fingerprint(params))
 
 
 def mean(vector_NE: np.ndarray, track_N: np.ndarray) -> np.ndarray:

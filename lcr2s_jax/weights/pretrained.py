@@ -22,6 +22,7 @@ from lcr2s_jax.weights import hub, huggingface, layouts, open_clip, openai
 from lcr2s_jax.weights.reading import read_object
 from lcr2s_jax.weights.sizes import Sizes, check_asked
 from lcr2s_jax.weights.tensors import Source
+from lcr2s_jax.weights.tokenizer import BUILT_IN
 
 _LOG = logging.getLogger(__name__)
 _TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
@@ -32,8 +33,8 @@ def load(
     *,
     pretrained: str,
     architecture: str,
-    image_size: tuple[int, int],
-    context_length: int,
+    image_size: tuple[int, int] | None,
+    context_length: int | None,
     vocab_size: int,
     resize: str,
     dtype: str,
@@ -106,7 +107,7 @@ def open_source(source: str, activation: str = '', heads: int | tuple[int, int] 
         raise ConfigError(
             f"config.model.activation: found '{activation}', expected '' or one of {', '.join(ACTIVATIONS)}"
         )
-    found = _open(source)
+    found = _open(BUILT_IN.get(source, source))
     sizes, told = _overruled(found.sizes, activation, heads)
     settled = [f'config.model.{name}' for name, value in (('activation', activation), ('heads', heads)) if value]
     guesses = tuple(guess for guess in found.guesses if not any(field in guess for field in settled))

@@ -9,13 +9,16 @@ anew for every batch size, and which end at the two gigabytes of a flatbuffer.
 """
 
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.weights import sidecar
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -48,3 +51,30 @@ def _encoder(clip: CLIP, modality: str, tower: str, tree, names: tuple[str, ...]
         return clip.apply({'params': params}, rows, method=f'encode_{modality}')
 
     return jax.jit(encode)
+
+
+def open_stablehlo(folder: pathlib.Path, beside: Mapping) -> tuple[CLIP, dict, dict]:
+    """Open both programs and their weights.
+
+    Args:
+      folder: of an export.
+      beside: the content of its lcr2s.json.
+
+    Returns:
+      The sizes; {'text', 'vision'} -> flat weights; the same -> (weights, rows) -> features.
+
+    Raises:
+      WeightsError: a file is missing or cannot be read.
+    """
+    clip, params, programs = sidecar.clip_of(beside), {}, {}
+    for modality, tower in (('image', 'vision'), ('text', 'text')):
+        try:
+            programs[tower] = export.deserialize(bytearray((folder / f'{modality}.stablehlo').read_bytes())).call
+            with np.load(folder / f'{modality}.npz', allow_pickle=False) as weights:
+                params[tower] = dict(weights)
+        except Exception as error:  # JAX, zipfile and NumPy have a dozen ways to say damaged
+            raise WeightsError(
+                f'{folder}: its {modality} program cannot be read ({type(error).__name__}: {error}); JAX reads such '
+                'programs for six months of its releases. Export the model again.'
+            ) from None
+    return clip, params, programs

@@ -34,6 +34,10 @@ def clean(text: str) -> str:
     return ' '.join(text.split())
 
 
+# tokenizers that come with the package, by name
+BUILT_IN = {'synthetic-pedestrians': str(pathlib.Path(__file__).parent / 'demo_clip')}
+
+
 class Tokenizer:
     """CLIP's byte-pair encoding, read from a folder or the hub.
 
@@ -59,7 +63,7 @@ class Tokenizer:
         Raises:
           DataError: nothing readable there, or a vocabulary that CLIP's pooling cannot use.
         """
-        self._backend, content = vocabulary.read(name)
+        self._backend, content = vocabulary.read(BUILT_IN.get(name, name))
         # A caption that spells '<|endoftext|>' is text, or the model would pool in its middle.
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()

@@ -10,9 +10,10 @@ import time
 import numpy as np
 import pytest
 
-from data import locks, people
+from data import people
 from data.records import Record
 from data.sources import Source, open_source
+from lcr2s_jax import files
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.weights.tokenizer import Tokenizer, save_tokenizer, train_tokenizer
 
@@ -102,9 +103,9 @@ def test_a_build_that_fails_leaves_nothing_that_looks_built(words, tmp_path):
 
 HOLD = """
 import sys, time
-from data import locks
+from lcr2s_jax import files
 import pathlib
-with locks.alone(pathlib.Path(sys.argv[1]), lambda: None):
+with files.alone(pathlib.Path(sys.argv[1]), lambda: None):
     print('held', flush=True)
     sys.stdin.read()
 """
@@ -153,7 +154,7 @@ def test_without_locks_it_is_built_all_the_same_and_nothing_is_removed(words, tm
     def unsupported(file, how):
         raise OSError(95, 'Operation not supported')
 
-    monkeypatch.setattr(locks.fcntl, 'flock', unsupported)
+    monkeypatch.setattr(files.fcntl, 'flock', unsupported)
     people.load(Counted().source, words, 12, str(tmp_path / 'there'))
     built = next((tmp_path / 'there' / 'people').glob('tiny-*'))
     left = tmp_path / 'cache' / 'people' / built.name / 'incomplete.ABCDEF_1.0.0'

@@ -81,5 +81,5 @@ def test_chance_is_what_random_rankings_reach():
     runs = [
         metrics.from_scores(lambda rows: rng.normal(size=(len(rows), 60)), query_pid, gallery_pid) for _ in range(100)
     ]
-    for name, expected in metrics.chance(query_pid, gallery_pid).items():
+    for name, expected in metrics.random(query_pid, gallery_pid).items():
         assert abs(np.mean([run[name] for run in runs]) - expected) < 1.5

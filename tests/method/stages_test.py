@@ -8,7 +8,7 @@ import pytest
 
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.method import losses
+from lcr2s_jax.method import losses, stages
 from lcr2s_jax.training.parallel import Axis
 from tests import tiny
 
@@ -244,21 +244,59 @@ def test_a_cached_teacher_teaches_what_a_live_one_does():
     chex.assert_trees_all_close(grads, expected_grads, rtol=1e-3, atol=1e-5)
 
 
-def test_targets_of_one_draw_are_the_cache_itself():
+def with_places(batch, cache):
+    """The cache knows who is who, as that of a split does."""
+    pid = np.repeat(batch.pid_B, batch.view_BK.shape[1])
+    return cache._replace(image_pid_G=pid, text_pid_Q=pid, text_view_Q=np.arange(len(pid)))
+
+
+def test_a_student_of_the_teachers_own_view_is_told_the_cache_itself():
     batch = tiny.batch(repeats=False)
-    live = tiny.stage('student')
-    cache = cached(tiny.stage('teacher'), live.frozen, batch)
-    stage = tiny.stage('student', cache=cache, cache_teacher=True, redraw_supports=False)
+    cache = cached(tiny.stage('teacher'), tiny.stage('student').frozen, batch)
+    stage = tiny.stage('student', cache=cache, cache_teacher=True, target_share=0.0)
+    assert set(stage.frozen) == {'image_GE', 'text_QE'}, 'it needs no fusion'
     terms = loss_and_grad(stage, batch)[1]
-    params = stage.init(jax.random.key(0))
-    v_NE, t_NE, *_ = cached(stage, params, batch)
+    v_NE, t_NE, *_ = cached(stage, stage.init(jax.random.key(0)), batch)
     expected = losses.feature_distillation(v_NE, cache.image_GE) + losses.feature_distillation(t_NE, cache.text_QE)
     np.testing.assert_allclose(terms['feature'], expected, rtol=1e-4)
 
 
-def test_one_draw_of_supports_needs_a_cache_and_a_relation_is_one_of_two():
-    with pytest.raises(ConfigError, match='redraw_supports'):
-        tiny.stage('student', redraw_supports=False)
+@pytest.mark.parametrize('target', ['fusion', 'mean', 'others'])
+def test_supports_from_all_of_the_split_are_those_of_a_batch_that_holds_all_of_it(target):
+    batch = tiny.batch(repeats=False)
+    cache = with_places(batch, cached(tiny.stage('teacher'), tiny.stage('student').frozen, batch))
+    given = dict(cache=cache, cache_teacher=True, target=target, target_share=0.4)
+    near, far = (tiny.stage('student', **given, support_views=views) for views in (0, 3))
+    expected, found = (loss_and_grad(stage, batch)[1]['feature'] for stage in (near, far))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    # one-to-one: no row brings a support, and the split still has them
+    alone = jax.tree.map(lambda x: x[:, :1], batch._replace(pid_B=batch.pid_B[:, None]))
+    alone = alone._replace(pid_B=batch.pid_B)
+    assert loss_and_grad(near, alone)[1]['feature'] != loss_and_grad(far, alone)[1]['feature']
+
+
+def test_a_fusion_alone_is_trained_on_features_and_leaves_the_encoders():
+    batch = tiny.batch(repeats=False)
+    teacher = tiny.stage('teacher')
+    params = tiny.stage('student').frozen
+    cache = with_places(batch, cached(teacher, params, batch))
+    stage = stages.fusion_stage(teacher, params, cache, align='sdm', scale=20.0, support_views=3)
+    value, _, grads = loss_and_grad(stage, batch)
+    assert np.isfinite(value) and set(grads) == {'fusion'} and size(grads) > 0
+
+
+def test_leave_one_out_sets_change_the_loss_and_need_no_teacher():
+    batch = tiny.batch()
+    base, _, _ = loss_and_grad(tiny.stage('baseline'), batch)
+    value, terms, _ = loss_and_grad(tiny.stage('baseline', others_weight=0.5), batch)
+    np.testing.assert_allclose(value, base + 0.5 * terms['others'], rtol=1e-5)
+
+
+def test_what_a_student_cannot_be_told_is_said_with_what_can():
+    with pytest.raises(ConfigError, match='support_views: found 3 with cache_teacher=False'):
+        tiny.stage('student', support_views=3)
+    with pytest.raises(ConfigError, match="'all', expected one of fusion, mean, others"):
+        tiny.stage('student', target='all')
     with pytest.raises(ConfigError, match="'frobenius', expected 'cosine' or 'kl'"):
         tiny.stage('student', relation='frobenius')
 

@@ -1,23 +1,22 @@
 """The index of a folder: only what changed is embedded, nothing is lost by a kill, nothing unusable is fatal."""
 
-import json
 import os
-import re
 import shutil
-import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from commands import index as command
-from commands import student
-from data import images, transforms
+from data import pictures, transforms
+from lcr2s_jax import images as decoder
+from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import folder, ingest, metadata
+from lcr2s_jax.search import index as indexing
+from lcr2s_jax.search.model import open_model
 from lcr2s_jax.search.web import uploads
-from lcr2s_jax.weights.bundle import Searcher, hash_of
 from tests import searching
+from tests.road import fails, typed
 
 
 @pytest.fixture
@@ -26,15 +25,9 @@ def made(tmp_path):
 
 
 @pytest.fixture
-def told(made, capsys):
-    """update(**options) -> what the command says."""
-
-    def update(**more):
-        capsys.readouterr()
-        made.update(**more)
-        return json.loads(capsys.readouterr().out)
-
-    return update
+def told(made):
+    """update(**options) -> what was done."""
+    return made.update
 
 
 def of(made):
@@ -54,10 +47,10 @@ def test_a_second_index_of_the_same_folder_embeds_nothing(made, told):
 
 def test_what_is_embedded_is_what_evaluation_would_see(made, told):
     told()
-    found, model = of(made), Searcher(made.root.parent / 'index' / 'model')
+    found, model = of(made), models.open_model(made.root.parent / 'index' / 'model')
     for path, vector in found.items():
         image = transforms.resize(transforms.decode((made.root / path).read_bytes()), (16, 8)).numpy()
-        np.testing.assert_allclose(vector, model.embed_image(image[None])[0], atol=1e-6)
+        assert 1 - vector @ model.embed_image(image[None])[0] <= 1e-4
 
 
 @pytest.mark.parametrize('suffix', ['jpg', 'png'])
@@ -67,9 +60,9 @@ def test_a_picture_that_exif_turns_is_indexed_as_an_upload_of_it_is(suffix, orie
     exif[0x0112] = orientation
     encoded = searching.photo(7, format_={'jpg': 'JPEG', 'png': 'PNG'}[suffix], exif=exif)
     upload = uploads.clean('x', encoded, uploads.Limits(10**6, 10**6, 1))
-    turned, plain = (folder.decode(one, (16, 8), 10**6) for one in (encoded, searching.photo(7)))
-    assert turned[1] == '' and images.turned(encoded) == (orientation != 1) and not images.turned(upload)
-    np.testing.assert_array_equal(turned[0], folder.decode(upload, (16, 8), 10**6)[0])
+    turned, plain = (folder.decode(one, (16, 8)) for one in (encoded, searching.photo(7)))
+    assert turned[1] == '' and pictures.turned(encoded) == (orientation != 1) and not pictures.turned(upload)
+    np.testing.assert_array_equal(turned[0], folder.decode(upload, (16, 8))[0])
     if suffix == 'jpg':
         assert np.array_equal(turned[0], plain[0]) == (orientation == 1)
 
@@ -78,9 +71,9 @@ def test_damaged_exif_and_a_damaged_turned_picture_are_not_fatal():
     exif = Image.Exif()
     exif[0x0112] = 6
     encoded = searching.photo(7, exif=exif)
-    assert 'damaged' in folder.decode(encoded[: len(encoded) * 9 // 10], (16, 8), 10**6)[1]
+    assert 'damaged' in folder.decode(encoded[: len(encoded) * 9 // 10], (16, 8))[1]
     broken = encoded.replace(b'Exif\0\0MM\0*', b'Exif\0\0XXXX')
-    assert broken != encoded and not images.turned(broken) and folder.decode(broken, (16, 8), 10**6)[1] == ''
+    assert broken != encoded and not pictures.turned(broken) and folder.decode(broken, (16, 8))[1] == ''
 
 
 def test_only_a_changed_file_is_embedded_again_and_a_renamed_one_is_known_by_its_bytes(made, told):
@@ -120,7 +113,7 @@ def test_unusable_files_are_listed_and_never_fatal(made, told, capsys):
     (made.root / 'empty.png').touch()
     cut = (made.root / 'a' / '000.png').read_bytes()
     (made.root / 'cut.png').write_bytes(cut[: len(cut) * 2 // 3])
-    Image.new('1', (searching.MAX_PIXELS, 2)).save(made.root / 'wide.png')
+    Image.new('1', (10_001, 5_000)).save(made.root / 'wide.png')
     (made.root / 'notes.txt').write_text('no picture by its name')
     (made.root / 'out.png').symlink_to('/etc/hostname')
     first = told()
@@ -131,8 +124,8 @@ def test_unusable_files_are_listed_and_never_fatal(made, told, capsys):
     assert second['unchanged'] == 16 and second['unusable'] == {}, 'they are not looked at again'
     shutil.copy(made.root / 'b' / '001.png', made.root / 'text.jpg')
     assert told()['pictures'] == 13
-    made.update(as_json=False)
-    assert '13 pictures can be found' in capsys.readouterr().out
+    run = typed('index', f'--index={made.uri}', f'--images={made.root}')
+    assert '13 pictures can be found' in run.stdout and '2 passed over' in run.stdout
 
 
 def test_odd_names_and_what_may_not_be_looked_at_are_listed_and_never_forgotten(made, told, monkeypatch, capsys):
@@ -159,8 +152,10 @@ def test_odd_names_and_what_may_not_be_looked_at_are_listed_and_never_forgotten(
         found['unusable'].keys() >= {odd, 'pipe.jpg', 'went.png', 'b'} and 'Permission denied' in found['unusable']['b']
     )
     assert (found['unchanged'], found['gone'], len(of(made))) == (6, 0, 12)
-    made.update(as_json=False)
-    assert r"'x\udcff.png': a name that is no UTF-8" in capsys.readouterr().out
+    assert (
+        r"'x\udcff.png': a name that is no UTF-8"
+        in typed('index', f'--index={made.uri}', f'--images={made.root}').stdout
+    )
     with pytest.raises(DataError, match='cannot be read .Permission denied.'):
         folder.walk(made.root / 'b')
 
@@ -184,45 +179,44 @@ def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told
     assert told()['embedded'] == 4 and len(of(made)) == 12
 
 
-def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told, capsys):
-    from commands.retention import delete
-
+def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told):
     told()
-    delete(made.uri, "path = 'a/000.png'", sure=False)
-    assert '1 rows of 12 would be forgotten' in capsys.readouterr().out and len(of(made)) == 12
-    delete(made.uri, "path = 'a/000.png'", sure=True)
+    words = 'delete', f'--index={made.uri}', '--path=a/000.png'
+    assert '1 rows of 12 would be forgotten' in typed(*words).stdout and len(of(made)) == 12
+    assert typed(*words, '--yes').returncode == 0
     shutil.copy(made.root / 'a' / '000.png', made.root / 'other name.png')
     again = told()
     assert (again['kept_out'], again['embedded'], len(of(made))) == (2, 0, 11)
     assert told()['kept_out'] == 2
-    assert told(again=True)['embedded'] == 2 and len(of(made)) == 13
+    assert told(readmit=True)['embedded'] == 2 and len(of(made)) == 13
     assert told()['kept_out'] == 0
-    with pytest.raises(ConfigError, match='--where'):
-        delete(made.uri, ' ', sure=True)
 
 
-def test_another_models_index_is_refused_with_both_hashes(made, told, monkeypatch):
+def test_a_deletion_names_its_pictures_in_one_way_and_a_path_that_is_none_gets_the_nearest(made, told):
     told()
-    other = student.Student(searching.clip(), searching.params(seed=1), searching.words(), None, 3)
-    monkeypatch.setattr(student.Student, 'model', lambda self: searching.model() | {'params': self.params})
-    monkeypatch.setattr(student, 'open_student', lambda workdir: other)
-    theirs, ours = (hash_of(**searching.model(seed)) for seed in (0, 1))
-    with pytest.raises(SearchError, match=f'{theirs[:16]} there, {ours[:16]} of w'):
-        told(workdir='w')
-    same = student.Student(searching.clip(), searching.params(), searching.words(), None, 3)
-    monkeypatch.setattr(student, 'open_student', lambda workdir: same)
-    assert told(workdir='w')['unchanged'] == 12
+    index = f'--index={made.uri}'
+    fails(typed('delete', index), 2, 'needs either --where or --path')
+    fails(typed('delete', index, '--where= '), 2, 'needs either --where or --path')
+    fails(typed('delete', index, '--path=a/00.png'), 1, "found no picture 'a/00.png'", "such as 'a/0")
+    both = typed('delete', index, '--path', made.root / 'a' / '000.png', '--path=b/001.png', '--yes')
+    assert '2 rows are forgotten' in both.stdout and of(made).keys().isdisjoint(('a/000.png', 'b/001.png'))
+
+
+def test_another_models_index_is_refused_with_both_hashes(made):
+    theirs, ours = (searching.model(seed) for seed in (0, 1))
+    with pytest.raises(SearchError, match=f'{theirs.hash[:16]} there, {ours.hash[:16]} of w'):
+        open_model(made.uri, ours)
+    assert open_model(made.uri, theirs).hash == theirs.hash
 
 
 def test_an_index_that_was_made_with_other_preprocessing_takes_no_more_pictures(made, told, monkeypatch):
     told()
-    monkeypatch.setattr(folder, 'RECIPE', 'other')
-    with pytest.raises(SearchError, match=f"found pictures made by '{re.escape(searching.PREPROCESSING['recipe'])}'"):
+    monkeypatch.setattr(decoder, 'RECIPE', 'other')
+    with pytest.raises(SearchError, match='found pictures made by .RGB uint8'):
         told()
 
 
-def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(tmp_path, monkeypatch, capsys):
-    from commands.search import open_search
+def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(tmp_path, monkeypatch):
     from lcr2s_jax.search import audit
     from lcr2s_jax.search import storage as place
     from lcr2s_jax.search.query import Query
@@ -233,53 +227,89 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     searching.make_model(tmp_path / 'made')
     place.put_model(url, lambda to: shutil.copytree(tmp_path / 'made' / 'model', to))
     searching.pictures(tmp_path / 'crops', 3)
-    command.index(url, str(tmp_path / 'crops'), None, None, False, False, True)
-    opened = open_search(url)
+    searching.Index(url, tmp_path / 'crops').update()
+    opened = indexing.open_search(url)
     answer = opened([Query((searching.WORDS,))], top=2, false_alarms=0.05)[0]
     for _ in range(2):
         audit.write(url, [audit.line('me', answer, opened)])
     assert len(list((tmp_path / 'store' / 'i' / 'audit').iterdir())) == 2 and len(answer.hits) == 2
-    assert opened.searcher.folder.is_relative_to(tmp_path / 'cache')
-    assert place.model_folder(url) == opened.searcher.folder
+    fetched = place.model_folder(url)
+    assert fetched.is_relative_to(tmp_path / 'cache') and place.model_folder(url) == fetched
     place.add_file(url, 'calibration.json', (tmp_path / 'made' / 'model' / 'calibration.json').read_bytes())
-    assert place.model_folder(url) != opened.searcher.folder, 'a calibration that came later is seen'
+    assert place.model_folder(url) != fetched, 'a calibration that came later is seen'
 
 
-@pytest.mark.parametrize(
-    'splits,fingerprint,words',
-    [
-        ({}, 'trained', 'has no split val'),
-        ({'val': None}, 'other', 'not the one any more'),
-        (None, '', 'no such folder'),
-    ],
-)
-def test_without_the_val_split_of_the_run_an_index_is_made_without_probabilities(
-    monkeypatch, capsys, splits, fingerprint, words
-):
-    class Val:
-        def __init__(self, config):
-            if splits is None:
-                raise DataError('config.data.root: found no such folder')
-            self.splits, self.source = splits, types.SimpleNamespace(fingerprint=fingerprint)
-
-    monkeypatch.setattr(student, 'Val', Val)
-    config = types.SimpleNamespace(data=types.SimpleNamespace(dataset='d'))
-    chosen = student.Student(searching.clip(), searching.params(), searching.words(), config, 3, 'trained')
-    assert student.calibrate(chosen) is None
-    assert words in capsys.readouterr().err
-
-
-def test_an_index_that_is_not_there_needs_a_workdir_and_a_folder_that_is_not_there_is_named(tmp_path, made):
-    with pytest.raises(ConfigError, match='--workdir'):
-        command.index(str(tmp_path / 'none'), str(made.root), None, None, False, False, True)
-    with pytest.raises(ConfigError, match='no folder /no/such'):
-        command.index(made.uri, '/no/such', None, None, False, False, True)
+def test_what_cannot_be_indexed_is_said_before_a_model_is_opened(tmp_path, made):
+    with pytest.raises(ConfigError, match='--weights=... or --workdir=... says what shall embed'):
+        open_model(str(tmp_path / 'none'))
     (tmp_path / 'file').touch()
-    with pytest.raises(ConfigError, match='--index: found the file .*file, expected a folder'):
-        command.index(str(tmp_path / 'file'), str(made.root), 'w', None, False, False, True)
     (tmp_path / 'x\udcff').mkdir()
-    with pytest.raises(ConfigError, match='no UTF-8; rename'):
-        command.index(made.uri, str(tmp_path / 'x\udcff'), None, None, False, False, True)
+    for uri, folder_, words in (
+        (made.uri, '/no/such', 'found no folder /no/such'),
+        (made.uri, str(made.root / 'a' / '000.png'), f'expected a folder, such as its own: --images={made.root / "a"}'),
+        (made.uri, 's3://bucket/p', 'found the URL'),
+        (str(tmp_path / 'file'), str(made.root), '--index: found the file .*file, expected a folder'),
+        (made.uri, str(tmp_path / 'x\udcff'), 'no UTF-8; rename'),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            indexing.check(uri, folder_, None)
+
+
+def test_a_folder_without_pictures_is_a_mistake_that_says_what_is_there(made, tmp_path):
+    (tmp_path / 'far').mkdir()
+    (tmp_path / 'far' / 'x.jpg').symlink_to(made.root / 'a' / '000.png')
+    (tmp_path / 'far' / 'notes.txt').touch()
+    run = typed('index', f'--index={made.uri}', f'--images={tmp_path / "far"}')
+    fails(run, 1, 'found no picture below', '1 links', "'x.jpg'", 'suffix .txt')
+
+
+def test_pictures_of_a_moved_folder_keep_vectors_and_columns(made, told, tmp_path):
+    (tmp_path / 'm.csv').write_text('path,camera\na/000.png,c1\nb/001.png,c2\n')
+    told(table=str(tmp_path / 'm.csv'))
+    before, moved = of(made), made._replace(root=tmp_path / 'new')
+    made.root.rename(moved.root)
+    assert moved.update()['seems_moved'] == [str(made.root)] and made.gallery().count() == 24, 'nothing is guessed'
+    first = moved.update(moved_from=str(made.root))
+    assert first['moved'] == [{'old': str(made.root), 'moved': 12, 'left': 0}] and first['embedded'] == 0
+    rows = made.gallery().rows("camera = 'c1'", ['root', 'path']).to_pylist()
+    assert rows == [{'root': str(moved.root), 'path': 'a/000.png'}]
+    now = of(made)
+    assert now.keys() == before.keys() and all(np.array_equal(now[path], before[path]) for path in now)
+    with pytest.raises(SearchError, match='found no picture of the folder /never in .*has those of .*new'):
+        moved.update(moved_from='/never')
+
+
+def test_pruning_takes_a_folder_that_is_gone_for_moved_and_forgets_no_only_copy(made, told, tmp_path):
+    told()
+    moved = made._replace(root=tmp_path / 'new')
+    made.root.rename(moved.root)
+    (moved.root / 'a' / '000.png').unlink()
+    assert moved.update(prune=True)['moved'] == [{'old': str(made.root), 'moved': 11, 'left': 1}]
+    assert made.gallery().count() == 12
+    run = typed('index', f'--index={made.uri}', f'--images={made.root}', '--prune')
+    assert run.returncode == 0 and '1 are nowhere else and stay' in run.stdout, run.stderr
+    shutil.copytree(moved.root, made.root)
+    made.update()
+    shutil.rmtree(made.root)
+    run = typed('index', f'--index={made.uri}', f'--images={made.root}', '--prune')
+    assert '11 of its pictures are in another folder' in run.stdout and made.gallery().count() == 12
+
+
+def test_columns_come_out_of_file_names(made, told):
+    told()
+    for number, name in enumerate(
+        ('gate_2_20240501_123000_0007', 'gate_2_20241301_123000_1', 'hall_20240502_080000_x')
+    ):
+        searching.folders.draw(made.root / 'c' / f'{name}.jpg', 100 + number)
+    found = told(name_pattern='{camera}_{time:%Y%m%d_%H%M%S}_{*}')['name_pattern']
+    assert found['columns'] == {'camera': 'string', 'time': 'string'} and found['matched'] == 2
+    assert len(found['unmatched']) == 13 and 'c/gate_2_20241301_123000_1.jpg' in found['unmatched'], (
+        'there is no month 13'
+    )
+    chosen = "camera = 'gate_2' and time >= '2024-05-01 12:00' and time < '2024-05-02'"
+    assert made.gallery().count(chosen) == 1
+    run = typed('index', f'--index={made.uri}', f'--images={made.root}', '--name-pattern={camera}-{n}')
+    fails(run, 1, "found no file that '{camera}-{n}' fits, as in 'a/000.png'")
 
 
 def test_metadata_becomes_columns_of_the_narrowest_kind(made, told, tmp_path):
@@ -307,10 +337,10 @@ def test_a_column_that_lancedb_would_take_for_its_own_is_refused_before_anything
 def test_a_second_call_that_looked_before_the_first_was_done_adds_no_row(made, told, monkeypatch):
     walk = folder.walk
 
-    def overtaken(root):
+    def overtaken(*args, **more):
         monkeypatch.setattr(folder, 'walk', walk)
         made.update()
-        return walk(root)
+        return walk(*args, **more)
 
     monkeypatch.setattr(folder, 'walk', overtaken)
     made.update()

@@ -1,6 +1,7 @@
 """The exact search is a sort, on any number of devices."""
 
 import jax
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -30,6 +31,16 @@ def test_the_best_are_those_of_a_sort_and_equal_scores_rank_by_row(rows, distinc
     score_QK, row_QK = topk.Exact(vector_GE)(query_QE, k)
     np.testing.assert_array_equal(row_QK, slow(query_QE, vector_GE, k))
     np.testing.assert_allclose(score_QK, np.einsum('qe,qke->qk', query_QE, vector_GE[row_QK]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('queries', [1, 5])
+def test_vectors_in_half_the_memory_are_compared_in_full_precision(queries):
+    query_QE, vector_GE = problem(1000, width=64, queries=queries)
+    half_GE = vector_GE.astype(ml_dtypes.bfloat16)
+    score_QK, row_QK = topk.Exact(half_GE)(query_QE, 10)
+    np.testing.assert_array_equal(row_QK, slow(query_QE, half_GE, 10))
+    true_QK = np.einsum('qe,qke->qk', query_QE.astype(np.float64), half_GE[row_QK].astype(np.float64))
+    np.testing.assert_allclose(score_QK, true_QK, rtol=1e-6, atol=1e-5)  # one part of the query alone is 3e-3 off
 
 
 @pytest.mark.parametrize('rows', [100, 70_000])

@@ -1,8 +1,8 @@
 """Videos into an index: people are followed, each track is a row, nothing is done twice."""
 
 import concurrent.futures
+import functools
 import io
-import json
 import pathlib
 import shutil
 import time
@@ -11,21 +11,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import main
-from commands import index as command
-from commands.video import COLUMNS, Wanted
-from data import locks
 from data.demo import synthetic as demo
+from lcr2s_jax import api, files
+from lcr2s_jax import model as models
+from lcr2s_jax.cli.progress import Shown
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import columns, folder, retention
 from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.index import bring_up_to_date
+from lcr2s_jax.search.model import open_model
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
 from lcr2s_jax.video import tracker as tracks
-from lcr2s_jax.weights import bundle as searcher
-from lcr2s_jax.weights import pretrained
-from tests import folders, searching
+from lcr2s_jax.video import update as videos
+from lcr2s_jax.video.pooling import Mean
+from lcr2s_jax.video.update import COLUMNS, VideoOptions
+from tests import searching
+from tests.road import fails, typed
 
 cv2 = pytest.importorskip('cv2', reason='an extra: requirements-video.txt')
 
@@ -78,17 +81,21 @@ def walking(tmp_path_factory):
 
 
 class Made:
-    """An index of videos, made by the command."""
+    """An index of videos."""
 
-    def __init__(self, place, make=True):
+    def __init__(self, place, make=True, model=True):
         self.uri = str(place / 'index' if make else place)
-        if make:
+        if make and model:
             searching.make_model(place / 'index')
         self.root = pathlib.Path(self.uri) / 'tracks'
 
-    def update(self, *files, every=0.2, detector=DETECTOR, pooling='mean', again=False, workdir=None):
-        wanted = Wanted(tuple(map(str, files)), every, detector, pooling)
-        command.index(self.uri, None, workdir, None, False, again, True, wanted)
+    def update(self, *files, every=0.2, detector=DETECTOR, again=False):
+        model = open_model(self.uri)
+        options = VideoOptions(tuple(map(str, files)), every, detector)
+        update = functools.partial(
+            videos.update, model=model, options=options, pool=Mean(model), readmit=again, progress=Shown()
+        )
+        return bring_up_to_date(self.uri, model, videos=update)['videos']
 
     def rows(self):
         return sorted(Gallery(self.uri).rows("status = 'ok'", ['path', 'vector', *COLUMNS]).to_pylist(), key=str)
@@ -100,15 +107,9 @@ def made(tmp_path):
 
 
 @pytest.fixture
-def told(made, capsys):
-    """update(...) -> what the command says of the videos."""
-
-    def update(*files, **more):
-        capsys.readouterr()
-        made.update(*files, **more)
-        return json.loads(capsys.readouterr().out)['videos']
-
-    return update
+def told(made):
+    """update(...) -> what was done with the videos."""
+    return made.update
 
 
 def test_frames_come_at_their_seconds_in_red_green_blue(walking):
@@ -125,14 +126,14 @@ def test_every_track_is_a_row_with_its_best_crop_and_the_mean_of_all_its_crops(m
     assert (left['video'], left['crops'], left['pooling']) == ('walk.mp4', 10, 'mean')
     assert left['track'] != right['track']
     assert (left['begins'], left['ends'], right['begins']) == (0.0, 1.8, 0.0)
-    model = searcher.Searcher(made.root.parent / 'model')
+    model = models.open_model(made.root.parent / 'model')
     for row, at in ((left, lambda t: 4 + 20 * t), (right, lambda t: 180 - 20 * t)):
         corner = [int(side) for side in row['box'].split(',')]
         np.testing.assert_allclose(corner, [at(row['time']), 8, at(row['time']) + 48, 104], atol=3)
         crops = sorted((made.root / row['path']).parent.iterdir())
         size = Image.open(made.root / row['path']).size
         assert len(crops) == 10 and 50 <= size[0] <= 56 and 100 <= size[1] <= 112, 'with a margin'
-        pixels = np.stack([folder.decode(crop.read_bytes(), (16, 8), 10**6)[0] for crop in crops])
+        pixels = np.stack([folder.decode(crop.read_bytes(), (16, 8))[0] for crop in crops])
         mean_E = model.embed_image(pixels).mean(axis=0)
         np.testing.assert_allclose(row['vector'], mean_E / np.linalg.norm(mean_E), atol=1e-5)
 
@@ -141,7 +142,7 @@ def test_the_same_bytes_again_are_neither_looked_at_nor_embedded(made, told, wal
     told(walking)
     before, version = made.rows(), Gallery(made.uri).version
     monkeypatch.setattr(video, 'frames', None)
-    monkeypatch.setattr(searcher.Searcher, 'embed_image', None)
+    monkeypatch.setattr(models.Model, 'embed_image', None)
     (again,) = told(walking)
     assert (again['embedded'], again['cut'], again['tracks']) == (0, False, 2)
     assert made.rows() == before and Gallery(made.uri).version == version, 'not even a commit'
@@ -150,7 +151,7 @@ def test_the_same_bytes_again_are_neither_looked_at_nor_embedded(made, told, wal
     assert {row['video'] for row in made.rows()} == {'moved.mp4'} and len(made.rows()) == 2
 
 
-def test_what_is_no_video_is_told_and_never_fatal(made, told, walking, tmp_path, capsys):
+def test_what_is_no_video_is_told_and_never_fatal(made, told, walking, tmp_path):
     (tmp_path / 'text.mp4').write_text('<html>')
     content = walking.read_bytes()
     (tmp_path / 'cut.mp4').write_bytes(content[: len(content) // 2])
@@ -162,10 +163,10 @@ def test_what_is_no_video_is_told_and_never_fatal(made, told, walking, tmp_path,
     assert found[4] | {'video': ''} == found[4] | {'video': '', 'fault': '', 'frames': 3, 'tracks': 0}
     assert found[5]['tracks'] == 2 and len(made.rows()) == 2
     assert not list(made.root.glob('*.partial'))
-    wanted = Wanted((str(walking), str(bad[0])), 0.2, DETECTOR, 'mean')
-    assert command.index(made.uri, None, None, None, False, False, False, wanted) == 1
-    assert command.index(made.uri, None, None, None, False, False, False, wanted._replace(files=[str(walking)])) == 0
-    assert 'text.mp4: cannot be used: no video that OpenCV can open' in capsys.readouterr().out
+    words = 'index', f'--index={made.uri}', f'--video={walking}', f'--detector={DETECTOR}'
+    assert typed(*words).returncode == 0
+    run = typed(*words, f'--video={bad[0]}')
+    assert run.returncode == 1 and 'text.mp4: cannot be used: no video that OpenCV can open' in run.stdout
 
 
 def test_a_call_that_dies_while_it_looks_does_not_look_at_the_same_frames_again(made, told, walking, monkeypatch):
@@ -193,8 +194,6 @@ def test_a_call_that_dies_while_it_looks_does_not_look_at_the_same_frames_again(
 
 @pytest.mark.parametrize('when,lost', [('put', 10), ('join', 20)])
 def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, walking, monkeypatch, when, lost):
-    from commands import video as videos
-
     monkeypatch.setattr(videos, '_COMMIT', 5)  # a track a commit
     place = Gallery if when == 'put' else columns
     whole, calls = getattr(place, when), []
@@ -219,17 +218,21 @@ def test_other_settings_replace_the_tracks_of_a_video(made, told, walking):
     told(walking)
     assert told(walking, every=0.5)[0]['crops'] == 8 and [row['crops'] for row in made.rows()] == [4, 4]
     (whole,) = told(walking, detector='frame')
-    assert whole['tracks'] == 1 and len(list(made.root.rglob('*.jpg'))) == 10 and made.rows() == []
-    assert 'pixels, above' in whole['unusable']['00001'], 'for this model a whole frame is too large'
-    assert 'pixels, above' in told(walking, detector='frame')[0]['unusable']['00001']
+    assert whole['tracks'] == 1 and len(list(made.root.rglob('*.jpg'))) == 10 and not whole['unusable']
+    assert [row['crops'] for row in made.rows()] == [10]
+
+
+def test_a_track_whose_crops_cannot_be_read_has_no_vector_and_says_why(made, told, walking, monkeypatch):
+    monkeypatch.setattr(folder, 'decode', lambda encoded, size: (None, 'damaged'))
+    (found,) = told(walking)
+    assert found['unusable'] == {'00001': 'damaged', '00002': 'damaged'} and made.rows() == []
+    assert told(walking)[0]['unusable'] == found['unusable'], 'it is told again'
 
 
 def test_a_deleted_track_is_gone_with_its_crops_and_stays_out_until_it_is_readmitted(made, told, walking):
-    from commands.retention import delete
-
     told(walking)
     track = made.rows()[0]['track']
-    delete(made.uri, f"track = '{track}'", sure=True)
+    assert typed('delete', f'--index={made.uri}', f"--where=track = '{track}'", '--yes').returncode == 0
     assert len(list(made.root.rglob('*.jpg'))) == 10
     (again,) = told(walking)
     assert (again['kept_out'], again['tracks'], again['embedded']) == (1, 1, 0)
@@ -240,7 +243,7 @@ def test_a_deleted_track_is_gone_with_its_crops_and_stays_out_until_it_is_readmi
     assert len(list(made.root.rglob('*.jpg'))) == 20 and told(walking)[0]['kept_out'] == 0
 
 
-def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walking, tmp_path, capsys):
+def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walking, tmp_path):
     told(walking)
     made.root.parent.rename(tmp_path / 'moved')
     there = Made(tmp_path / 'moved', make=False)
@@ -248,9 +251,7 @@ def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walki
         Gallery(there.uri).table.update(where='true', values={'root': root})
         (answer,) = searching.Index(there.uri, tmp_path).open()([Query((searching.WORDS,))], top=9, false_alarms=0.05)
         assert answer.searched == 20 and answer.hits[0].root == str(there.root)
-        capsys.readouterr()
-        there.update(walking)
-        (again,) = json.loads(capsys.readouterr().out)['videos']
+        (again,) = there.update(walking)
         assert (again['embedded'], again['cut'], len(there.rows())) == (0, False, 2)
     assert retention.delete(Gallery(there.uri), f"track = '{there.rows()[0]['track']}'") == (1, 0, 1)
     assert len(list(there.root.rglob('*.jpg'))) == 10
@@ -259,23 +260,23 @@ def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walki
 def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(made, told, walking, capsys):
     name = video.fingerprint(walking)[:16]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with locks.alone(made.root / f'.{name}.lock', lambda: None):
+        with files.alone(made.root / f'.{name}.lock', lambda: None):
             waits = pool.submit(made.update, walking)
             time.sleep(0.5)
             assert not waits.done() and not (made.root / name).exists()
-        waits.result()
-    out, err = capsys.readouterr()
+        (found,) = waits.result()
+    err = capsys.readouterr().err
     assert f'{walking}: another process is looking at it for this index; waiting' in err
-    assert json.loads(out)['videos'][0]['tracks'] == 2 and told(walking)[0]['embedded'] == 0
+    assert found['tracks'] == 2 and told(walking)[0]['embedded'] == 0
 
 
-def test_pictures_and_videos_share_an_index_and_a_track_counts_as_its_crops(tmp_path, walking, capsys):
+def test_pictures_and_videos_share_an_index_and_a_track_counts_as_its_crops(tmp_path, walking):
     made = searching.index(tmp_path, count=3)
-    wanted = Wanted((str(walking),), 0.2, DETECTOR, 'mean')
-    command.index(made.uri, str(tmp_path), None, None, False, False, True, wanted)
+    whole = made._replace(root=tmp_path)
+    words = f'--index={made.uri}', f'--images={tmp_path}', f'--video={walking}', f'--detector={DETECTOR}'
+    assert typed('index', *words).returncode == 0
     made.update()
-    command.index(made.uri, str(tmp_path), None, None, True, False, True)
-    told = json.loads(capsys.readouterr().out.split('\n}\n')[-2] + '}')
+    told = whole.update(prune=True)
     assert (told['files'], told['pictures']) == (3, 8), 'not the crops, though they lie below the folder'
     opened, query = made.open(), Query((searching.WORDS,))
     (answer,) = opened([query], top=9, false_alarms=0.05, group_by='track')
@@ -286,25 +287,14 @@ def test_pictures_and_videos_share_an_index_and_a_track_counts_as_its_crops(tmp_
 
 def test_a_sentence_finds_the_track_of_the_person_it_describes(tmp_path):
     """By some sentences, with the CLIP that the demo starts from: six people in three videos."""
-    settings = dict(architecture='ViT-B/16', image_size=(96, 48), context_length=32, vocab_size=1001, resize='bicubic')
-    clip, params = pretrained.load(
-        pretrained=folders.WORDS, **settings, dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1
-    )
-    preprocessing = {'recipe': folder.RECIPE, 'image_size': [96, 48]}
-    origin = {'workdir': 'w', 'step': 0, 'dataset': 'demo', 'max_pixels': 10**6}
-    searcher.save(
-        tmp_path / 'index' / 'model', clip, params, preprocessing=preprocessing, tokenizer=searching.words().files,
-        origin=origin, calibration=None,
-    )  # fmt: skip
+    api.load('synthetic-pedestrians').save(tmp_path / 'index' / 'model')
     who = people(24)[::4]  # look-alikes come in groups
     files = []
     for number in range(3):
         one, other = who[2 * number : 2 * number + 2]
         frames = [[walk(one, n, 4, 2), walk(other, n, 180, -2)] for n in range(2 * RATE)]
         files.append(str(film(tmp_path / f'{number}.mp4', frames)))
-    command.index(
-        str(tmp_path / 'index'), None, None, None, False, False, True, Wanted(tuple(files), 0.1, DETECTOR, 'mean')
-    )
+    Made(tmp_path, model=False).update(*files, every=0.1)
     opened = searching.Index(str(tmp_path / 'index'), tmp_path).open()
     queries = [Query(tuple(captions[0] for _, captions in views)) for views in who]
     for number, answer in enumerate(opened(queries, top=6, false_alarms=0.05, group_by='track')):
@@ -336,17 +326,18 @@ def test_without_opencv_the_extra_is_named(monkeypatch):
 
 
 def test_what_cannot_work_is_said_before_a_model_is_opened(made, walking, tmp_path):
-    for wrong, words in ((dict(pooling='max'), 'mean, teacher'), (dict(pooling='teacher'), '--workdir')):
-        with pytest.raises(ConfigError, match=words):
-            made.update(walking, **wrong)
+    index, video_ = f'--index={made.uri}', f'--video={walking}'
+    fails(typed('index', index, video_, '--pooling=max'), 2, "found 'max', expected mean or teacher")
+    fails(typed('index', index, video_, '--pooling=teacher'), 2, '--workdir')
+    fails(typed('index', index, '--video=rtsp://camera/1'), 1, 'found the stream', 'ffmpeg -i')
+    fails(typed('index', index, f'--video={walking.parent}'), 1, 'found the folder', f'--video={walking}')
     with pytest.raises(ConfigError, match='local folder'):
-        command.index('s3://b/i', None, None, None, False, False, True, Wanted(('a',), 1.0, 'frame', 'mean'))
+        videos.check(VideoOptions(('a',), 1.0, 'frame'), 's3://b/i')
     columns.join(Gallery(made.uri, 8), '/r', {'track': 'int64'}, {})
     with pytest.raises(SearchError, match="{'track': 'int64'} came with --metadata"):
         made.update(walking)
 
 
 @pytest.mark.parametrize('words', [[], ['--video=a', '--prune'], ['--video=a', '--metadata=m.csv']])
-def test_index_needs_pictures_or_videos(words, capsys):
-    assert main.main(['main.py', 'index', '--index=I', *words]) == 2
-    assert '--images' in capsys.readouterr().err
+def test_index_needs_pictures_or_videos(words):
+    fails(typed('index', '--index=I', *words), 2, '--images')

@@ -14,12 +14,12 @@ import jax
 import numpy as np
 import pytest
 from absl import flags
+from commands.trained import Trained
 from PIL import Image
 from safetensors.torch import load_file
 
 import main
 from commands import export as command
-from commands.trained import Trained
 from commands.workdir import alone_in
 from configs import demo
 from data import sources

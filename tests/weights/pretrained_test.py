@@ -24,7 +24,7 @@ from tests.weights import openai_test
 
 ASKED = dict(
     architecture='', image_size=(24, 24), context_length=12, vocab_size=0,
-    resize='bicubic', dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1,
+    resize='bicubic', dtype='float32', activation='', heads=0, kernel='einsum', remat=False, scan=False, chunks=1,
 )  # fmt: skip
 
 

@@ -1,0 +1,63 @@
+"""--config=FILE and the --config.field=value behind it become a ConfigDict, without a flag of the whole process."""
+
+import difflib
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from lcr2s_jax.errors import ConfigError
+
+
+def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """A config with fields set.
+
+    Args:
+      file: such as configs/demo.py; what follows a : goes to its get_config.
+      overrides: words such as --config.train.steps=1000.
+
+    Raises:
+      ConfigError: no such file or field, or a value that the field cannot have.
+    """
+    if not pathlib.Path(file.partition(':')[0]).is_file():
+        near = difflib.get_close_matches(file, map(str, pathlib.Path('configs').glob('*.py')), n=1)
+        raise ConfigError(f'--config: found no file {file}; expected one such as {(near or ["configs/demo.py"])[0]}')
+    known = list(_fields(_parse(file, [])))
+    for word in overrides:
+        name = word.removeprefix('--config.').partition('=')[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            raise ConfigError(
+                f'found the unknown config field {name}, expected one of {file}'
+                + (f'; did you mean --config.{near[0]}?' if near else '')
+            )
+    return _parse(file, overrides)
+
+
+def _parse(file: str, overrides: Sequence[str]) -> ConfigDict:
+    values, argv = flags.FlagValues(), ['main.py', f'--config={file}', *overrides]
+    holder = config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+    try:
+        values(argv)
+        found = holder.value
+    except flags.IllegalFlagValueError as error:
+        raise ConfigError(f'--config: {_short(error)}') from None
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError) as error:
+        raise ConfigError(f'--config: {file} cannot be used ({type(error).__name__}: {_short(error)})') from None
+    if not isinstance(found, ConfigDict):
+        raise ConfigError(f'--config: found no get_config() that works in {file}')
+    return found
+
+
+def _fields(config: ConfigDict, above: str = '') -> Iterator[str]:
+    for name, value in config.items():
+        yield above + name
+        if isinstance(value, ConfigDict):
+            yield from _fields(value, f'{above}{name}.')
+
+
+def _short(error: Exception) -> str:
+    """The first line that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines and lines[0].startswith('Error whilst') else (lines or [''])[0])[:300]

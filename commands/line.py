@@ -1,0 +1,108 @@
+"""What is typed behind main.py for the commands that need a config: parsed here, done in the files beside this one."""
+
+import argparse
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lcr2s_jax.cli import evaluate as pictures
+from lcr2s_jax.cli import model as models
+from lcr2s_jax.cli.door import hosts
+from lcr2s_jax.cli.parser import UsageError, place
+
+
+class Command(NamedTuple):
+    """A command of main.py's own, see `lcr2s_jax.cli.door.Door.commands`."""
+
+    ABOUT: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int | None]
+    CONFIG: bool = True
+    WORDS: str = ''
+
+
+def _config(parser: argparse.ArgumentParser, needed: bool = True) -> None:
+    parser.add_argument(
+        '--config', required=needed, type=place, metavar='FILE',
+        help='Such as configs/demo.py; --config.train.steps=1000 sets a field.',
+    )  # fmt: skip
+
+
+def _read(args: argparse.Namespace):
+    from commands import config
+
+    return config.read(args.config, args.overrides)
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument(
+        '--workdir', required=True, type=place, metavar='W', help='Folder of the run: made, or resumed.'
+    )
+    hosts(parser)
+
+
+def _train(args: argparse.Namespace) -> None:
+    config = _read(args)
+    from commands.train import train
+
+    train(config, pathlib.Path(args.workdir), args.config)
+
+
+def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument('--json', action='store_true', help='Print JSON instead of text.')
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    config = _read(args)
+    from commands.doctor import doctor
+
+    return doctor(config, args.json)
+
+
+def _explain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--workdir', required=True, type=place, metavar='W', help='Folder of a finished run.')
+    hosts(parser)
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from commands.explain import explain
+
+    explain(pathlib.Path(args.workdir))
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    _config(parser, needed=False)
+    pictures.arguments(parser)
+    hosts(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    """A dataset of a config with weights, a run's own dataset, or a table of pictures as `lcr2s evaluate` has it."""
+    if args.images or args.table:
+        if args.config or args.overrides:
+            raise UsageError('evaluate takes either --config or --images and --table')
+        return pictures.run(args)
+    if not models.source(args) or (args.workdir and args.config) or (args.weights and not args.config):
+        raise UsageError('evaluate needs --workdir, or --config and --weights, or --weights, --images and --table')
+    if args.workdir:
+        from commands.evaluate import evaluate_run
+
+        return evaluate_run(pathlib.Path(args.workdir), args.stage, args.dtype, args.json)
+    if given := models.of_weights(args):
+        raise UsageError(f'evaluate takes --{given[0]} without --config alone; set --config.model.... instead')
+    config = _read(args)
+    from commands.evaluate import evaluate_weights
+
+    return evaluate_weights(config, args.weights, args.dtype, args.json)
+
+
+COMMANDS = {
+    'train': Command('Train, distil and evaluate; the same again resumes.', _train_arguments, _train),
+    'doctor': Command("Tell whether a dataset's folder is fit to train on.", _doctor_arguments, _doctor),
+    'evaluate': Command(
+        'Measure any weights, or a run, on a dataset or on a table of pictures.', _evaluate_arguments, _evaluate
+    ),
+    'explain': Command("Draw what a teacher's fusion looks at.", _explain_arguments, _explain, CONFIG=False),
+}

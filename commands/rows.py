@@ -1,0 +1,111 @@
+"""What `compare` trains, from a file of rows: each a stage, and what is other than in the config.
+
+[row.NAME] with label, stage, and tables of changes, such as  set.student.feature_weight = 0.3
+"""
+
+import dataclasses
+import pathlib
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from lcr2s_jax.errors import ConfigError
+
+STAGES = ('start', 'baseline', 'teacher', 'fusion', 'student')
+KEEP = ('true', 'pair', 'consensus')
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One training.
+
+    Attributes:
+      name: of its files.
+      label: in tables.
+      stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
+      teacher: the row that a student learns from, or whose encoders a fusion takes.
+      set: changes to the config, group by group.
+      test: whether it is evaluated on test, once; otherwise it is read on val alone.
+      family: rows of one family differ in a weight; the best of them on val stands for it on test.
+      noise: share of the training captions that stand at an image of someone else, 0..1.
+      half: 0 or 1 trains on the images' even or odd captions alone.
+      keep: captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the
+        *other* images of their identity ('consensus'), as the judges see it; '' for all.
+      judges: rows whose encoders judge; of two, each judges the captions that it was not trained on.
+    """
+
+    name: str
+    label: str
+    stage: str
+    teacher: str = ''
+    set: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    test: bool = False
+    family: str = ''
+    noise: float = 0.0
+    half: int | None = None
+    keep: str = ''
+    judges: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Rows that come first."""
+        return (self.teacher,) * bool(self.teacher) + self.judges
+
+
+def read(path: pathlib.Path) -> dict[str, Row]:
+    """The rows of a TOML file in its order; `like = NAME` starts from an earlier row, and `set` is merged into its.
+
+    Raises:
+      ConfigError: no such file, an unknown field, stage or row.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding='utf-8')).get('row', {})
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'{path}: cannot be read as rows ({error}); expected TOML with tables [row.NAME]') from None
+    if not tables:
+        raise ConfigError(f'{path}: found no [row.NAME], expected one or more')
+    raw: dict[str, dict] = {}
+    rows: dict[str, Row] = {}
+    for name, table in tables.items():
+        raw[name] = _filled(path, name, table, raw)
+        rows[name] = _row(path, name, raw[name], rows)
+    return rows
+
+
+def _filled(path: pathlib.Path, name: str, table: Mapping, raw: Mapping[str, dict]) -> dict:
+    """The table with what it does not say taken from the row that it is like."""
+    table = dict(table)
+    like = table.pop('like', None)
+    if like is None:
+        return table
+    if like not in raw:
+        raise ConfigError(f"{path}, row {name}: found like = '{like}', expected an earlier row: {', '.join(raw)}")
+    changes = merged(raw[like].get('set', {}), table.get('set', {}))
+    return {**raw[like], **table, 'set': changes}
+
+
+def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row]) -> Row:
+    fields = {field.name for field in dataclasses.fields(Row)} - {'name'}
+    if unknown := set(table) - fields:
+        known = ', '.join(sorted(fields))
+        raise ConfigError(f'{path}, row {name}: found {", ".join(sorted(unknown))}; expected {known}')
+    row = Row(name, **{'label': name} | dict(table) | {'judges': tuple(table.get('judges', ()))})
+    if row.stage not in STAGES or row.keep not in ('', *KEEP):
+        raise ConfigError(
+            f"{path}, row {name}: found stage '{row.stage}', keep '{row.keep}'; expected a stage of "
+            f'{", ".join(STAGES)}, and keep of {", ".join(KEEP)} or none'
+        )
+    if lost := [other for other in row.needs if other not in rows]:
+        raise ConfigError(f'{path}, row {name}: found {lost[0]} as a teacher or judge, expected an earlier row')
+    if (row.stage in ('student', 'fusion')) != bool(row.teacher):
+        raise ConfigError(f'{path}, row {name}: a student or fusion names its teacher, another stage has none')
+    return row
+
+
+def merged(config: Mapping, changes: Mapping) -> dict:
+    """`config` with a nested table of changes; groups are merged, values replaced."""
+    found = dict(config)
+    for key, value in changes.items():
+        mergeable = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        found[key] = merged(found[key], value) if mergeable else value
+    return found

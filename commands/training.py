@@ -1,0 +1,221 @@
+"""A run in its workdir: stages trained one after the other, evaluated, drawn. Nothing else writes a workdir."""
+
+import json
+import os
+import pathlib
+import time
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from commands.cache import teacher_features
+from commands.inputs import Encoder, Inputs, open_inputs
+from commands.workdir import refuse_another_config
+from lcr2s_jax import files
+from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.errors import ConfigError, Interrupted, UserError
+from lcr2s_jax.evaluation import evaluate, figures, metrics
+from lcr2s_jax.method import stages
+from lcr2s_jax.search import calibration, wording
+from lcr2s_jax.training import checkpoint, optim, parallel, train
+from lcr2s_jax.training import run as runs
+from lcr2s_jax.training.report import Report
+
+
+class Training:
+    """Trains and evaluates the stages of a config.
+
+    Args:
+      inputs: opened, train, val and test.
+      workdir: made and locked by `lcr2s_jax.training.run.alone_in`.
+
+    Attributes:
+      inputs, workdir: the same.
+      report: tells and keeps what happens.
+      stages, params, steps, embedders: of the stages trained so far, by name.
+      seconds: what took how long.
+    """
+
+    def __init__(self, inputs: Inputs, workdir: pathlib.Path):
+        self.inputs, self.workdir, self.report = inputs, workdir, Report(workdir)
+        self.stages: dict[str, stages.Stage] = {}
+        self.params: dict[str, Any] = {}
+        self.steps: dict[str, int] = {}
+        self.embedders: dict[str, evaluate.Embedder] = {}
+        self.seconds: dict[str, float] = {}
+        config, chosen = inputs.config, workdir / 'chosen.json'
+        with parallel.agreed('the comparison with the run in the workdir'):
+            refuse_another_config(workdir, config, made_of=inputs.made_of)
+            self._chosen = runs.read_json(chosen) if chosen.exists() else {}
+        with parallel.agreed('writing into the workdir'):
+            if parallel.is_primary():
+                resolved = json.loads(config.to_json()) | {'made_of': inputs.made_of}
+                files.write(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
+                runs.keep_model(workdir, inputs.encoder.clip, inputs.encoder.tokenizer, self._facts())
+
+    def train_stage(self, name: str) -> None:
+        """Train one stage to its end, from wherever it stands."""
+        inputs, config = self.inputs, self.inputs.config
+        cache = teacher_features(self) if name == 'student' and config.student.cache_teacher else None
+        before = {earlier: (stage, self.params[earlier]) for earlier, stage in self.stages.items()}
+        stage = self.stages[name] = _build(
+            name, config, inputs.encoder, inputs.splits['train'].num_people, before, cache
+        )
+        self.embedders[name] = evaluate.Embedder(stage.encoder, inputs.parallel)
+        seed = config.seed + config.reseed.get(name, 0)
+        with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
+            try:
+                self.params[name], self.steps[name] = train.fit(
+                    stage,
+                    lambda start: inputs.batches(seed, start),
+                    tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
+                    learning_rate=_schedule(config),
+                    parallel=inputs.parallel,
+                    checkpoints=checkpoints,
+                    report=self.report,
+                    validate=(lambda params: self._validate(name, params)) if 'val' in inputs.splits else None,
+                    seed=config.seed,
+                    **config.train,
+                )
+            except train.NonFinite as error:
+                pids = next(inputs.batches(seed, error.step - 1)).pid_B.tolist()
+                self.report.end(name, error.step, 'not finite', identities=pids, **error.metrics)
+                raise UserError(self._not_finite(name, error, pids, checkpoints.latest())) from error
+            except Interrupted as stop:
+                self.report.end(name, stop.step, 'stopped by a signal')
+                raise
+            except (checkpoint.CheckpointError, OSError) as error:
+                self.report.end(name, checkpoints.latest() or 0, f'failed: {error}')
+                raise
+        self.report.end(name, config.train.steps, 'done', best_step=self.steps[name])
+        self.seconds[name] = self.report.seconds[name]
+        self._choose(name)
+
+    def evaluate(self) -> dict:
+        """Every stage's best parameters on val and, for the first and only time, on test; writes the pictures."""
+        clock, inputs, results = time.perf_counter(), self.inputs, {}
+        for name, stage in self.stages.items():
+            results[name] = {'step': self.steps[name]}
+            for split in inputs.evaluated:
+                embeddings = inputs.embed(self.embedders[name], self.params[name], split)
+                results[name][split] = evaluate.retrieval_metrics(embeddings)
+                if stage.fusion:
+                    views = inputs.config.batch.views
+                    rich = evaluate.with_supports(stage.fusion, self.params[name], embeddings, views)
+                    kept = results[name].setdefault('with_supports_oracle', {})
+                    kept[split] = evaluate.retrieval_metrics(rich)
+                if split == 'val' and parallel.is_primary():
+                    runs.keep_calibration(self.workdir, name, self._calibration(embeddings))
+        if parallel.is_primary():
+            self._keep_sample()
+            self._draw(embeddings, f'{name}: test captions and the ten best images')
+        results['oracle'], results['random'] = inputs.oracle(), inputs.random()
+        results['seconds'] = {k: round(v, 1) for k, v in self.seconds.items()}
+        results['seconds']['evaluate'] = round(time.perf_counter() - clock, 1)
+        return results
+
+    def _calibration(self, val: Embeddings) -> calibration.Calibration:
+        said = self.inputs.splits['val'].captions
+        return calibration.fit(val, word_pieces=wording.pieces_of(said, self.inputs.encoder.tokenizer.lengths))
+
+    def _facts(self) -> dict:
+        """What model.json of the run says beside the sizes."""
+        config = self.inputs.config
+        return {
+            'stages': list(config.stages),
+            'fusion': {'heads': config.teacher.heads, 'shared': config.teacher.shared_fusion},
+            'views': config.batch.views,
+            'trained_on': self.inputs.trained_on,
+        }
+
+    def _keep_sample(self) -> None:
+        split = self.inputs.splits[self.inputs.evaluated[0]]
+        runs.keep_sample(self.workdir, split.jpegs, split.image_pid, split.captions, split.caption_image)
+
+    def _choose(self, name: str) -> None:
+        """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""
+        before, now = self._chosen.get(name), self.steps[name]
+        for taught in (other for other, entry in stages.STAGES.items() if name in entry.needs):
+            folder = self.workdir / taught
+            if before not in (None, now) and any(folder.glob('[0-9]*')):
+                raise UserError(
+                    f'{folder}: found a {taught} of the {name} at step {before}, which cannot be read any more; the '
+                    f'best that is left is step {now}, another {name}. Delete {folder} to train it again.'
+                )
+        self._chosen[name] = now
+        if parallel.is_primary():
+            files.write(self.workdir / 'chosen.json', json.dumps(self._chosen) + '\n')
+
+    def _draw(self, embeddings, title: str) -> None:
+        test, seed = self.inputs.splits['test'], self.inputs.config.seed
+        shown = figures.ranked_queries(embeddings, test.captions, test.jpegs, count=6, top=10, seed=seed)
+        figures.contact_sheet(shown, self.workdir / 'sheet.png', title)
+        figures.learning_curves(self.workdir / 'metrics.jsonl', self.workdir / 'curves.png')
+
+    def _validate(self, name: str, params) -> tuple[float, dict]:
+        stage, views = self.stages[name], self.inputs.config.batch.views
+        embeddings = {'val': self.inputs.embed(self.embedders[name], params, 'val')}
+        if stage.fusion:  # what a student learns from, so it is what a teacher is chosen by (docs/evidence.md)
+            embeddings['val_with_supports'] = evaluate.with_supports(stage.fusion, params, embeddings['val'], views)
+        scores = {which: evaluate.retrieval_metrics(e) for which, e in embeddings.items()}
+        logged = {
+            which: {way: {m: values[m] for m in metrics.NAMES} for way, values in ways.items()}
+            for which, ways in scores.items()
+        }
+        return list(scores.values())[-1]['t2i']['R1'], logged
+
+    def _not_finite(self, name: str, error: train.NonFinite, pids: list[int], saved: int | None) -> str:
+        config = self.inputs.config
+        terms = '  '.join(f'{term} {value:g}' for term, value in error.metrics.items())
+        return (
+            f'{name}, step {error.step}: found a loss or gradient that is not finite ({terms}) on the identities '
+            f'{", ".join(map(str, pids))}. It was not saved; the last checkpoint is '
+            f'{"none" if saved is None else f"of step {saved}"}. What to try, in another --workdir: a smaller '
+            f'config.optim.learning_rate (now {config.optim.learning_rate:g}), config.optim.clip_norm (now '
+            f"{config.optim.clip_norm:g}; 0 is none), config.model.dtype='float32' (now {config.model.dtype})."
+        )
+
+
+def open_training(config: ConfigDict, workdir: pathlib.Path) -> Training:
+    """Open everything and check it; only then is anything written into the workdir, which is made and locked."""
+    clock = time.perf_counter()
+    inputs = open_inputs(config, ('train', 'val', 'test'), check=lambda encoder: _check_stages(config, encoder))
+    opened = Training(inputs, workdir)
+    opened.seconds['data'] = time.perf_counter() - clock
+    return opened
+
+
+def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
+    """Build every stage in shapes only: a mistake in the last should not cost the training of the first."""
+    names, before = tuple(config.stages), {}
+    unknown = sorted(set(names) - set(stages.STAGES))
+    early = [name for i, name in enumerate(names) if not set(stages.STAGES.get(name, ('', ()))[1]) <= set(names[:i])]
+    if not names or unknown or early:
+        order = '; '.join(f'{early} after {" and ".join(stages.STAGES[early].needs)}' for early in early if not unknown)
+        raise ConfigError(
+            f'config.stages: found {names}; expected some of {tuple(stages.STAGES)}{order and f", the {order}"}'
+        )
+    for name in names:
+        stage = _build(name, config, encoder, 1, before, None)
+        before[name] = stage, jax.eval_shape(stage.init, jax.random.key(0))
+
+
+def _build(name: str, config: ConfigDict, encoder: Encoder, num_people: int, before: dict, cache) -> stages.Stage:
+    return stages.build(name, encoder.clip, encoder.params, num_people, before, cache, config[name].to_dict())
+
+
+def _schedule(config: ConfigDict):
+    names = ('learning_rate', 'warmup', 'warmup_start')
+    return optim.schedule(config.train.steps, **{name: config.optim[name] for name in names})
+
+
+def devices_line() -> str:
+    """What computes, in words: '8 x cpu (TFRT_CPU)'."""
+    kinds = [f'{device.platform} ({device.device_kind})' for device in jax.devices()]
+    return ', '.join(f'{kinds.count(kind)} x {kind}' for kind in dict.fromkeys(kinds)) + _hosts()
+
+
+def _hosts() -> str:
+    count = jax.process_count()
+    return f' on {count} hosts' if count > 1 else f', {os.cpu_count()} CPU cores'

@@ -1,0 +1,92 @@
+"""Files of rows, and captions at the wrong picture."""
+
+import inspect
+import pathlib
+
+import numpy as np
+import pytest
+
+from commands import noise, rows
+from lcr2s_jax.errors import ConfigError
+
+
+def read(tmp_path, text):
+    path = tmp_path / 'rows.toml'
+    path.write_text(text)
+    return rows.read(path)
+
+
+def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
+    first = '[row.a]\nstage="baseline"\nset.batch={identities=2, views=3}\n'
+    found = read(tmp_path, first + '[row.b]\nlike="a"\nset.batch.views=4\n')
+    assert found['b'].set == {'batch': {'identities': 2, 'views': 4}} and found['b'].label == 'b'
+    assert found['a'].set == {'batch': {'identities': 2, 'views': 3}}
+
+
+@pytest.mark.parametrize(
+    ('text', 'told'),
+    [
+        ('[row.a]\nstage="baseline"\ncolour="red"', 'found colour; expected'),
+        ('[row.a]\nstage="pupil"', "found stage 'pupil'"),
+        ('[row.a]\nstage="student"', 'names its teacher'),
+        ('[row.a]\nstage="student"\nteacher="b"', 'found b as a teacher'),
+        ('[row.a]\nlike="b"', "like = 'b'"),
+        ('x = 1', 'found no .row.NAME.'),
+        ('[row.a', 'cannot be read as rows'),
+    ],
+)
+def test_a_mistake_in_a_file_of_rows_is_told(tmp_path, text, told):
+    with pytest.raises(ConfigError, match=told):
+        read(tmp_path, text)
+
+
+def test_the_rows_of_the_testbed_change_fields_that_there_are():
+    from benchmarks import testbed
+
+    for row in rows.read(pathlib.Path('benchmarks/testbed.toml')).values():
+        for group, changes in row.set.items():
+            assert set(changes) <= set(testbed.CONFIG[group]), row.name
+        batch = rows.merged(testbed.CONFIG, row.set)['batch']
+        assert batch['identities'] * batch['views'] == 64, 'rows of a batch are equal'
+
+
+def test_the_testbed_has_the_arguments_of_every_stage():
+    from benchmarks import testbed
+    from configs import base
+    from lcr2s_jax.method import stages
+
+    for name in ('teacher', 'student'):
+        assert set(testbed.CONFIG[name]) == set(base.get_config()[name])
+    for name, of in (('baseline', stages.baseline_stage), ('fusion', stages.fusion_stage)):
+        inspect.signature(of).bind(*range(3), **testbed.CONFIG[name])
+
+
+def test_wrong_captions_are_so_many_and_stand_at_somebody_elses_picture():
+    source = noise.shuffled(1000, 0.5)
+    assert (source != np.arange(1000)).sum() == 500 and sorted(source) == list(range(1000))
+    np.testing.assert_array_equal(noise.shuffled(1000, 0.0), np.arange(1000))
+
+
+def test_a_caption_is_judged_by_the_other_images_of_its_identity():
+    rng = np.random.default_rng(0)
+    pid = np.repeat(np.arange(50), 4)
+    who = rng.normal(size=(50, 16))
+    image = who[pid] + 0.5 * rng.normal(size=(200, 16))
+    text = who[pid] + 0.5 * rng.normal(size=(200, 16))
+    places = np.arange(200)
+    wrong = noise.shuffled(200, 0.5) != places
+    text = text[noise.shuffled(200, 0.5)]
+    score = noise.consensus_scores(image, text, pid, places)
+    kept = score > noise.two_groups(score)
+    assert np.mean(kept == ~wrong) > 0.97
+    # an image that learnt its wrong caption by heart deceives the pair, not the others
+    image[wrong] = text[wrong]
+    pair = noise.pair_scores(image, text, places)
+    assert np.mean((pair > noise.two_groups(pair)) == ~wrong) < 0.7
+    score = noise.consensus_scores(image, text, pid, places)
+    assert np.mean((score > noise.two_groups(score)) == ~wrong) > 0.8
+
+
+def test_an_identity_of_one_image_is_judged_by_that_one():
+    found = noise.consensus_scores(np.eye(2), np.eye(2), np.array([0, 1]), np.array([0, 1]))
+    np.testing.assert_allclose(found, [1, 1])

@@ -1,0 +1,123 @@
+"""Locks keep one process in, files are whole or not there, and JSON that is none is a message."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from lcr2s_jax import files
+from lcr2s_jax.errors import ConfigError, DataError
+
+HOLD = """
+import pathlib, sys
+from lcr2s_jax import files
+with files.alone(pathlib.Path(sys.argv[1]), lambda: None):
+    print('held', flush=True)
+    sys.stdin.read()
+"""
+
+
+class Busy(Exception):
+    """Raised by a test that does not want to wait."""
+
+
+def refuse():
+    raise Busy
+
+
+def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
+    lock = tmp_path / 'folder' / '.lock'
+    other = subprocess.Popen([sys.executable, '-c', HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b'held\n'
+    with pytest.raises(Busy), files.alone(lock, refuse):
+        pass
+    other.kill()
+    other.wait()
+    with files.alone(lock, refuse) as held:
+        assert held
+
+
+def test_a_lock_that_was_taken_away_meanwhile_is_made_again(tmp_path):
+    lock = tmp_path / '.lock'
+
+    def gone():
+        lock.unlink()
+        os.close(first)
+
+    first = os.open(lock, os.O_RDWR | os.O_CREAT)
+    files.fcntl.flock(first, files.fcntl.LOCK_EX)
+    with files.alone(lock, gone):
+        assert lock.exists()
+
+
+@pytest.mark.parametrize('make', [lambda p: os.mkfifo(p), lambda p: p.symlink_to('elsewhere'), lambda p: p.mkdir()])
+def test_what_is_no_file_is_no_lock(tmp_path, make):
+    make(tmp_path / '.lock')
+    with pytest.raises(OSError), files.alone(tmp_path / '.lock', refuse):
+        pass
+    assert not (tmp_path / 'elsewhere').exists()
+
+
+def test_an_error_within_a_lock_comes_through(tmp_path):
+    with pytest.raises(FileNotFoundError), files.alone(tmp_path / '.lock', refuse):
+        raise FileNotFoundError
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / 'f'
+    files.write(path, 'old', mode=0o600)
+    files.aside_of(path).write_text('of a call that was killed')
+    with pytest.raises(Busy), files.aside(path) as partial:
+        partial.write_text('half')
+        raise Busy
+    assert path.read_text() == 'old' and path.stat().st_mode & 0o777 == 0o600
+    files.write(path, b'new')
+    assert path.read_text() == 'new' and os.listdir(tmp_path) == ['f']
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with files.aside(tmp_path / 'd') as partial:
+        partial.mkdir()
+        (partial / 'x').touch()
+        assert not (tmp_path / 'd').exists()
+    assert (tmp_path / 'd' / 'x').exists()
+
+
+@pytest.mark.parametrize('text', ['', '{', '[]', '3', '[' * 100_000, '{"a": ' + '9' * 5000 + '}', '\xff'])
+def test_json_that_holds_no_object_is_a_message(tmp_path, text):
+    path: pathlib.Path = tmp_path / 'x.json'
+    path.write_bytes(text.encode('latin-1'))
+    with pytest.raises(ConfigError, match='x.json.*delete it'):
+        files.read_json(path, ConfigError, 'delete it')
+    with pytest.raises(ConfigError, match='No such file'):
+        files.read_json(tmp_path / 'none', ConfigError, 'delete it')
+
+
+def test_json_is_the_same_for_equal_values_and_is_read_back(tmp_path):
+    assert files.to_json({'b': 1, 'a': [2]}) == files.to_json({'a': [2], 'b': 1})
+    files.write(tmp_path / 'x', files.to_json({'a': [2]}))
+    assert files.read_json(tmp_path / 'x', ConfigError, '') == {'a': [2]}
+
+
+@pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
+@pytest.mark.parametrize('end', [b'\n', b'\r\n', b'\r'])
+def test_a_typed_text_is_the_same_with_any_mark_and_line_ends(tmp_path, mark, end):
+    (tmp_path / 't.txt').write_bytes(mark + 'Zürich'.encode() + end + end + b'a')
+    assert files.read_text(tmp_path / 't.txt', '--queries') == 'Zürich\n\na'
+
+
+@pytest.mark.parametrize(
+    'content,words',
+    [
+        (b'a\nZ\xfcrich', 'no UTF-8 in line 2.*iconv -f WINDOWS-1252 -t UTF-8'),
+        ('path,site'.encode('utf-16'), 'is UTF-16.*iconv -f UTF-16'),
+        (None, r'--queries: .*t.txt cannot be read \(No such file'),
+    ],
+)
+def test_what_is_no_typed_text_is_told_with_what_to_do(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / 't.txt').write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        files.read_text(tmp_path / 't.txt', '--queries')

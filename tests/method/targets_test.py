@@ -1,0 +1,56 @@
+"""Support sets from a whole split, and what a target is made of."""
+
+import jax
+import numpy as np
+
+from lcr2s_jax.method import targets
+
+PID = np.array([0, 1, 0, 0, 2, 1], np.int32)  # of images
+CAPTION_IMAGE = np.array([0, 0, 1, 2, 2, 3, 4, 5, 5], np.int32)
+
+
+def draw(views: int, seed: int = 0):
+    rows = np.arange(len(CAPTION_IMAGE))
+    keys = jax.random.split(jax.random.key(seed), len(rows))
+    tables = targets.members(PID, CAPTION_IMAGE)
+    return targets.draw(tables, CAPTION_IMAGE, rows, PID[CAPTION_IMAGE], keys, views)
+
+
+def test_supports_are_other_images_of_the_identity_and_no_image_twice():
+    for seed in range(20):
+        image_NK, view_NK = map(np.asarray, draw(3, seed)['image'])
+        np.testing.assert_array_equal(image_NK, view_NK)
+        np.testing.assert_array_equal(view_NK[:, 0], CAPTION_IMAGE)
+        for row, own in zip(view_NK, CAPTION_IMAGE, strict=True):
+            others = [view for view in row[1:] if view != own]
+            assert len(set(others)) == len(others) == min(2, (PID == PID[own]).sum() - 1)
+            assert {PID[view] for view in row} == {PID[own]}
+
+
+def test_texts_are_supported_by_captions_of_the_images_drawn_and_the_rows_own_stands_first():
+    drawn = set()
+    for seed in range(20):
+        caption_NK, view_NK = map(np.asarray, draw(4, seed)['text'])
+        np.testing.assert_array_equal(CAPTION_IMAGE[caption_NK], view_NK)
+        np.testing.assert_array_equal(caption_NK[:, 0], np.arange(len(CAPTION_IMAGE)))
+        drawn |= set(caption_NK[0, 1:].tolist())
+    assert drawn == {0, 3, 4, 5}, 'any caption of the other images, and the own one where there are too few'
+
+
+def test_a_mean_has_every_view_once_and_the_mean_of_the_others_leaves_out_the_view_itself():
+    x_BKE = np.eye(3, dtype=np.float32)[None] * np.array([1.0, 5.0, 2.0])[:, None].astype(np.float32)
+    mean = np.asarray(targets.richer('mean', None, 'image', x_BKE, np.array([[0, 1, 2]])))
+    np.testing.assert_allclose(mean, np.full((1, 3, 3), 1 / 3), atol=1e-6)
+    others = np.asarray(targets.richer('others', None, 'image', x_BKE, np.array([[0, 1, 1]])))  # a repeat is no view
+    np.testing.assert_allclose(others[0, 0], [0, 1, 0], atol=1e-6)
+    np.testing.assert_allclose(others[0, 1], [1, 0, 0], atol=1e-6)
+    alone = np.asarray(targets.richer('others', None, 'image', x_BKE[:, :1], np.array([[0]])))
+    np.testing.assert_allclose(alone, x_BKE[:, :1], atol=1e-6)
+
+
+def test_a_share_leads_from_the_own_view_to_the_richer_one():
+    own, rich = (np.random.default_rng(seed).normal(size=(4, 5)).astype(np.float32) for seed in (0, 1))
+    assert targets.mixed(own, rich, 1.0) is rich and targets.mixed(own, rich, 0.0) is own
+    half = np.asarray(targets.mixed(own, rich, 0.5))
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (own, rich)]
+    np.testing.assert_allclose(half, (unit[0] + unit[1]) / 2, atol=1e-5)
