@@ -71,13 +71,13 @@ def load(
             f"config.model.kernel: found 'cudnn' with config.model.dtype='{dtype}' on {jax.default_backend()}, "
             "expected 'bfloat16' on a GPU of NVIDIA's; 'einsum' goes everywhere"
         )
-    check_asked(image_size, context_length)
     compute = dict(dtype=dtype, kernel=kernel, remat=remat, scan=scan, chunks=chunks)
     if not pretrained:
         if architecture not in ARCHITECTURES:
             raise ConfigError(
                 f'config.model.architecture: found {architecture!r}, expected one of {", ".join(ARCHITECTURES)}'
             )
+        check_asked(image_size, context_length)
         sizes = Sizes(**{'activation': 'quick_gelu', **ARCHITECTURES[architecture]}, vocab_size=vocab_size)
         sizes, _ = _overruled(sizes, activation, heads)
         clip = CLIP(**sizes.attributes(), image_size=tuple(image_size), context_length=context_length, **compute)
