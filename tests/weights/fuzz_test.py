@@ -66,13 +66,13 @@ def damaged(draw, data: bytes):
 
 def answers(read, path, *, seconds=3.0, megabytes=400):
     """What `read(path)` gives, or None where it refuses with a message; anything else fails the test."""
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         found = read(path)
     except UserError as error:
         assert 0 < len(str(error)) < 20_000
         found = None
-    assert time.perf_counter() - began < seconds
+    assert time.process_time() - began < seconds  # of a processor: the machine may be busy
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < megabytes << 10
     layouts.describe(path)
     return found
