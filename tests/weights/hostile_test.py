@@ -15,7 +15,8 @@ import zipfile
 import pytest
 
 from lcr2s_jax.errors import DataError, WeightsError
-from lcr2s_jax.weights import pretrained
+from lcr2s_jax.models.clip import attributes
+from lcr2s_jax.weights import pretrained, sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer, clean
 
 DEMO = pathlib.Path(pretrained.__file__).parent / 'demo_clip'
@@ -117,7 +118,8 @@ CONFIGS = {
 CHILD = """
 import json, pathlib, resource, sys, time
 from lcr2s_jax.errors import UserError
-from lcr2s_jax.weights import pretrained
+from lcr2s_jax.models.clip import attributes
+from lcr2s_jax.weights import pretrained, sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 asked = dict(architecture='', image_size=(96, 48), context_length=32, vocab_size=0, resize='bicubic', dtype='float32',
              kernel='einsum', remat=False, scan=False, chunks=1)
@@ -238,3 +240,23 @@ def test_what_is_no_list_of_texts_is_told(captions):
 def test_the_tokenizer_loads_no_jax():
     code = 'import lcr2s_jax.weights.tokenizer, sys; sys.exit("jax" in sys.modules or "ftfy" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).parents[2]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (None, 'found no sizes of a model'),
+        ([], 'found no sizes of a model'),
+        ({'other': 1}, 'found no sizes of a model'),
+        ({'vision_layers': 10**9}, 'vision_layers = 1000000000, expected a whole number from 1 to 64'),
+        ({'image_size': [97, 48]}, 'expected multiples of patch_size 12'),
+        ({'image_size': None}, 'found a model without image_size'),
+        ({'dtype': ['float32']}, 'found a model without a known dtype'),
+    ],
+)
+def test_sizes_in_our_own_files_pass_the_same_door(change, message):
+    clip = pretrained.build(pretrained.open_source(str(DEMO)), image_size=(96, 48))[0]
+    values = json.loads(json.dumps(attributes(clip)))
+    assert sizes.clip_of('it', values) == clip
+    with pytest.raises(WeightsError, match=f'it: .*{message}'):
+        sizes.clip_of('it', values | change if isinstance(change, dict) else change)
