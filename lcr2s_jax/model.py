@@ -24,7 +24,7 @@ from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training.parallel import fetch
-from lcr2s_jax.weights import manifest
+from lcr2s_jax.weights import manifest, sizes
 from lcr2s_jax.weights.pretrained import fingerprint
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -216,7 +216,7 @@ class Model:
 def open_model(folder: pathlib.Path) -> Model:
     """Open what `Model.save` wrote. Raises SearchError: no such folder, of another format, or damaged."""
     facts = read_facts(folder)
-    clip = CLIP(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts['clip'].items()})
+    clip = sizes.clip_of(folder / FILE, facts.get('clip'))
     manifest.check(folder, facts)
     calibration = json.loads(manifest.content(folder, facts, CALIBRATION)) if CALIBRATION in facts['files'] else None
     return Model(
