@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 
-from lcr2s_jax import files, images
+from lcr2s_jax import files, images, threads
 from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
@@ -114,7 +114,7 @@ class Model:
         if single or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
             pictures = [pictures]
         vectors, waiting = [np.empty((0, self.clip.embed_dim), np.float32)], []
-        for pixels in images.in_order(self._pixels, pictures):
+        for pixels in threads.in_order(self._pixels, pictures):
             waiting.append(pixels)
             if len(waiting) == _BATCH:
                 vectors.append(self.embed_image(np.stack(waiting)))
