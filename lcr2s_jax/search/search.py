@@ -295,5 +295,6 @@ def _reasons(fitted: calibration.Calibration | None, threshold: float | None, hi
     outside = sum(hit.outside for hit in hits)
     if not outside:
         return []
-    which = 'these pictures are' if outside == len(hits) else f'{outside} of {len(hits)} hits have none: they are'
-    return [f'no probabilities: {which} unlike those that the model was calibrated on']
+    if outside == len(hits):
+        return ['no probabilities: these pictures are unlike those that the model was calibrated on']
+    return [f'no probability for {outside} of {len(hits)} hits: unlike the pictures that the model was calibrated on']
