@@ -32,14 +32,10 @@ bench: $(VENV)/.dev             ## every benchmark that needs no training and no
 	$(KEEP) $(RUN) -m benchmarks
 
 # $(PYTHON) must have jax[cuda12], flax, optax, orbax-checkpoint, torch, transformers, matplotlib; neither TensorFlow nor ml_collections
-bench-gpu: runs/prepared/settings.json   ## what to ask of a GPU
+bench-gpu:                      ## what to ask of a GPU
 	$(PYTHON) -m benchmarks.device --out runs/device      # ten minutes; the table comes last
 	$(PYTHON) -m benchmarks.growth --tables rows image views search
-	$(PYTHON) -m benchmarks.ablation --seeds 0 1 2 3 4 --steps 1800 --out runs/gpu    # from runs/prepared
-	$(PYTHON) -m benchmarks.verdict --out runs/gpu
-
-runs/prepared/settings.json:
-	@echo '$@ is missing: python -m benchmarks.prepared, where TensorFlow is, makes runs/prepared; copy it here' && exit 1
+	$(PYTHON) -m benchmarks.device_compare --out runs/gpu --seconds 600
 
 demo-clip: $(VENV)/.runtime     ## make lcr2s_jax/weights/demo_clip/ again: an hour and a half on 2 cores
 	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip

@@ -167,7 +167,7 @@ class Model:
                 )
             return images.resize(picture, self.image_size)
         if isinstance(picture, Image.Image):
-            return images.resize(np.asarray(picture.convert('RGB')), self.image_size)
+            return images.resize(np.asarray(images.upright(picture)), self.image_size)
         if isinstance(picture, bytes):
             return images.pixels(picture, self.image_size)
         if not isinstance(picture, str | os.PathLike):

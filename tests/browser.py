@@ -154,6 +154,19 @@ class Browser:
         self.evaluate(f'document.querySelector({json.dumps(selector)}).select()')
         self.call('Input.insertText', text=text)
 
+    def key(self, name: str, shift: bool = False) -> None:
+        """Press a key, such as Enter, Tab or Escape."""
+        codes = {'Enter': 13, 'Tab': 9, 'Escape': 27, 'ArrowLeft': 37, 'ArrowRight': 39}
+        facts = dict(key=name, code=name, windowsVirtualKeyCode=codes[name], modifiers=8 * shift)
+        text = {'text': '\r'} if name == 'Enter' else {}
+        self.call('Input.dispatchKeyEvent', type='keyDown', **facts, **text)
+        self.call('Input.dispatchKeyEvent', type='keyUp', **facts)
+
+    def colours(self, dark: bool) -> None:
+        """What the user's system prefers."""
+        value = 'dark' if dark else 'light'
+        self.call('Emulation.setEmulatedMedia', features=[{'name': 'prefers-color-scheme', 'value': value}])
+
     def attach(self, selector: str, *files: pathlib.Path) -> None:
         """Choose files for an input."""
         self.wait(f'!!document.querySelector({json.dumps(selector)})')

@@ -29,20 +29,34 @@ def one_device(tmp_path_factory):
     return trained
 
 
-@pytest.fixture(scope='module')
-def opened(made):
-    """The desk of a module's index `made`; its model is compiled once for all."""
-    from lcr2s_jax.search.web import app as serve
+@pytest.fixture(scope='session')
+def decoders():
+    """Two pools of processes that decode pictures."""
+    from lcr2s_jax.search.web.decoding import Decoders
 
-    return serve.open_desk(made.uri)
+    pools = Decoders(1), Decoders(1)
+    yield pools
+    for pool in pools:
+        pool.close()
+
+
+@pytest.fixture(scope='module')
+def opened(made, decoders):
+    """The service of a module's index `made`; its model is compiled once for all."""
+    from lcr2s_jax.search import index
+    from lcr2s_jax.search.web.service import Service
+
+    search = index.open_index(made.uri)
+    search.load()
+    return Service(search, decoders)
 
 
 @pytest.fixture
-def at(made, opened, tmp_path):
-    """A desk at a copy of that index, for one test to change."""
+def at(made, opened, decoders, tmp_path):
+    """A service at a copy of that index, for one test to change."""
     from lcr2s_jax.search import gallery, search
-    from lcr2s_jax.search.web import service as desk
+    from lcr2s_jax.search.web.service import Service
 
     shutil.copytree(made.uri, tmp_path / 'i')
     there = search.Search(gallery.Gallery(str(tmp_path / 'i')), opened.search.searcher, opened.search.tokenizer)
-    return desk.Desk(there, opened._embed, opened._add)
+    return Service(there, decoders)

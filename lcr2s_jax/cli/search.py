@@ -122,10 +122,12 @@ def _check_page(path: pathlib.Path) -> None:
 
 
 def _bytes(file: str) -> bytes:
+    from lcr2s_jax import images
+
     try:
-        return pathlib.Path(file).read_bytes()
-    except OSError as error:
-        raise SearchError(f'--like: {file} cannot be read ({error.strerror}); expected a picture file') from None
+        return images.read(file)
+    except images.PictureError as fault:
+        raise SearchError(f'--like: {file} cannot be read ({fault}); expected a picture file') from None
 
 
 def _print_json(args: argparse.Namespace, opened, answers, whys) -> None:

@@ -28,4 +28,4 @@ def run(args: argparse.Namespace) -> None:
 
     if not app.is_local(args.host) and not args.auth:
         raise UsageError(f'serve --host={args.host}: others could reach the page; that needs --auth')
-    app.serve(args.index, args.host, args.port, args.auth, args.audit)
+    app.serve(args.index, args.host, args.port, args.auth, args.audit, args.root_path)

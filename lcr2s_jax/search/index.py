@@ -188,7 +188,8 @@ def update(
     key = storage.stored(gallery.uri, root)
     with gallery.writing():
         known = gallery.known(key)
-    files, faults, passed_over = folder.walk(root, _own_folders(gallery.uri, root))
+    itself = [] if storage.is_remote(gallery.uri) else [pathlib.Path(gallery.uri).resolve()]
+    files, faults, passed_over = folder.walk(root, [*_own_folders(gallery.uri, root), *itself])
     if prune and known and not files:
         raise SearchError(
             f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '

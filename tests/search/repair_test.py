@@ -8,12 +8,11 @@ import pytest
 
 from lcr2s_jax.cli.delete import forget
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import columns, index, repair, retention
+from lcr2s_jax.search import columns, repair, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.search import Search
-from lcr2s_jax.search.web import page, uploads
-from lcr2s_jax.search.web import service as desk
+from lcr2s_jax.search.web import service, uploads, view
 from tests import searching
 from tests.searching import WORDS, photo
 
@@ -48,24 +47,26 @@ def test_rows_that_two_calls_wrote_twice_are_one_after_the_next(at, made, tmp_pa
     assert done['pictures'] == 12 and Gallery(gallery.uri).count("camera = 'c1'") == 1
 
 
-def moved(at, to) -> desk.Desk:
-    """The desk at its index after that was moved."""
+def moved(at, to) -> service.Service:
+    """The service at its index after that was moved."""
     pathlib.Path(at.search.gallery.uri).rename(to)
-    return desk.Desk(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._embed, index.add_files)
+    return service.Service(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._decoders)
 
 
 def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tmp_path):
     at.add('ann', [('x.jpg', photo(5)), ('y.jpg', photo(6))])
     there = moved(at, tmp_path / 'moved')
     x, y = sorted(place.uploads(there.search.gallery.uri).iterdir())
-    hit = there.find('ann', desk.Asked('', [('x.png', x.read_bytes())])).answer.hits[0]
-    assert pathlib.Path(hit.root) / hit.path == x and '<img' in page.answer(there.find('ann', desk.Asked(WORDS)))
+    hit = there.find('ann', service.SearchRequest('', [('x.png', x.read_bytes())])).answer.hits[0]
+    assert pathlib.Path(hit.root) / hit.path == x and '<img' in view.answer(
+        there.find('ann', service.SearchRequest(WORDS)), there.index
+    )
     assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
     uri = there.search.gallery.uri
     made._replace(uri=uri, root=x.parent).update()
     made._replace(uri=uri, root=tmp_path).update()  # the index lies below this folder
     assert Gallery(uri).count() == 14, 'nothing is added a second time'
-    found = there.find('ann', desk.Asked('', [('x.png', x.read_bytes())]))
+    found = there.find('ann', service.SearchRequest('', [('x.png', x.read_bytes())]))
     assert there.erase('ann', there.mark(found, [1]), '1') == 1 and not x.exists()
     forget(uri, f"path = '{y.name}'", True)
     assert not y.exists() and Gallery(uri).count() == 12
@@ -79,7 +80,7 @@ def test_uploads_of_an_earlier_version_are_known_wherever_the_index_is_now(at, t
     at.search.gallery.put(str(theirs), [*searching.rows([1])[:1]], new=True)
     there = moved(at, tmp_path / 'moved')
     x, y = sorted(place.uploads(there.search.gallery.uri).iterdir())
-    hit = there.find('ann', desk.Asked('', [('x.png', x.read_bytes())])).answer.hits[0]
+    hit = there.find('ann', service.SearchRequest('', [('x.png', x.read_bytes())])).answer.hits[0]
     assert pathlib.Path(hit.root) / hit.path == x
     assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
     assert retention.delete(Gallery(there.search.gallery.uri), "root like '%/uploads'") == (3, 2, 0, 0)

@@ -1,8 +1,7 @@
 """The page in the browser that searches an index, for one person or for several: made, guarded and served."""
 
 import asyncio
-import collections
-import hmac
+import contextlib
 import ipaddress
 import os
 import pathlib
@@ -11,17 +10,22 @@ import socket
 import stat
 import sys
 import tempfile
+from urllib.parse import urlsplit
 
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.files import read_text
 from lcr2s_jax.search import audit, index
-from lcr2s_jax.search.web import middleware as gate
-from lcr2s_jax.search.web import page
-from lcr2s_jax.search.web.service import Desk
+from lcr2s_jax.search.web import bounds, middleware, page, sessions, style
+from lcr2s_jax.search.web.decoding import Decoders
+from lcr2s_jax.search.web.service import Service
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
-_WAIT = 1.0  # seconds that a wrong password costs
-_LINE = 5  # logins by one name that wait for each other
+_CONNECTIONS = 512  # at once; half of the files that a process may have open on most systems
+_HEADERS_ARRIVE = 10.0  # seconds
+_REST = 5  # seconds that a connection is kept between two calls
+_QUEUE = 48  # calls that wait or run, of all users
+_SEARCHES = 4  # that run at once; pictures of some are decoded while others search
+_TABS = 256  # pages whose answers are kept
 
 
 def is_local(host: str) -> bool:
@@ -37,7 +41,7 @@ def names_of(host: str) -> set[str] | None:
     return {*_LOCAL, host} if is_local(host) else None
 
 
-def serve(uri: str, host: str, port: int, auth: str | None, log: str | None) -> None:
+def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, root_path: str = '') -> None:
     """Serve the page until the process is stopped.
 
     Args:
@@ -46,22 +50,28 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None) -> 
       port: TCP.
       auth: 'user:password', or a file with one of these a line.
       log: file that the audit log goes to instead of the index.
+      root_path: path, or URL with a path, that a proxy has the page below.
     """
     import uvicorn
 
     users = read_users(auth) if auth else None
+    root = check_root(root_path)
     _refuse_taken(host, port)
-    with tempfile.TemporaryDirectory(prefix='lcr2s-page-') as folder:
-        app = application(open_desk(uri, log), pathlib.Path(folder), names_of(host), users)
+    with (
+        tempfile.TemporaryDirectory(prefix='lcr2s-page-') as folder,
+        contextlib.closing(open_service(uri, log)) as service,
+    ):
+        app = application(service, pathlib.Path(folder), names_of(host), users, root)
         server = uvicorn.Server(uvicorn.Config(
-            app, host=host, port=port, log_level='warning', access_log=False, server_header=False,
-            timeout_graceful_shutdown=2,
+            app, host=host, port=port, log_level='warning', access_log=False, server_header=False, http=_protocol(),
+            timeout_graceful_shutdown=2, timeout_keep_alive=_REST, limit_concurrency=_CONNECTIONS, proxy_headers=False,
         ))  # fmt: skip
         shown = f'[{host}]' if ':' in host else host
         print(f'{uri}: http://{shown}:{port}/ (Ctrl-C ends it)', flush=True)
-        if not is_local(host):
+        if not is_local(host) and urlsplit(root).scheme != 'https':
             print(
-                'serve: found no TLS: passwords and pictures can be read on the way. Put a proxy with TLS before it, '
+                'serve: found no TLS: passwords and pictures can be read on the way. Put a proxy with TLS before it '
+                '(docs/serve.md) and say so by --root-path=https://NAME, '
                 f'or leave out --host and use: ssh -L {port}:localhost:{port} ...',
                 file=sys.stderr,
             )
@@ -70,50 +80,79 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None) -> 
         server.run()
 
 
-def application(desk, folder: pathlib.Path, hosts, users: dict[str, str] | None):
-    """The page as an ASGI application behind its `gate.Gate`.
+def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, str] | None, root: str = ''):
+    """The page as an ASGI application behind its `middleware.Middleware`.
 
     Args:
-      desk: `lcr2s_jax.search.web.service.Desk`.
+      service: does everything.
       folder: empty; uploads pass through it.
       hosts: names that the page answers to; None for any.
       users: name -> password; None where nobody has to log in.
+      root: as checked by `check_root`.
     """
     # before gradio is imported, which reads them then
     os.environ |= {'GRADIO_ANALYTICS_ENABLED': 'False', 'HF_HUB_DISABLE_TELEMETRY': '1', 'HF_HUB_OFFLINE': '1'}
-    os.environ['GRADIO_TEMP_DIR'] = str(folder.resolve())
+    os.environ |= {'GRADIO_TEMP_DIR': str(folder.resolve()), 'GRADIO_ANALYTICS_MAX_EVENTS': '100'}
     import fastapi
     import gradio
 
+    limits = middleware.Bounds()
+    blocks = page.page(service, audit.user())
+    blocks.queue(max_size=_QUEUE, default_concurrency_limit=1)
+    blocks.state_session_capacity = _TABS
+    room = bounds.Room(folder, limits.uploads, limits.of_user, limits.kept, blocks.upload_file_set)
     inner = gradio.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-        page.page(desk, audit.user()),
+        blocks,
         path='/',
-        auth=_login(desk, users) if users else None,
+        auth_dependency=(lambda request: request.scope.get('lcr2s_user')) if users else None,
         allowed_paths=[],
         show_error=False,  # of what is no UserError the page tells nothing
-        max_file_size=desk.limits.bytes,
+        max_file_size=service.limits.bytes,
         footer_links=[],
         run_history=False,
         ssr_mode=False,
         mcp_server=False,
         enable_monitoring=False,
         pwa=False,
-        theme=page.theme(),
-        css=page.css(),
+        root_path=root or None,
+        theme=style.theme(),
+        css=style.CSS,
+        head=style.HEAD,
     )
-    return gate.Gate(inner, hosts, folder, desk.limits.bytes * desk.limits.count + (1 << 20))
+    return middleware.Middleware(
+        inner,
+        hosts,
+        room,
+        limits,
+        people=sessions.Sessions(users, service.login) if users else None,
+        root=root,
+        waiting=lambda user: page.waiting(blocks, user),
+        forget=lambda tab: page.forget(blocks, tab),
+        told=service.refused,
+    )
 
 
-def open_desk(uri: str, log: str | None = None):
-    """The `lcr2s_jax.search.web.service.Desk` of an index."""
+def open_service(uri: str, log: str | None = None) -> Service:
+    """The `Service` of an index."""
     search = index.open_search(uri)
     search.load()
+    decoders = Decoders(1, nice=5), Decoders(max(1, (os.cpu_count() or 2) // 2), nice=15)
+    return Service(search, decoders, str(pathlib.Path(log).resolve()) if log else audit.NAME)
 
-    def embed(encoded: bytes, name: str):
-        return index.embed_picture(search.searcher, encoded, name)
 
-    return Desk(search, embed, index.add_files, str(pathlib.Path(log).resolve()) if log else audit.NAME)
+def check_root(root: str) -> str:
+    """A path or URL that a proxy has the page below, without a slash at its end. Raises ConfigError."""
+    with contextlib.suppress(ValueError):
+        found = urlsplit(root)
+        path = found.path.startswith('/') and not found.scheme and not found.netloc
+        url = found.scheme in ('http', 'https') and found.hostname
+        if not root or ((path or url) and not (found.query or found.fragment or '..' in root or '//' in found.path)):
+            return root.rstrip('/')
+    raise ConfigError(
+        f'--root-path: found {root!r}, expected the path that the proxy has the page below, such as /people, or the '
+        'whole address, such as https://example.org/people'
+    )
 
 
 def read_users(auth: str) -> dict[str, str]:
@@ -134,30 +173,39 @@ def read_users(auth: str) -> dict[str, str]:
     return users
 
 
-def _login(desk, users: dict[str, str]):
-    """(name, password) -> whether they are a user's, one after the other for each name, a second a wrong one.
+def _protocol():
+    """uvicorn's own, which would wait for headers for ever."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    A line for each name, and one for all that are nobody's: who floods one user's keeps out that user alone. It is
-    short, and who finds it full is turned away unread and unlogged, or a flood would be slowed down by nothing.
-    """
-    lines, waiting = {name: asyncio.Lock() for name in (*users, None)}, collections.Counter()
+    class Protocol(H11Protocol):
+        late: asyncio.TimerHandle | None = None
 
-    async def accepted(name: str, password: str) -> bool:
-        line = name if name in users else None
-        if waiting[line] >= _LINE:
-            return False
-        waiting[line] += 1
-        try:
-            async with lines[line]:
-                right = line is not None and hmac.compare_digest(users[name].encode(), password.encode())
-                desk.login(name, right)
-                if not right:
-                    await asyncio.sleep(_WAIT)
-                return right
-        finally:
-            waiting[line] -= 1
+        def connection_made(self, transport) -> None:
+            super().connection_made(transport)
+            self._wait()
 
-    return accepted
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.late and self.cycle and not self.cycle.response_complete:  # a call has begun
+                self.late.cancel()
+                self.late = None
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._wait()
+
+        def connection_lost(self, error) -> None:
+            if self.late:
+                self.late.cancel()
+            super().connection_lost(error)
+
+        def _wait(self) -> None:
+            if self.late:
+                self.late.cancel()
+            if not self.cycle or self.cycle.response_complete:  # else the next call has come with the last one
+                self.late = self.loop.call_later(_HEADERS_ARRIVE, self.transport.close)
+
+    return Protocol
 
 
 def _refuse_taken(host: str, port: int) -> None:

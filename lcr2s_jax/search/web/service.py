@@ -1,30 +1,35 @@
 """All that the page can do, without the page: find, judge, add, erase in two steps. Whoever does it is written down.
 
-The audit log gets a line before anything is shown or changed; feedback goes into a log of its own beside it.
+The audit log gets a line before anything is shown or changed, and of what is refused; feedback goes into a log of its
+own beside it. Pictures are decoded and embedded before any lock is taken.
 """
 
 import hashlib
 import pathlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
+
+from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import audit, conditions, repair, retention
-from lcr2s_jax.search import storage as place
-from lcr2s_jax.search.conditions import Condition
-from lcr2s_jax.search.gallery import FOUND, Gallery
+from lcr2s_jax.search import audit, folder, repair, retention, storage
+from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Answer, Hit, Search
-from lcr2s_jax.search.web import uploads
+from lcr2s_jax.search.web import filters, uploads
+from lcr2s_jax.search.web.decoding import Decoders
 
-MOST_CHOICES = 20  # values of a column that get a box to choose from
 MOST_SENTENCES, MOST_LETTERS, MOST_HITS, MOST_EXAMPLES = 8, 2000, 100, 4
 MOST_BYTES, MOST_PICTURES = 8 << 20, 32  # of one upload
+MOST_PIXELS = 2  # pictures of the largest size, of all pictures of one upload together
 MOST_NAME = 100  # letters of a user's name in the log
+_TOLD = 300  # letters of a reason in the log
+_EMBEDDED = 4  # pictures embedded at once: a search that comes meanwhile waits for so many
 
 
-class Asked(NamedTuple):
+class SearchRequest(NamedTuple):
     """One person that is looked for, as a page has it.
 
     Attributes:
@@ -32,6 +37,7 @@ class Asked(NamedTuple):
       examples: (name, bytes) of picture files of that person.
       where: a condition in SQL, or ''.
       chosen: column -> values, one of which a picture must have; no values for any.
+      ranges: column -> (from, to), as typed; '' for no bound.
       top: hits.
       false_alarms: as of `search.Search`.
       why: tell what every phrase did.
@@ -41,12 +47,13 @@ class Asked(NamedTuple):
     examples: Sequence[tuple[str, bytes]] = ()
     where: str = ''
     chosen: Mapping[str, Sequence] = {}
+    ranges: Mapping[str, tuple[str, str]] = {}
     top: int = 10
     false_alarms: float = 0.05
     why: bool = False
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What was found.
 
     Attributes:
@@ -66,35 +73,80 @@ class Marked(NamedTuple):
     files: tuple[tuple[str, str], ...]
 
 
-class Desk:
+class Limits(NamedTuple):
+    """What is taken.
+
+    Attributes:
+      bytes: of a file, as it is sent.
+      pixels: width times height, looked up before one is decoded.
+      count: pictures at once.
+      together: pixels of all pictures that are sent at once.
+    """
+
+    bytes: int
+    pixels: int
+    count: int
+    together: int
+
+
+class Index(NamedTuple):
+    """What is said of the index that is searched.
+
+    Attributes:
+      uri: where it lies.
+      pictures: that can be found.
+      model: the beginning of its hash.
+      trained_on: what the model has learnt from, in words; '' where that is not known.
+    """
+
+    uri: str
+    pictures: int
+    model: str
+    trained_on: str
+
+
+class Service:
     """An open index that several people use at once.
 
     Args:
       search: the index.
-      embed: (bytes, name) -> the vector [E] of an example picture.
-      add: (gallery, searcher, root, paths) -> embeds and commits files below a root.
+      decoders: two pools that decode pictures: those of searches, and those that are added.
       log: where the audit log goes, see `audit.write`.
 
     Attributes:
       limits: of uploads and examples.
-      choices: column -> its values, of the columns with few.
+      filters: what a search can be narrowed to.
     """
 
-    def __init__(
-        self,
-        search: Search,
-        embed: Callable[[bytes, str], Any],
-        add: Callable[[Gallery, Any, Any, Sequence], Any],
-        log: str = audit.NAME,
-    ):
-        self.search, self._embed, self._add, self._log = search, embed, add, log
-        self._uri, self._one = search.gallery.uri, threading.Lock()
-        pixels = search.searcher.facts['origin']['max_pixels']
-        self.limits = uploads.Limits(MOST_BYTES, pixels, MOST_PICTURES)
-        self.choices = _choices(search.gallery)
+    def __init__(self, search: Search, decoders: tuple[Decoders, Decoders], log: str = audit.NAME):
+        self.search, self._decoders, self._log = search, decoders, log
+        self._uri = search.gallery.uri
+        self._reading, self._changing = threading.Lock(), threading.Lock()
+        pixels = images.DEFAULT.max_pixels
+        self.limits = Limits(MOST_BYTES, pixels, MOST_PICTURES, MOST_PIXELS * pixels)
+        self.filters = filters.read(search.gallery)
 
-    def find(self, user: str, asked: Asked) -> Found:
-        """Search the last version of the index. Raises SearchError."""
+    def close(self) -> None:
+        """End the processes that decode."""
+        for some in self._decoders:
+            some.close()
+
+    @property
+    def index(self) -> Index:
+        """What is searched, at this moment."""
+        model = self.search.searcher
+        return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on(model))
+
+    def find(self, user: str, asked: SearchRequest) -> SearchResult:
+        """Search the last version of the index. Raises SearchError, after that was written down."""
+        try:
+            return self._find(user, asked)
+        except SearchError as error:
+            line = {'text': asked.text[:MOST_LETTERS].splitlines(), 'where': asked.where[:MOST_LETTERS]}
+            self._tell(user, 'search refused', line | {'why': str(error)[:_TOLD]})
+            raise
+
+    def _find(self, user: str, asked: SearchRequest) -> SearchResult:
         sentences = tuple(line.strip() for line in asked.text.splitlines() if line.strip())
         if not sentences and not asked.examples:
             raise SearchError('found nothing to look for; expected a sentence or an example picture')
@@ -104,19 +156,18 @@ class Desk:
         _at_most('hits', asked.top, MOST_HITS)
         if asked.top < 1:
             raise SearchError(f'found {asked.top} hits, expected 1 or more')
-        for name, encoded in asked.examples:
-            uploads.check(name, encoded, self.limits)
-        refusals = audit.refusals(self._uri, user, {'text': list(sentences), 'where': asked.where}, self._log)
-        with self._one, refusals:
-            where = self._condition(asked)
-            query = Query(sentences, tuple(self._embed(encoded, name) for name, encoded in asked.examples))
+        where = self.filters.condition(Gallery(self._uri), asked.where, asked.chosen, asked.ranges)
+        pixels = [self._decode(*example, self._decoders[0]).pixels for example in asked.examples]
+        query = Query(sentences, tuple(self._embed(pixels)))
+        with self._reading:
             self._refresh()
             (answer,) = self.search([query], top=asked.top, false_alarms=asked.false_alarms, where=where)
             why = self.search.why(query, answer.hits) if asked.why else []
-            audit.write(self._uri, [audit.line(user, answer, self.search, where.text)], self._log)
-            return Found(answer, why, self.search.gallery.version)
+            line, version = audit.line(user, answer, self.search, where.text), self.search.gallery.version
+        audit.write(self._uri, [line], self._log)
+        return SearchResult(answer, why, version)
 
-    def judge(self, user: str, found: Found | None, ranks: Sequence[int], right: bool) -> int:
+    def judge(self, user: str, found: SearchResult | None, ranks: Sequence[int], right: bool) -> int:
         """Keep what somebody says of hits: they show the described person, or do not. How many lines were written."""
         hits = _hits(found, ranks)
         asked = {
@@ -134,7 +185,7 @@ class Desk:
         audit.write(self._uri, lines, audit.FEEDBACK)
         return len(lines)
 
-    def mark(self, found: Found | None, ranks: Sequence[int]) -> Marked:
+    def mark(self, found: SearchResult | None, ranks: Sequence[int]) -> Marked:
         """The first step of a deletion, which changes nothing."""
         hits = _hits(found, ranks)
         return Marked(tuple(place for hit in hits for place in ((hit.root, hit.path), *hit.copies)))
@@ -149,16 +200,18 @@ class Desk:
         """
         if marked is None:
             raise SearchError('found no picture that is marked; mark some first')
+        paths = [f'{root}/{path}' for root, path in marked.files]
         if typed.strip() != str(len(marked.files)):
+            self._tell(user, 'erase refused', {'paths': paths})
             raise SearchError(
-                f'nothing was erased: found {typed.strip() or "nothing"!r}, expected {len(marked.files)}, the number '
-                'of pictures that are marked'
+                f'nothing was erased: found {typed.strip()[:20] or "nothing"!r}, expected {len(marked.files)}, the '
+                'number of pictures that are marked'
             )
-        files = [(place.stored(self._uri, pathlib.Path(root)), path) for root, path in marked.files]
-        with self._one:
-            self._refresh()
-            self._tell(user, 'erase', [f'{root}/{path}' for root, path in marked.files])
-            return retention.delete(self.search.gallery, retention.plan(self.search.gallery, files)).rows
+        files = [(storage.stored(self._uri, pathlib.Path(root)), path) for root, path in marked.files]
+        with self._changing:
+            gallery = Gallery(self._uri)
+            self._tell(user, 'erase', {'paths': paths})
+            return retention.delete(gallery, retention.plan(gallery, files)).rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
         """Put pictures into the index, kept below it as PNG files of its own.
@@ -170,28 +223,40 @@ class Desk:
         Returns:
           How many can be found now that could not before, and why the others cannot.
         """
-        root = place.uploads(self._uri)
-        if root is None:
-            raise SearchError('an index on an object store keeps no pictures; put them into a folder and index that')
-        if not files:
-            raise SearchError('found no picture; choose some first')
-        _at_most('pictures at once', len(files), self.limits.count)
-        refused, fresh = [], {}
-        with self._one:
-            self._refresh()
-            gallery = self.search.gallery
+        root = storage.uploads(self._uri)
+        try:
+            if root is None:
+                raise SearchError('an index on an object store keeps no pictures; put them into a folder, index that')
+            if not files:
+                raise SearchError('found no picture; choose some first')
+            _at_most('pictures at once', len(files), self.limits.count)
+            self._check_pixels(files)
+        except SearchError as error:
+            self._tell(user, 'upload refused', {'count': len(files), 'why': str(error)[:_TOLD]})
+            raise
+        refused, decoded = [], []
+        for name, encoded in files:
+            try:
+                decoded.append((name, encoded, self._decode(name, encoded, self._decoders[1], png=True)))
+            except SearchError as error:
+                refused.append(str(error))
+        vectors = self._embed([one.pixels for _, _, one in decoded])
+        with self._changing:
+            gallery, fresh = Gallery(self._uri), {}
             repair.own(gallery)
-            gone, there = retention.forgotten(gallery), gallery.known(place.UPLOADED)
-            for name, encoded in files:
+            gone, there = retention.forgotten(gallery), gallery.known(storage.UPLOADED)
+            for (name, encoded, one), vector in zip(decoded, vectors, strict=True):
                 try:
-                    path, content = _admitted(name, encoded, self.limits, gone, {*there, *fresh})
+                    path = _admitted(name, encoded, one.png, gone, {*there, *fresh})
                 except SearchError as error:
                     refused.append(str(error))
                 else:
-                    fresh[path] = content
+                    fresh[path] = one.png, vector
             if fresh:
-                self._tell(user, 'upload', [f'{root}/{path}' for path in fresh])
-                self._keep(root, fresh)
+                self._tell(user, 'upload', {'paths': [f'{root}/{path}' for path in fresh]})
+                self._keep(gallery, root, fresh)
+        if refused:
+            self._tell(user, 'upload refused', {'count': len(refused), 'why': refused[0].partition(': ')[2][:_TOLD]})
         return len(fresh), refused
 
     def login(self, user: str, accepted: bool) -> None:
@@ -199,62 +264,78 @@ class Desk:
         event = 'login' if accepted else 'login refused'
         audit.write(self._uri, [{'user': user[:MOST_NAME], 'event': event}], self._log)
 
-    def _keep(self, root: pathlib.Path, fresh: Mapping[str, bytes]) -> None:
-        gallery = self.search.gallery
+    def refused(self, statuses: Mapping[int, int]) -> None:
+        """Write down how many calls the server has refused in the last minute, by their HTTP status."""
+        calls = {str(status): count for status, count in sorted(statuses.items())}
+        audit.write(self._uri, [{'user': '', 'event': 'calls refused', 'statuses': calls}], self._log)
+
+    def _check_pixels(self, files: Sequence[tuple[str, bytes]]) -> None:
+        total = 0
+        for name, encoded in files:
+            try:
+                _, width, height = images.check(encoded, self._picture_limits())
+            except images.PictureError:  # told beside the others
+                continue
+            total += width * height
+            if total > self.limits.together:
+                raise SearchError(
+                    f'found more than {self.limits.together:,} pixels, {name} the picture that is too much; send '
+                    'fewer or smaller pictures at once'
+                )
+
+    def _picture_limits(self) -> images.Limits:
+        return images.DEFAULT._replace(max_bytes=self.limits.bytes, max_pixels=self.limits.pixels)
+
+    def _decode(self, name: str, encoded: bytes, decode: Decoders, png: bool = False):
+        return decode(name, encoded, self.search.searcher.image_size, self._picture_limits(), png)
+
+    def _embed(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+        parts = [pixels[start : start + _EMBEDDED] for start in range(0, len(pixels), _EMBEDDED)]
+        return [vector for part in parts for vector in self.search.searcher.embed_image(np.stack(part))]
+
+    def _keep(self, gallery: Gallery, root: pathlib.Path, fresh: Mapping[str, tuple[bytes, np.ndarray]]) -> None:
         with gallery.writing():  # or others would take the files for those of a call that was killed
             repair.begin(gallery, list(fresh))
             try:
-                for path, content in fresh.items():
+                rows = []
+                for path, (content, vector) in fresh.items():
                     uploads.keep(root / path, content)
-                self._add(gallery, self.search.searcher, root, list(fresh))
+                    file = folder.look(root, root / path)
+                    rows.append(Row(*file[:1], hashlib.sha256(content).hexdigest(), *file[1:], OK, vector))
+                gallery.put(storage.UPLOADED, rows, new=True)
             finally:
                 repair.settle(gallery)
 
-    def _tell(self, user: str, event: str, paths: list[str]) -> None:
-        line = {'user': user, 'event': event, 'model': self.search.searcher.hash, 'paths': paths}
+    def _tell(self, user: str, event: str, facts: Mapping) -> None:
+        line = {'user': user, 'event': event, 'model': self.search.searcher.hash, **facts}
         audit.write(self._uri, [line], self._log)
 
     def _refresh(self) -> None:
         # opened anew: another process may have written the table from scratch, as a deletion does
         self.search.gallery = Gallery(self._uri)
 
-    def _condition(self, asked: Asked) -> Condition:
-        chosen = self.search.gallery.condition(asked.where)
-        for column, values in asked.chosen.items():
-            if unknown := [value for value in values if value not in self.choices.get(column, ())]:
-                raise SearchError(f'found {column} = {unknown[0]!r}, expected one of {self.choices.get(column, [])}')
-            if values:
-                chosen &= conditions.among(column, values)
-        return chosen
+
+def trained_on(model) -> str:
+    """What a model has learnt from, in words; '' where that is not known."""
+    return str(model.trained_on.get('kind') or model.trained_on.get('dataset') or '')
 
 
-def _admitted(name: str, encoded: bytes, limits, gone: set[str], there: set[str]) -> tuple[str, bytes]:
-    """Where an upload is kept and what is written there. Raises SearchError."""
-    content = uploads.clean(name, encoded, limits)
+def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: set[str]) -> str:
+    """The name that an upload is kept by. Raises SearchError."""
     hashes = [hashlib.sha256(one).hexdigest() for one in (encoded, content)]
     if any(retention.key('bytes', sha256) in gone for sha256 in hashes):
         raise SearchError(f'{name}: was deleted from this index once and stays out')
     path = f'{hashes[1][:24]}.png'
     if path in there:
         raise SearchError(f'{name}: is in the index already, as {path}')
-    return path, content
+    return path
 
 
-def _hits(found: Found | None, ranks: Sequence[int]) -> list[Hit]:
+def _hits(found: SearchResult | None, ranks: Sequence[int]) -> list[Hit]:
     hits = [hit for hit in found.answer.hits if hit.rank in set(ranks)] if found else []
     if not hits:
         raise SearchError('found no hit that is chosen; search, then choose some by their number')
     return hits
-
-
-def _choices(gallery: Gallery) -> dict[str, list]:
-    """The values of every column of the user's that has few, in order."""
-    found = {}
-    for column, kind in gallery.columns.items():
-        values = gallery.rows(FOUND, [column])[column].unique().drop_null()
-        if kind != 'double' and 1 < len(values) <= MOST_CHOICES:
-            found[column] = sorted(values.to_pylist())
-    return found
 
 
 def _at_most(what: str, count: int, most: int) -> None:

@@ -1,19 +1,20 @@
-"""The page that is served: nothing of the disk, nothing from elsewhere, and a whole journey in a real Chromium."""
+"""The page in a real Chromium: a whole journey, and how it looks in light and dark, on a phone and on a desktop."""
 
-import asyncio
-import contextlib
 import html
 import json
 import pathlib
 import re
-import warnings
+import time
 
 import pytest
 
-from lcr2s_jax.search.web import app as command
-from lcr2s_jax.search.web import middleware as gate
 from tests import browser, searching
-from tests.searching import photo
+from tests.searching import WORDS, photo
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser.PROGRAM is None, reason='found no chromium; on Debian: apt-get install chromium'),
+]
 
 
 @pytest.fixture(scope='module')
@@ -27,156 +28,6 @@ def made(tmp_path_factory):
     return made
 
 
-@pytest.fixture(scope='module')
-def client(made, tmp_path_factory):
-    """client(behind_gate=True, users=None) -> the page of the index, without a network."""
-    with warnings.catch_warnings(action='ignore'):  # that it would like another HTTP client
-        from starlette.testclient import TestClient
-
-    folder = tmp_path_factory.mktemp('uploads')
-    desk = command.open_desk(made.uri)
-    apps = {}
-
-    def client(behind_gate=True, users=None, hosts=('localhost',)):
-        key = str((users, hosts))
-        if key not in apps:
-            apps[key] = command.application(desk, folder, hosts, users)
-        app = apps[key] if behind_gate else apps[key].app
-        return TestClient(app, base_url='http://localhost', follow_redirects=False)
-
-    client.folder = folder
-    return client
-
-
-def get(app, path: str, method='GET', headers=()) -> tuple[int, bytes]:
-    """Status and body of a path just as it stands; a client would tidy it up first."""
-    sent = []
-
-    async def receive():
-        return {'type': 'http.request', 'body': b'', 'more_body': False}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {'type': 'http', 'asgi': {'version': '3.0'}, 'http_version': '1.1', 'method': method, 'scheme': 'http',
-             'path': path, 'raw_path': path.encode(), 'query_string': b'', 'root_path': '',
-             'headers': [(b'host', b'localhost'), *headers], 'client': ('127.0.0.1', 1),
-             'server': ('localhost', 80)}  # fmt: skip
-    asyncio.run(app(scope, receive, send))
-    return sent[0]['status'], b''.join(message.get('body', b'') for message in sent[1:])
-
-
-@pytest.mark.parametrize('behind_gate', [True, False])
-def test_no_file_of_the_disk_is_served(client, made, behind_gate):
-    inside = made.root / 'a' / '000.png'
-    link = made.root / 'link.png'
-    with contextlib.suppress(FileExistsError):
-        link.symlink_to('/etc/passwd')
-    app = client(behind_gate).app
-    for path in ('/etc/passwd', '../../../../etc/passwd', str(link), f'{made.root}/../index/audit.jsonl', str(inside),
-                 f'{made.uri}/model/model.json', '../../main.py', 'main.py'):  # fmt: skip
-        for route in ('/gradio_api/file=', '/file=', '/gradio_api/file/', '/static/', '/assets/'):
-            status, content = get(app, route + path)
-            assert status in (403, 404), (route, path, status)
-            assert b'root:' not in content and b'PNG' not in content
-
-
-def test_what_the_page_does_not_need_is_not_there(client):
-    app = client().app
-    below = 'info openapi.json call/search proxy=https://x.hf.space/ file=http://example.org/x run-history/buckets'
-    for path in [f'/gradio_api/{path}' for path in below.split()] + [
-        '/monitoring',
-        '/docs',
-        '/openapi.json',
-        '/assets/../config',
-        '//config',
-        '/static/..\\config',
-    ]:
-        assert get(app, path)[0] == 404, path
-    assert get(app, '/')[0] == get(app, '/config')[0] == 200
-
-
-def test_the_page_asks_nobody_else_for_anything(client):
-    reply = client().get('/')
-    assert not re.search(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//', reply.text)
-    assert not re.search(r'@import|url\((?!["\']?(?:data:|static/|\.?/))', client().get('/theme.css').text)
-    policy = reply.headers['content-security-policy']
-    assert "default-src 'none'" in policy and 'http' not in policy and reply.headers['cache-control'] == 'no-store'
-    config = json.loads(re.search(r'window\.gradio_config = (\{.*?\});</script>', reply.text)[1])
-    assert config['analytics_enabled'] is False and not config.get('run_history')
-
-
-def test_a_call_names_uploaded_files_alone(client):
-    http = client()
-    for path in ('/etc/passwd', 'http://example.org/x.png', f'{client.folder}/../x', 'x.png'):
-        body = {'fn_index': 6, 'session_hash': 's', 'data': [[{'path': path, 'meta': {'_type': 'gradio.FileData'}}]]}
-        for kind in ('application/json', 'text/plain'):
-            reply = http.post('/gradio_api/queue/join', content=json.dumps(body), headers={'content-type': kind})
-            assert reply.status_code == 403, path
-    assert http.post('/gradio_api/queue/join', content=b'{').status_code == 403
-    words = {'fn_index': 0, 'session_hash': 's', 'data': ['a woman with "path": "/etc/passwd" on her shirt']}
-    assert http.post('/gradio_api/queue/join', json=words).status_code != 403
-
-
-def test_an_upload_is_limited_before_it_is_read(client):
-    http = client()
-    too_many = {'content-length': str(40 * 8 << 20), 'content-type': 'multipart/form-data; boundary=x'}
-    assert http.post('/gradio_api/upload', content=b'', headers=too_many).status_code == 413
-    unknown = (part for part in [b'x'])  # sent in chunks, without a length
-    assert http.post('/gradio_api/upload', content=unknown).status_code == 411
-    for method in ('POST', 'GET'):  # a server reads chunks, however short the length that is told beside them
-        both = [(b'content-length', b'5'), (b'transfer-encoding', b'chunked')]
-        assert get(client().app, '/gradio_api/upload', method, both)[0] == 411
-    large = http.post('/gradio_api/upload', files={'files': ('x.png', b'x' * ((8 << 20) + 1))})
-    assert large.status_code == 413 and 'maximum allowed size' in large.text
-    assert http.post('/gradio_api/queue/join', content=b'"' + b'x' * (1 << 20) + b'"').status_code == 413
-
-
-def test_a_page_on_this_machine_answers_to_its_own_name_and_its_own_page_alone(client):
-    http = client()
-    for name in ('evil.example:80', '[::1', ''):
-        assert http.get('/', headers={'host': name}).status_code == 421
-    assert http.get('/config', headers={'origin': 'http://evil.example'}).status_code == 403
-    assert http.get('/config', headers={'origin': 'null'}).status_code == 403
-    assert http.get('/config', headers={'origin': 'http://localhost'}).status_code == 200
-    assert client(hosts=None, users={'ann': 'x'}).get('/', headers={'host': 'any.example'}).status_code == 200
-
-
-def test_without_a_login_nothing_can_be_asked(client, made, monkeypatch):
-    monkeypatch.setattr(command, '_WAIT', 0)
-    http = client(users={'ann': 'secret'}, hosts=None)
-    page = http.get('/').text
-    assert 'Search</' not in page and 'Condition' not in page
-    assert http.get('/config').status_code == 401
-    assert http.post('/gradio_api/upload', files={'files': ('x.png', b'x')}).status_code == 401
-    assert http.post('/gradio_api/queue/join', json={'fn_index': 0, 'data': [], 'session_hash': 's'}).status_code == 401
-    for name, password in (('ann', 'wrong'), ('bob', 'secret'), ('bob', '')):
-        assert http.post('/login', data={'username': name, 'password': password or ' '}).status_code == 400
-    assert http.post('/login', data={'username': 'ann', 'password': 'secret'}).status_code == 200
-    assert http.get('/config').status_code == 200
-    log = [json.loads(line) for line in (pathlib.Path(made.uri) / 'audit.jsonl').read_text().splitlines()]
-    assert [(line['user'], line['event']) for line in log if 'event' in line][-2:] == [
-        ('bob', 'login refused'),
-        ('ann', 'login'),
-    ]
-
-
-def test_a_websocket_is_refused_and_a_start_is_passed_on(tmp_path):
-    seen, sent = [], []
-
-    async def app(scope, receive, send):
-        seen.append(scope['type'])
-
-    async def send(message):
-        sent.append(message)
-
-    guarded = gate.Gate(app, None, tmp_path, 1)
-    for kind in ('websocket', 'lifespan'):
-        asyncio.run(guarded({'type': kind}, None, send))
-    assert seen == ['lifespan'] and sent == [{'type': 'websocket.close', 'code': 1008}]
-
-
-@pytest.mark.skipif(browser.PROGRAM is None, reason='found no chromium; on Debian: apt-get install chromium')
 def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
     pytest.importorskip('websocket', reason='found no websocket-client; pip install -r requirements-dev.txt')
     (tmp_path / 'new.jpg').write_bytes(photo(9))
@@ -184,10 +35,10 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
     log = pathlib.Path(made.uri) / 'audit.jsonl'
     with browser.served(made.uri, tmp_path / 'log') as url, browser.Browser(tmp_path / 'chromium') as b:
         b.go(url)
-        b.type('#text textarea', 'a woman in a red coat ${6*7} <b>x</b>')
+        b.type('#text textarea', 'a woman in a red coat ${6*7} {{6*7}} <b>x</b>')
         b.click('#go')
         answer = b.wait_for_text('among 12 pictures', '#answer', 60)
-        assert '${6*7} <b>x</b>' in answer, 'words stay words'
+        assert '${6*7} {{6*7}} <b>x</b>' in answer, 'words stay words'
         images = b.evaluate('[...document.querySelectorAll("#answer li img")].map(e => [e.src.slice(0, 22), '
                             'e.naturalWidth > 0])')  # fmt: skip
         assert images == [['data:image/jpeg;base64', True]] * 12
@@ -195,6 +46,7 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
         chances = [int(chance) for _, chance in ranks]
         assert [int(rank) for rank, _ in ranks] == list(range(1, 13)) and chances == sorted(chances, reverse=True)
 
+        b.click('#judging button')
         b.click('#chosen label:nth-of-type(1) input')
         b.click('#right')
         b.wait_for_text('1 marked as right', '#told')
@@ -222,7 +74,7 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
         b.wait_for_text('Type 1 to confirm', '#warning')
         b.type('#typed textarea, #typed input', '7')
         b.click('#erase')
-        b.wait_for_text('nothing was erased')
+        b.wait_for_text('Nothing was erased', '#told')
         b.type('#typed textarea, #typed input', '1')
         b.click('#erase')
         b.wait_for_text('1 picture erased', '#told')
@@ -234,3 +86,118 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
     assert html.escape(url) in (tmp_path / 'log').read_text()
     events = [json.loads(line).get('event', 'search') for line in log.read_text().splitlines()]
     assert events[-7:] == ['search'] * 3 + ['upload', 'search', 'erase', 'search']
+
+
+# every text with the colour behind it: the first ancestor's that is not transparent
+_CONTRAST = """(() => {
+  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255)
+    .map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
+  const found = [];
+  for (const e of document.querySelectorAll('body *')) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    const hint = e.matches('input, textarea') && !e.value && e.placeholder;
+    const r = e.getBoundingClientRect();
+    if (!(own || hint) || !r.width || !r.height || !e.checkVisibility({opacityProperty: true, visibilityProperty: true})
+        || e.closest(':disabled')) continue;
+    let back = e, colour;
+    while (back && ((colour = rgb(getComputedStyle(back).backgroundColor))[3] ?? 1) < .9) back = back.parentElement;
+    if (!back) colour = [255, 255, 255];
+    const style = getComputedStyle(e, hint ? '::placeholder' : null);
+    const [a, b] = [light(rgb(style.color)), light(colour)].sort((x, y) => y - x);
+    found.push([Math.round((a + .05) / (b + .05) * 100) / 100, (own ? e.innerText : e.placeholder).slice(0, 40),
+      e.tagName + '.' + String(e.className).slice(0, 40), style.color, String(colour)]);
+  }
+  return found;
+})()"""
+_SIZES = """[...document.querySelectorAll(
+    'button, a, input:not([type=file]):not([type=checkbox]), label:has(> [type=checkbox])')]
+  .map(e => [e, e.getBoundingClientRect()]).filter(([e, r]) => r.width && e.checkVisibility({visibilityProperty: true}))
+  .filter(([e, r]) => Math.round(r.height) < 44 && !e.closest('.wrap-inner, [data-testid=file-upload]'))
+  .map(([e, r]) => [e.outerHTML.slice(0, 120), r.height])"""
+LOOKS = [('phone', (390, 844)), ('desktop', (1280, 800))]
+
+
+@pytest.fixture(scope='module')
+def url(made, tmp_path_factory):
+    """Of the page."""
+    with browser.served(made.uri, tmp_path_factory.mktemp('served') / 'log') as url:
+        yield url
+
+
+@pytest.mark.parametrize('dark', [False, True])
+@pytest.mark.parametrize('name,size', LOOKS)
+def test_the_page_is_readable_and_its_answer_in_view_at_once(url, tmp_path, name, size, dark):
+    with browser.Browser(tmp_path, size=size) as b:
+        b.colours(dark)
+        b.go(url)
+        b.type('#text textarea', WORDS)
+        b.key('Enter')
+        b.wait('!!document.querySelector("#answer li img")', 60)
+        top = b.evaluate('document.querySelector("#answer li:nth-of-type(2) img").getBoundingClientRect().bottom')
+        assert b.evaluate('scrollY') == 0 and top < size[1], 'the first pictures are seen without scrolling'
+        assert b.evaluate('document.documentElement.scrollWidth') <= size[0], 'nothing is cut off at the side'
+        head = b.text('#title')
+        assert re.search(r'index\s· 12 pictures · model [0-9a-f]{8}, trained on synthetic pedestrians', head), head
+        closed = b.evaluate(
+            '[...document.querySelectorAll("[data-testid=accordion-content]")].map(e => e.offsetHeight)'
+        )
+        assert closed and not any(closed), 'filters and all else are folded'
+        for box in ('#filters', '#options', '#judging', '#adding', '#liking', '#sql'):
+            b.click(f'{box} button')
+        time.sleep(0.5)
+        assert b.evaluate('getComputedStyle(document.querySelector("#answer li img")).opacity') == '1', 'not faded'
+        for state in ('open', 'large'):
+            pale = [one for one in b.evaluate(_CONTRAST) if one[0] < 4.5]
+            assert not pale, (state, pale)
+            assert not b.evaluate(_SIZES), state
+            if state == 'open':
+                b.click('#answer li:nth-of-type(2) button')
+                b.wait('!!document.querySelector("#large [role=dialog] img")')
+                time.sleep(0.3)
+        assert not b.errors
+
+
+def test_an_error_goes_when_the_next_answer_comes(url, tmp_path):
+    with browser.Browser(tmp_path) as b:
+        b.go(url)
+        b.click('#go')
+        assert 'Found nothing to look for' in b.wait_for_text('nothing to look for', '#answer')
+        b.type('#text textarea', WORDS)
+        b.key('Enter')
+        b.wait('!!document.querySelector("#answer li img")', 60)
+        assert 'nothing to look for' not in b.text()
+
+
+def test_the_keyboard_is_enough(url, tmp_path):
+    with browser.Browser(tmp_path) as b:
+        b.go(url)
+        b.click('#text textarea')
+        b.type('#text textarea', WORDS)
+        b.key('Enter', shift=True)
+        b.call('Input.insertText', text='a man in white')
+        b.key('Enter')
+        answer = b.wait_for_text('a man in white', '#answer', 60)
+        assert f'{WORDS} + a man in white' in answer, 'Shift+Enter begins another sentence'
+        places = []
+        for _ in range(12):
+            b.key('Tab')
+            places.append(b.evaluate('document.activeElement.closest("[id]")?.id || document.activeElement.className'))
+            ring = b.evaluate('getComputedStyle(document.activeElement).outlineStyle + " " + '
+                              'getComputedStyle(document.activeElement).outlineWidth')  # fmt: skip
+            assert ring == 'solid 3px', (places, ring)
+            if b.evaluate('!!document.activeElement.closest("#answer button[data-rank]")'):
+                break
+        assert places[0] == 'go' and 'filters' in places and places[-1] == 'answer', places
+        b.key('Enter')
+        b.wait('document.querySelector("#large [role=dialog]")?.dataset.rank === "1"')
+        b.wait('document.activeElement.matches("[data-close]")')
+        b.key('ArrowRight')
+        b.wait('document.querySelector("#large [role=dialog]")?.dataset.rank === "2"')
+        for _ in range(5):
+            b.key('Tab')
+            assert b.evaluate('!!document.activeElement.closest("#large")'), 'keys stay in the large view'
+        b.key('Escape')
+        b.wait('!document.querySelector("#large [role=dialog]")')
+        assert b.evaluate('document.activeElement.dataset.rank') == '2', 'and come back to the hit'

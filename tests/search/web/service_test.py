@@ -1,33 +1,24 @@
-"""The desk behind the page: what it finds, keeps, takes in and erases; and who may ask the page for what."""
+"""The service behind the page: what it finds, keeps, takes in and erases, and what it writes down of that."""
 
-import asyncio
 import concurrent.futures
-import html
-import io
 import json
 import os
 import pathlib
-import subprocess
-import sys
-import time
-import types
+import threading
 
 import pytest
 from PIL import Image
 
 from lcr2s_jax.cli.delete import forget
-from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import audit, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import Gallery
-from lcr2s_jax.search.web import app as command
-from lcr2s_jax.search.web import page, uploads
-from lcr2s_jax.search.web import service as desk
+from lcr2s_jax.search.web import app, service, view
 from tests import searching
 from tests.searching import WORDS, photo
 
-ROOT = pathlib.Path(__file__).parents[3]
-LIMITS = uploads.Limits(100_000, searching.MAX_PIXELS, 3)
+LIMITS = service.Limits(100_000, 10_000, 3, 20_000)
 
 
 @pytest.fixture(scope='module')
@@ -42,7 +33,7 @@ def made(tmp_path_factory):
     return made
 
 
-def lines(one: desk.Desk, name=audit.NAME):
+def lines(one: service.Service, name=audit.NAME):
     path = pathlib.Path(one.search.gallery.uri) / name
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
@@ -52,7 +43,7 @@ def paths(found):
 
 
 def test_lines_are_sentences_about_one_person_and_the_log_says_who_asked(at):
-    found = at.find('ann', desk.Asked(f'{WORDS}\n\n  a man in white \n', top=5))
+    found = at.find('ann', service.SearchRequest(f'{WORDS}\n\n  a man in white \n', top=5))
     assert found.answer.query.sentences == (WORDS, 'a man in white') and len(found.answer.hits) == 5
     (line,) = lines(at)
     assert line['user'] == 'ann' and line['text'] == [WORDS, 'a man in white'] and line['time'].startswith('20')
@@ -60,54 +51,52 @@ def test_lines_are_sentences_about_one_person_and_the_log_says_who_asked(at):
 
 
 def test_columns_with_few_values_are_offered_and_narrow_the_search(at):
-    assert at.choices == {'camera': ['c0', 'c1', 'c2'], 'time': [f'2026-05-{day:02}' for day in range(1, 13)]}
+    assert at.filters.choices == {'camera': ['c0', 'c1', 'c2'], 'time': [f'2026-05-{day:02}' for day in range(1, 13)]}
     chosen = {'camera': ['c0', 'c1'], 'time': []}
-    found = at.find('ann', desk.Asked(WORDS, where="time > '2026-05-06'", chosen=chosen, top=50))
+    found = at.find('ann', service.SearchRequest(WORDS, where="time > '2026-05-06'", chosen=chosen, top=50))
     assert {hit.metadata['camera'] for hit in found.answer.hits} == {'c0', 'c1'} and found.answer.searched == 4
     assert lines(at)[-1]['where'] == "(time > '2026-05-06') and camera in ('c0', 'c1')"
     with pytest.raises(SearchError, match=r"found camera = .*expected one of \['c0', 'c1', 'c2'\]"):
-        at.find('ann', desk.Asked(WORDS, chosen={'camera': ["c0') or ('' = '"]}))
-
-
-def test_a_column_with_many_values_or_one_is_not_offered(at, monkeypatch):
-    monkeypatch.setattr(desk, 'MOST_CHOICES', 5)
-    assert desk._choices(at.search.gallery) == {'camera': ['c0', 'c1', 'c2']}
+        at.find('ann', service.SearchRequest(WORDS, chosen={'camera': ["c0') or ('' = '"]}))
 
 
 def test_an_example_picture_finds_itself_and_every_phrase_can_be_explained(at, made):
     encoded = (made.root / 'a' / '004.png').read_bytes()
-    assert paths(at.find('ann', desk.Asked('', [('x.png', encoded)], top=3)))[0] == 'a/004.png'
-    found = at.find('ann', desk.Asked(WORDS, [('x.png', encoded)], why=True))
+    assert paths(at.find('ann', service.SearchRequest('', [('x.png', encoded)], top=3)))[0] == 'a/004.png'
+    found = at.find('ann', service.SearchRequest(WORDS, [('x.png', encoded)], why=True))
     assert [phrase for phrase, _ in found.why] == ['a woman', 'in a red coat', 'with a black backpack']
-    assert 'in a red coat</td><td>' in page.answer(found) and lines(at)[-1]['examples'] == 1
+    assert 'in a red coat</td><td>' in view.answer(found, at.index) and lines(at)[-1]['examples'] == 1
 
 
 @pytest.mark.parametrize(
     'asked,words',
     [
-        (desk.Asked(' \n '), 'found nothing to look for'),
-        (desk.Asked('a\n' * 9), 'found 9 sentences, expected at most 8'),
-        (desk.Asked('a' * 2001), 'found 2,001 letters'),
-        (desk.Asked('a', top=101), 'found 101 hits'),
-        (desk.Asked('a', top=0), 'found 0 hits, expected 1 or more'),
-        (desk.Asked('', [('x.png', b'')] * 5), 'found 5 example pictures'),
-        (desk.Asked('', [('x.png', b'no')]), 'x.png: found no picture'),
-        (desk.Asked('', [('x.png', photo(size=(200, 60)))]), 'x.png: found 200 x 60 pixels, expected at most 10,000'),
-        (desk.Asked('a', where='camra = 1'), 'Expected SQL over the columns'),
+        (service.SearchRequest(' \n '), 'found nothing to look for'),
+        (service.SearchRequest('a\n' * 9), 'found 9 sentences, expected at most 8'),
+        (service.SearchRequest('a' * 2001), 'found 2,001 letters'),
+        (service.SearchRequest('a', top=101), 'found 101 hits'),
+        (service.SearchRequest('a', top=0), 'found 0 hits, expected 1 or more'),
+        (service.SearchRequest('', [('x.png', b'')] * 5), 'found 5 example pictures'),
+        (service.SearchRequest('', [('x.png', b'no')]), 'x.png: no picture'),
+        (service.SearchRequest('', [('x.png', photo(size=(200, 60)))]), 'x.png: a picture of 0.012 million pixels'),
+        (service.SearchRequest('a', where='camra = 1'), 'Expected SQL over the columns'),
     ],
 )
-def test_what_cannot_be_looked_for_is_explained(at, asked, words):
+def test_what_cannot_be_looked_for_is_explained_and_written_down_in_one_line(at, asked, words):
+    at.limits = LIMITS
     with pytest.raises(SearchError) as error:
         at.find('ann', asked)
-    assert words in str(error.value) and not lines(at)
+    assert words in str(error.value)
+    (line,) = lines(at)
+    assert (line['user'], line['event']) == ('ann', 'search refused') and words[:40] in line['why']
 
 
 def test_a_log_that_cannot_be_written_shows_nothing_and_changes_nothing(at, monkeypatch):
-    found = at.find('ann', desk.Asked(WORDS))
+    found = at.find('ann', service.SearchRequest(WORDS))
     before = at.search.gallery.version
     monkeypatch.setattr(os, 'open', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'Permission denied')))
     for act in (
-        lambda: at.find('ann', desk.Asked(WORDS)),
+        lambda: at.find('ann', service.SearchRequest(WORDS)),
         lambda: at.add('ann', [('x.jpg', photo())]),
         lambda: at.erase('ann', at.mark(found, [1]), '1'),
     ):
@@ -117,13 +106,13 @@ def test_a_log_that_cannot_be_written_shows_nothing_and_changes_nothing(at, monk
 
 
 def test_the_audit_log_can_be_kept_apart_from_the_index(at, made, tmp_path):
-    apart = command.open_desk(made.uri, str(tmp_path / 'log.jsonl'))
+    apart = app.open_service(made.uri, str(tmp_path / 'log.jsonl'))
     apart.login('ann', False)
     assert json.loads((tmp_path / 'log.jsonl').read_text())['event'] == 'login refused' and not lines(apart)
 
 
 def test_feedback_is_appended_with_what_was_asked_and_what_was_shown(at):
-    found = at.find('ann', desk.Asked(WORDS))
+    found = at.find('ann', service.SearchRequest(WORDS))
     assert at.judge('ann', found, [1, 3], True) == 2 and at.judge('bob', found, [2], False) == 1
     kept = lines(at, audit.FEEDBACK)
     assert [(line['user'], line['rank'], line['right']) for line in kept] == [
@@ -147,7 +136,7 @@ def test_an_upload_is_kept_as_pixels_alone_and_found_at_once(at):
     assert not any(words in kept.read_bytes() for words in (b'Secret', b'profile', b'tail', b'iCCP', b'eXIf'))
     with Image.open(kept) as image:
         assert image.size == (60, 30), 'upright'
-    found = at.find('ann', desk.Asked('', [('same.png', kept.read_bytes())]))
+    found = at.find('ann', service.SearchRequest('', [('same.png', kept.read_bytes())]))
     assert paths(found)[0] == kept.name and found.answer.searched == 13
     upload = lines(at)[0]
     assert upload['event'] == 'upload' and upload['user'] == 'ann' and upload['paths'] == [str(kept)]
@@ -158,31 +147,49 @@ def test_an_upload_beyond_the_limits_is_refused_by_name_and_the_others_are_taken
     files = [('big.jpg', b'x' * 100_001), ('wide.png', photo(size=(110, 100))), ('good.jpg', photo(1))]
     count, refused = at.add('ann', files)
     assert count == 1 and len(refused) == 2
-    assert 'big.jpg: found 100,001 bytes, expected at most 100,000' in refused[0]
-    assert 'wide.png: found 110 x 100 pixels' in refused[1]
-    count, refused = at.add(
-        'ann', [('cut.jpg', photo(2)[:-100]), ('a.gif', photo(3, format_='GIF')), ('good.jpg', photo(1))]
-    )
-    assert count == 0 and 'cut.jpg: damaged' in refused[0] and 'a.gif: found no picture' in refused[1]
+    assert 'big.jpg: a file of 100,001 bytes' in refused[0] and 'wide.png: a picture of 0.011 million' in refused[1]
+    (upload, not_taken) = lines(at)
+    assert (upload['event'], not_taken['event'], not_taken['count']) == ('upload', 'upload refused', 2)
+    files = [('cut.jpg', photo(2)[:-100]), ('a.pdf', b'%PDF-1.4 x'), ('good.jpg', photo(1))]
+    count, refused = at.add('ann', files)
+    assert count == 0 and 'cut.jpg: damaged' in refused[0] and 'a.pdf: ' in refused[1]
     assert 'good.jpg: is in the index already' in refused[2]
-    with pytest.raises(SearchError, match='found 4 pictures at once, expected at most 3'):
-        at.add('ann', [('x.jpg', photo(4))] * 4)
     assert len(list(place.uploads(at.search.gallery.uri).iterdir())) == 1
 
 
-def test_pixels_are_counted_before_any_is_decoded(monkeypatch):
-    out = io.BytesIO()
-    Image.new('1', (2000, 2000)).save(out, 'PNG')
-    monkeypatch.setattr(Image.Image, 'load', lambda self: pytest.fail('decoded'))
-    with pytest.raises(SearchError, match='2000 x 2000'):
-        uploads.clean('x.png', out.getvalue(), LIMITS)
+def test_pictures_and_pixels_of_one_upload_are_counted_together(at):
+    at.limits = LIMITS
+    with pytest.raises(SearchError, match='found 4 pictures at once, expected at most 3'):
+        at.add('ann', [('x.jpg', photo(4))] * 4)
+    with pytest.raises(SearchError, match='more than 20,000 pixels, c.png the picture that is too much'):
+        at.add('ann', [(f'{name}.png', photo(size=(99, 99))) for name in 'abc'])
+    assert [line['event'] for line in lines(at)] == ['upload refused'] * 2
+
+
+def test_a_search_is_answered_while_a_picture_is_decoded(at):
+    """The lock of searches is free for as long as a hostile picture takes."""
+    began, go_on = threading.Event(), threading.Event()
+    decode = at._decoders[1]
+
+    def slow(*args):
+        began.set()
+        assert go_on.wait(60)
+        return decode(*args)
+
+    at._decoders = at._decoders[0], slow
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        adding = pool.submit(at.add, 'bob', [('x.jpg', photo(1))])
+        assert began.wait(60)
+        assert at.find('ann', service.SearchRequest(WORDS)).answer.searched == 12 and not adding.done()
+        go_on.set()
+        assert adding.result(60) == (1, [])
 
 
 def test_erasing_takes_two_steps_and_leaves_no_byte_of_an_upload(at, made):
     at.add('ann', [('x.jpg', photo(5))])
     (kept,) = place.uploads(at.search.gallery.uri).iterdir()
     content = kept.read_bytes()
-    found = at.find('ann', desk.Asked('', [('x.png', content)]))
+    found = at.find('ann', service.SearchRequest('', [('x.png', content)]))
     vector = at.search.gallery.vectors_at([found.answer.hits[0].row])[0].tobytes()
     folder = pathlib.Path(at.search.gallery.uri) / 'images.lance'
     there = [path for path in folder.rglob('*') if path.is_file() and vector in path.read_bytes()]
@@ -191,9 +198,10 @@ def test_erasing_takes_two_steps_and_leaves_no_byte_of_an_upload(at, made):
     for typed in ('', '1', 'yes', '22'):
         with pytest.raises(SearchError, match='nothing was erased: .* expected 2, the number'):
             at.erase('ann', marked, typed)
+    assert [line['event'] for line in lines(at)[-4:]] == ['erase refused'] * 4
     assert at.search.gallery.count() == 13 and kept.exists()
     assert at.erase('ann', marked, ' 2 ') == 2
-    after = at.find('ann', desk.Asked('', [('x.png', content)], top=50))
+    after = at.find('ann', service.SearchRequest('', [('x.png', content)], top=50))
     assert after.answer.searched == 11 and not set(paths(after)) & {path for _, path in marked.files}
     assert not kept.exists() and len(list(made.root.rglob('*.png'))) == 12, 'files of others stay'
     assert not any(vector in path.read_bytes() for path in folder.rglob('*') if path.is_file())
@@ -204,7 +212,7 @@ def test_erasing_takes_two_steps_and_leaves_no_byte_of_an_upload(at, made):
 
 def test_what_was_erased_cannot_be_uploaded_again(at, made):
     at.add('ann', [('x.jpg', photo(6))])
-    whole = desk.Asked('', [('x.jpg', photo(6))], top=50)
+    whole = service.SearchRequest('', [('x.jpg', photo(6))], top=50)
     found = at.find('ann', whole)
     crop = next(hit for hit in found.answer.hits if hit.root == str(made.root))
     at.erase('ann', at.mark(found, [1, crop.rank]), '2')
@@ -225,35 +233,35 @@ def test_a_deletion_on_the_command_line_takes_uploaded_files_too_and_is_written_
     assert (told['event'], told['where'], told['rows']) == ('delete', "root like '%/uploads'", 1) and told['user']
 
 
-def test_a_desk_goes_on_when_another_process_has_erased_or_added(at):
-    before = at.find('ann', desk.Asked(WORDS, top=50))
+def test_a_service_goes_on_when_another_process_has_erased_or_added(at):
+    before = at.find('ann', service.SearchRequest(WORDS, top=50))
     retention.delete(Gallery(at.search.gallery.uri), "camera = 'c1'")
-    after = at.find('ann', desk.Asked(WORDS, top=50))
+    after = at.find('ann', service.SearchRequest(WORDS, top=50))
     assert before.answer.searched == 12 and after.answer.searched == 8
     marked = at.mark(before, [1])
     erased = at.erase('bob', marked, '1')  # a hit of an older version may be gone already
-    left = {(hit.root, hit.path) for hit in at.find('ann', desk.Asked(WORDS, top=50)).answer.hits}
+    left = {(hit.root, hit.path) for hit in at.find('ann', service.SearchRequest(WORDS, top=50)).answer.hits}
     assert len(left) == 8 - erased and not left & set(marked.files)
 
 
 def test_a_file_that_became_a_link_out_of_its_root_is_not_shown(at, tmp_path):
     at.add('ann', [('x.jpg', photo(5))])
     (kept,) = place.uploads(at.search.gallery.uri).iterdir()
-    asked = desk.Asked(WORDS, where=f"path = '{kept.name}'")
-    assert page.answer(at.find('ann', asked)).count('<img') == 1
+    asked = service.SearchRequest(WORDS, where=f"path = '{kept.name}'")
+    assert view.answer(at.find('ann', asked), at.index).count('<img') == 1
     kept.rename(tmp_path / 'out.png')
     kept.symlink_to(tmp_path / 'out.png')
-    text = page.answer(at.find('ann', asked))
+    text = view.answer(at.find('ann', asked), at.index)
     assert '<img' not in text and 'the file is not there any more' in text
 
 
 def test_many_at_once_are_served_one_after_the_other(at):
     with concurrent.futures.ThreadPoolExecutor(6) as pool:
-        finding = [pool.submit(at.find, f'u{number}', desk.Asked(WORDS, top=20)) for number in range(5)]
+        finding = [pool.submit(at.find, f'u{number}', service.SearchRequest(WORDS, top=20)) for number in range(5)]
         adding = [pool.submit(at.add, 'ann', [('x.jpg', photo(number))]) for number in range(3)]
         assert [one.result()[0] for one in adding] == [1, 1, 1]
         assert {one.result().answer.searched for one in finding} <= {12, 13, 14, 15}
-    assert at.find('ann', desk.Asked(WORDS)).answer.searched == 15 and len(lines(at)) == 9
+    assert at.find('ann', service.SearchRequest(WORDS)).answer.searched == 15 and len(lines(at)) == 9
 
 
 def test_an_index_on_an_object_store_takes_no_upload(at, monkeypatch):
@@ -264,83 +272,13 @@ def test_an_index_on_an_object_store_takes_no_upload(at, monkeypatch):
 
 
 def test_no_word_of_others_becomes_markup(at):
-    found = at.find('ann', desk.Asked('<img src=x onerror=alert(1)> ${1+1} in a coat', why=True))
+    found = at.find('ann', service.SearchRequest('<img src=x onerror=alert(1)> ${1+1} in a coat', why=True))
     hits = [found.answer.hits[0]._replace(path='<script>a</script>', metadata={'camera': '<b>c</b>'})]
-    text = page.answer(found._replace(answer=found.answer._replace(hits=hits)))
+    text = view.answer(found._replace(answer=found.answer._replace(hits=hits)), at.index)
     assert '<img src=x' not in text and '<script' not in text and '<b>c' not in text
     assert '&lt;img src=x' in text and '&lt;script&gt;a' in text and '&lt;b&gt;c' in text
 
 
-def test_users_come_from_a_pair_or_from_a_file_that_is_private(tmp_path):
-    file = tmp_path / 'users'
-    file.write_text('ann:one:two\n\nbob:three\n')
-    file.chmod(0o600)
-    assert command.read_users('ann:secret') == {'ann': 'secret'}
-    assert command.read_users(str(file)) == {'ann': 'one:two', 'bob': 'three'}
-    file.chmod(0o640)
-    with pytest.raises(ConfigError, match='others can read .*chmod 600'):
-        command.read_users(str(file))
-    file.chmod(0o600)
-    for wrong in ('ann', ':secret', 'ann:', str(tmp_path / 'none')):
-        with pytest.raises(ConfigError, match='found neither user:password nor a file') as error:
-            command.read_users(wrong)
-        assert 'secret' not in str(error.value).replace('user:password', '')
-    file.write_text('ann:one\nann:two\n')
-    with pytest.raises(ConfigError):
-        command.read_users(str(file))
-
-
-def test_only_this_machine_needs_no_login():
-    assert all(map(command.is_local, ('127.0.0.1', 'localhost', '::1', '127.3.2.1')))
-    assert not any(map(command.is_local, ('0.0.0.0', '::', '192.168.0.7', 'example.org', 'localhost.example.org', '')))
-    run = subprocess.run(
-        [sys.executable, 'main.py', 'serve', '--index=i', '--host=0.0.0.0'], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 2 and 'others could reach the page; that needs --auth' in run.stderr
-
-
-def test_the_address_that_the_page_is_told_to_listen_on_is_one_of_its_names():
-    assert command.names_of('127.0.0.2') == {'127.0.0.2', '127.0.0.1', 'localhost', '::1'}
-    assert command.names_of('0.0.0.0') is None
-
-
-def test_wrong_passwords_wait_for_each_other_in_a_short_line_that_keeps_nobody_else_out(monkeypatch):
-    monkeypatch.setattr(command, '_WAIT', 0.05)
-    log = []
-    login = command._login(types.SimpleNamespace(login=lambda *line: log.append(line)), {'ann': 'a', 'bob': 'b'})
-
-    async def flood():
-        clock = time.monotonic()
-        ann = [asyncio.create_task(login('ann', word)) for word in 'xyzxyzxyz']
-        nobody = [asyncio.create_task(login(f'user {number}', 'a')) for number in range(9)]
-        await asyncio.sleep(0.01)
-        assert await login('bob', 'b') and time.monotonic() - clock < 0.05, 'the line of ann is not that of bob'
-        assert not await login('ann', 'a'), 'her line is full'
-        assert not any(await asyncio.gather(*ann, *nobody)) and time.monotonic() - clock >= 5 * 0.05
-        assert await login('ann', 'a')
-
-    asyncio.run(flood())
-    assert [name for name, right in log if right] == ['bob', 'ann'] and log.count(('ann', False)) == 5
-    assert len(log) == 2 + 5 + 5, 'what was not looked at does not fill the disk'
-
-
 def test_the_log_keeps_the_beginning_of_a_name_that_is_too_long(at):
     at.login('a' * 900_000, False)
-    assert lines(at)[-1]['user'] == 'a' * desk.MOST_NAME
-
-
-def test_a_file_name_is_no_markup_in_what_the_page_says():
-    name = '[x](http://evil.example) <b>*y* `z` é.png'
-    text = page._plain(name)
-    assert html.unescape(text) == f'<span>{name}</span>'
-    assert not set('[]()*`_<>:/.') & set(text.removeprefix('<span>').removesuffix('</span>'))
-
-
-def test_a_port_that_is_taken_is_explained(tmp_path):
-    import socket
-
-    with socket.socket() as other:
-        other.bind(('127.0.0.1', 0))
-        other.listen()
-        with pytest.raises(ConfigError, match='cannot listen on 127.0.0.1:.*another --port'):
-            command.serve(str(tmp_path), '127.0.0.1', other.getsockname()[1], None, None)
+    assert lines(at)[-1]['user'] == 'a' * service.MOST_NAME
