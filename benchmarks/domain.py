@@ -16,15 +16,10 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from benchmarks import common
 from data.demo import synthetic
-from lcr2s_jax.search import folder
+from lcr2s_jax import api
 from lcr2s_jax.search.domain import Domain
-from lcr2s_jax.weights import pretrained
 
-SIZE = (96, 48)
-CLIP = dict(
-    pretrained='lcr2s_jax/weights/demo_clip', architecture='', image_size=SIZE, context_length=32, vocab_size=1001,
-    resize='bicubic', dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1,
-)  # fmt: skip
+WEIGHTS = 'lcr2s_jax/weights/demo_clip'
 COUNT = 200  # of each kind of picture that is made here
 SHIPPED = {'matplotlib': 'mpl-data/sample_data/*.jpg', 'gradio': 'media_assets/images/*.jp*g'}
 ICONS = {'matplotlib': 'mpl-data/images/*_large.png', 'gradio': 'media_assets/images/*.png'}
@@ -34,7 +29,7 @@ def main() -> None:
     """Print the table and write docs/evidence/domain.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--pictures', action='append', default=[], type=pathlib.Path, help='a folder; may be repeated')
-    embed = _embedder()
+    embed = api.load(WEIGHTS).encode_image
     val = list(synthetic.records(0, {'val': 100}, cameras=True))
     fitted = Domain.fit(embed([one.jpeg for one in val]), np.array([one.person for one in val]))
     rows = [{'pictures': 'val, drawn people', 'expected': 'inside', **_row(fitted, embed([one.jpeg for one in val]))}]
@@ -44,9 +39,13 @@ def main() -> None:
 
 
 def _row(fitted: Domain, image_NE: np.ndarray) -> dict:
-    distance_N = fitted.distance(image_NE) / fitted.limit
-    share = float(fitted.outside(image_NE).mean())
-    return {'count': len(image_NE), 'outside': share, 'median of distance / limit': float(np.median(distance_N))}
+    outside_N, distance_N = fitted.outside(image_NE), fitted.distance(image_NE) / fitted.limit
+    found = {
+        'count': len(image_NE),
+        'outside': float(outside_N.mean()),
+        'foreign as a whole': fitted.foreign(outside_N),
+    }
+    return found | {'median of distance / limit': float(np.median(distance_N))}
 
 
 def _kinds(folders: list[pathlib.Path]) -> Iterator[tuple[str, str, list[bytes]]]:
@@ -121,23 +120,6 @@ def _jpeg(picture: Image.Image) -> bytes:
     out = io.BytesIO()
     picture.save(out, 'JPEG', quality=90)
     return out.getvalue()
-
-
-def _embedder():
-    """Encoded pictures -> unit vectors of the project's own CLIP."""
-    import jax
-
-    clip, params = pretrained.load(**CLIP)
-    forward = jax.jit(lambda rows: clip.apply({'params': params}, rows, method='encode_image'))
-
-    def embed(encoded: list[bytes]) -> np.ndarray:
-        pixels = [pixels for pixels, _ in (folder.decode(one, SIZE, 50_000_000) for one in encoded)]
-        image = np.stack([one for one in pixels if one is not None])
-        parts = [np.resize(image[start : start + 64], (64, *image.shape[1:])) for start in range(0, len(image), 64)]
-        vector_NE = np.concatenate([np.asarray(forward(part)) for part in parts])[: len(image)]
-        return vector_NE / np.linalg.norm(vector_NE, axis=1, keepdims=True)
-
-    return embed
 
 
 if __name__ == '__main__':

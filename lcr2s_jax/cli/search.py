@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> None:
     whys = [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
     audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers])
     if args.html:
-        report.write(pathlib.Path(args.html), answers, f'Search in {args.index}', whys, opened.searcher.trained_on)
+        title = f'Search in {pathlib.PurePath(args.index).name}'
+        report.write(pathlib.Path(args.html), answers, title, whys, opened.searcher.trained_on)
     (_print_json if args.json else _show)(args, opened, answers, whys)
 
 

@@ -12,11 +12,6 @@ from lcr2s_jax.search.answer import Answer, Hit
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029]')  # a file name could speak to the terminal
 _SHOWN = 4  # of a hit's columns on the terminal
-_KINDS = {  # of `trained_on`
-    'synthetic pedestrians': 'synthetic pedestrians (drawings, no photographs): it knows no real pictures, and what it '
-    'says of them means little',
-    'photographs': 'photographs of people',
-}
 # of a track of a video: what is shown instead, or nothing
 _OF_TRACKS = ('video', 'track', 'time', 'begins', 'ends', 'box', 'detected', 'crops', 'pooling')
 
@@ -46,19 +41,19 @@ def verdict(answer: Answer) -> str:
     same = [str(hit.rank) for hit in answer.hits if hit.same]
     first = f'hit {" and ".join(same)} is the example itself, the same picture; ' if same else ''
     told = [hit for hit in answer.hits if hit.passes is not None]
-    others = 'others' if same else f'{len(told)} hits'
+    others = 'others' if same else 'hits'
     if not told:
         return f'{first}ranked by likeness alone, among {searched(answer)}'
     rate = f'{_percent(answer.false_alarms)} of the searches for somebody who is absent reach {answer.threshold:.3f}'
     there = '' if answer.detection is None else f', {_percent(answer.detection)} of those for somebody who is there'
     if answer.found:
         passing = [str(hit.rank) for hit in told if hit.passes]
-        which = f'hit {passing[0]} reaches' if len(passing) == 1 else f'{len(passing)} of the {others} reach'
+        which = f'hit {passing[0]} reaches' if len(passing) == 1 else f'{len(passing)} {others} reach'
         return f'{first}{which} the score of {answer.threshold:.3f}: {rate}{there}'
     if answer.found is False:
         nobody = 'no other picture of this person' if same else 'no such person'
         return f'{first}{nobody} among {searched(answer)}: no score reaches {answer.threshold:.3f}; {rate}{there}'
-    return f'{first}none of the {others} is certain, among {searched(answer)}: {rate}{there}'
+    return f'{first}none of {"the others" if same else "these"} is certain, among {searched(answer)}: {rate}{there}'
 
 
 def likely(hit: Hit) -> str:
@@ -96,13 +91,15 @@ def trained_on(known: Mapping[str, Any] | None) -> str:
       known: {'dataset', 'kind', 'people', 'images'}, each of which may be missing; None where nothing is known.
     """
     known = known or {}
-    what = _KINDS.get(known.get('kind', ''))
-    if not what:
+    kind, name = known.get('kind'), known.get('dataset') or 'a dataset of its owner'
+    if kind not in ('synthetic pedestrians', 'photographs'):
         return 'model: what it was trained on is not known'
-    numbers = [counted(known[key], one) for key, one in (('images', 'image'), ('people', 'person')) if known.get(key)]
-    size = f' ({", ".join(numbers)})' if numbers else ''
-    name = f'{known["dataset"]}: ' if known.get('dataset') and known.get('kind') == 'photographs' else ''
-    return f'model: trained on {name}{what}{size}'
+    pictures = 'drawing' if kind == 'synthetic pedestrians' else 'photograph'
+    size = counted(known['images'], pictures) if known.get('images') else f'{pictures}s'
+    size += f' of {counted(known["people"], "person")}' if known.get('people') else ' of people'
+    if kind == 'photographs':
+        return f'model: trained on {name}, {size}'
+    return f'model: trained on {kind} ({size}) and on no photographs: what it says of photographs means little'
 
 
 def to_json(answer: Answer, why: Why = (), examples: Sequence[str] = ()) -> dict:

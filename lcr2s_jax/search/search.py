@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.files import storable
 from lcr2s_jax.model import Model
 from lcr2s_jax.search import approximate, calibration, conditions, wording
 from lcr2s_jax.search import query as asking
@@ -95,7 +94,7 @@ class Search:
         """The vector [E] of a query; what was done to it goes to `notes`. Raises SearchError."""
         if not (query.sentences or query.example_nE) or not all(map(wording.visible, query.sentences)):
             raise SearchError('found a query without words; expected a sentence such as "a woman in a red coat"')
-        if not storable(*query.sentences):
+        if any('\ud800' <= sign <= '\udfff' for text in query.sentences for sign in text):
             raise SearchError('found a sentence that is no UTF-8; type it again, in a terminal whose locale is UTF-8')
         parts_nE, longest, fitted = [], self.searcher.clip.context_length, self.searcher.calibration
         if query.sentences:
@@ -296,5 +295,6 @@ def _reasons(fitted: calibration.Calibration | None, threshold: float | None, hi
     outside = sum(hit.outside for hit in hits)
     if not outside:
         return []
-    which = 'these pictures are' if outside == len(hits) else f'{outside} of {len(hits)} hits have none: they are'
-    return [f'no probabilities: {which} unlike those that the model was calibrated on']
+    if outside == len(hits):
+        return ['no probabilities: these pictures are unlike those that the model was calibrated on']
+    return [f'no probability for {outside} of {len(hits)} hits: unlike the pictures that the model was calibrated on']

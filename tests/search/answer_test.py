@@ -19,6 +19,7 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import answer_text, index
 from lcr2s_jax.search import html as report
 from lcr2s_jax.search.answer import Answer, Hit, Place
+from lcr2s_jax.search.domain import Domain
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.model import open_model
 from lcr2s_jax.search.query import Query
@@ -118,12 +119,12 @@ def test_nobody_is_said_to_be_absent_unless_that_was_asked_or_the_model_can_tell
 
 def test_the_verdict_is_one_calm_line_with_its_rate():
     assert answer_text.verdict(some(None, 0.012)) == (
-        'none of the 2 hits is certain, among 100 pictures: 5 % of the searches for somebody who is absent reach '
+        'none of these is certain, among 100 pictures: 5 % of the searches for somebody who is absent reach '
         '0.400, 1.2 % of those for somebody who is there'
     )
     assert answer_text.verdict(some(False, 0.7)).startswith('no such person among 100 pictures: no score reaches 0.400')
     assert answer_text.verdict(some(True, passes=(True, False))).startswith('hit 1 reaches the score of 0.400: 5 %')
-    assert answer_text.verdict(some(True, passes=(True, True))).startswith('2 of the 2 hits reach')
+    assert answer_text.verdict(some(True, passes=(True, True))).startswith('2 hits reach the score')
     tracks = some(None)._replace(searched=72, tracks=17, crops=72)
     assert '17 tracks of 72 pictures' in answer_text.verdict(tracks)
     assert '3 pictures and 1 track of 69 pictures' in answer_text.searched(tracks._replace(tracks=1, crops=69))
@@ -177,9 +178,13 @@ def run(made, capsys, *words, **more):
 
 def test_the_terminal_shows_the_ranking_first_and_what_the_model_was_trained_on(made, capsys):
     out = run(made, capsys, 'a woman in a red coat', why=True, top=12)
-    assert out.index('a/000.png') < out.index('None of the 12 hits is certain') < out.index("'in a red coat' moved")
-    assert 'and 5 more places' in out and 'trained on synthetic pedestrians (drawings, no photographs)' in out
-    assert 'no such person' not in out and 'o such person' in run(made, capsys, WORDS, verify=True, false_alarms=0.01)
+    assert out.index('a/000.png') < out.index('None of these is certain') < out.index("'in a red coat' moved")
+    assert (
+        'and 5 more places' in out
+        and 'trained on synthetic pedestrians (drawings of people) and on no photographs' in out
+    )
+    assert 'o such person' not in out
+    assert 'o such person' in run(made, capsys, WORDS, verify=True, false_alarms=0.01)
 
 
 def test_a_file_of_queries_with_a_mark_and_windows_lines_asks_what_is_typed(made, capsys, tmp_path):
@@ -262,3 +267,42 @@ def contrast(one: str, other: str) -> float:
 
     light, dark = sorted([luminance(one), luminance(other)], reverse=True)
     return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize(
+    'known,line',
+    [
+        (None, 'model: what it was trained on is not known'),
+        ({'kind': 'unknown', 'dataset': 'x'}, 'model: what it was trained on is not known'),
+        (
+            {'kind': 'photographs', 'dataset': 'cuhk_pedes', 'images': 34054, 'people': 11003},
+            'model: trained on cuhk_pedes, 34,054 photographs of 11,003 people',
+        ),
+        (
+            {'kind': 'synthetic pedestrians', 'dataset': 'demo', 'images': 1, 'people': 1},
+            'model: trained on synthetic pedestrians (1 drawing of 1 person) and on no photographs: what it says of '
+            'photographs means little',
+        ),
+    ],
+)
+def test_a_model_says_in_a_line_what_it_was_trained_on(known, line):
+    assert answer_text.trained_on(known) == line
+
+
+def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_reason(opened):
+    fitted, vector_GE = opened.searcher.calibration, opened.gallery.vectors()[0]
+    known = Domain.fit(np.repeat(vector_GE, 4, axis=0), np.repeat(np.arange(len(vector_GE)), 4))
+    hits = ask(opened, WORDS, top=12).hits
+    distance = known.distance(opened.gallery.vectors_at([hit.row for hit in hits]))
+    limit = float(np.sort(distance)[-2:].mean())  # one picture lies beyond it
+    opened.searcher.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=limit))
+    opened.gallery.refresh()
+    answer = ask(opened, WORDS, top=12, verify=True)
+    assert [hit.outside for hit in answer.hits] == (distance > limit).tolist() and sum(distance > limit) == 1
+    assert all((hit.probability is None) == hit.outside == (hit.passes is None) for hit in answer.hits)
+    assert 'no probability for 1 of 12 hits' in answer.notes[-1] and answer.found is False
+    opened.searcher.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=0.0))
+    answer = ask(opened, WORDS, top=12, verify=True)
+    assert {hit.probability for hit in answer.hits} == {None} and answer.found is None
+    assert answer.notes[-1] == 'no probabilities: these pictures are unlike those that the model was calibrated on'
+    opened.searcher.calibration = fitted
