@@ -134,7 +134,7 @@ def test_an_upload_is_limited_before_it_is_read(client):
         assert get(client().app, '/gradio_api/upload', method, both)[0] == 411
     large = http.post('/gradio_api/upload', files={'files': ('x.png', b'x' * ((8 << 20) + 1))})
     assert large.status_code == 413 and 'maximum allowed size' in large.text
-    assert http.post('/gradio_api/queue/join', content=b'"' + b'x' * (1 << 16) + b'"').status_code == 413
+    assert http.post('/gradio_api/queue/join', content=b'"' + b'x' * (1 << 18) + b'"').status_code == 413
     many = [('files', (f'{number}.png', b'x')) for number in range(33)]
     assert http.post('/gradio_api/upload', files=many).status_code == 413
     assert not [path for path in client.folder.rglob('*') if path.is_file()], 'nothing of it is left'

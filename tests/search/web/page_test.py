@@ -85,7 +85,7 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
         assert not foreign and not b.errors and b.requests
     assert html.escape(url) in (tmp_path / 'log').read_text()
     events = [json.loads(line).get('event', 'search') for line in log.read_text().splitlines()]
-    assert events[-7:] == ['search'] * 3 + ['upload', 'search', 'erase', 'search']
+    assert events[-8:] == ['search'] * 3 + ['upload', 'search', 'erase refused', 'erase', 'search']
 
 
 # every text with the colour behind it: the first ancestor's that is not transparent
