@@ -1,6 +1,6 @@
 """The README's picture of the page: an index is served, a real Chromium asks for somebody, and what it shows is saved.
 
-python -m benchmarks.page_picture --index=I --out=docs/images/page.png [--phone] [--dark] "a sentence" ["another of the same person" ...]
+python -m benchmarks.page_picture --index=I --out=page.png [--phone] [--dark] "a sentence" ["another" ...]
 """
 
 import argparse
