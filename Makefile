@@ -6,7 +6,7 @@ RUN = $(VENV)/bin/python
 # torch gains too (README, "Cost"). Other C libraries than GNU's ignore it.
 KEEP = GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.arena_max=1
 
-.PHONY: demo test test-all soak lint format bench bench-gpu demo-clip clean
+.PHONY: demo test test-all fuzz soak lint format bench bench-gpu demo-clip clean
 
 demo: $(VENV)/.runtime          ## train teacher and student on drawn people: four to seven minutes on 2 cores
 	$(KEEP) $(RUN) main.py --config=configs/demo.py --workdir=runs/demo
@@ -16,6 +16,10 @@ test: $(VENV)/.dev              ## the tests, less the slow ones
 
 test-all: $(VENV)/.dev          ## every test
 	$(RUN) -m pytest
+
+FUZZ_MINUTES ?= 60
+fuzz: $(VENV)/.dev              ## hostile files, invented for FUZZ_MINUTES in all; says how many
+	FUZZ_MINUTES=$(FUZZ_MINUTES) $(RUN) -m pytest -s -m fuzz
 
 soak: $(VENV)/.dev              ## what a run survives, with figures: kills, faults, full disks, any number of devices
 	$(RUN) -m pytest -s -m slow tests/training/kill_test.py tests/training/soak_test.py tests/training/parallel_test.py
@@ -32,14 +36,10 @@ bench: $(VENV)/.dev             ## every benchmark that needs no training and no
 	$(KEEP) $(RUN) -m benchmarks
 
 # $(PYTHON) must have jax[cuda12], flax, optax, orbax-checkpoint, torch, transformers, matplotlib; neither TensorFlow nor ml_collections
-bench-gpu: runs/prepared/settings.json   ## what to ask of a GPU
+bench-gpu:                      ## what to ask of a GPU
 	$(PYTHON) -m benchmarks.device --out runs/device      # ten minutes; the table comes last
 	$(PYTHON) -m benchmarks.growth --tables rows image views search
-	$(PYTHON) -m benchmarks.ablation --seeds 0 1 2 3 4 --steps 1800 --out runs/gpu    # from runs/prepared
-	$(PYTHON) -m benchmarks.verdict --out runs/gpu
-
-runs/prepared/settings.json:
-	@echo '$@ is missing: python -m benchmarks.prepared, where TensorFlow is, makes runs/prepared; copy it here' && exit 1
+	$(PYTHON) -m benchmarks.device_compare --out runs/gpu --seconds 600
 
 demo-clip: $(VENV)/.runtime     ## make lcr2s_jax/weights/demo_clip/ again: an hour and a half on 2 cores
 	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip

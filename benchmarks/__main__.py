@@ -1,7 +1,7 @@
 """Every benchmark, one after the other, each in a process of its own:  python -m benchmarks [--list] [NAME ...]
 
-Each writes docs/evidence/NAME.json. What trains for long (ablation), needs a run (attributes, calibration, tracks) or a
-GPU (device) is listed and left out unless it is named.
+Each writes docs/evidence/NAME.json. What trains for long (testbed, device_compare), needs a run (attributes,
+calibration, tracks) or a GPU (device) is listed and left out unless it is named.
 """
 
 import argparse
@@ -11,9 +11,9 @@ import subprocess
 import sys
 
 FOLDER = pathlib.Path(__file__).parent
-NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'prepared', 'rows', 'verdict', 'demo_clip', 'page'}
+NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'demo_clip', 'page'}
 NO_CLAIM |= {'batches', 'device_parts', 'device_steps', 'device_table', 'device_tools'}
-ON_REQUEST = {'ablation', 'attributes', 'calibration', 'device', 'tracks'}
+ON_REQUEST = {'attributes', 'calibration', 'device', 'device_compare', 'testbed', 'tracks'}
 
 
 def names() -> list[str]:

@@ -1,9 +1,8 @@
 """Attributes that two models get wrong, shown by an image or hidden: python -m benchmarks.attributes --workdir=RUN
 
     python -m benchmarks.attributes --workdir=runs/three --stages baseline student [--split=test] [--plot]
-    python -m benchmarks.attributes --ablation=runs/ablation --stages sdm student     # rows of it, every seed there is
 
-The table of a run is written into its workdir, explain/attributes.json, that of an ablation into docs/evidence.
+The table is written into the workdir, explain/attributes.json.
 
 A caption that names a red bag is contradicted by a first-ranked image of a person whose bag is not red, whether or not
 that image shows the bag. Of an image that hides it, only what usually goes with it can tell: what one view does not
@@ -161,18 +160,6 @@ def plot(rows: list[dict], path: pathlib.Path) -> None:
     plt.close(figure)
 
 
-def of_ablation(out: pathlib.Path, arrays: pathlib.Path, names: Sequence[str], split: str) -> tuple[dict, dict]:
-    """Features of two rows of `benchmarks.ablation`, a list over the seeds that both have; the config of the data."""
-    from benchmarks.ablation import Ablation
-    from benchmarks.rows import ROWS
-
-    ablation = Ablation(arrays, out, steps=0)
-    seeds = [n for n in range(100) if all((ablation.folder(name, n) / 'result.json').exists() for name in names)]
-    found = {name: [ablation.embed(ablation.restored(ROWS[name], name, n), split) for n in seeds] for name in names}
-    print(f'seeds: {seeds}')
-    return found, ablation.settings['config']['data']['demo']
-
-
 def of_run(workdir: pathlib.Path, names: Sequence[str], split: str) -> tuple[dict, dict]:
     """Features of two stages of a workdir; the config of the data. Raises SystemExit for data of unknown attributes."""
     from commands.finished import open_finished
@@ -185,23 +172,17 @@ def of_run(workdir: pathlib.Path, names: Sequence[str], split: str) -> tuple[dic
 
 
 def main() -> None:
-    """Compare two stages of a workdir, or two rows of an ablation."""
+    """Compare two stages of a workdir."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument('--workdir', type=pathlib.Path, help='of a run on the drawn people')
-    source.add_argument('--ablation', type=pathlib.Path, help='what benchmarks.ablation has trained')
-    parser.add_argument('--arrays', type=pathlib.Path, default=pathlib.Path('runs/prepared'), help='of the ablation')
+    parser.add_argument('--workdir', type=pathlib.Path, required=True, help='of a run on the drawn people')
     parser.add_argument('--stages', nargs=2, default=['baseline', 'student'], help='the one to compare with first')
     parser.add_argument('--split', default='test', choices=('val', 'test'))
     parser.add_argument('--plot', action='store_true', help=f'write {PLOT}')
     args = parser.parse_args()
-    if args.ablation:
-        features, drawn = of_ablation(args.ablation, args.arrays, args.stages, args.split)
-    else:
-        features, drawn = of_run(args.workdir, args.stages, args.split)
+    features, drawn = of_run(args.workdir, args.stages, args.split)
     rows = breakdown(features, drawn['seed'], drawn['people'], args.split)
     told = [{key: value for key, value in row.items() if value is not None} for row in rows]
-    write('attributes', told, None if args.ablation else args.workdir / 'explain')
+    write('attributes', told, args.workdir / 'explain')
     if args.plot:
         plot(rows, PLOT)
         print(f'written: {PLOT}')

@@ -58,11 +58,11 @@ def prepare(work: pathlib.Path, rows: dict, say, together: bool, tiny: bool) -> 
     """The chosen testbed with the rows in it."""
     if tiny:
         testbed.shrink()
-    everything = testbed.splits(max(candidate.people for candidate in testbed.CANDIDATES), testbed.PEOPLE)
+    everything = testbed.splits()
     say(f'drawn: {", ".join(f"{name} {len(split.image_pid_G)} images" for name, split in everything.items())}')
     regime = testbed.choose(everything, work, say)
     say(f'testbed: {json.dumps(regime)}')
-    start = testbed.train_start(regime['start_steps'], testbed.START_PEOPLE, work, say)
+    start = testbed.train_start(regime['start_steps'], work, say)
     config = testbed.CONFIG | {'optim': testbed.CONFIG['optim'] | {'learning_rate': regime['learning_rate']}}
     splits = everything | {'train': everything['train'].people(regime['people'])}
     return Comparison(splits, config, rows, work / 'rows', testbed.load(start), together=together, say=say), regime
@@ -71,7 +71,7 @@ def prepare(work: pathlib.Path, rows: dict, say, together: bool, tiny: bool) -> 
 def ran(comparison: Comparison, names, seeds, deadline: float, say, tell) -> None:
     """Compile, train, evaluate families on test; what fails is told and the rest goes on."""
     if comparison.together:
-        comparison.compile(names, seeds)
+        comparison.prepare(names, seeds)
     try:
         comparison.run(names, seeds, deadline, after=tell)
     except UserError as error:

@@ -10,6 +10,7 @@ tokenizers; neither TensorFlow nor ml_collections.
 import argparse
 import dataclasses
 import io
+import itertools
 import json
 import pathlib
 import time
@@ -22,6 +23,7 @@ from PIL import Image
 from commands.comparison import Comparison
 from commands.rows import Row
 from data.demo import synthetic
+from lcr2s_jax import files
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training.resident import ResidentSplit
@@ -51,11 +53,11 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate(400, 1000, 1e-3),
-    Candidate(400, 1000, 2e-3),
-    Candidate(200, 1000, 1e-3),
-    Candidate(200, 1000, 2e-3),
-    Candidate(200, 500, 2e-3),
+    Candidate(400, 700, 1e-3),
+    Candidate(400, 700, 2e-3),
+    Candidate(200, 700, 1e-3),
+    Candidate(200, 700, 2e-3),
+    Candidate(200, 400, 2e-3),
 )
 MODEL = {
     'image_size': SIZE, 'patch_size': 8, 'vision_width': 64, 'vision_layers': 4, 'vision_heads': 2, 'text_width': 64,
@@ -95,25 +97,28 @@ def shrink() -> None:
     CONFIG['train'].update(steps=2, eval_every=1)
 
 
-def draw(split: str, people: int, seed: int, tokenizer: Tokenizer, workers: int | None = None) -> ResidentSplit:
-    """Draw people without cameras, at half the size: every image and its two captions."""
-    images, names, captions, caption_image = [], [], [], []
-    for record in synthetic.records(seed, {split: people}, False, workers):
-        image = Image.open(io.BytesIO(record.jpeg)).convert('RGB').resize(SIZE[::-1], Image.Resampling.BOX)
-        caption_image += [len(images)] * len(record.captions)
-        captions += record.captions
-        images.append(np.asarray(image))
-        names.append(record.person)
-    pid = np.unique(names, return_inverse=True)[1].astype(np.int32)
-    tokens = tokenizer.encode(captions, LENGTH)
-    return ResidentSplit(np.stack(images), tokens, pid, np.array(caption_image, np.int32))
-
-
-def splits(people: int = 400, sizes: dict | None = None, workers: int | None = None) -> dict[str, ResidentSplit]:
-    """Train, val and test of the testbed; the first of the training people, whatever their number."""
+def draw(people: dict[str, int], seed: int) -> dict[str, ResidentSplit]:
+    """Draw people without cameras, at half the size: every image and its two captions, split by split."""
+    records: dict[str, list] = {name: [] for name in people}
+    for record in synthetic.records(seed, people, False):
+        records[record.split].append(record)
     tokenizer = Tokenizer(TOKENIZER)
-    wanted = {'train': people, **(sizes or PEOPLE)}
-    return {name: draw(name, count, SEEDS['testbed'], tokenizer, workers) for name, count in wanted.items()}
+    return {name: _arrays(of, tokenizer) for name, of in records.items()}
+
+
+def _arrays(records: list, tokenizer: Tokenizer) -> ResidentSplit:
+    opened = (Image.open(io.BytesIO(record.jpeg)).convert('RGB') for record in records)
+    images = [np.asarray(image.resize(SIZE[::-1], Image.Resampling.BOX)) for image in opened]
+    pid = np.unique([record.person for record in records], return_inverse=True)[1]
+    captions = [caption for record in records for caption in record.captions]
+    caption_image = np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
+    tokens = tokenizer.encode(captions, LENGTH)
+    return ResidentSplit(np.stack(images), tokens, pid.astype(np.int32), caption_image.astype(np.int32))
+
+
+def splits() -> dict[str, ResidentSplit]:
+    """Train, val and test of the testbed, with the training people of the largest candidate."""
+    return draw({'train': max(candidate.people for candidate in CANDIDATES), **PEOPLE}, SEEDS['testbed'])
 
 
 def ceiling(split: str = 'val') -> float:
@@ -139,15 +144,15 @@ def load(start: dict | None):
     return of
 
 
-def train_start(steps: int, people: int, out: pathlib.Path, say=print, tokenizer: Tokenizer | None = None) -> dict:
+def train_start(steps: int, out: pathlib.Path, say=print) -> dict:
     """A small CLIP that has seen other people of this kind for a short while: InfoNCE, one-to-one batches."""
     row = Row('start', f'start, {steps} steps', 'baseline', set={
         'baseline': {'align': 'infonce', 'scale': 30.0}, 'train': {'steps': steps, 'eval_every': steps},
     })  # fmt: skip
     path = out / f'start-{steps}.msgpack'
     if not path.exists():
-        drawn = draw('train', people, SEEDS['start'], tokenizer or Tokenizer(TOKENIZER))
-        few = drawn.people(min(people, 50))
+        drawn = draw({'train': START_PEOPLE}, SEEDS['start'])['train']
+        few = drawn.people(50)
         comparison = Comparison(
             {'train': drawn, 'val': few}, CONFIG, {'start': row}, out / f'start-{steps}', load(None), say=say
         )
@@ -156,22 +161,30 @@ def train_start(steps: int, people: int, out: pathlib.Path, say=print, tokenizer
     return serialization.msgpack_restore(path.read_bytes())
 
 
-def regime(candidate: Candidate, everything: dict, out: pathlib.Path, top: float, say=print, config: dict = CONFIG):
-    """What the baseline does with a candidate: the numbers that the rule reads, and no other row."""
-    start = train_start(candidate.start_steps, START_PEOPLE, out, say)
-    chosen = dict(everything) | {'train': everything['train'].people(candidate.people)}
-    given = config | {'optim': config['optim'] | {'learning_rate': candidate.learning_rate}}
-    rows = {'start': Row('start', 'start', 'start'), 'baseline': Row('baseline', 'baseline', 'baseline')}
-    name = '-'.join(map(str, dataclasses.astuple(candidate)))
-    comparison = Comparison(chosen, given, rows, out / f'regime-{name}', load(start), say=say)
-    clock = time.perf_counter()
-    comparison.run(list(rows), [CHOICE_SEED])
-    zero, found = (json.loads((comparison.out / f'{row}-{CHOICE_SEED}.json').read_text()) for row in rows)
-    measured = {
-        'zero_shot': zero['val']['single']['R1'], 'train': found['train']['R1'], 'val': found['val']['single']['R1'],
-        'ceiling': top, 'seconds': time.perf_counter() - clock,
-    }  # fmt: skip
-    return dataclasses.asdict(candidate) | measured | {'fits': fits(measured)}
+def regime(candidates: list[Candidate], everything: dict, out: pathlib.Path, top: float, say=print):
+    """What the baseline does with candidates of the same people and start: the numbers that the rule reads, one by one.
+
+    Yields:
+      the candidate, zero_shot, train, val, ceiling (R@1), seconds, fits.
+    """
+    first = candidates[0]
+    start = train_start(first.start_steps, out, say)
+    chosen = dict(everything) | {'train': everything['train'].people(first.people)}
+    rates = {f'baseline-lr{candidate.learning_rate:g}': candidate for candidate in candidates}
+    rows = {'start': Row('start', 'start', 'start')}
+    for name, candidate in rates.items():
+        rows[name] = Row(name, name, 'baseline', set={'optim': {'learning_rate': candidate.learning_rate}})
+    name = f'regime-{first.people}-{first.start_steps}'
+    comparison = Comparison(chosen, CONFIG, rows, out / name, load(start), say=say)
+    for row, candidate in rates.items():
+        clock = time.perf_counter()
+        comparison.run(['start', row], [CHOICE_SEED])
+        zero, found = (json.loads((out / name / f'{n}-{CHOICE_SEED}.json').read_text()) for n in ('start', row))
+        measured = {
+            'zero_shot': zero['val']['single']['R1'], 'train': found['train']['R1'],
+            'val': found['val']['single']['R1'], 'ceiling': top, 'seconds': time.perf_counter() - clock,
+        }  # fmt: skip
+        yield dataclasses.asdict(candidate) | measured | {'fits': fits(measured)}
 
 
 def fits(measured: dict) -> bool:
@@ -187,12 +200,13 @@ def choose(everything: dict, out: pathlib.Path, say=print) -> dict:
     """Measure candidates in order until one fits; else the one with the largest training R@1. Writes regime.json."""
     out.mkdir(parents=True, exist_ok=True)
     top, measured = ceiling(), []
-    for candidate in CANDIDATES:
-        measured.append(regime(candidate, everything, out, top, say))
-        say(json.dumps(measured[-1]))
-        (out / 'regime.json').write_text(json.dumps(measured, indent=1) + '\n')
-        if measured[-1]['fits']:
-            return measured[-1]
+    for _, alike in itertools.groupby(CANDIDATES, key=lambda candidate: (candidate.people, candidate.start_steps)):
+        for found in regime(list(alike), everything, out, top, say):
+            measured.append(found)
+            say(json.dumps(found))
+            files.write(out / 'regime.json', json.dumps(measured, indent=1) + '\n')
+            if found['fits']:
+                return found
     return max(measured, key=lambda found: found['train'])
 
 

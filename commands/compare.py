@@ -60,6 +60,8 @@ def compare(
     splits = {name: resident_split(inputs, name) for name in inputs.splits}
     together = jax.default_backend() != 'cpu' and len(seeds) > 1 and given['model']['pretrained'] == ''
     comparison = Comparison(splits, given, rows, out, load, together=together)
+    if together:
+        comparison.prepare(list(rows), seeds)
     clock = time.perf_counter()
     comparison.run(list(rows), seeds)
     regime = _regime(out, next(iter(rows)), inputs.oracle())

@@ -1,7 +1,10 @@
 """Captions at the wrong image, and who is judged to be: training captions of a row by their places. NumPy only."""
 
+import pathlib
+
 import numpy as np
 
+from lcr2s_jax.errors import DataError
 from lcr2s_jax.evaluation.neighbours import unit
 
 
@@ -12,6 +15,24 @@ def shuffled(captions: int, share: float, seed: int = 0) -> np.ndarray:
     source = np.arange(captions)
     source[chosen] = np.roll(chosen, 1)  # a ring in random order: each of them has another's
     return source
+
+
+def from_file(path: pathlib.Path, captions: int) -> np.ndarray:
+    """The same from one of RDE's index files: `captions[index[i]]` stands at pair i of the training split.
+
+    Raises:
+      DataError: no such file, or not of a split with so many captions.
+    """
+    try:
+        source = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f'{path}: cannot be read ({error}); expected an index file of RDE, .npy') from None
+    if source.shape != (captions,) or not np.array_equal(np.sort(source), np.arange(captions)):
+        raise DataError(
+            f'{path}: found {source.shape} places, expected each of 0..{captions - 1} once: one for every training '
+            'caption. Is it the file of another dataset?'
+        )
+    return source.astype(np.int64)
 
 
 def pair_scores(image_GE: np.ndarray, text_QE: np.ndarray, caption_image_Q: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ class Row:
       set: changes to the config, group by group.
       test: whether it is evaluated on test, once; otherwise it is read on val alone.
       family: rows of one family differ in a weight; the best of them on val stands for it on test.
-      noise: share of the training captions that stand at an image of someone else, 0..1.
+      noise: share of the training captions that stand at an image of someone else, 0..1, or RDE's index file (.npy).
       half: 0 or 1 trains on the images' even or odd captions alone.
       keep: captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the
         *other* images of their identity ('consensus'), as the judges see it; '' for all.
@@ -41,7 +41,7 @@ class Row:
     set: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     test: bool = False
     family: str = ''
-    noise: float = 0.0
+    noise: float | str = 0.0
     half: int | None = None
     keep: str = ''
     judges: tuple[str, ...] = ()

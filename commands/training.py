@@ -13,10 +13,11 @@ from commands.cache import teacher_features
 from commands.inputs import Encoder, Inputs, open_inputs
 from commands.workdir import refuse_another_config
 from lcr2s_jax import files
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, Interrupted, UserError
 from lcr2s_jax.evaluation import evaluate, figures, metrics
 from lcr2s_jax.method import stages
-from lcr2s_jax.search import calibration
+from lcr2s_jax.search import calibration, wording
 from lcr2s_jax.training import checkpoint, optim, parallel, train
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.report import Report
@@ -105,7 +106,7 @@ class Training:
                     kept = results[name].setdefault('with_supports_oracle', {})
                     kept[split] = evaluate.retrieval_metrics(rich)
                 if split == 'val' and parallel.is_primary():
-                    runs.keep_calibration(self.workdir, name, calibration.fit(embeddings))
+                    runs.keep_calibration(self.workdir, name, self._calibration(embeddings))
         if parallel.is_primary():
             self._keep_sample()
             self._draw(embeddings, f'{name}: test captions and the ten best images')
@@ -113,6 +114,10 @@ class Training:
         results['seconds'] = {k: round(v, 1) for k, v in self.seconds.items()}
         results['seconds']['evaluate'] = round(time.perf_counter() - clock, 1)
         return results
+
+    def _calibration(self, val: Embeddings) -> calibration.Calibration:
+        said = self.inputs.splits['val'].captions
+        return calibration.fit(val, word_pieces=wording.pieces_of(said, self.inputs.encoder.tokenizer.lengths))
 
     def _facts(self) -> dict:
         """What model.json of the run says beside the sizes."""

@@ -15,6 +15,9 @@ _MAY_CHANGE = (
     'parallel', 'evaluate', 'data.root', 'data.cache', 'model.kernel', 'model.remat', 'model.scan', 'model.chunks'
 )  # fmt: skip
 
+# Fields that runs of earlier versions did not write down, and what they were.
+_LATER = {'model.activation': '', 'model.heads': 0}
+
 
 def config_of(workdir: pathlib.Path) -> ConfigDict:
     """The config that a workdir's run was made with. Raises ConfigError where there was none, or of other fields."""
@@ -42,7 +45,7 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
     path = workdir / 'config.json'
     if not path.exists():
         return
-    found = dict(flatten(runs.read_json(path), '.'))
+    found = _LATER | dict(flatten(runs.read_json(path), '.'))
     now = dict(flatten(json.loads(config.to_json()) | more, '.'))
     differing = [
         f'  {field}: {found.get(field)} there, {now.get(field)} now'

@@ -40,7 +40,7 @@ class Split:
 
     Attributes:
       name: 'train', 'val' or 'test'.
-      jpegs: encoded images, the source's bytes in its order, but for those that `images.as_shown` turns upright.
+      jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
       file_names: where each image comes from.
       image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
       captions: sentences, image by image.
@@ -221,9 +221,9 @@ def load(
 
 
 def _as_shown(jpegs: list[bytes]) -> list[bytes]:
-    from data import images  # TensorFlow
+    from data import pictures  # TensorFlow
 
-    return [images.as_shown(jpeg) for jpeg in jpegs]
+    return [pictures.as_shown(jpeg) for jpeg in jpegs]
 
 
 def digest(split: Split) -> str:

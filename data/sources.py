@@ -105,10 +105,10 @@ def manual_folder() -> pathlib.Path:
 
 
 def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
-    from data import images
+    from data import pictures
 
     def records() -> Iterator[Record | Skipped]:
-        for entry, encoded, fault in images.read(found.entries, found.images, max_pixels):
+        for entry, encoded, fault in pictures.read(found.entries, found.images, max_pixels):
             if fault:
                 yield Skipped(entry.file_name, fault)
             else:

@@ -1,4 +1,7 @@
-"""People's own data: a CSV or JSONL table of (image, caption, id[, split]), and splits where it has none."""
+"""People's own data: a table of (image, caption, id[, split]) in CSV, JSONL or JSON, and splits where it has none.
+
+A JSON list as newer datasets publish it is such a table too: UFine6926, Interactive-PEDES, caption_all.json.
+"""
 
 import csv
 import dataclasses
@@ -16,6 +19,8 @@ from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import storable, write
 
 _COLUMNS = ('image', 'caption', 'id')
+_IMAGE = ('image', 'file_path', 'img_path', 'image_path')  # what published JSON calls it
+_CAPTIONS = ('caption', 'captions', 'fine-grained_caption', 'caption1', 'caption2')  # each a sentence, or several
 
 
 def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotations:
@@ -25,7 +30,8 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotatio
     else by `seed`. `write_splits` keeps what was dealt.
 
     Args:
-      path: .csv with a header, or .jsonl with an object a line; images are relative to its folder.
+      path: .csv with a header, .jsonl with an object a line, or .json, a list of objects; images are relative to its
+        folder. JSON may have several captions an image, and the names that published datasets give their fields.
       seed: of the dealing; another deals anew.
       val, test: shares of the identities, at least one identity each where above 0.
 
@@ -85,8 +91,10 @@ def write_splits(annotations: Annotations) -> None:
 
 
 def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
-    if path.suffix not in ('.csv', '.jsonl'):
-        raise DataError(f"{path}: found '{path.suffix}', expected .csv or .jsonl. Change config.data.folder.table.")
+    if path.suffix not in ('.csv', '.jsonl', '.json'):
+        raise DataError(
+            f"{path}: found '{path.suffix}', expected .csv, .jsonl or .json. Change config.data.folder.table."
+        )
     try:
         text = path.read_text(encoding='utf-8-sig')  # what spreadsheets write
     except (OSError, UnicodeDecodeError) as error:
@@ -94,7 +102,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
             f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
             'config.data.folder.table.'
         ) from None
-    for where, row in _csv(text, path) if path.suffix == '.csv' else _jsonl(text, path):
+    for where, row in {'.csv': _csv, '.jsonl': _jsonl, '.json': _json}[path.suffix](text, path):
         missing = [name for name in _COLUMNS if not isinstance(row, dict) or row.get(name) in (None, '')]
         if missing:
             raise DataError(
@@ -140,6 +148,30 @@ def _jsonl(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
                 yield where, json.loads(line, object_pairs_hook=functools.partial(_object, f'{path}, {where}'))
             except (ValueError, RecursionError) as error:
                 raise DataError(f'{path}, {where}: found no JSON ({error}). Correct it.') from None
+
+
+def _json(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+    try:
+        rows = json.loads(text, object_pairs_hook=functools.partial(_object, str(path)))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f'{path}: found no JSON ({error}). Correct it.') from None
+    if not isinstance(rows, list):
+        raise DataError(f'{path}: found {type(rows).__name__}, expected a list of objects, one an image. Correct it.')
+    for number, row in enumerate(rows):
+        yield from ((f'entry {number}', one) for one in _one_caption_each(row))
+
+
+def _one_caption_each(row: Any) -> Iterator[Any]:
+    """An entry as rows of the table's columns: a row a caption; one without where it has none, for others to tell."""
+    if not isinstance(row, dict):
+        yield row
+        return
+    values = [row[key] for key in _CAPTIONS if row.get(key)]
+    captions = [one for value in values for one in (value if isinstance(value, list) else [value])]
+    kept = {key: row[key] for key in ('id', 'split') if key in row}
+    kept['image'] = next((row[key] for key in _IMAGE if row.get(key)), None)
+    for caption in [one for one in captions if not isinstance(one, str) or one.strip()] or [None]:
+        yield {**kept, 'caption': caption}
 
 
 def _object(where: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

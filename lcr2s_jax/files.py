@@ -1,5 +1,6 @@
 """Files of the project: names that can be stored, locks, writing aside and renaming, JSON."""
 
+import codecs
 import contextlib
 import errno
 import fcntl
@@ -12,9 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lcr2s_jax.errors import UserError
+from lcr2s_jax.errors import DataError, UserError
 
 _PAUSE = 0.05  # seconds between two looks at a lock that another process holds
+_MOST_TEXT = 64 << 20  # bytes of a file that somebody typed
 _TRIES = 100  # of a lock file that is taken away while it is opened
 
 
@@ -148,3 +150,34 @@ def read_json(path: pathlib.Path, error: type[UserError], advice: str) -> dict:
     if not isinstance(found, dict):
         raise error(f'{path}: found {type(found).__name__} in it, expected a JSON object; {advice}')
     return found
+
+
+def read_text(path: str | pathlib.Path, what: str) -> str:
+    """Read a text file that somebody typed: UTF-8, with or without a byte order mark; lines end in a line feed.
+
+    Args:
+      path: of the file.
+      what: names it in messages, such as '--queries'.
+
+    Raises:
+      DataError: it cannot be read, is above 64 MB, or is no such text.
+    """
+    try:
+        with open(path, 'rb') as file:
+            content = file.read(_MOST_TEXT + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = getattr(error, 'strerror', None) or error
+        raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file') from None
+    if len(content) > _MOST_TEXT:
+        raise DataError(f'{what}: {path} has more than {_MOST_TEXT >> 20} MB; expected a smaller text file')
+    try:
+        text = content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        line, name = content[: error.start].count(b'\n') + 1, 'UTF-16' if wide else 'WINDOWS-1252'
+        found = 'is UTF-16' if wide else f'has no UTF-8 in line {line}'
+        raise DataError(
+            f'{what}: {path} cannot be read: it {found}; expected text in UTF-8. Save it as UTF-8, or: '
+            f'iconv -f {name} -t UTF-8 {path} > new.txt'
+        ) from None
+    return text.replace('\r\n', '\n').replace('\r', '\n')

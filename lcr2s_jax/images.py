@@ -116,11 +116,16 @@ def image(encoded: bytes, limits: Limits = DEFAULT) -> Image.Image:
     """The same as a Pillow image of mode RGB, with nothing else that came in the file. Raises PictureError."""
     _, opened = _open(encoded, limits)
     with _ROOM.of(opened.width * opened.height), _explained(len(encoded)):
-        opened.load()
-        turn, upright = _turn(opened), _colours(opened)
-        upright = upright.transpose(turn) if turn is not None else upright
-    upright.info = {}  # Pillow would write a colour profile from here
-    return upright
+        return upright(opened)
+
+
+def upright(opened: Image.Image) -> Image.Image:
+    """Any Pillow image as mode RGB, turned as its EXIF says, without its notes and profiles."""
+    opened.load()
+    turn, found = _turn(opened), _colours(opened)
+    found = found.transpose(turn) if turn is not None else found.copy() if found is opened else found
+    found.info = {}  # Pillow would write a colour profile from here
+    return found
 
 
 def pixels(encoded: bytes, image_size: tuple[int, int], limits: Limits = DEFAULT) -> np.ndarray:
@@ -172,6 +177,8 @@ def _open(encoded: bytes, limits: Limits) -> tuple[str, Image.Image]:
             if scans > limits.max_scans or scans * width * height > 20 * limits.max_pixels:
                 most = min(limits.max_scans, 20 * limits.max_pixels // (width * height))
                 raise PictureError(f'a JPEG with {scans:,} scans, above the limit of {most:,} at its size')
+        elif kind == 'PNG' and b'IEND' not in encoded:
+            raise ValueError('cut off')  # Pillow takes it where the last row is there
         elif kind == 'TIFF':
             image_headers.check_tiff(encoded)
         opened = _reader(kind)(_Timed(encoded, limits.seconds))
@@ -255,5 +262,7 @@ def _colours(opened: Image.Image) -> Image.Image:
         white = next((white for white in whites if high <= white), high)
         levels = (levels - low) * (255 / max(white - low, 1e-9))
         return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert('RGB')
-    opened.info.pop('transparency', None)  # of a palette: Pillow would warn of it
+    if 'transparency' in opened.info:  # of a palette: Pillow would warn of it
+        opened = opened.copy()
+        del opened.info['transparency']
     return (opened.convert('RGBA') if opened.mode == 'RGBa' else opened).convert('RGB')

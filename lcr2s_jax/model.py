@@ -19,12 +19,12 @@ from PIL import Image
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 
-from lcr2s_jax import files, images
+from lcr2s_jax import files, images, threads
 from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training.parallel import fetch
-from lcr2s_jax.weights import manifest
+from lcr2s_jax.weights import manifest, sizes
 from lcr2s_jax.weights.pretrained import fingerprint
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -114,7 +114,7 @@ class Model:
         if single or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
             pictures = [pictures]
         vectors, waiting = [np.empty((0, self.clip.embed_dim), np.float32)], []
-        for pixels in images.in_order(self._pixels, pictures):
+        for pixels in threads.in_order(self._pixels, pictures):
             waiting.append(pixels)
             if len(waiting) == _BATCH:
                 vectors.append(self.embed_image(np.stack(waiting)))
@@ -167,7 +167,7 @@ class Model:
                 )
             return images.resize(picture, self.image_size)
         if isinstance(picture, Image.Image):
-            return images.resize(np.asarray(picture.convert('RGB')), self.image_size)
+            return images.resize(np.asarray(images.upright(picture)), self.image_size)
         if isinstance(picture, bytes):
             return images.pixels(picture, self.image_size)
         if not isinstance(picture, str | os.PathLike):
@@ -216,7 +216,7 @@ class Model:
 def open_model(folder: pathlib.Path) -> Model:
     """Open what `Model.save` wrote. Raises SearchError: no such folder, of another format, or damaged."""
     facts = read_facts(folder)
-    clip = CLIP(**{name: tuple(value) if isinstance(value, list) else value for name, value in facts['clip'].items()})
+    clip = sizes.clip_of(folder / FILE, facts.get('clip'))
     manifest.check(folder, facts)
     calibration = json.loads(manifest.content(folder, facts, CALIBRATION)) if CALIBRATION in facts['files'] else None
     return Model(

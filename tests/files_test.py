@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lcr2s_jax import files
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, DataError
 
 HOLD = """
 import pathlib, sys
@@ -99,3 +99,25 @@ def test_json_is_the_same_for_equal_values_and_is_read_back(tmp_path):
     assert files.to_json({'b': 1, 'a': [2]}) == files.to_json({'a': [2], 'b': 1})
     files.write(tmp_path / 'x', files.to_json({'a': [2]}))
     assert files.read_json(tmp_path / 'x', ConfigError, '') == {'a': [2]}
+
+
+@pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
+@pytest.mark.parametrize('end', [b'\n', b'\r\n', b'\r'])
+def test_a_typed_text_is_the_same_with_any_mark_and_line_ends(tmp_path, mark, end):
+    (tmp_path / 't.txt').write_bytes(mark + 'Zürich'.encode() + end + end + b'a')
+    assert files.read_text(tmp_path / 't.txt', '--queries') == 'Zürich\n\na'
+
+
+@pytest.mark.parametrize(
+    'content,words',
+    [
+        (b'a\nZ\xfcrich', 'no UTF-8 in line 2.*iconv -f WINDOWS-1252 -t UTF-8'),
+        ('path,site'.encode('utf-16'), 'is UTF-16.*iconv -f UTF-16'),
+        (None, r'--queries: .*t.txt cannot be read \(No such file'),
+    ],
+)
+def test_what_is_no_typed_text_is_told_with_what_to_do(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / 't.txt').write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        files.read_text(tmp_path / 't.txt', '--queries')

@@ -52,16 +52,16 @@ class Seen:
     """
 
     def __init__(self, found: Annotations, max_pixels: int, tell: Callable[[int, int], None]):
-        from data import images  # TensorFlow, which takes seconds
+        from data import pictures  # TensorFlow, which takes seconds
 
         self.entries, self.faults, self.digests, self.turned, self.bytes = found.entries, {}, {}, [], 0
-        for number, (_, encoded, fault) in enumerate(images.read(found.entries, found.images, max_pixels)):
+        for number, (_, encoded, fault) in enumerate(pictures.read(found.entries, found.images, max_pixels)):
             if fault:
                 self.faults[number] = fault
             else:
                 self.digests[number] = hashlib.sha256(encoded).digest()
                 self.bytes += len(encoded)
-                self.turned += [number] * images.turned(encoded)
+                self.turned += [number] * pictures.turned(encoded)
             tell(number + 1, len(found.entries))
 
     def usable(self, split: str) -> list[Entry]:

@@ -38,7 +38,7 @@ def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
 
     chosen, gone = retention.forget(uri, what, audit.user(), sure)
     first, *more = chosen.lines()
-    print('\n'.join([f'{uri}: {"forgetting" if sure else "would forget"} {first}', *more]))
+    print('\n'.join([f'{uri}: {first} {"are to be" if sure else "would be"} forgotten', *more]))
     if gone is None:
         print('The same with --yes forgets them.')
         return

@@ -167,7 +167,7 @@ def _log(error: Exception) -> str:
     content = ''.join([f'{now.isoformat()}  {" ".join(map(ascii, sys.argv))}\n', *traceback.format_exception(error)])
     state = pathlib.Path(os.environ.get('XDG_STATE_HOME') or '~/.local/state').expanduser() / 'lcr2s_jax'
     for folder in (state, pathlib.Path(tempfile.gettempdir())):
-        path = folder / f'error-{now:%Y%m%d-%H%M%S}-{os.getpid()}.log'
+        path = folder / f'error-{now:%Y%m%d-%H%M%S-%f}-{os.getpid()}.log'
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'w', encoding='utf-8') as out:

@@ -152,7 +152,21 @@ def _text(told: dict) -> str:
     if 'name_pattern' in told:
         lines += _text_of_names(told['name_pattern'])
     lines += map(_text_of_video, told.get('videos', ()))
-    return '\n'.join([*lines, f'in {told["seconds"]} s'])
+    return '\n'.join([*lines, *_text_of_knowledge(told), f'in {told["seconds"]} s'])
+
+
+def _text_of_knowledge(told: dict) -> list[str]:
+    from lcr2s_jax.search import answer_text
+
+    lines = [answer_text.trained_on(told['trained_on'])]
+    if told.get('foreign'):
+        lines.append(
+            f'these pictures are unlike those that the model was calibrated on ({told["outside"]:.0%} of them lie '
+            'outside): searches give scores and ranks, no probabilities'
+        )
+    elif not told['calibrated']:
+        lines.append('searches give scores and ranks, no probabilities: the model has no people to calibrate on')
+    return lines
 
 
 def _text_of_move(told: dict) -> list[str]:

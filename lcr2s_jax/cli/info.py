@@ -43,6 +43,8 @@ def _text(found: dict) -> str:
 
 
 def _text_of_model(model: dict | None) -> list[str]:
+    from lcr2s_jax.search.answer_text import trained_on
+
     if model is None:
         return ['no model in it']
     height, width = model['image_size']
@@ -51,6 +53,4 @@ def _text_of_model(model: dict | None) -> list[str]:
         f'{"with" if model["calibrated"] else "without"} probabilities',
         '  from ' + ', '.join(f'{name} {value}' for name, value in model['origin'].items()),
     ]
-    if model['trained_on']:
-        lines.append('  trained on ' + ', '.join(f'{name} {value}' for name, value in model['trained_on'].items()))
-    return lines
+    return [*lines, f'  {trained_on(model["trained_on"])}']

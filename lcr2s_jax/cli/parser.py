@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
     def read(self, argv: Sequence[str]) -> argparse.Namespace:
         """The flags and words of a line. Raises UsageError."""
-        needed = [action for action in self._actions if action.required]
+        needed = [action for action in self._actions if action.required and action.option_strings]
         for action in needed:
             action.required = False  # all that is missing is told at once, and after what is misspelled
         try:

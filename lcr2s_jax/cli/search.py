@@ -1,6 +1,7 @@
 """lcr2s search --index=I "a woman in a red coat": the pictures of an index, ranked by a description."""
 
 import argparse
+import hashlib
 import json
 import pathlib
 import re
@@ -8,11 +9,10 @@ import sys
 
 from lcr2s_jax.cli.parser import integer, number, place
 from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.files import read_text
 
 ABOUT = 'Rank the pictures of an index by a description.'
 WORDS = '"a sentence" ...'
-_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')  # a file name could speak to the terminal
-_SHOWN = 4  # of the user's columns on the terminal
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar='RATE',
         help='Of searches for somebody who is not there, the share that may find somebody.',
     )
+    add('--verify', action='store_true', help="Say 'no such person' where no hit reaches the score for that rate.")
     add('--html', type=place, metavar='FILE', help='File to write: one page with the pictures in it.')
     add('--json', action='store_true', help='Print JSON instead of text.')
 
@@ -64,28 +65,29 @@ def run(args: argparse.Namespace) -> None:
     if args.html:
         _check_page(pathlib.Path(args.html))
     from lcr2s_jax.search import audit, index
-    from lcr2s_jax.search import html as sheet
+    from lcr2s_jax.search import html as report
     from lcr2s_jax.search.query import Query
 
     opened = index.open_search(args.index)
-    examples = tuple(index.embed_picture(opened.searcher, _bytes(file), file) for file in args.like)
+    examples = [_bytes(file) for file in args.like]
+    vectors = [index.embed_picture(opened.searcher, *one) for one in zip(examples, args.like, strict=True)]
+    hashes = tuple(hashlib.sha256(one).hexdigest() for one in examples)
     with audit.refusals(args.index, audit.user(), {'text': sum(asked, []), 'where': args.where}):
         answers = opened(
-            [Query(tuple(sentences), examples) for sentences in asked],
+            [Query(tuple(sentences), tuple(vectors), hashes) for sentences in asked],
             top=args.top,
             false_alarms=args.false_alarms,
             where=args.where,
             group_by=args.group_by,
             exact=args.exact,
+            verify=args.verify,
         )
-    reasons = [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
+    whys = [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
     audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers])
     if args.html:
-        sheet.write(pathlib.Path(args.html), answers, 'Search')
-    if args.json:
-        print(json.dumps(_json(args, opened, answers, reasons), indent=2, default=str))
-    else:
-        _show(answers, reasons, args.html)
+        title = f'Search in {pathlib.PurePath(args.index).name}'
+        report.write(pathlib.Path(args.html), answers, title, whys, opened.searcher.trained_on)
+    (_print_json if args.json else _show)(args, opened, answers, whys)
 
 
 def _queries(args: argparse.Namespace) -> list[list[str]]:
@@ -107,13 +109,10 @@ def _queries(args: argparse.Namespace) -> list[list[str]]:
 
 
 def _lines(file: str) -> list[str]:
-    try:
-        lines = pathlib.Path(file).read_text(encoding='utf-8-sig').splitlines()  # editors put a mark before UTF-8
-    except (OSError, UnicodeDecodeError) as error:
-        raise SearchError(f'--queries: {file} cannot be read ({error}); expected text, a sentence a line') from None
-    if not any(line.strip() for line in lines):
+    lines = [line.strip() for line in read_text(file, '--queries').split('\n') if line.strip()]
+    if not lines:
         raise SearchError(f'--queries: found no sentence in {file}; expected one a line')
-    return [line.strip() for line in lines if line.strip()]
+    return lines
 
 
 def _check_page(path: pathlib.Path) -> None:
@@ -124,74 +123,36 @@ def _check_page(path: pathlib.Path) -> None:
 
 
 def _bytes(file: str) -> bytes:
+    from lcr2s_jax import images
+
     try:
-        return pathlib.Path(file).read_bytes()
-    except OSError as error:
-        raise SearchError(f'--like: {file} cannot be read ({error.strerror}); expected a picture file') from None
+        return images.read(file)
+    except images.PictureError as fault:
+        raise SearchError(f'--like: {file} cannot be read ({fault}); expected a picture file') from None
 
 
-def _json(args: argparse.Namespace, opened, answers, reasons) -> dict:
-    return {
+def _print_json(args: argparse.Namespace, opened, answers, whys) -> None:
+    from lcr2s_jax.search import answer_text
+
+    content = {
         'index': args.index,
         'model': opened.searcher.hash,
+        'trained_on': opened.searcher.trained_on,
         'version': opened.gallery.version,
         'false_alarms': args.false_alarms,
-        'answers': [
-            {
-                'sentences': answer.query.sentences,
-                'examples': args.like,
-                'searched': answer.searched,
-                'exact': answer.exact,
-                'found': answer.found,
-                'threshold': answer.threshold,
-                'notes': answer.notes,
-                'hits': [
-                    {name: value for name, value in hit._asdict().items() if name != 'row'} for hit in answer.hits
-                ],
-                'why': [{'phrase': phrase, 'moved': moved} for phrase, moved in why],
-            }
-            for answer, why in zip(answers, reasons, strict=True)
-        ],
+        'answers': [answer_text.to_json(*one, args.like) for one in zip(answers, whys, strict=True)],
     }
+    print(json.dumps(content, indent=2, default=str))
 
 
-def _show(answers, reasons, page: str | None) -> None:
+def _show(args: argparse.Namespace, opened, answers, whys) -> None:
     import rich.console
-    import rich.text
 
-    from lcr2s_jax.search import html as sheet
+    from lcr2s_jax.search import answer_text
 
-    console = rich.console.Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    for answer, why in zip(answers, reasons, strict=True):
-        for note in answer.notes:
-            print(f'search: {note}', file=sys.stderr)
-        console.print(rich.text.Text(_clean(sheet.asked(answer)), 'bold'))
-        console.print(rich.text.Text(sheet.verdict(answer)))
-        console.print(_table(answer))
-        for phrase, moved in why if answer.hits else ():
-            best = f'{moved[0]:+.3f} the best hit, {sum(moved) / len(moved):+.3f} all {len(moved)} of them on average'
-            console.print(rich.text.Text(f"  '{_clean(phrase)}' moved {best}"))
-        console.print()
-    if page:
-        console.print(rich.text.Text(f'written: {page}'))
-
-
-def _table(answer):
-    import rich.table
-    import rich.text
-
-    named = [name for name in (answer.hits[0].metadata if answer.hits else ()) if
-             any(hit.metadata[name] is not None for hit in answer.hits)][:_SHOWN]  # fmt: skip
-    table = rich.table.Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style='bold')
-    for name in ('', 'probability', 'score', 'path', *named):
-        table.add_column(name, justify='left' if name in ('path', *named) else 'right', overflow='fold')
-    for hit in answer.hits:
-        chance = '' if hit.probability is None else f'{hit.probability:.1%}'
-        cells = [str(hit.rank), chance, f'{hit.score:.3f}', hit.path, *(hit.metadata[name] for name in named)]
-        style = 'dim' if hit.passes is False else ''
-        table.add_row(*(rich.text.Text('' if cell is None else _clean(str(cell))) for cell in cells), style=style)
-    return table
-
-
-def _clean(text: str) -> str:
-    return _CONTROL.sub('?', text)
+    console = rich.console.Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
+    for answer, why in zip(answers, whys, strict=True):
+        answer_text.show(console, answer, why)
+    console.print(answer_text.clean(answer_text.sentence(answer_text.trained_on(opened.searcher.trained_on))))
+    if args.html:
+        console.print(answer_text.clean(f'written: {args.html}'))

@@ -28,16 +28,16 @@ def nearest(x_GE: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def enriched(x_GE: np.ndarray, k: int, weight: float = 1.0) -> np.ndarray:
-    """Each gallery vector averaged with its k nearest: unit float32 [G, E].
+def enriched(x_GE: np.ndarray, near_Gk: np.ndarray, weight: float = 1.0) -> np.ndarray:
+    """Each gallery vector averaged with its neighbours: unit float32 [G, E].
 
     Args:
-      x_GE: gallery features, 2 rows or more.
-      k: neighbours, 0 or more.
+      x_GE: gallery features.
+      near_Gk: of `nearest`; no column leaves the vectors as they are.
       weight: of each neighbour beside the vector itself.
     """
     x_GE = unit(x_GE)
-    return unit(x_GE + weight * x_GE[nearest(x_GE, k)].sum(axis=1)) if k else x_GE
+    return unit(x_GE + weight * x_GE[near_Gk].sum(axis=1))
 
 
 def reciprocal_scores(

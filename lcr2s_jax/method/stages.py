@@ -283,4 +283,5 @@ def build(
     """
     entry = STAGES[name]
     taught = [part for need in entry.needs for part in before[need]] + [cache] * bool(entry.needs)
-    return entry.make(clip, clip_params, num_people, *taught, **options)
+    made = entry.make(clip, clip_params, num_people, *taught, **options)
+    return dataclasses.replace(made, name=name)

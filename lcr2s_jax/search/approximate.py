@@ -60,7 +60,7 @@ def nearest(
     asked = asked.limit(top * refine).nprobes(probes) if memory else asked.limit(top).nprobes(probes)
     asked = (asked if memory else asked.refine_factor(refine)).select(['_distance']).with_row_id(True)
     chosen = gallery.condition(where)
-    with tables.told(gallery.uri, 'searching the approximate index'):
+    with tables.told(gallery.uri, 'searching the approximate index', quote=False):
         found = (asked.where((FOUND & chosen).sql) if chosen.sql else asked).to_arrow()
     score_N, row_N = 1 - found['_distance'].to_numpy(), found['_rowid'].to_numpy().astype(np.int64)
     # LanceDB names the query of a row only where there are several

@@ -19,7 +19,9 @@ takes both away alike, and leaves the odds of a score as they were. So N is of t
 The best stranger of a part scores no higher than the best of the whole: false alarms are those chosen, or fewer.
 
 What is assumed: an index holds as many pictures of a person as val did, strangers as much alike as val's, and
-photographs like val's. With more pictures of each person both are too cautious.
+photographs like val's. With more pictures of each person both are too cautious. Pictures that are unlike val's get no
+probability: see `domain`. How often somebody who is there reaches the threshold is kept beside it, as quantiles of the
+person's own best score: where that is rare, 'no such person' would mean little.
 """
 
 import dataclasses
@@ -28,11 +30,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.search.domain import Domain
 
 TOP = 10  # hits of each query that the logistic regression sees
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # false-alarm rates with a threshold of their own; between them, by log rate
 _QUERIES = 4000  # of val that are used, at most
 _DRAWS = 4  # parts of the people drawn for each share
+_OWN = np.linspace(0, 1, 21)  # quantiles that are kept of the person's own best score
 _RIDGE = 1.0  # weight of slope^2 / 2 in units of pairs: keeps the slope finite where val is separable
 
 
@@ -45,6 +49,7 @@ class Fit:
       thresholds: of RATES, at N0.
       growth: c.
       queries: that it was fitted on.
+      own: quantiles of the person's own best score, rising; () in a calibration of an earlier version.
     """
 
     slope: float
@@ -52,6 +57,7 @@ class Fit:
     thresholds: tuple[float, ...]
     growth: float
     queries: int
+    own: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +68,15 @@ class Calibration:
       pictures: N0.
       deviation: of the scores of one query over the gallery, for a 'sentence' and an 'example'.
       kinds: `query.Query.kind` -> Fit; without 'example' where val has one picture a person.
+      domain: what val's pictures look like; None where they were too few, or in a file of an earlier version.
+      word_pieces: tokens of a word of val's captions at most, see `wording.pieces_of`; None where not counted.
     """
 
     pictures: int
     deviation: Mapping[str, float]
     kinds: Mapping[str, Fit]
+    domain: Domain | None = None
+    word_pieces: float | None = None
 
     def probability(self, kind: str, score_K: np.ndarray, pictures: int) -> np.ndarray | None:
         """That each hit in an index of so many pictures shows the described person; None for a kind not fitted."""
@@ -84,30 +94,46 @@ class Calibration:
         higher = fit.growth * (_highest(max(pictures, self.pictures)) - _highest(self.pictures))
         return float(np.interp(np.log(rate), np.log(RATES), fit.thresholds) + higher)
 
+    def detection(self, kind: str, rate: float, pictures: int) -> float | None:
+        """Share of val's searches in which a picture of the person reaches the threshold; None where not known."""
+        fit, threshold = self.kinds.get(kind), self.threshold(kind, rate, pictures)
+        if fit is None or not fit.own:
+            return None
+        return float(1 - np.interp(threshold, fit.own, np.linspace(0, 1, len(fit.own)), left=0, right=1))
+
     def to_json(self) -> dict:
         """What `from_json` reads."""
-        return dataclasses.asdict(self) | {'rates': RATES}
+        content = dataclasses.asdict(dataclasses.replace(self, domain=None)) | {'rates': RATES}
+        return content | {'domain': self.domain and self.domain.to_json()}
 
     @classmethod
     def from_json(cls, content: dict) -> 'Calibration':
         """The inverse of `to_json`."""
-        kinds = {kind: Fit(**one | {'thresholds': tuple(one['thresholds'])}) for kind, one in content['kinds'].items()}
-        return cls(content['pictures'], content['deviation'], kinds)
+        listed = ('thresholds', 'own')
+        kinds = {
+            kind: Fit(**one | {name: tuple(one[name]) for name in listed if name in one})
+            for kind, one in content['kinds'].items()
+        }
+        known = content.get('domain')
+        known = known and Domain.from_json(known)
+        return cls(content['pictures'], content['deviation'], kinds, known, content.get('word_pieces'))
 
 
-def fit(e: Embeddings, seed: int = 0) -> Calibration:
+def fit(e: Embeddings, seed: int = 0, word_pieces: float | None = None) -> Calibration:
     """Calibrate on a split that the student was not trained on.
 
     Args:
       e: val, embedded.
       seed: of the queries and the people that are drawn where there are too many.
+      word_pieces: of val's captions, see `wording.pieces_of`.
     """
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(e.text_pid_Q))[:_QUERIES])
     deviation, kinds = scores(e, chosen)
     people_G = np.asarray(e.image_pid_G)
     fits = {kind: _fit(*one, people_G, rng) for kind, one in kinds.items()}
-    return Calibration(len(people_G), deviation, fits)
+    known = Domain.fit(_unit(e.image_GE), people_G, seed)
+    return Calibration(len(people_G), deviation, fits, known, word_pieces)
 
 
 def scores(e: Embeddings, rows: np.ndarray, deviation: Mapping[str, float] | None = None):
@@ -156,7 +182,10 @@ def _fit(score_QG: np.ndarray, strangers_QG: np.ndarray, people_G: np.ndarray, r
     slope, offset = _logistic(hit[np.isfinite(hit)], right[np.isfinite(hit)])
     alone_QG = np.where(strangers_QG, score_QG, -np.inf)
     thresholds = _quantiles(alone_QG)
-    return Fit(slope, offset, tuple(thresholds.tolist()), _growth(alone_QG, people_G, thresholds, rng), len(score_QG))
+    growth = _growth(alone_QG, people_G, thresholds, rng)
+    own_Q = np.where(strangers_QG, -np.inf, score_QG).max(axis=1)
+    own = np.quantile(own_Q[np.isfinite(own_Q)], _OWN)
+    return Fit(slope, offset, tuple(thresholds.tolist()), growth, len(score_QG), tuple(own.tolist()))
 
 
 def _quantiles(alone_QG: np.ndarray) -> np.ndarray:

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, tables, writing
+from lcr2s_jax.search import conditions, seal, tables, writing
 from lcr2s_jax.search.conditions import Condition
-from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, schema_of
+from lcr2s_jax.search.lance import lancedb
+from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, not_unit, schema_of
 from lcr2s_jax.search.storage import is_remote
 
-IMAGES = 'images'
-_NONE = 'found no index; make one: python main.py index --workdir=... --images=... --index=...'
+IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those that were forgotten
+_NONE = 'found no index; make one: lcr2s index --weights=... --images=... --index=...'
 KEY = ('root', 'path')
 FOUND = conditions.equal(status=OK)  # rows that a search can find
 _IN = 500  # values of one SQL list
@@ -41,7 +42,6 @@ class Gallery:
     """
 
     def __init__(self, uri: str, width: int | None = None):
-        import lancedb
 
         self.uri = uri
         self._one, self._writes = threading.RLock(), False
@@ -50,13 +50,16 @@ class Gallery:
         if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
             raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
         with tables.told(uri, 'opening the index'):
-            self.db = lancedb.connect(uri)
+            self._sealed = seal.read(uri)
+            self.db = lancedb().connect(uri)
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
                 with writing.alone(uri):
                     self.table = tables.open_or_make(self.db, uri, IMAGES, schema_of(width))
         if self.table is None:
             raise SearchError(f'{uri}: {_NONE}')
+        with tables.told(uri, 'opening the index'):
+            seal.check(uri, self._sealed, IMAGES, self.version)
         self.width = self.table.schema.field('vector').type.list_size
         if width not in (None, self.width):
             raise SearchError(f'{uri}: found vectors of {self.width} numbers, the model makes {width}')
@@ -83,13 +86,15 @@ class Gallery:
     def count(self, where: Condition | str = FOUND) -> int:
         """Rows that a condition chooses; by default those that can be found. Raises SearchError."""
         chosen = self.condition(where)
-        with tables.told(self.uri, 'counting rows'):
+        with tables.told(self.uri, 'counting rows', quote=False):
             return self.table.count_rows(chosen.sql or None)
 
     def refresh(self) -> None:
         """Go to the last version, if another process has committed one, or has written the table from scratch."""
         with tables.told(self.uri, 'opening the index'):
+            self._sealed = seal.read(self.uri)
             self.table = self.db.open_table(IMAGES)
+            seal.check(self.uri, self._sealed, IMAGES, self.version)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -103,13 +108,38 @@ class Gallery:
                 return
             with writing.alone(self.uri), tables.told(self.uri, 'writing to the index'):
                 self.refresh()
-                alone, self._writes = self.version == self._seen, True
+                self._writes = True
                 try:
                     yield
                 finally:
                     self._writes = False
-                    if alone:  # what was written meanwhile was written here
-                        self._seen = self.version
+                    self._seal()
+
+    def _seal(self, model: str = '') -> None:
+        gone = tables.open_or_make(self.db, self.uri, GONE)
+        versions = {IMAGES: self.version} | ({} if gone is None else {GONE: gone.version})
+        seal.update(self.uri, versions, model)
+
+    @property
+    def model(self) -> str:
+        """Hash of the model whose vectors these are; '' where nobody has said."""
+        return self._sealed.get('model', '')
+
+    def bind(self, model: str) -> None:
+        """Write down whose vectors these are, by the model's hash. Raises SearchError where they are another's."""
+        self.refuse_another(model)
+        if self.model != model:
+            with self.writing():
+                self._seal(model)
+            self._sealed = seal.read(self.uri)
+
+    def refuse_another(self, model: str) -> None:
+        """Raise SearchError where the vectors are of another model than the one with this hash."""
+        if self.model not in ('', model):
+            raise SearchError(
+                f'{self.uri}: found vectors of the model {self.model[:16]}, expected {model[:16]}; they cannot '
+                'be compared. Restore the index from a copy, or index the pictures again into another folder'
+            )
 
     def known(self, root: str) -> dict[str, tuple[int, int, str, str]]:
         """path -> (bytes, modified, sha256, status) of every row of a root."""
@@ -156,6 +186,7 @@ class Gallery:
             else:
                 self.table.add(table, on_bad_vectors='null')  # LanceDB takes no vector for a bad one
             known.update(row.path for row in rows)
+            self._seen = self.version
 
     def _known_paths(self, root: str) -> set[str]:
         """Every path that may have a row; read again only after others have written, or each commit would read all."""
@@ -195,6 +226,12 @@ class Gallery:
                 part = slice(start, start + batch.num_rows)
                 vector_GE[part], row_G[part] = as_matrix(batch['vector'], self.width), batch['_rowid'].to_numpy()
                 start = part.stop
+        if len(spoilt := not_unit(vector_GE)):
+            named = ', '.join(one['path'] for one in self.facts(row_G[spoilt[:3]], ['path']))
+            raise SearchError(
+                f'{self.uri}: damaged: {len(spoilt):,} vectors are not of length one, such as of {named}; `index` of '
+                'the same pictures makes them again'
+            )
         if np.all(row_G[1:] > row_G[:-1]):
             return vector_GE, row_G
         order = np.argsort(row_G)
@@ -210,7 +247,7 @@ class Gallery:
         if not len(rows):
             return []
         names = [f.name for f in self.table.schema if f.name != 'vector'] if columns is None else list(columns)
-        with tables.told(self.uri, 'reading rows'):
+        with tables.told(self.uri, 'reading rows', quote=False):
             taken = self.table.take_row_ids([int(row) for row in rows]).select(names).with_row_id()
             found = taken.to_arrow().to_pylist()
         by_row = {one.pop('_rowid'): one for one in found}
@@ -234,6 +271,6 @@ class Gallery:
     def rows(self, where: Condition | str, columns: Sequence[str], with_rows: bool = False):
         """An Arrow table of the rows that a condition chooses. Raises SearchError."""
         chosen = self.condition(where)
-        with tables.told(self.uri, 'reading rows'):
+        with tables.told(self.uri, 'reading rows', quote=False):
             query = self.table.search().select(list(columns)).with_row_id(with_rows)
             return (query.where(chosen.sql) if chosen.sql else query).to_arrow()

@@ -18,7 +18,7 @@ from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.name_pattern import NamePattern
-from lcr2s_jax.search.search import Search
+from lcr2s_jax.search.search import Search, outside
 from lcr2s_jax.training import parallel
 
 
@@ -94,6 +94,8 @@ def bring_up_to_date(
         gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
         repair.own(gallery)
         repair.doubles(gallery)
+        repair.vectors(gallery)
+        gallery.bind(model.hash)
     parallel.wait_for_all('the table is there')
     gallery = Gallery(uri, model.clip.embed_dim)
     joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
@@ -115,7 +117,11 @@ def bring_up_to_date(
         gallery.tidy()
     if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
         approximate.build(gallery)
-    return told | {'index': uri, 'model': model.hash, 'pictures': gallery.count()}
+    told |= {'index': uri, 'model': model.hash, 'trained_on': model.trained_on, 'pictures': gallery.count()}
+    unlike = outside(gallery, model.calibration)
+    if unlike is not None and len(unlike):
+        told |= {'outside': round(float(np.mean(unlike)), 3), 'foreign': model.calibration.domain.foreign(unlike)}
+    return told | {'calibrated': model.calibration is not None}
 
 
 def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> pathlib.Path | None:
@@ -184,7 +190,8 @@ def update(
     key = storage.stored(gallery.uri, root)
     with gallery.writing():
         known = gallery.known(key)
-    files, faults, passed_over = folder.walk(root, _own_folders(gallery.uri, root))
+    itself = [] if storage.is_remote(gallery.uri) else [pathlib.Path(gallery.uri).resolve()]
+    files, faults, passed_over = folder.walk(root, [*_own_folders(gallery.uri, root), *itself])
     if prune and known and not files:
         raise SearchError(
             f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '

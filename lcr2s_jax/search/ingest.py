@@ -44,19 +44,28 @@ def ingest(
       pictures: as `folder.read` yields: `file` (path, size, modified), `sha256`, `pixels`, `fault`. Without pixels
         and fault the bytes are taken to be in the gallery already.
       new: none of them has a row yet, see `Gallery.put`.
-      tell: called with the number of pictures committed.
+      tell: called with the number of pictures that are done, batch by batch.
     """
-    embedded, copied, unusable, waiting = 0, 0, [], []
+    embedded, copied, unusable = 0, 0, []
+    waiting, batch, vectors = [], [], {}  # for the next commit; for the next call of the model; by path
 
-    def flush():
-        nonlocal embedded, copied
-        fresh = [one for one in waiting if one.pixels is not None]
-        copies = [one for one in waiting if one.pixels is None and not one.fault]
-        vectors = {one.file.path: vector for one, vector in zip(fresh, _embed(searcher, fresh), strict=True)}
+    def embed():
+        nonlocal embedded
+        if batch:
+            found = searcher.embed_image(np.stack([one.pixels for one in batch]))
+            vectors.update(zip([one.file.path for one in batch], found, strict=True))
+            embedded += len(batch)
+            tell(len(batch))
+            batch.clear()
+
+    def commit():
+        nonlocal copied
+        embed()
+        copies = [one for one in waiting if not one.fault and one.file.path not in vectors]
         with gallery.writing():
             there = gallery.vectors_of({one.sha256 for one in copies})
             # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
-            vectors |= {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
+            vectors.update({one.file.path: there[one.sha256] for one in copies if one.sha256 in there})
             rows = [
                 Row(*one.file[:1], one.sha256, *one.file[1:], one.fault or OK, vectors.get(one.file.path))
                 for one in waiting
@@ -64,20 +73,20 @@ def ingest(
             ]
             if rows:
                 gallery.put(root, rows, new)
-        embedded, copied = embedded + len(fresh), copied + len(copies)
+        copied += len(copies)
         unusable.extend((one.file.path, one.fault) for one in waiting if one.fault)
-        tell(len(waiting))
+        tell(len(copies) + sum(bool(one.fault) for one in waiting))
         waiting.clear()
+        vectors.clear()
 
     for picture in pictures:
-        waiting.append(picture)
+        if picture.pixels is not None:
+            batch.append(picture)
+        waiting.append(picture._replace(pixels=None))  # a thousand pictures' pixels are not kept until the commit
+        if len(batch) >= _BATCH:
+            embed()
         if len(waiting) >= COMMIT:
-            flush()
+            commit()
     if waiting:
-        flush()
+        commit()
     return Done(embedded, copied, unusable)
-
-
-def _embed(searcher: Model, pictures: list) -> list[np.ndarray]:
-    parts = (pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH))
-    return [vector for part in parts for vector in searcher.embed_image(np.stack([one.pixels for one in part]))]

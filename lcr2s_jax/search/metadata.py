@@ -1,12 +1,14 @@
 """What is known of pictures beside their pixels: a CSV file with a column `path`, joined to an index."""
 
 import csv
+import io
 import pathlib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import read_text
 
 KINDS = ('int64', 'double', 'string')
 _NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
@@ -32,11 +34,10 @@ def read(
       DataError: what was found, what was expected.
     """
     try:
-        with pathlib.Path(file).open(encoding='utf-8-sig', newline='') as lines:
-            # strict, or a quotation mark that is never closed swallows the rest of the table
-            reader = csv.DictReader(lines, strict=True)
-            rows, names = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        # strict, or a quotation mark that is never closed swallows the rest of the table
+        reader = csv.DictReader(io.StringIO(read_text(file, '--metadata')), strict=True)
+        rows, names = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
+    except csv.Error as error:
         raise DataError(
             f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
         ) from None

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-# where a description goes on to its next thing; what precedes the word stays whole
-_PHRASES = re.compile(r'\s*[,;.]\s*(?:and\s+)?|\s+(?=(?:and|with|wearing|carrying|holding|who|in)\b)', re.IGNORECASE)
-_SENTENCES = re.compile(r'(?<=[.!?;])\s+')
+# where a description goes on to its next thing; what precedes the word stays whole. Of texts with single blanks
+_PHRASES = re.compile(r' ?[,;.] ?(?:and )?| (?=(?:and|with|wearing|carrying|holding|who|in)\b)', re.IGNORECASE)
+_SENTENCES = re.compile(r'(?<=[.!?;]) ')
+_WORDS = re.compile(' ')
 
 
 class Query(NamedTuple):
@@ -22,10 +23,12 @@ class Query(NamedTuple):
     Attributes:
       sentences: about that person; may be empty where there are examples.
       example_nE: unit vectors of pictures of that person.
+      example_sha256: hashes of their files in hex, by which the same picture is known again; may be left out.
     """
 
     sentences: tuple[str, ...]
     example_nE: tuple[np.ndarray, ...] = ()
+    example_sha256: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -44,11 +47,12 @@ def chunks(sentence: str, lengths: Callable[[Sequence[str]], np.ndarray], longes
     """
     if lengths([sentence])[0] <= longest:
         return [sentence]
-    for cut in (_SENTENCES, _PHRASES, re.compile(r'\s+')):
+    sentence = _spaced(sentence)
+    for cut in (_SENTENCES, _PHRASES, _WORDS):
         parts = [part for part in cut.split(sentence) if part and part.strip()]
         if len(parts) > 1 and max(lengths(parts)) <= longest:
             break
-    packed, joint = [], ' ' if cut.pattern != _PHRASES.pattern else ', '
+    packed, joint = [], ' ' if cut is not _PHRASES else ', '
     for part in parts:
         if packed and lengths([packed[-1] + joint + part])[0] <= longest:
             packed[-1] += joint + part
@@ -58,8 +62,8 @@ def chunks(sentence: str, lengths: Callable[[Sequence[str]], np.ndarray], longes
 
 
 def phrases(sentence: str) -> list[str]:
-    """The things that a sentence says, each as it stands there."""
-    return [part.strip() for part in _PHRASES.split(sentence) if part and part.strip()]
+    """The things that a sentence says, each as it stands there but for its blanks."""
+    return [part.strip() for part in _PHRASES.split(_spaced(sentence)) if part and part.strip()]
 
 
 def without(sentence: str, number: int) -> str:
@@ -73,3 +77,8 @@ def fuse(parts_nE: np.ndarray, deviation_n: np.ndarray) -> np.ndarray:
     """One vector for several, see above; its length says how much they agree, and is left as it is."""
     weight_n = 1 / np.maximum(deviation_n, 1e-6)
     return (weight_n / weight_n.sum()) @ parts_nE
+
+
+def _spaced(sentence: str) -> str:
+    """Single blanks: a pattern that may begin at each of n blanks and runs to the last takes n^2 steps."""
+    return ' '.join(sentence.split())

@@ -1,15 +1,19 @@
 """What an earlier version, or a call that was killed, may have left in an index, and how it is put right."""
 
 import contextlib
+import datetime
 import pathlib
 from collections.abc import Sequence
 
 from lcr2s_jax import files
 from lcr2s_jax.search import conditions, erasure
 from lcr2s_jax.search import storage as place
-from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.gallery import FOUND, Gallery
+from lcr2s_jax.search.rows import as_matrix, not_unit
 from lcr2s_jax.search.web import uploads
 
+SPOILT = 'its vector was damaged; index it again'  # status of a row
+_NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)  # the time of no file: it is taken for changed
 _IN = 500  # values of one SQL list
 
 
@@ -50,6 +54,21 @@ def doubles(gallery: Gallery) -> int:
         for start in range(0, len(second), _IN):
             gallery.table.delete(f'_rowid in ({", ".join(map(str, second[start : start + _IN]))})')
         return len(second)
+
+
+def vectors(gallery: Gallery) -> int:
+    """Have rows whose vector is damaged looked at again: the next `index` of their pictures embeds them anew.
+
+    Returns:
+      How many they are.
+    """
+    with gallery.writing():
+        found = gallery.rows(FOUND, ['vector'], with_rows=True)
+        spoilt = found['_rowid'].to_numpy()[not_unit(as_matrix(found['vector'], gallery.width))]
+        for start in range(0, len(spoilt), _IN):
+            where = f'_rowid in ({", ".join(map(str, spoilt[start : start + _IN]))})'
+            gallery.table.update(where=where, values={'status': SPOILT, 'modified': _NEVER})
+    return len(spoilt)
 
 
 def begin(gallery: Gallery, names: Sequence[str]) -> None:

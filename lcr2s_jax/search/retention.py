@@ -16,13 +16,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import audit, conditions, repair, tables
+from lcr2s_jax.search import audit, conditions, repair, seal, tables
 from lcr2s_jax.search import storage as places
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.erasure import erase
-from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.gallery import GONE, Gallery
 
-GONE = 'gone'  # the table of hashes
 _UNITS = {'d': 'days', 'h': 'hours', 'm': 'minutes'}
 _EXAMPLES, _VALUES = 3, 5  # rows that a plan names; values of a column that it counts
 
@@ -46,9 +45,11 @@ class Plan(NamedTuple):
 
     def lines(self) -> list[str]:
         """What would go: how many, some of them, and the user's columns."""
-        named = [f'{root}/{path}' for root, path, _ in self.files[:_EXAMPLES]]
-        more = ', ...' * (len(self.files) > _EXAMPLES)
-        told = [f'{len(self.files):,} rows of {self.total:,}' + f', such as {", ".join(named)}{more}' * bool(named)]
+        told = [f'{len(self.files):,} rows of {self.total:,}']
+        named = [f'  {root}/{path}' for root, path, _ in self.files[:_EXAMPLES]]
+        # a file's name could speak to the terminal
+        told += [''.join(letter if letter.isprintable() else '?' for letter in name) for name in named]
+        told += ['  ...'] * (len(self.files) > _EXAMPLES)
         for column, counted in self.values.items():
             listed = ', '.join(f'{value!r} {count:,}' for value, count in counted)
             told.append(f'  {column}: {listed}')
@@ -241,5 +242,8 @@ def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
 def forgotten(gallery: Gallery) -> set[str]:
     """Every `key` that is kept out. Raises SearchError."""
     with tables.told(gallery.uri, 'reading what was forgotten'):
+        sealed = seal.read(gallery.uri)
         table = tables.open_or_make(gallery.db, gallery.uri, GONE)
+        if table is not None:
+            seal.check(gallery.uri, sealed, GONE, table.version)
         return set() if table is None else set(table.search().select(['key']).to_arrow()['key'].to_pylist())

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
+_NO_VECTOR = 'the model makes no numbers of it'
+_TOLERANCE = 2e-3  # of the square of a vector's length
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
 
 
@@ -43,6 +45,7 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
 
     now = datetime.datetime.now(datetime.UTC)
     # a file that was merely touched, or copied anew every day, would never get old
+    rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
     schema = pa.schema([f for f in schema if f.name in OWN])
     width = schema.field('vector').type.list_size
@@ -64,6 +67,10 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     )
 
 
+def _is_finite(row: Row) -> bool:
+    return row.vector is None or bool(np.isfinite(row.vector).all())
+
+
 def as_matrix(column, width: int) -> np.ndarray:
     """A column of fixed-size lists -> float32 [n, E]."""
     import pyarrow as pa
@@ -71,6 +78,11 @@ def as_matrix(column, width: int) -> np.ndarray:
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [chunk.flatten().to_numpy().reshape(-1, width) for chunk in chunks]
     return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+
+
+def not_unit(vector_GE: np.ndarray) -> np.ndarray:
+    """Places of vectors whose length is not one: every model's is, so that they are damaged."""
+    return np.flatnonzero(~(np.abs(np.einsum('ge,ge->g', vector_GE, vector_GE) - 1) < _TOLERANCE))
 
 
 def schema_of(width: int):

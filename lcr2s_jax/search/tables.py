@@ -35,7 +35,10 @@ def open_or_make(db, uri: str, name: str, schema=None):
         storage.unlink(uri, files)
     if schema is None:
         return None
-    return db.create_table(name, schema=schema, exist_ok=True)  # made by another host in the same moment, it is as good
+    try:
+        return db.create_table(name, schema=schema, exist_ok=True)  # another host's of the same moment is as good
+    except ValueError:  # 'was not found': what could not be made is opened
+        return db.create_table(name, schema=schema)  # says why
 
 
 def _has_version(uri: str, name: str) -> bool:
@@ -43,14 +46,20 @@ def _has_version(uri: str, name: str) -> bool:
 
 
 @contextlib.contextmanager
-def told(uri: str, what: str) -> Iterator[None]:
-    """Say in plain words why LanceDB, or the disk, could not do `what`. Raises SearchError."""
+def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
+    """Say in plain words why LanceDB, or the disk, could not do `what`. Raises SearchError.
+
+    Args:
+      uri: of the index.
+      what: as the beginning of a sentence.
+      quote: LanceDB's own words may be shown where ours do not know better; they may name values of rows.
+    """
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         if not isinstance(error, OSError) and not _of_lancedb(error):
             raise
-        raise SearchError(f'{uri}: {what} failed: {_why(error)}') from error
+        raise SearchError(f'{uri}: {what} failed: {_why(error, quote)}') from error
 
 
 def _of_lancedb(error: Exception) -> bool:
@@ -62,7 +71,7 @@ def _of_lancedb(error: Exception) -> bool:
     return False
 
 
-def _why(error: Exception) -> str:
+def _why(error: Exception, quote: bool) -> str:
     said, number = str(error), getattr(error, 'errno', 0)
     if any(word in said for word in _FULL) or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 'the disk is full. What was there is whole; make room and give the same command again'
@@ -74,4 +83,5 @@ def _why(error: Exception) -> str:
         return 'nothing can be written there; expected a folder that you may write'
     if 'Not found:' in said or 'os error 2)' in said:  # the files of this version
         return 'files of it are gone: pictures were erased meanwhile, and the same again works; or it is damaged'
-    return f'{type(error).__name__}; the index may be damaged. Try again, or restore it from a copy'
+    shown = (said.strip().splitlines() or [''])[0][:200] if quote else type(error).__name__
+    return f'{shown}. The index may be damaged: try again, or restore it from a copy'

@@ -178,9 +178,9 @@ def indices(plan, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.stack(rows) for rows in zip(*drawn, strict=True))
 
 
-def embed_rows(embed: Callable, params, rows: jax.Array, block: int) -> jax.Array:
-    """`embed(params, rows)` in blocks of equal size, on the device: [n, ...] -> [n, E]."""
+def embed_rows(embed: Callable, params, rows: jax.Array, block: int) -> np.ndarray:
+    """`embed(params, rows)`, compiled by the caller, in blocks of one size, whatever the split: [n, ...] -> [n, E]."""
     count = len(rows)
-    index = jnp.arange(-(-count // block) * block) % count
-    found = jax.lax.map(lambda i: embed(params, rows[i]), index.reshape(-1, block))
-    return found.reshape(-1, found.shape[-1])[:count]
+    index = np.arange(-(-count // block) * block) % count
+    found = [embed(params, rows[part]) for part in index.reshape(-1, block)]  # all are sent before one is fetched
+    return np.concatenate([np.asarray(part) for part in found])[:count]

@@ -31,6 +31,7 @@ from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.checkpoint import Checkpoints
+from lcr2s_jax.weights import sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 MODEL = 'model'
@@ -78,8 +79,8 @@ class Run:
                 f'{stage or "one"}; train it: python main.py --config=... --workdir={workdir}'
             )
         params, step = best_parameters(workdir, stage)
-        sizes = {name: tuple(value) if isinstance(value, list) else value for name, value in facts['clip'].items()}
-        return cls(workdir, stage, step, params, CLIP(**sizes | ({'dtype': dtype} if dtype else {})), facts)
+        clip = sizes.clip_of(workdir, facts.get('clip'))
+        return cls(workdir, stage, step, params, clip.clone(dtype=dtype) if dtype else clip, facts)
 
     @property
     def encoder(self) -> DualEncoder:

@@ -27,17 +27,19 @@ def seal(facts: Mapping[str, Any], content: Mapping[str, bytes]) -> dict[str, An
       The facts with `files` (name -> SHA-256 in hex) and `seal`.
     """
     hashes = {name: hashlib.sha256(bytes_).hexdigest() for name, bytes_ in content.items()}
-    sealed = {**facts, FILES: {**facts.get(FILES, {}), **hashes}}
-    sealed.pop(SEAL, None)
-    return sealed | {SEAL: _digest(sealed)}
+    return signed({**facts, FILES: {**facts.get(FILES, {}), **hashes}})
 
 
-def read(path: pathlib.Path) -> dict[str, Any]:
-    """The facts as they were sealed. Raises SearchError where a letter of them is another."""
-    facts = files.read_json(path, SearchError, _ADVICE)
-    unsealed = {name: value for name, value in facts.items() if name != SEAL}
-    if facts.get(SEAL) != _digest(unsealed) or not isinstance(facts.get(FILES), dict):
-        raise SearchError(f'{path}: damaged: its content is not what was written; {_ADVICE}')
+def signed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts with a hash of themselves, as `read` expects it."""
+    return {**facts, SEAL: _digest(facts)}
+
+
+def read(path: pathlib.Path, advice: str = _ADVICE) -> dict[str, Any]:
+    """The facts of a JSON file as they were sealed. Raises SearchError where a letter of them is another."""
+    facts = files.read_json(path, SearchError, advice)
+    if facts.get(SEAL) != _digest(facts) or not isinstance(facts.get(FILES), dict):
+        raise SearchError(f'{path}: damaged: its content is not what was written; {advice}')
     return facts
 
 
@@ -69,4 +71,5 @@ def content(folder: pathlib.Path, facts: Mapping[str, Any], name: str) -> bytes:
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(files.to_json(facts).encode()).hexdigest()
+    rest = {name: value for name, value in facts.items() if name != SEAL}
+    return hashlib.sha256(files.to_json(rest).encode()).hexdigest()

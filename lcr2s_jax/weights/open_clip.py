@@ -151,7 +151,7 @@ def _unknown(part: str, options: dict, known: set[str], pool: str) -> list[str]:
     allowed = _ALLOWED | {'pool_type': pool}
     unused = known | _HARMLESS
     return [
-        f'{part}.{name[:60]} = {brief(value)}'
+        f'{part}.{name[:60]} = {value[:60] if isinstance(value, str) else brief(value)}'
         for name, value in options.items()
         if name not in unused and value and value != allowed.get(name)
     ]

@@ -113,8 +113,8 @@ def open_file(path: pathlib.Path) -> files.Source:
     except WeightsError as error:
         raise WeightsError(error if str(error).startswith(str(path)) else f'{path}: {error}') from None
     tensors.setdefault(names.of('logit_scale'), _LOGIT_SCALE)
-    guesses = ()
-    if names.prefix + _ARCHIVE not in content.tensors:
+    guesses, square = (), size is not None and size[0] == size[1]
+    if bare := names.prefix + _ARCHIVE not in content.tensors:
         wide = sizes.vision_width * (1 if isinstance(sizes.vision_layers, int) else STRIDE) // sizes.vision_heads
         guesses += (
             f'activation {activation}, {why} (config.model.activation)',
@@ -125,7 +125,8 @@ def open_file(path: pathlib.Path) -> files.Source:
     def params(clip: CLIP, resize: str) -> dict:
         return from_openai(tensors, clip, names, resize, of_people=names.of_people)
 
-    return files.Source(path, dataclasses.replace(sizes, image_size=size), params, guesses + unused, grid)
+    sizes = dataclasses.replace(sizes, image_size=size)
+    return files.Source(path, sizes, params, guesses + unused, None if square and not bare else grid)
 
 
 def clip_of(tensors: Mapping[str, np.ndarray], names: Names) -> tuple[dict, tuple[str, ...]]:

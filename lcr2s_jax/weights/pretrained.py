@@ -71,13 +71,13 @@ def load(
             f"config.model.kernel: found 'cudnn' with config.model.dtype='{dtype}' on {jax.default_backend()}, "
             "expected 'bfloat16' on a GPU of NVIDIA's; 'einsum' goes everywhere"
         )
-    check_asked(image_size, context_length)
     compute = dict(dtype=dtype, kernel=kernel, remat=remat, scan=scan, chunks=chunks)
     if not pretrained:
         if architecture not in ARCHITECTURES:
             raise ConfigError(
                 f'config.model.architecture: found {architecture!r}, expected one of {", ".join(ARCHITECTURES)}'
             )
+        check_asked(image_size, context_length)
         sizes = Sizes(**{'activation': 'quick_gelu', **ARCHITECTURES[architecture]}, vocab_size=vocab_size)
         sizes, _ = _overruled(sizes, activation, heads)
         clip = CLIP(**sizes.attributes(), image_size=tuple(image_size), context_length=context_length, **compute)
@@ -145,14 +145,14 @@ def build(
     clip = CLIP(**sizes.attributes(), image_size=tuple(image_size), context_length=length, **compute)
     _check_image_size(clip)
     guesses = source.guesses
-    if source.grid:
-        grid = source.grid(clip.grid)
-        height, width = (side * clip.patch_size for side in grid)
-        guesses += (f'image positions of {grid[0]} x {grid[1]} patches, {height} x {width} pixels',)
     if rows is not None and rows != length:
         change = 'the first are read' if length < rows else f'they are resized to {length}'
         guesses += (f'the text has {rows} positions, {length} are asked for: {change} (config.model.context_length)',)
     try:
+        if source.grid:
+            grid = source.grid(clip.grid)
+            height, width = (side * clip.patch_size for side in grid)
+            guesses += (f'image positions of {grid[0]} x {grid[1]} patches, {height} x {width} pixels',)
         return clip, source.params(clip, resize), guesses
     except WeightsError as error:
         where = '' if str(error).startswith(str(source.where)) else f'{source.where}: '

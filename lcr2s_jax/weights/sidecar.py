@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from lcr2s_jax import files
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.weights import sizes
 
 FILE = 'lcr2s.json'
 _FORMAT = 1
@@ -31,15 +32,12 @@ def read(folder: pathlib.Path) -> dict:
 
 def write(folder: pathlib.Path, clip: CLIP, trained_on: Mapping, calibration: Mapping | None) -> None:
     """Write the file into a folder."""
-    sizes = {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
-    content = {'format': _FORMAT, 'image_size': clip.image_size, 'context_length': clip.context_length, 'clip': sizes}
+    facts = {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
+    content = {'format': _FORMAT, 'image_size': clip.image_size, 'context_length': clip.context_length, 'clip': facts}
     content |= {'trained_on': dict(trained_on), **({'calibration': calibration} if calibration else {})}
     files.write(folder / FILE, files.to_json(content))
 
 
 def clip_of(content: Mapping) -> CLIP:
     """The sizes that a file says. Raises WeightsError."""
-    try:
-        return CLIP(**{k: tuple(v) if isinstance(v, list) else v for k, v in content['clip'].items()})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f'{FILE}: found no sizes of a model in it ({error}); export the model again') from None
+    return sizes.clip_of(FILE, content.get('clip'))

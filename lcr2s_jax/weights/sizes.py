@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any
 
 from lcr2s_jax.errors import ConfigError, WeightsError
+from lcr2s_jax.models.clip import CLIP, COMPUTE
 from lcr2s_jax.models.layers import ACTIVATIONS
 from lcr2s_jax.weights.reading import brief, integers
 
@@ -95,6 +96,29 @@ def checked(where: object, file_bytes: int, names: dict[str, str] | None = None,
             'damaged. Fetch both again.'
         )
     return sizes
+
+
+def clip_of(where: object, values: Any) -> CLIP:
+    """A CLIP of the attributes that one of our own files holds. Raises WeightsError where they cannot be."""
+    computed = {*COMPUTE, 'dtype'}
+    known = {f.name for f in dataclasses.fields(Sizes)} | computed
+    if not isinstance(values, dict) or not known >= values.keys():
+        raise WeightsError(f'{where}: found no sizes of a model; make the file again, or restore it from a copy')
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    compute = {name: values.pop(name) for name in computed & values.keys()}
+    sizes = checked(where, 0, **values)
+    missing = [name for name in _ASKED if getattr(sizes, name) is None]
+    if missing or compute.get('dtype', 'float32') not in ['float32', 'bfloat16']:
+        raise WeightsError(
+            f'{where}: found a model without {", ".join(missing) or "a known dtype"}; make the file again'
+        )
+    clip = CLIP(**sizes.attributes(), image_size=sizes.image_size, context_length=sizes.context_length, **compute)
+    if any(side % clip.patch_size for side in clip.image_size):
+        raise WeightsError(
+            f'{where}: found image_size {clip.image_size}, expected multiples of patch_size {clip.patch_size}; make '
+            'the file again, or restore it from a copy'
+        )
+    return clip
 
 
 def check_asked(image_size: Any, context_length: Any) -> None:

@@ -138,7 +138,7 @@ class _Storage(NamedTuple):
 
 
 class _Archive:
-    """The zip file. Its records are not compressed and do not overlap, so they are no larger than the file."""
+    """The zip file. Records that are read are not compressed and do not overlap: they are no larger than the file."""
 
     def __init__(self, path: pathlib.Path):
         self.path, self._last = path, (None, None)
@@ -151,10 +151,9 @@ class _Archive:
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise WeightsError(f'{path}: {_fault(path, error)}') from None
         entries = self._zip.infolist()
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        if sum(entry.compress_size for entry in entries) > path.stat().st_size:
             raise WeightsError(
-                f'{path}: found a zip file whose records would be larger than it is, or are compressed; torch writes '
-                'none so. Fetch it again.'
+                f'{path}: found a zip file whose records lie over each other; torch writes none so. Fetch it again.'
             )
         roots = [name.partition('/')[0] for name in self._zip.namelist() if re.fullmatch(r'[^/]+/data\.pkl', name)]
         if len(roots) != 1:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from commands import noise, rows
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, DataError
 
 
 def read(tmp_path, text):
@@ -90,3 +90,13 @@ def test_a_caption_is_judged_by_the_other_images_of_its_identity():
 def test_an_identity_of_one_image_is_judged_by_that_one():
     found = noise.consensus_scores(np.eye(2), np.eye(2), np.array([0, 1]), np.array([0, 1]))
     np.testing.assert_allclose(found, [1, 1])
+
+
+def test_an_index_file_of_another_method_is_read_and_one_of_another_split_refused(tmp_path):
+    index = noise.shuffled(40, 0.2)
+    np.save(tmp_path / '0.2.npy', index)
+    np.testing.assert_array_equal(noise.from_file(tmp_path / '0.2.npy', 40), index)
+    with pytest.raises(DataError, match='expected each of 0..49 once'):
+        noise.from_file(tmp_path / '0.2.npy', 50)
+    with pytest.raises(DataError, match='cannot be read'):
+        noise.from_file(tmp_path / 'none.npy', 50)

@@ -66,5 +66,5 @@ def test_weights_that_are_not_there_and_flags_of_another_command_are_named(tmp_p
     folders.rstp(tmp_path)
     run = call('evaluate', '--weights=/no/such.pth', config='rstp', root=tmp_path, cache=tmp_path / 'cache')
     fails(run, 1, '/no/such.pth')
-    fails(call('evaluate', config='rstp', root=tmp_path, cache=tmp_path), 2, 'needs --weights')
-    fails(call('doctor', '--weights=x', config='rstp', root=tmp_path, cache=tmp_path), 2, 'takes no --weights')
+    fails(call('evaluate', config='rstp', root=tmp_path, cache=tmp_path), 2, 'evaluate needs --workdir, or --config')
+    fails(call('doctor', '--weights=x', config='rstp', root=tmp_path, cache=tmp_path), 2, "takes no '--weights'")

@@ -1,5 +1,6 @@
 """Somebody's own table: read alike from CSV and JSONL, dealt to splits once, its mistakes named by row."""
 
+import json
 import os
 
 import pytest
@@ -17,6 +18,44 @@ def test_csv_and_jsonl_say_the_same(tmp_path):
     assert [entry.captions for entry in one.entries] == [entry.captions for entry in other.entries]
     assert [entry.file_name for entry in one.entries] == [entry.file_name for entry in other.entries]
     assert [entry.split for entry in one.entries] == [entry.split for entry in other.entries]
+
+
+@pytest.mark.parametrize(
+    'entry',
+    [
+        {'split': 'train', 'id': 1, 'file_path': 'images/1.jpg', 'captions': ['A long one.', 'Another.']},  # UFine6926
+        {'id': 1, 'file_path': 'images/1.jpg', 'captions': ['A long one.', 'Another.']},  # caption_all.json
+        {'id': 1, 'image_path': 'images/1.jpg', 'caption1': 'A long one.', 'caption2': 'Another.'},  # WebPerson
+        {
+            'split': 'train', 'id': 1, 'file_path': 'images/1.jpg', 'vague_caption': 'One.',
+            'coarse-grained_caption': 'A man.', 'fine-grained_caption': ['A long one.', 'Another.'],
+        },
+    ],
+)  # fmt: skip
+def test_json_as_newer_datasets_publish_it_is_a_table(entry, tmp_path):
+    others = [dict(entry, id=n) | {k: f'images/{n}.jpg' for k in entry if k.endswith('path')} for n in range(2, 12)]
+    (tmp_path / 'people.json').write_text(json.dumps([entry, *others]))
+    found = read_table(tmp_path, table='people.json')
+    assert found.splits_from == ('file' if 'split' in entry else 'seed') and len(found.entries) == 11
+    one = next(e for e in found.entries if e.file_name == 'images/1.jpg')
+    assert (one.person, one.captions) == ('1', ('A long one.', 'Another.'))
+
+
+@pytest.mark.parametrize(
+    'text,words',
+    [
+        ('{"id": 1}', 'found dict, expected a list'),
+        ('[', 'found no JSON'),
+        ('[{"id": 1, "file_path": "a.jpg", "captions": [" "]}]', 'entry 0: found no caption'),
+        ('[{"id": 1, "captions": ["x"]}]', 'entry 0: found no image'),
+        ('[7]', 'entry 0: found no image'),
+        ('[{"id": 1, "split": "train", "file_path": "a.jpg", "captions": [7]}]', 'expected sentences'),
+    ],
+)
+def test_a_mistake_in_a_json_list_names_its_entry(text, words, tmp_path):
+    (tmp_path / 'people.json').write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_table(tmp_path, table='people.json')
 
 
 def test_rows_of_one_image_are_its_captions(tmp_path):

@@ -53,7 +53,4 @@ def test_a_row_without_its_split_is_left_out_and_an_empty_folder_is_an_error(tmp
 
 def test_the_regime_is_one_sentence():
     line = compare.regime_line({'zero_shot': 11.5, 'train': 92, 'val': 24})
-    assert (
-        line
-        == 'Regime of the baseline, R@1: start 11.5, training 92.0, val 24.0.'
-    )
+    assert line == 'Regime of the baseline, R@1: start 11.5, training 92.0, val 24.0.'

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -16,6 +14,7 @@ from lcr2s_jax.evaluation import explain
 from lcr2s_jax.training import checkpoint, train
 from lcr2s_jax.weights import pretrained
 from tests import tiny
+from tests.road import fails, typed
 
 ROOT = pathlib.Path(__file__).parents[2]
 IMAGES = np.array([2, 3, 1, 5])  # of each identity
@@ -184,11 +183,7 @@ def test_a_stage_that_is_needed_and_not_finished_is_named(workdir, missing, word
 
 
 def test_explain_takes_a_workdir_and_no_config(tmp_path):
-    def fails(status, words, *args):
-        run = subprocess.run([sys.executable, 'main.py', 'explain', *args], cwd=ROOT, capture_output=True, text=True)
-        assert run.returncode == status and words in run.stderr and 'Traceback' not in run.stderr, run.stderr
-
-    fails(2, 'explain needs --workdir')
-    fails(2, 'explain takes no --config', f'--workdir={tmp_path}', '--config=configs/demo.py')
-    fails(1, f'found no run in {tmp_path}', f'--workdir={tmp_path}')
+    fails(typed('explain'), 2, 'explain needs --workdir')
+    fails(typed('explain', f'--workdir={tmp_path}', '--config=c.py'), 2, "explain takes no '--config'")
+    fails(typed('explain', f'--workdir={tmp_path}'), 1, f'found no run in {tmp_path}')
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """The train steps and the exact search as programs for devices that are not here, and what they need, beside paper."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,38 +42,42 @@ def nbytes(tree):
 def test_every_train_step_lowers_for_cuda_and_tpu(kind):
     _, run, given = lowered(kind, dtype='bfloat16', scan=True)
     program = export.export(run, platforms=['cuda', 'tpu'])(*given)
-    assert program.platforms == ('cuda', 'tpu') and len(program.serialize()) > 10_000
+    assert program.platforms == ('cuda', 'tpu')
     text = program.mlir_module()
     assert 'dot_general' in text and 'bf16' in text and 'while' in text
-    taken = jax.tree.unflatten(program.in_tree, program.in_avals)[0][0]
-    assert nbytes(taken) == nbytes(given[0]), 'a state goes in'
+    assert nbytes(program.in_avals) == nbytes(given)
+    assert nbytes(program.out_avals) >= nbytes(given[0]), 'the next state comes out'
 
 
+@pytest.mark.parametrize('queries', [1, 8])
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_the_exact_search_lowers_for_cuda_and_tpu(dtype):
+def test_the_exact_search_lowers_for_cuda_and_tpu(dtype, queries):
     exact = topk.Exact(np.zeros((4096, 32), dtype), jax.devices()[:1])
-    run = topk._search(exact._mesh, exact._block, 16)
-    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (exact._vector_GE, exact._all, np.zeros((8, 32), 'f'))]
+    run, query = topk._search(exact._mesh, exact._block, 16), np.zeros((queries, 32), np.float32)
+    shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (exact._vector_GE, exact._all, query)]
     program = export.export(run, platforms=['cuda', 'tpu'])(*shapes)
-    assert [x.shape for x in program.out_avals] == [(8, 16), (8, 16)]
-    converted = 'tensor<4096x32xbf16>) -> tensor<4096x32xf32>' in program.mlir_module()
-    assert not converted, 'vectors of two bytes are read as they are'
+    assert [x.shape for x in program.out_avals] == [(queries, 16), (queries, 16)]
+    copied = re.search(r'convert .*4096.*xbf16>\) -> tensor<.*4096.*xf32>', program.mlir_module()) is not None
+    assert copied == (dtype == jnp.bfloat16 and queries == 1), 'many queries meet vectors of two bytes as they are'
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_operations_and_memory_of_a_compiled_step_are_those_on_paper(kind):
-    small, large = (lowered(kind, rows) for rows in (24, 48))
-    clip = small[0]
-    compiled = [run.lower(*given).compile() for _, run, given in (small, large)]
-    counted = [program.cost_analysis()['flops'] for program in compiled]
-    paper = flops.train_pair(clip) + flops.method_pair(kind, clip, VIEWS)
-    a_pair = (counted[1] - counted[0]) / 24  # what does not grow with the rows, the optimiser's, falls away
-    assert 0.8 * a_pair < paper < 1.02 * a_pair  # the compiler also counts what is no matrix product
-    for program, (_, _, (state, frozen, batch)) in zip(compiled, (small, large), strict=True):
-        used = program.memory_analysis()
-        assert nbytes(state) == pytest.approx(12 * nbytes(state.params) / 4, rel=0.02), 'parameters and two moments'
-        paper_bytes = nbytes(state) + nbytes(frozen) + nbytes(batch)
-        assert paper_bytes == pytest.approx(used.argument_size_in_bytes, rel=0.05)
-        assert used.alias_size_in_bytes == pytest.approx(nbytes(state), rel=0.05), 'the next state takes its place'
-    temporary = [program.memory_analysis().temp_size_in_bytes for program in compiled]
-    assert 1.5 < temporary[1] / temporary[0] < 2.1, 'activations grow with the rows, and nothing faster'
+    clip, run, (state, frozen, batch) = lowered(kind)
+    program = run.lower(state, frozen, batch).compile()
+    counted, used = program.cost_analysis()['flops'], program.memory_analysis()
+    paper = batch.rows * (flops.train_pair(clip) + flops.method_pair(kind, clip, VIEWS))
+    assert 0.85 * counted < paper < counted  # the compiler also counts what is no matrix product
+    assert nbytes(state) == pytest.approx(3 * nbytes(state.params), rel=0.02), 'parameters and two moments'
+    taken = nbytes(state) + nbytes(frozen) + nbytes(batch)
+    assert taken == pytest.approx(used.argument_size_in_bytes, rel=0.05)
+    assert used.alias_size_in_bytes == pytest.approx(nbytes(state), rel=0.05), 'the next state takes its place'
+    activations = batch.rows * 4 * layers_kept(clip)
+    assert activations < used.temp_size_in_bytes < 2 * activations + 2 * nbytes(state.params)
+
+
+def layers_kept(clip):
+    """Numbers that the gradient needs of a pair: of a token 18 of a layer's width and its row of the weights, twice."""
+    image, text = np.prod(clip.grid) + 1, clip.context_length
+    kept = clip.vision_layers * image * (18 * clip.vision_width + 2 * clip.vision_heads * image)
+    return kept + clip.text_layers * text * (18 * clip.text_width + 2 * clip.text_heads * text)

@@ -7,6 +7,7 @@ import pytest
 
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.search import calibration, query
+from lcr2s_jax.search.domain import Domain
 
 
 def split(people, seed, views=4, width=48):
@@ -131,3 +132,30 @@ def test_scores_that_tell_everything_or_nothing_have_a_finite_fit():
 
 def test_a_calibration_survives_its_file(fitted):
     assert calibration.Calibration.from_json(json.loads(json.dumps(fitted.to_json()))) == fitted
+
+
+@pytest.mark.parametrize('rate', [0.01, 0.05, 0.2, 0.3])
+def test_detection_is_the_share_of_the_searches_for_somebody_there_that_reach_the_threshold(fitted, rate):
+    score_QG, right_QG = scores(split(600, seed=7))
+    kept_G = np.arange(len(right_QG[0])) < fitted.pictures
+    own_Q = np.where(right_QG, score_QG, -np.inf).max(axis=1)
+    found = (own_Q >= fitted.threshold('sentence', rate, kept_G.sum())).mean()
+    assert fitted.detection('sentence', rate, kept_G.sum()) == pytest.approx(found, abs=0.06)
+    more = fitted.detection('sentence', rate, 100 * fitted.pictures)
+    assert more < fitted.detection('sentence', rate, fitted.pictures), 'a large gallery asks for more'
+
+
+def test_a_calibration_of_an_earlier_version_says_nothing_of_detection_and_domain(fitted):
+    content = json.loads(json.dumps(fitted.to_json()))
+    del content['domain'], content['word_pieces']
+    for fit in content['kinds'].values():
+        del fit['own']
+    old = calibration.Calibration.from_json(content)
+    assert old.detection('sentence', 0.05, 100) is None and old.domain is old.word_pieces is None
+    assert old.threshold('sentence', 0.05, 100) == fitted.threshold('sentence', 0.05, 100)
+
+
+def test_what_val_looked_like_is_kept_with_its_calibration(fitted):
+    e = split(150, seed=1)
+    assert fitted.domain == Domain.fit(calibration._unit(e.image_GE), e.image_pid_G)
+    assert fitted.domain.outside(calibration._unit(split(150, seed=8).image_GE)).mean() < 0.05

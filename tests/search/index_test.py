@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import images, transforms
+from data import pictures, transforms
 from lcr2s_jax import images as decoder
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
@@ -60,9 +60,9 @@ def test_a_picture_that_exif_turns_is_indexed_as_an_upload_of_it_is(suffix, orie
     exif[0x0112] = orientation
     encoded = searching.photo(7, format_={'jpg': 'JPEG', 'png': 'PNG'}[suffix], exif=exif)
     upload = uploads.clean('x', encoded, uploads.Limits(10**6, 10**6, 1))
-    turned, plain = (folder.decode(one, (16, 8), 10**6) for one in (encoded, searching.photo(7)))
-    assert turned[1] == '' and images.turned(encoded) == (orientation != 1) and not images.turned(upload)
-    np.testing.assert_array_equal(turned[0], folder.decode(upload, (16, 8), 10**6)[0])
+    turned, plain = (folder.decode(one, (16, 8)) for one in (encoded, searching.photo(7)))
+    assert turned[1] == '' and pictures.turned(encoded) == (orientation != 1) and not pictures.turned(upload)
+    np.testing.assert_array_equal(turned[0], folder.decode(upload, (16, 8))[0])
     if suffix == 'jpg':
         assert np.array_equal(turned[0], plain[0]) == (orientation == 1)
 
@@ -71,9 +71,9 @@ def test_damaged_exif_and_a_damaged_turned_picture_are_not_fatal():
     exif = Image.Exif()
     exif[0x0112] = 6
     encoded = searching.photo(7, exif=exif)
-    assert 'damaged' in folder.decode(encoded[: len(encoded) * 9 // 10], (16, 8), 10**6)[1]
+    assert 'damaged' in folder.decode(encoded[: len(encoded) * 9 // 10], (16, 8))[1]
     broken = encoded.replace(b'Exif\0\0MM\0*', b'Exif\0\0XXXX')
-    assert broken != encoded and not images.turned(broken) and folder.decode(broken, (16, 8), 10**6)[1] == ''
+    assert broken != encoded and not pictures.turned(broken) and folder.decode(broken, (16, 8))[1] == ''
 
 
 def test_only_a_changed_file_is_embedded_again_and_a_renamed_one_is_known_by_its_bytes(made, told):
@@ -182,7 +182,7 @@ def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told
 def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told):
     told()
     words = 'delete', f'--index={made.uri}', '--path=a/000.png'
-    assert '1 rows of 12 would be forgotten' in typed(*words).stdout and len(of(made)) == 12
+    assert 'would forget 1 rows of 12' in typed(*words).stdout and len(of(made)) == 12
     assert typed(*words, '--yes').returncode == 0
     shutil.copy(made.root / 'a' / '000.png', made.root / 'other name.png')
     again = told()
@@ -224,8 +224,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     url = f'file://{tmp_path}/store/i'  # the road of s3:// and gs://, to a disk
     assert place.model_folder(url) is None
-    searching.make_model(tmp_path / 'made')
-    place.put_model(url, lambda to: shutil.copytree(tmp_path / 'made' / 'model', to))
+    open_model(url, searching.model(calibrated=False))
     searching.pictures(tmp_path / 'crops', 3)
     searching.Index(url, tmp_path / 'crops').update()
     opened = indexing.open_search(url)
@@ -235,7 +234,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     assert len(list((tmp_path / 'store' / 'i' / 'audit').iterdir())) == 2 and len(answer.hits) == 2
     fetched = place.model_folder(url)
     assert fetched.is_relative_to(tmp_path / 'cache') and place.model_folder(url) == fetched
-    place.add_file(url, 'calibration.json', (tmp_path / 'made' / 'model' / 'calibration.json').read_bytes())
+    assert opened.searcher.calibration is None and open_model(url, searching.model()).calibration is not None
     assert place.model_folder(url) != fetched, 'a calibration that came later is seen'
 
 

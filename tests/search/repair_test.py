@@ -8,12 +8,11 @@ import pytest
 
 from lcr2s_jax.cli.delete import forget
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import columns, index, repair, retention
+from lcr2s_jax.search import columns, repair, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.search import Search
-from lcr2s_jax.search.web import view, uploads
-from lcr2s_jax.search.web import service
+from lcr2s_jax.search.web import service, uploads, view
 from tests import searching
 from tests.searching import WORDS, photo
 
@@ -59,7 +58,9 @@ def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tm
     there = moved(at, tmp_path / 'moved')
     x, y = sorted(place.uploads(there.search.gallery.uri).iterdir())
     hit = there.find('ann', service.SearchRequest('', [('x.png', x.read_bytes())])).answer.hits[0]
-    assert pathlib.Path(hit.root) / hit.path == x and '<img' in view.answer(there.find('ann', service.SearchRequest(WORDS)), there.index)
+    assert pathlib.Path(hit.root) / hit.path == x and '<img' in view.answer(
+        there.find('ann', service.SearchRequest(WORDS)), there.index
+    )
     assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
     uri = there.search.gallery.uri
     made._replace(uri=uri, root=x.parent).update()

@@ -9,6 +9,7 @@ import torch
 
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
+from tests import hub
 from tests.models.clip_test import assert_equal_features, features
 from tests.models.resnet_test import batch
 from tests.torch_clip import TorchCLIP, save_folder, torch_features
@@ -90,24 +91,18 @@ def test_a_folder_with_both_layouts_is_read_by_the_weights_that_are_there(tmp_pa
     (path / 'config.json').write_text('{"model_type": "clip"}')
     assert load(path, CLIP(**VIT))[0].vision_width == 128
     (path / 'open_clip_model.safetensors').rename(path / 'model.safetensors')
-    with pytest.raises(WeightsError, match='missing: vision_model.embeddings'):
+    with pytest.raises(WeightsError, match='expected those of a CLIPModel, such as vision_model.embeddings'):
         load(path, CLIP(**VIT), image_size=(32, 32))
     (path / 'config.json').write_text('{"architecture": "vit_base_patch16_clip_224"}')
     assert load(path, CLIP(**VIT))[0].vision_width == 128
 
 
 def test_of_a_hub_name_the_one_file_that_is_read_is_fetched(tmp_path, monkeypatch):
-    path = save_folder(tmp_path / 'clip', TorchCLIP(CLIP(**VIT)), CLIP(**VIT))
-    weights = path / 'open_clip_model.safetensors'
-    weights.rename(tmp_path / 'far away')
-    asked = []
-
-    def fetch(name, allow_patterns):
-        asked.append(allow_patterns[-1])
-        if weights.name in allow_patterns:
-            (tmp_path / 'far away').rename(weights)
-        return str(path)
-
-    monkeypatch.setattr('huggingface_hub.snapshot_download', fetch)
-    assert load('someone/clip', CLIP(**VIT))[0].vision_width == 128
-    assert asked == ['*.txt.gz', 'open_clip_model.safetensors']
+    made = CLIP(**VIT)
+    path = tmp_path / 'hub' / 'someone' / 'clip'
+    path.parent.mkdir(parents=True)
+    save_folder(path, TorchCLIP(made), made)
+    (path / 'open_clip_pytorch_model.bin').write_bytes(b'the same again')
+    with hub.serving(tmp_path / 'hub', monkeypatch, tmp_path / 'cache') as fetched:
+        assert load('someone/clip', made)[0].vision_width == 128
+    assert sorted(fetched) == ['open_clip_config.json', 'open_clip_model.safetensors']

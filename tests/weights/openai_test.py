@@ -105,9 +105,12 @@ def test_missing_extra_and_misshapen_tensors_have_the_names_of_the_file(tmp_path
     [
         (
             lambda t: t.clear() or t.update(a=torch.ones(1)),
-            'found 1 tensors, such as a, and none of them before visual',
+            'found 1 tensors, such as a; none of them before conv1.weight',
         ),
-        (lambda t: t.update({'m.visual.conv1.weight': torch.ones(1)}), "'base_model.', 'm.'.*expected one CLIP"),
+        (
+            lambda t: t.update({'m.visual.conv1.weight': torch.ones(1)}),
+            "'base_model.visual.' and 'm.visual.' before.*expected one CLIP",
+        ),
         (lambda t: t.pop('base_model.ln_final.weight'), 'missing: base_model.ln_final.weight, expected 1 axes'),
         (lambda t: t.update({'base_model.text_projection': torch.ones(3)}), r'misshapen: \(3,\): base_model.text_proj'),
         (lambda t: t.update({'base_model.ln_final.weight': torch.ones(65)}), 'a text tower 65 wide.*multiple of 64'),

@@ -1,6 +1,9 @@
 """Hugging Face folders in and out, position tables of any grid, and what a user reads when weights do not fit."""
 
 import json
+import shutil
+import socket
+import time
 
 import chex
 import jax
@@ -10,11 +13,14 @@ import torch
 from safetensors.numpy import load_file, save_file
 from transformers import CLIPModel
 
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.weights import huggingface, pretrained
 from lcr2s_jax.weights.positions import resize_positions
+from tests import hub
+from tests import torch_clip as torch_clip_files
 from tests.models.clip_test import SIZES, assert_equal_features, batch, features, init, torch_clip, torch_features
+from tests.weights import openai_test
 
 ASKED = dict(
     architecture='', image_size=(24, 24), context_length=12, vocab_size=0,
@@ -176,10 +182,7 @@ def test_missing_extra_and_misshapen_tensors_are_named_together(folder):
     [
         (lambda f: (f / 'config.json').unlink(), 'config.json: cannot be read'),
         (lambda f: (f / 'config.json').write_text('{"a'), 'config.json: cannot be read'),
-        (
-            lambda f: (f / 'model.safetensors').rename(f / 'pytorch_model.bin'),
-            'has: config.json, pytorch_model.bin',
-        ),
+        (lambda f: (f / 'model.safetensors').unlink(), "found a 'clip' model in Hugging Face's layout without weights"),
         (lambda f: (f / 'model.safetensors').write_bytes(b'\x01' * 99), 'model.safetensors: cannot be read'),
         (lambda f: change_config(f, model_type='bert'), "found model_type 'bert', expected 'clip'"),
         (lambda f: change_config(f, text_config={'hidden_act': 'relu'}), 'relu.*quick_gelu, gelu'),
@@ -200,16 +203,54 @@ def test_a_missing_folder_is_named_and_no_network_is_asked_for_it(tmp_path, monk
             pretrained.load(pretrained=str(missing), **ASKED)
 
 
-def test_a_hub_name_is_fetched_and_offline_is_explained(folder, monkeypatch):
-    monkeypatch.setattr('huggingface_hub.snapshot_download', lambda name, **_: str(folder))
+def test_a_hub_name_is_fetched_once_and_then_read_without_a_network(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / 'hub' / 'someone' / 'clip')
+    shutil.copy(folder / 'model.safetensors', tmp_path / 'hub' / 'someone' / 'clip' / 'other.safetensors')
+    with hub.serving(tmp_path / 'hub', monkeypatch, tmp_path / 'cache') as fetched:
+        assert pretrained.load(pretrained='someone/clip', **ASKED)[0].embed_dim == 20
+        assert sorted(fetched) == ['config.json', 'model.safetensors'], 'and nothing that is not read'
+        with pytest.raises(WeightsError, match="'someone/clop': found nothing by that name, neither here nor on the"):
+            pretrained.load(pretrained='someone/clop', **ASKED)
+        with pytest.raises(WeightsError, match="Did you mean 'openai/clip-vit-base-patch16'"):
+            pretrained.load(pretrained='openai/clip-vit-base-patch-16', **ASKED)
     assert pretrained.load(pretrained='someone/clip', **ASKED)[0].embed_dim == 20
 
-    def offline(name, **_):
-        raise ConnectionError('no route to host\nand much more')
 
-    monkeypatch.setattr('huggingface_hub.snapshot_download', offline)
-    with pytest.raises(pretrained.WeightsError, match='ConnectionError: no route to host.*Without a network'):
-        pretrained.load(pretrained='someone/clip', **ASKED)
+@pytest.mark.parametrize('name', ['someone/clip', 'hf://someone/irra/best.pth'])
+def test_without_a_network_a_name_is_answered_within_three_seconds(tmp_path, monkeypatch, name):
+    (tmp_path / 'hub').mkdir()
+    with hub.serving(tmp_path / 'hub', monkeypatch, tmp_path / 'cache'):
+        pass  # and gone
+    began = time.perf_counter()
+    with pytest.raises(WeightsError, match='out of reach .*Connection refused.*fetch it: `hf download.*HF_HUB_OFFLINE'):
+        pretrained.open_source(name)
+    with socket.create_server(('127.0.0.1', 0), backlog=0) as deaf:  # takes no more than one, and answers none
+        held = [socket.socket() for _ in range(4)]
+        for one in held:
+            one.setblocking(False)
+            one.connect_ex(deaf.getsockname())
+        monkeypatch.setattr('huggingface_hub.constants.ENDPOINT', f'http://127.0.0.1:{deaf.getsockname()[1]}')
+        with pytest.raises(WeightsError, match='out of reach'):
+            pretrained.open_source(name)
+        for one in held:
+            one.close()
+    assert time.perf_counter() - began < 3
+
+
+def test_a_checkpoint_on_the_hub_is_named_by_repository_and_file(tmp_path, monkeypatch):
+    made = CLIP(**openai_test.PEOPLE)
+    (tmp_path / 'hub' / 'someone' / 'irra' / 'a').mkdir(parents=True)
+    path = torch_clip_files.save_checkpoint(
+        tmp_path / 'hub' / 'someone' / 'irra' / 'a' / 'best.pth', torch_clip_files.TorchCLIP(made)
+    )
+    with hub.serving(tmp_path / 'hub', monkeypatch, tmp_path / 'cache') as fetched:
+        source = pretrained.open_source('hf://someone/irra/a/best.pth')
+        assert fetched == ['a/best.pth'] and source.sizes == pretrained.open_source(str(path)).sizes
+        for wrong in ('hf://someone/irra/none.pth', 'hf://someone', 'hf://someone/irra/../../x'):
+            with pytest.raises(WeightsError, match='found nothing by that name|expected hf://OWNER/NAME/FILE'):
+                pretrained.open_source(wrong)
+    with pytest.raises(WeightsError, match='pass hf://someone/irra/a/best.pth'):
+        pretrained.open_source('https://huggingface.co/someone/irra/resolve/main/a/best.pth')
 
 
 def test_random_weights_of_an_architecture_by_name():

@@ -13,6 +13,7 @@ import tempfile
 from urllib.parse import urlsplit
 
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.files import read_text
 from lcr2s_jax.search import audit, index
 from lcr2s_jax.search.web import bounds, middleware, page, sessions, style
 from lcr2s_jax.search.web.decoding import Decoders
@@ -160,7 +161,7 @@ def read_users(auth: str) -> dict[str, str]:
     if path.is_file():
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise ConfigError(f'--auth: others can read {auth}; expected a file of yours alone: chmod 600 {auth}')
-        lines = [line for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
+        lines = [line for line in read_text(path, '--auth').split('\n') if line.strip()]
     else:
         lines = [auth]
     users = dict(line.strip().split(':', 1) for line in lines if ':' in line)

@@ -14,10 +14,11 @@ import numpy as np
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import audit, folder, repair, retention, storage
+from lcr2s_jax.search import answer_text, audit, folder, repair, retention, storage
+from lcr2s_jax.search.answer import Answer, Hit
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.search import Answer, Hit, Search
+from lcr2s_jax.search.search import Search
 from lcr2s_jax.search.web import filters, uploads
 from lcr2s_jax.search.web.decoding import Decoders
 
@@ -96,7 +97,7 @@ class Index(NamedTuple):
       uri: where it lies.
       pictures: that can be found.
       model: the beginning of its hash.
-      trained_on: what the model has learnt from, in words; '' where that is not known.
+      trained_on: what the model has learnt from, in words.
     """
 
     uri: str
@@ -158,7 +159,8 @@ class Service:
             raise SearchError(f'found {asked.top} hits, expected 1 or more')
         where = self.filters.condition(Gallery(self._uri), asked.where, asked.chosen, asked.ranges)
         pixels = [self._decode(*example, self._decoders[0]).pixels for example in asked.examples]
-        query = Query(sentences, tuple(self._embed(pixels)))
+        hashes = tuple(hashlib.sha256(encoded).hexdigest() for _, encoded in asked.examples)
+        query = Query(sentences, tuple(self._embed(pixels)), hashes)
         with self._reading:
             self._refresh()
             (answer,) = self.search([query], top=asked.top, false_alarms=asked.false_alarms, where=where)
@@ -187,7 +189,8 @@ class Service:
 
     def mark(self, found: SearchResult | None, ranks: Sequence[int]) -> Marked:
         """The first step of a deletion, which changes nothing."""
-        return Marked(tuple((hit.root, hit.path) for hit in _hits(found, ranks)))
+        hits = _hits(found, ranks)
+        return Marked(tuple(place for hit in hits for place in ((hit.root, hit.path), *hit.copies)))
 
     def erase(self, user: str, marked: Marked | None, typed: str) -> int:
         """The second step: the pictures are forgotten for good, see `retention.delete`. How many rows that were.
@@ -315,8 +318,8 @@ class Service:
 
 
 def trained_on(model) -> str:
-    """What a model has learnt from, in words; '' where that is not known."""
-    return str(model.trained_on.get('kind') or model.trained_on.get('dataset') or '')
+    """What a model has learnt from, in words."""
+    return answer_text.trained_on(model.trained_on).removeprefix('model: ')
 
 
 def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: set[str]) -> str:

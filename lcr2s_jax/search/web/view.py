@@ -11,9 +11,8 @@ import urllib.parse
 from collections.abc import Sequence
 
 from lcr2s_jax import images
-from lcr2s_jax.search import html as report
-from lcr2s_jax.search import storage
-from lcr2s_jax.search.search import Answer, Hit, picture
+from lcr2s_jax.search import answer_text, storage
+from lcr2s_jax.search.answer import Answer, Hit, picture
 from lcr2s_jax.search.web.filters import clock
 from lcr2s_jax.search.web.service import Index, SearchResult
 from lcr2s_jax.video import crops as cutting
@@ -28,7 +27,7 @@ _FORMULA = ('=', '+', '-', '@', '\t', '\r')  # a cell that begins so is a progra
 def title(index: Index, user: str = '') -> str:
     """The head of the page; with the way out for somebody who has logged in."""
     name = html.escape(pathlib.PurePosixPath(index.uri.rstrip('/')).name)
-    trained = f', trained on {html.escape(index.trained_on)}' if index.trained_on else ''
+    trained = f', {html.escape(index.trained_on)}' if index.trained_on else ''
     leave = f'<a href="logout">Log out {html.escape(user)}</a>' if user else ''
     return (
         f'<header><h1>Person search</h1><p><b title="{html.escape(index.uri)}">{name}</b> · {index.pictures:,} '
@@ -42,8 +41,8 @@ def answer(found: SearchResult, index: Index) -> str:
     notes = ''.join(f'<p>{html.escape(note)}</p>' for note in given.notes)
     items = ''.join(map(_item, given.hits)) or '<li class="nothing">No picture is left to show.</li>'
     return (
-        f'<section class="answer" aria-live="polite"><h2>{html.escape(report.asked(given))}</h2><ol>{items}</ol>'
-        f'<p class="verdict">{html.escape(_sentence(report.verdict(given)))}</p>{notes}{_why(found)}'
+        f'<section class="answer" aria-live="polite"><h2>{html.escape(answer_text.asked(given))}</h2><ol>{items}</ol>'
+        f'<p class="verdict">{html.escape(_sentence(answer_text.verdict(given)))}</p>{notes}{_why(found)}'
         f'{_exports(found, index)}</section>'
     )
 
@@ -83,16 +82,8 @@ def export(found: SearchResult, index: Index) -> dict:
         'model': index.model,
         'trained_on': index.trained_on,
         'version': found.version,
-        'sentences': list(given.query.sentences),
+        **answer_text.to_json(given, found.why),
         'examples': len(given.query.example_nE),
-        'searched': given.searched,
-        'exact': given.exact,
-        'found': given.found,
-        'threshold': given.threshold,
-        'false_alarms': given.false_alarms,
-        'notes': given.notes,
-        'hits': [{name: value for name, value in hit._asdict().items() if name != 'row'} for hit in given.hits],
-        'why': [{'phrase': phrase, 'moved': moved} for phrase, moved in found.why],
     }
 
 
@@ -151,8 +142,9 @@ def _why(found: SearchResult) -> str:
 
 
 def _item(hit: Hit) -> str:
-    chance = '' if hit.probability is None else f'{hit.probability:.0%}'
+    chance = html.escape(answer_text.likely(hit))
     facts = [value if name == 'seen' else f'{name} {value}' for name, value in _known(hit)[:_SHOWN]]
+    facts += [answer_text.copies(hit)] * bool(hit.copies)
     more = ''.join(f'<br>{html.escape(fact)}' for fact in facts)
     name = html.escape(pathlib.PurePosixPath(hit.path).name)
     image = _image(hit.root, hit.path, _SMALL, f'hit {hit.rank}')
@@ -165,8 +157,9 @@ def _item(hit: Hit) -> str:
 
 def _facts(hit: Hit) -> list[tuple[str, str]]:
     """(name, value) of all that is known of a hit."""
-    own = [('probability', f'{hit.probability:.1%}')] if hit.probability is not None else []
-    return [*own, ('score', f'{hit.score:.3f}'), *_known(hit), ('file', hit.path), ('folder', hit.root)]
+    own = [('probability', likely)] if (likely := answer_text.likely(hit)) else []
+    also = [('also', f'{place.root}/{place.path}') for place in hit.copies]
+    return [*own, ('score', f'{hit.score:.3f}'), *_known(hit), ('file', hit.path), ('folder', hit.root), *also]
 
 
 def _known(hit: Hit) -> list[tuple[str, str]]:
@@ -222,5 +215,5 @@ def _sentence(text: str) -> str:
 
 def ranks(hits: Sequence[Hit]) -> list[tuple[str, int]]:
     """(label, rank) of hits, to choose some."""
-    chances = ['' if hit.probability is None else f' · {hit.probability:.0%}' for hit in hits]
+    chances = [f' · {likely}' if (likely := answer_text.likely(hit)) else '' for hit in hits]
     return [(f'{hit.rank}{chance}', hit.rank) for hit, chance in zip(hits, chances, strict=True)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data import images, people, transforms
+from data import people, pictures, transforms
 from lcr2s_jax.errors import DataError
 from tests import folders
 from tests.data.people_test import tokenizer
@@ -30,7 +30,7 @@ def test_pictures_are_read_in_order_with_what_is_wrong(tmp_path):
         picture.save(folder.path(folder.rows[12]), format='GIF')
     folder.rows[14]['captions'] = ['']
     entries = read('cuhk_pedes', folder.save().root).entries
-    found = list(images.read(entries, folder.images, MAX_PIXELS))
+    found = list(pictures.read(entries, folder.images, MAX_PIXELS))
     assert [entry for entry, _, _ in found] == list(entries)
     faults = {number: fault for number, (_, _, fault) in enumerate(found) if fault}
     expected = {0: 'damaged', 2: 'no such file', 5: 'damaged', 9: 'an HTML file', 12: 'a GIF file', 14: 'no caption'}
@@ -43,10 +43,10 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path, monkeypat
     Image.new('1', (30_000, 100)).save(tmp_path / 'wide.png')
     Image.new('1', (20_000, 20_000)).save(tmp_path / 'bomb.png')
     monkeypatch.setattr(Image.Image, 'load', lambda self: pytest.fail('decoded'))
-    assert '30000 x 100 pixels, above config.data.max_pixels = 1000' in images.fault_of(
+    assert '30000 x 100 pixels, above config.data.max_pixels = 1000' in pictures.fault_of(
         (tmp_path / 'wide.png').read_bytes(), 1000
     )
-    assert '20000 x 20000 pixels' in images.fault_of((tmp_path / 'bomb.png').read_bytes(), 1000)
+    assert '20000 x 20000 pixels' in pictures.fault_of((tmp_path / 'bomb.png').read_bytes(), 1000)
 
 
 def test_training_reads_what_pillow_shows_of_a_bmp_with_a_palette_and_of_a_turned_picture():
@@ -66,8 +66,8 @@ def test_training_reads_what_pillow_shows_of_a_bmp_with_a_palette_and_of_a_turne
     ):
         file = io.BytesIO()
         other.save(file, kind, **more)
-        assert images.fault_of(file.getvalue(), MAX_PIXELS) == ''
-        decoded = transforms.decode(transforms.tf.constant(images.as_shown(file.getvalue()))).numpy()
+        assert pictures.fault_of(file.getvalue(), MAX_PIXELS) == ''
+        decoded = transforms.decode(transforms.tf.constant(pictures.as_shown(file.getvalue()))).numpy()
         shown = other.convert('RGB').transpose(Image.Transpose.ROTATE_270) if more else other.convert('RGB')
         np.testing.assert_array_equal(decoded, np.asarray(shown))
 

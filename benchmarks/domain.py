@@ -1,0 +1,126 @@
+"""Which pictures get no probability?  python -m benchmarks.domain [--pictures=DIR ...]
+
+The project's own small CLIP, the domain fitted on the demo's val people, looked at on its test people (who should lie
+inside) and on what is no drawn person (which should lie outside): noise, textures, logos, icons, photographs. Those of
+photographs are cuts of the files that matplotlib and gradio ship; more by --pictures, whole, such as crops of people.
+"""
+
+import argparse
+import importlib.util
+import io
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from benchmarks import common
+from data.demo import synthetic
+from lcr2s_jax import api
+from lcr2s_jax.search.domain import Domain
+
+WEIGHTS = 'lcr2s_jax/weights/demo_clip'
+COUNT = 200  # of each kind of picture that is made here
+SHIPPED = {'matplotlib': 'mpl-data/sample_data/*.jpg', 'gradio': 'media_assets/images/*.jp*g'}
+ICONS = {'matplotlib': 'mpl-data/images/*_large.png', 'gradio': 'media_assets/images/*.png'}
+
+
+def main() -> None:
+    """Print the table and write docs/evidence/domain.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--pictures', action='append', default=[], type=pathlib.Path, help='a folder; may be repeated')
+    embed = api.load(WEIGHTS).encode_image
+    val = list(synthetic.records(0, {'val': 100}, cameras=True))
+    fitted = Domain.fit(embed([one.jpeg for one in val]), np.array([one.person for one in val]))
+    rows = [{'pictures': 'val, drawn people', 'expected': 'inside', **_row(fitted, embed([one.jpeg for one in val]))}]
+    for expected, name, encoded in _kinds(parser.parse_args().pictures):
+        rows.append({'pictures': name, 'expected': expected, **_row(fitted, embed(encoded))})
+    common.write('domain', rows)
+
+
+def _row(fitted: Domain, image_NE: np.ndarray) -> dict:
+    outside_N, distance_N = fitted.outside(image_NE), fitted.distance(image_NE) / fitted.limit
+    found = {
+        'count': len(image_NE),
+        'outside': float(outside_N.mean()),
+        'foreign as a whole': fitted.foreign(outside_N),
+    }
+    return found | {'median of distance / limit': float(np.median(distance_N))}
+
+
+def _kinds(folders: list[pathlib.Path]) -> Iterator[tuple[str, str, list[bytes]]]:
+    rng = np.random.default_rng(0)
+    test = [one.jpeg for one in synthetic.records(0, {'test': 250}, cameras=True)]
+    yield 'inside', 'test, drawn people', test
+    yield (
+        'inside',
+        'test, drawn people, without cameras',
+        [one.jpeg for one in synthetic.records(0, {'test': 50}, cameras=False)],
+    )
+    yield 'outside', 'noise', [_jpeg(_noise(rng)) for _ in range(COUNT)]
+    yield 'outside', 'textures', [_jpeg(_texture(rng)) for _ in range(COUNT)]
+    yield 'outside', 'logos, drawn', [_jpeg(_logo(rng)) for _ in range(COUNT)]
+    yield 'outside', 'logos and icons, shipped', [path.read_bytes() for path in _shipped(ICONS)]
+    yield 'outside', 'photographs, cuts', [_jpeg(_cut(rng, path)) for path in _shipped(SHIPPED) for _ in range(25)]
+    for place in folders:
+        yield 'outside', place.name, [path.read_bytes() for path in sorted(place.glob('*.jpg'))]
+
+
+def _shipped(where: dict[str, str]) -> list[pathlib.Path]:
+    roots = {name: pathlib.Path(importlib.util.find_spec(name).origin).parent for name in where}
+    return [path for name, pattern in where.items() for path in sorted(roots[name].glob(pattern))]
+
+
+def _noise(rng) -> Image.Image:
+    """White noise, of one pixel to a quarter of the width."""
+    grain = int(rng.choice([1, 2, 4, 8, 16]))
+    pixels = rng.integers(0, 256, (192 // grain, 96 // grain, 3), np.uint8)
+    return Image.fromarray(pixels).resize((96, 192), Image.Resampling.NEAREST)
+
+
+def _texture(rng) -> Image.Image:
+    """A grating, a chequerboard, a gradient or clouds in two colours."""
+    y, x = np.mgrid[0:192, 0:96] / 96
+    angle, often = rng.uniform(0, np.pi), rng.uniform(2, 20)
+    wave = np.sin(2 * np.pi * often * (x * np.cos(angle) + y * np.sin(angle)))
+    clouds = Image.fromarray(rng.integers(0, 256, (192, 96), np.uint8)).filter(ImageFilter.GaussianBlur(8))
+    kinds = (wave, np.sign(wave * np.sin(2 * np.pi * often * x)), 2 * (x + y) / 3 - 1, _stretched(np.asarray(clouds)))
+    share_hw1 = (kinds[rng.integers(4)][..., None] + 1) / 2
+    first, second = rng.integers(0, 256, (2, 3))
+    return Image.fromarray((first * share_hw1 + second * (1 - share_hw1)).astype(np.uint8))
+
+
+def _stretched(x: np.ndarray) -> np.ndarray:
+    return 2 * (x - x.min()) / (np.ptp(x) + 1e-6) - 1
+
+
+def _logo(rng) -> Image.Image:
+    """Letters and a plain form on one ground."""
+    colours = [tuple(rng.integers(0, 256, 3).tolist()) for _ in range(3)]
+    page = Image.new('RGB', (96, 192), colours[0])
+    pen, left, top = ImageDraw.Draw(page), int(rng.integers(0, 30)), int(rng.integers(0, 90))
+    box = (left, top, left + int(rng.integers(30, 66)), top + int(rng.integers(30, 100)))
+    (pen.ellipse if rng.integers(2) else pen.rectangle)(box, fill=colours[1])
+    word = ''.join(rng.choice(list('ABCDEFGHKLMNORSTUWXYZ'), 3))
+    pen.text((left + 4, top + 10), word, fill=colours[2], font_size=int(rng.integers(16, 40)))
+    return page
+
+
+def _cut(rng, path: pathlib.Path) -> Image.Image:
+    """A part of a photograph in a person's shape."""
+    photograph = Image.open(path).convert('RGB')
+    height = int(rng.uniform(0.3, 1) * min(photograph.height, 2 * photograph.width))
+    left, top = (
+        int(rng.integers(0, room + 1)) for room in (photograph.width - height // 2, photograph.height - height)
+    )
+    return photograph.crop((left, top, left + height // 2, top + height))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, 'JPEG', quality=90)
+    return out.getvalue()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,185 @@
+"""What rows are trained from: splits, models, the stages that they ask for, and what finished rows left.
+
+Needs neither TensorFlow nor ml_collections.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+
+from commands import noise
+from commands.rows import Row, merged
+from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.evaluation import evaluate, neighbours
+from lcr2s_jax.method import stages
+from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.training import resident
+
+KNOBS = {'student': ('feature_weight', 'relation_weight'), 'optim': ('learning_rate',)}
+"""Numbers that one compiled program takes as arguments: rows that differ in nothing else share it."""
+_SEEN = 200  # training people whose R@1 tells how much was learnt by heart
+_BLOCK = 500  # rows embedded at a time
+_NEIGHBOURS = (2, 5)
+
+
+class Material:
+    """Data, models and finished rows.
+
+    Args:
+      splits: 'train', 'val' and 'test' as `resident.ResidentSplit`s of NumPy arrays.
+      config: nested plain values, the groups of configs/base.py, and `masking` with the tokenizer's two numbers.
+      rows: by name.
+      out: a folder.
+      load: config['model'] -> (clip, parameters to start from).
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, resident.ResidentSplit],
+        config: Mapping,
+        rows: Mapping[str, Row],
+        out: pathlib.Path,
+        load: Callable[[Mapping], tuple],
+    ):
+        self.config, self.rows, self.out = config, rows, out
+        self._load = load
+        self._host = dict(splits) | {'seen': splits['train'].people(_SEEN)}
+        self._resident = {name: jax.device_put(split) for name, split in self._host.items()}
+        self._people = int(splits['train'].image_pid_G.max()) + 1
+        self._models: dict[str, tuple] = {}
+        self._features: dict[tuple, Embeddings] = {}
+        out.mkdir(parents=True, exist_ok=True)
+
+    def given(self, row: Row) -> dict:
+        """The config with the row's changes."""
+        return merged(self.config, row.set)
+
+    def _path(self, name: str, seed: int) -> pathlib.Path:
+        return self.out / f'{name}-{seed}.json'
+
+    def _model(self, row: Row) -> tuple:
+        wanted = self.given(row)['model']
+        key = json.dumps(wanted, sort_keys=True)
+        if key not in self._models:
+            clip, params = self._load(wanted)
+            encoder = DualEncoder(clip)
+            embed = jax.jit(encoder.embed_image), jax.jit(encoder.embed_text)
+            self._models[key] = clip, params, embed
+        return self._models[key]
+
+    def _stage(self, row: Row, seed: int, knobs: Mapping | None = None) -> stages.Stage:
+        """What a row trains; `knobs` may be traced numbers in place of the config's."""
+        config = self.given(row)
+        clip, params, _ = self._model(row)
+        if row.stage in ('start', 'baseline'):
+            return stages.baseline_stage(clip, params, self._people, **config['baseline'])
+        teach = (clip, params, self._people)
+        if row.stage == 'teacher':
+            return stages.teacher_stage(*teach, **config['teacher'])
+        teacher_params, cache = self._taught(row, seed)
+        if row.stage == 'fusion':
+            teacher = stages.teacher_stage(*teach, **config['teacher'])
+            return stages.fusion_stage(teacher, teacher_params, cache, **config['fusion'])
+        teacher = self._stage(self.rows[row.teacher], seed)
+        given = config['student'] | ({k: knobs[k] for k in KNOBS['student']} if knobs else {})
+        return stages.student_stage(*teach, teacher, teacher_params, cache, **given)
+
+    def _taught(self, row: Row, seed: int) -> tuple:
+        """Parameters and training features of a row's teacher; of one that is not trained yet their shapes."""
+        if self._path(row.teacher, seed).exists():
+            return self.params(row.teacher, seed), self.features(row.teacher, seed, 'train')
+        of, split = self.rows[row.teacher], self._host['train']
+        clip, encoders, _ = self._model(of)
+        params = jax.eval_shape(self._stage(of, seed).init, jax.random.key(0))
+        params |= {'clip': jax.eval_shape(lambda: encoders)}
+        rows = (len(split.image_pid_G), len(split.tokens_QL))
+        shapes = [jax.ShapeDtypeStruct((n, clip.embed_dim), jnp.float32) for n in rows]
+        return params, Embeddings(*shapes, split.image_pid_G, None, None, split.caption_image_Q)
+
+    def params(self, name: str, seed: int) -> dict:
+        """The best parameters of a finished row."""
+        path = self._path(name, seed).with_suffix('.msgpack')
+        return serialization.msgpack_restore(path.read_bytes())
+
+    def features(self, name: str, seed: int, split: str) -> Embeddings:
+        """A finished row's single views of a split."""
+        if (name, seed, split) not in self._features:
+            self._features[name, seed, split] = self.embed(self.rows[name], self.params(name, seed), split)
+        return self._features[name, seed, split]
+
+    def embed(self, row: Row, params, split: str) -> Embeddings:
+        """Every image and caption of a split ('seen': of the first training people)."""
+        there, host = self._resident[split], self._host[split]
+        _, _, embed = self._model(row)
+        params = {'clip': params['clip']}
+        image_GE = resident.embed_rows(embed[0], params, there.image_Ghwc, _BLOCK)
+        text_QE = resident.embed_rows(embed[1], params, there.tokens_QL, _BLOCK)
+        places = np.arange(len(host.image_pid_G), dtype=np.int32)
+        pid_Q = host.image_pid_G[host.caption_image_Q]
+        return Embeddings(image_GE, text_QE, host.image_pid_G, pid_Q, places, host.caption_image_Q)
+
+    def _source(self, row: Row) -> np.ndarray:
+        """Whose words each training caption has."""
+        count = len(self._host['train'].tokens_QL)
+        if isinstance(row.noise, str):
+            return noise.from_file(pathlib.Path(row.noise).expanduser(), count)
+        return noise.shuffled(count, row.noise)
+
+    def _kept_captions(self, row: Row, seed: int) -> np.ndarray:
+        """Places of the training captions that the row learns from."""
+        split, source_Q = self._host['train'], self._source(row)
+        places = np.arange(len(source_Q))
+        nth_Q = places - np.searchsorted(split.caption_image_Q, split.caption_image_Q)
+        kept = np.ones(len(places), bool) if row.half is None else nth_Q % 2 == row.half
+        if row.keep == 'true':
+            kept &= split.image_pid_G[split.caption_image_Q[source_Q]] == split.image_pid_G[split.caption_image_Q]
+        elif row.keep:
+            score_Q = self._judged(row, seed, source_Q, nth_Q)
+            kept &= score_Q > noise.two_groups(score_Q)
+        return places[kept]
+
+    def _judged(self, row: Row, seed: int, source_Q: np.ndarray, nth_Q: np.ndarray) -> np.ndarray:
+        """How well every caption fits, by the judge that was not trained on it or by the only one."""
+        split, found = self._host['train'], []
+        for judge in row.judges:
+            e = self.features(judge, seed, 'train')
+            given = (e.image_GE, e.text_QE[source_Q])
+            if row.keep == 'pair':
+                found.append(noise.pair_scores(*given, split.caption_image_Q))
+            else:
+                found.append(noise.consensus_scores(*given, split.image_pid_G, split.caption_image_Q))
+        if len(found) == 1:
+            return found[0]
+        standard = [(x - x.mean()) / x.std() for x in found]
+        unseen_of = {self.rows[judge].half: score for judge, score in zip(row.judges, standard, strict=True)}
+        return np.where(nth_Q % 2 == 0, unseen_of[1], unseen_of[0])
+
+    def knobs(self, row: Row) -> dict:
+        """The numbers that a program takes."""
+        config = self.given(row)
+        return {name: np.float32(config[group][name]) for group, names in KNOBS.items() for name in names}
+
+    def views(self, row: Row) -> int:
+        """K, with which an oracle's supports are drawn."""
+        return self.given(row)['fusion']['support_views']
+
+    def with_supports(self, row: Row, stage: stages.Stage, params, e: Embeddings) -> Embeddings:
+        """A teacher's oracle, see `evaluate.with_supports`."""
+        return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, self.views(row))
+
+    def ways(self, row: Row, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
+        """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them."""
+        single = self.embed(row, params, split)
+        found = {'single': single}
+        if stage.fusion is not None:
+            found['supports'] = self.with_supports(row, stage, params, single)
+        if tested:
+            near = neighbours.nearest(single.image_GE, max(_NEIGHBOURS))
+            for k in _NEIGHBOURS:
+                found[f'neighbours-{k}'] = single._replace(image_GE=neighbours.enriched(single.image_GE, near[:, :k]))
+        return found

@@ -1,0 +1,75 @@
+"""`info`, `evaluate` and `export` on the command line; what `search` and `index` do is in tests/search."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from lcr2s_jax.weights import formats, runtimes
+from tests import folders, searching
+from tests.road import fails, typed
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    made = searching.index(tmp_path_factory.mktemp('info'), count=6)
+    (made.root.parent / 'm.csv').write_text('path,camera\na/000.png,c1\nb/001.png,c1\na/002.png,c2\n')
+    made.update(table=str(made.root.parent / 'm.csv'))
+    return made
+
+
+def test_info_tells_model_pictures_and_columns_with_their_most_frequent_values(made):
+    found = json.loads(typed('info', f'--index={made.uri}', '--json').stdout)
+    assert found['pictures'] == 6 and found['unusable'] == 0 and found['roots'] == {str(made.root): 6}
+    assert found['columns'] == {'camera': {'type': 'string', 'examples': ['c1', 'c2']}}
+    assert found['model']['hash'] == searching.model().hash and found['model']['image_size'] == [16, 8]
+    assert found['model']['trained_on']['kind'] == 'synthetic pedestrians' and found['bytes'] > 10_000
+    out = typed('info', f'--index={made.uri}').stdout
+    for words in ('6 pictures', 'of 16 x 8', 'synthetic pedestrians', "camera  string  such as 'c1', 'c2'"):
+        assert words in out
+    fails(typed('info', f'--index={made.root}'), 1, 'found no index')
+
+
+@pytest.fixture(scope='module')
+def table(tmp_path_factory):
+    """A folder of four people, three pictures each, and its table."""
+    folder = folders.table(tmp_path_factory.mktemp('people'), people=4)
+    return folder.root, folder.file
+
+
+def test_evaluate_measures_weights_on_a_table_of_pictures_in_float32(table, made):
+    images, file = table
+    words = 'evaluate', f'--images={images}', f'--table={file}', f'--weights={made.uri}'
+    found = json.loads(typed(*words, '--json').stdout)
+    assert (found['images'], found['captions'], found['people'], found['dtype']) == (12, 24, 4, 'float32')
+    model, rows = searching.model(), list(csv.DictReader(file.open()))
+    text = model.encode_text([row['caption'] for row in rows])
+    names = list(dict.fromkeys(row['image'] for row in rows))
+    image = model.encode_image([images / name for name in names])
+    whose = {row['image']: row['id'] for row in rows}
+    best = [whose[names[place]] == row['id'] for place, row in zip((text @ image.T).argmax(1), rows, strict=True)]
+    assert found['t2i']['R1'] == pytest.approx(100 * np.mean(best)) and 0 < found['i2t']['mAP'] <= 100
+    assert 'in float32' in typed(*words).stdout
+
+
+@pytest.mark.parametrize(
+    'text,words',
+    [
+        ('image,caption\na,b\n', "found the columns ['image', 'caption'], expected id too"),
+        ('image,caption,id\n', 'found no row'),
+        ('image,caption,id\na.png,,1\n', 'with an empty cell'),
+        ('image,caption,id\na.png,x,1\na.png,y,2\n', 'found the picture a.png of two ids'),
+        ('image,caption,id\nno.png,x,1\n', 'no.png'),
+    ],
+)
+def test_a_table_that_cannot_be_evaluated_is_explained(made, tmp_path, text, words):
+    (tmp_path / 't.csv').write_text(text)
+    run = typed('evaluate', f'--images={tmp_path}', f'--table={tmp_path / "t.csv"}', f'--weights={made.uri}')
+    fails(run, 1, words)
+
+
+def test_every_format_that_there_is_can_be_asked_for(capsys):
+    run = typed('export', '--workdir=w', '--format=none', '--out=o')
+    assert f'expected {" or ".join(formats.FORMATS)}' in run.stderr
+    assert set(formats.FORMATS) == set(runtimes.RUNTIMES)

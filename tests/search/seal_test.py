@@ -1,0 +1,122 @@
+"""An index whose files were changed by anybody is told before it answers, or answers the same."""
+
+import pathlib
+import random
+import shutil
+
+import numpy as np
+import pytest
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import approximate, columns, retention, seal
+from lcr2s_jax.search.gallery import Gallery
+from tests import searching
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """300 rows in several commits, a deletion's mark, a column, an approximate index and a forgotten picture."""
+    gallery = Gallery(str(tmp_path_factory.mktemp('seal') / 'i'), 8)
+    for n in range(0, 300, 100):
+        gallery.put('r', searching.rows(range(n, n + 100)), new=True)
+    columns.join(gallery, 'r', {'camera': 'string'}, {f'{n:03}.png': {'camera': f'c{n % 3}'} for n in range(300)})
+    retention.delete(gallery, "path = '007.png'")
+    approximate.build(gallery)
+    gallery.drop('r', ['008.png'])
+    return gallery.uri
+
+
+def answer(uri: str):
+    gallery = Gallery(uri)
+    vector_GE, row_G = gallery.vectors()
+    chosen = gallery.rows_where("camera = 'c1'").tolist()
+    near = approximate.nearest(gallery, vector_GE[:2], 5)[1].tolist()
+    facts = gallery.facts(row_G)
+    return vector_GE.tobytes(), str(facts), chosen, near, sorted(retention.forgotten(gallery)), gallery.version
+
+
+def test_one_bit_in_any_file_is_told_or_changes_nothing(made, tmp_path):
+    good, rng, told = answer(made), random.Random(0), 0
+    copy = tmp_path / 'i'
+    shutil.copytree(made, copy)
+    files = [path for path in copy.rglob('*') if path.is_file() and path.name != '.lock']
+    assert {path.suffix for path in files} >= {'.lance', '.manifest', '.idx', '.arrow', '.json'}
+    for path in files:
+        content = path.read_bytes()
+        for bit in (0, len(content) * 8 - 1, *(rng.randrange(len(content) * 8) for _ in range(3))):
+            spoilt = bytearray(content)
+            spoilt[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(spoilt)
+            try:
+                assert answer(str(copy)) == good, path
+            except SearchError as error:
+                told += 1
+                assert 'damaged' in str(error) or 'cannot be read' in str(error), path
+        path.write_bytes(content)
+    assert answer(str(copy)) == good and told > len(files)
+
+
+@pytest.mark.parametrize('change', ['cut', 'empty', 'gone', 'another'])
+def test_a_file_that_is_cut_or_gone_or_is_another_is_told_or_changes_nothing(made, tmp_path, change):
+    good = answer(made)
+    for path in [path for path in pathlib.Path(made).rglob('*') if path.is_file() and path.name != '.lock']:
+        shutil.rmtree(tmp_path / 'i', ignore_errors=True)
+        shutil.copytree(made, tmp_path / 'i')
+        spoilt = tmp_path / 'i' / path.relative_to(made)
+        content = spoilt.read_bytes()
+        if change == 'gone':
+            spoilt.unlink()
+        else:
+            spoilt.write_bytes({'cut': content[: len(content) // 2], 'empty': b'', 'another': content[::-1]}[change])
+        try:
+            assert answer(str(tmp_path / 'i')) == good, path
+        except SearchError:
+            pass
+
+
+def test_an_older_version_is_told(made, tmp_path):
+    shutil.copytree(made, tmp_path / 'i')
+    newest = min((tmp_path / 'i' / 'images.lance' / '_versions').glob('*.manifest'))
+    newest.unlink()
+    (newest.parent / 'latest_version_hint.json').unlink()
+    with pytest.raises(SearchError, match='damaged: found version'):
+        Gallery(str(tmp_path / 'i'))
+
+
+def test_writers_and_those_who_write_by_other_means_are_no_damage(made, tmp_path):
+    uri = str(tmp_path / 'i')
+    shutil.copytree(made, uri)
+    reader, gallery = Gallery(uri), Gallery(uri)
+    gallery.table.update(where="path = '001.png'", values={'camera': 'mine'})  # by LanceDB alone
+    assert Gallery(uri).count("camera = 'mine'") == 1
+    gallery.put('r', searching.rows([400]), new=True)
+    gallery.tidy()
+    retention.delete(gallery, "path = '400.png'")
+    reader.refresh()
+    assert reader.count() == Gallery(uri).count() == 298
+    known = seal.read(uri)['files']
+    assert {name for name in known if '/data/' in name} == {
+        path.relative_to(uri).as_posix() for path in pathlib.Path(uri).rglob('*.lance') if path.is_file()
+    }
+
+
+def test_an_index_without_a_seal_can_be_searched_and_gets_one_by_the_next_writer(made, tmp_path):
+    uri = str(tmp_path / 'i')
+    shutil.copytree(made, uri)
+    (tmp_path / 'i' / seal.FILE).unlink()
+    good = answer(made)
+    assert answer(uri) == good
+    Gallery(uri).put('r', searching.rows([400]), new=True)
+    assert (tmp_path / 'i' / seal.FILE).exists() and Gallery(uri).count() == 299
+
+
+def test_vectors_of_another_model_are_refused(made, tmp_path):
+    uri = str(tmp_path / 'i')
+    shutil.copytree(made, uri)
+    gallery = Gallery(uri)
+    gallery.bind('a' * 64)
+    gallery.put('r', searching.rows([400]), new=True)
+    Gallery(uri).bind('a' * 64)
+    with pytest.raises(SearchError, match='found vectors of the model aaaaaaaaaaaaaaaa, expected bbbb'):
+        Gallery(uri).bind('b' * 64)
+    np.testing.assert_array_equal(Gallery(uri).model, 'a' * 64)

@@ -1,0 +1,244 @@
+"""Folders and files of weights as people have them: read, or answered with what they are and what to do."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from lcr2s_jax.errors import ConfigError, WeightsError
+from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.weights import layouts, pretrained
+from lcr2s_jax.weights.tensors import shapes_of
+from lcr2s_jax.weights.tokenizer import Tokenizer
+from tests.models.clip_test import assert_equal_features, features
+from tests.models.resnet_test import SIZES as RESNET
+from tests.models.resnet_test import batch
+from tests.torch_clip import TorchCLIP, arrays, save_archive, save_checkpoint, save_folder, torch_features
+from tests.weights.openai_test import PEOPLE, VIT, load
+
+DEMO = pathlib.Path(pretrained.__file__).parent / 'demo_clip'
+SIZE = dict(image_size=(96, 48), context_length=32, dtype='float32')
+
+
+def demo(folder, parts: dict | None = None, index: str = 'model.safetensors.index.json'):
+    """The demo's CLIP again; with `parts`, file -> share of the tensors, in shards."""
+    shutil.copytree(DEMO, folder)
+    if parts is None:
+        return folder
+    tensors = load_file(folder / 'model.safetensors')
+    (folder / 'model.safetensors').unlink()
+    placed = {}
+    for number, (file, write) in enumerate(parts.items()):
+        some = {name: x for i, (name, x) in enumerate(tensors.items()) if i % len(parts) == number}
+        write(some, folder / file)
+        placed |= dict.fromkeys(some, file)
+    if len(parts) > 1:
+        (folder / index).write_text(json.dumps({'metadata': {'total_size': 1}, 'weight_map': placed}))
+    return folder
+
+
+def torch_save(tensors, path):
+    torch.save({name: torch.tensor(x) for name, x in tensors.items()}, path)
+
+
+def params(where):
+    return pretrained.build(pretrained.open_source(str(where)), **SIZE)[1]
+
+
+@pytest.mark.parametrize(
+    'parts, index',
+    [
+        ({'model-00001-of-00002.safetensors': save_file, 'model-00002-of-00002.safetensors': save_file}, None),
+        ({'pytorch_model.bin': torch_save}, None),
+        (
+            {'pytorch_model-00001-of-00002.bin': torch_save, 'pytorch_model-00002-of-00002.bin': torch_save},
+            'pytorch_model.bin.index.json',
+        ),
+    ],
+)
+def test_a_folder_in_shards_or_of_torchs_files_is_the_model_that_it_was(tmp_path, parts, index):
+    folder = demo(tmp_path / 'a', parts, index or 'model.safetensors.index.json')
+    jax.tree.map(np.testing.assert_array_equal, params(folder), params(DEMO))
+
+
+def test_shards_that_are_missing_are_counted_and_named(tmp_path):
+    names = [f'model-0000{i}-of-00004.safetensors' for i in (1, 2, 3, 4)]
+    folder = demo(tmp_path / 'a', dict.fromkeys(names, save_file))
+    (folder / names[2]).unlink()
+    assert layouts.describe(folder) == 'a folder in shards, 3 of 4 of them'
+    with pytest.raises(WeightsError, match=f'found 3 of 4 shards, expected all. Fetch what is missing: {names[2]}'):
+        params(folder)
+    for outside in ('../x.safetensors', '/etc/passwd', '..', 'a/b', '', 3, None):
+        (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': {'x': outside}}))
+        with pytest.raises(WeightsError, match='expected each tensor in a file of the same folder'):
+            params(folder)
+
+
+def test_a_sentence_transformers_folder_of_a_clip_is_read_with_its_tokenizer(tmp_path):
+    demo(tmp_path / '0_CLIPModel')
+    modules = [{'idx': 0, 'name': '0', 'path': '0_CLIPModel', 'type': 'sentence_transformers.models.CLIPModel'}]
+    (tmp_path / 'modules.json').write_text(json.dumps(modules))
+    jax.tree.map(np.testing.assert_array_equal, params(tmp_path), params(DEMO))
+    assert Tokenizer(str(tmp_path)).fingerprint == Tokenizer(str(DEMO)).fingerprint
+    for change, message in (
+        (
+            {'type': 'sentence_transformers.models.Transformer'},
+            'whose first module is .*Transformer.*expected CLIPModel',
+        ),
+        ({'path': '../../etc'}, "found the path '../../etc', expected the name of a folder in it"),
+    ):
+        (tmp_path / 'modules.json').write_text(json.dumps([modules[0] | change]))
+        with pytest.raises(WeightsError, match=message):
+            params(tmp_path)
+
+
+def test_every_kind_of_folder_and_file_is_called_by_its_name(tmp_path):
+    def folder(name, **files):
+        (tmp_path / name).mkdir()
+        for file, content in files.items():
+            (tmp_path / name / file.replace('__', '.')).write_text(content)
+        return tmp_path / name
+
+    kinds = {
+        'an empty folder': folder('empty'),
+        'the workdir of a run of this project': folder('run', config__json='{"made_of": {}}'),
+        "a 'siglip' model": folder('siglip', config__json='{"model_type": "siglip"}'),
+        'a PEFT adapter': folder('peft', adapter_config__json='{}'),
+        'a pipeline of diffusers': folder('pipe', model_index__json='{}'),
+        'a sentence-transformers folder': folder('st', modules__json='[]'),
+        'a folder with notes.txt, without a config': folder('other', notes__txt=''),
+        'nothing: there is no such file or folder': tmp_path / 'none',
+    }
+    for name, content, kind in (
+        ('lfs.pt', b'version https://git-lfs.github.com/spec/v1\noid sha256:0', 'a Git LFS pointer'),
+        ('page.pt', b'<!DOCTYPE html>', 'a web page'),
+        ('a.gguf', b'GGUF\0', 'a GGUF file'),
+        ('old.pt', b'\x80\x02', 'a bare Python pickle'),
+        ('zero.pt', b'', 'an empty file'),
+    ):
+        (tmp_path / name).write_bytes(content)
+        kinds[kind] = tmp_path / name
+    for kind, path in kinds.items():
+        assert layouts.describe(path).startswith(kind)
+        with pytest.raises(WeightsError) as caught:
+            pretrained.open_source(str(path))
+        assert str(path) in str(caught.value) and len(str(caught.value)) < 1500
+    with pytest.raises(WeightsError, match='the workdir of a run.*export --format=hf'):
+        pretrained.open_source(str(tmp_path / 'run'))
+    with pytest.raises(WeightsError, match="found model_type 'siglip', expected 'clip'.*openai/clip-vit-base-patch16"):
+        pretrained.open_source(str(tmp_path / 'siglip'))
+    os.mkfifo(tmp_path / 'pipe.pt')
+    with pytest.raises(WeightsError, match='no regular file'):
+        pretrained.open_source(str(tmp_path / 'pipe.pt'))
+
+
+def test_a_path_or_a_name_that_nearly_is_one_is_offered(tmp_path):
+    demo(tmp_path / 'my_clip')
+    with pytest.raises(WeightsError, match="Did you mean '.*/my_clip'"):
+        pretrained.open_source(str(tmp_path / 'my_clip2'))
+
+
+def test_a_module_saved_whole_is_answered_with_the_lines_that_save_its_tensors(tmp_path):
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / 'whole.pt')
+    with pytest.raises(WeightsError, match='found a whole module .torch.nn.*Sequential.*') as caught:
+        pretrained.open_source(str(tmp_path / 'whole.pt'))
+    assert 'torch.save(model.state_dict()' in str(caught.value) and 'weights_only=False' in str(caught.value)
+
+
+def test_tbps_clips_names_give_the_features_of_torch(tmp_path, caplog):
+    clip = CLIP(**PEOPLE)
+    model = TorchCLIP(clip)
+    state = {
+        n if n.startswith(('visual', 'logit')) else f'encode_text.{n}': torch.tensor(x)
+        for n, x in arrays(model).items()
+    }
+    heads = {name: torch.ones(3) for name in ('simclr_mlp.0.weight', 'classifier.bias', 'ln_post.weight')}
+    torch.save({'model': state | heads, 'epoch': 5}, tmp_path / 'best.pth')
+    got, read = load(tmp_path / 'best.pth', clip)
+    assert_equal_features(features(got, read, *batch(clip)), torch_features(model, *batch(clip)), tolerance=1e-5)
+    assert 'not used: 3 tensors: classifier (1), ln_post (1), simclr_mlp (1)' in caplog.text
+
+
+@pytest.mark.parametrize('named', ['ViT-B-32', 'ViT-B-32-quickgelu'])
+def test_open_clips_own_checkpoint_says_its_activation_by_its_name(tmp_path, named, caplog):
+    made = CLIP(**VIT, activation='quick_gelu' if 'quick' in named else 'gelu')
+    model = TorchCLIP(made)
+    state = {f'module.{name}': torch.tensor(x) for name, x in arrays(model).items()}
+    path = tmp_path / 'epoch_32.pt'
+    torch.save({'epoch': 32, 'name': f'lr_1e-3-model_{named}-b_256', 'state_dict': state, 'optimizer': {}}, path)
+    got, read = load(path, made)
+    assert got == made and f"as open_clip's {named} has" in caplog.text
+    assert_equal_features(features(got, read, *batch(made)), torch_features(model, *batch(made)), tolerance=1e-5)
+
+
+def test_every_guess_about_a_bare_checkpoint_is_told_in_one_warning_and_can_be_overruled(tmp_path, caplog):
+    made = CLIP(**PEOPLE | dict(vision_heads=4, text_heads=2), activation='gelu')  # heads of 32
+    model = TorchCLIP(made)
+    path = save_checkpoint(tmp_path / 'best.pth', model, heads=('classifier.weight',))
+    wrong, _ = load(path, made)
+    assert (wrong.activation, wrong.vision_heads, wrong.text_heads) == ('quick_gelu', 2, 1)
+    (told,) = [record.message for record in caplog.records]
+    for guess in (
+        'activation quick_gelu',
+        '2 heads of 64 for images, 1 of 64',
+        '6 x 2 patches, 36 x 12',
+        'not used: 1',
+    ):
+        assert guess in told
+    caplog.clear()
+    got, read = load(path, made, activation='gelu', heads=4)
+    assert got == made
+    assert_equal_features(features(got, read, *batch(made)), torch_features(model, *batch(made)), tolerance=1e-5)
+    assert 'activation' not in caplog.text and '4 heads for images, as asked, and so 2 for texts' in caplog.text
+    assert load(path, made, heads=(4, 1))[0].text_heads == 1
+    for asked, message in (
+        (dict(activation='relu'), "config.model.activation: found 'relu', expected '' or one of quick_gelu, gelu"),
+        (dict(heads=5), 'config.model.heads: found 5, expected a divisor of the image width 128'),
+        (dict(heads=-1), 'config.model.heads: found -1'),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load(path, made, **asked)
+
+
+def test_what_a_file_tells_is_no_guess(tmp_path, caplog):
+    load(save_archive(tmp_path / 'ViT-B-16.pt', TorchCLIP(CLIP(**VIT)), batch(CLIP(**VIT))), CLIP(**VIT))
+    load(save_folder(tmp_path / 'clip', TorchCLIP(CLIP(**VIT)), CLIP(**VIT)), CLIP(**VIT))
+    params(DEMO)
+    assert not caplog.records
+
+
+# Patches, sides and layers of the models that people use, narrow; images of 224 and people's crops of 384 x 128.
+REAL = {
+    'ViT-B/16': dict(patch_size=16, image_size=(224, 224), vision_layers=2),
+    'ViT-B/16 crops': dict(patch_size=16, image_size=(384, 128), vision_layers=2),
+    'ViT-L/14': dict(patch_size=14, image_size=(224, 224), vision_layers=3),
+    'laion': dict(patch_size=16, image_size=(224, 224), vision_layers=2, activation='gelu'),
+    'RN50': RESNET | dict(image_size=(64, 64), vision_layers=(3, 4, 6, 3), context_length=77, vocab_size=60),
+}
+
+
+@pytest.mark.parametrize('name', REAL)
+def test_real_grids_and_depths_give_the_features_of_torch(tmp_path, name):
+    made = CLIP(**VIT | dict(context_length=77) | REAL[name])
+    model = TorchCLIP(made)
+    if name == 'laion':
+        path = save_folder(tmp_path / 'clip', model, made, text_cfg=dict(context_length=77))
+    else:
+        path = save_checkpoint(tmp_path / 'clip.pth', model, prefix='base_model.' if 'crops' in name else '')
+    got, read, _ = pretrained.build(pretrained.open_source(str(path)))
+    assert got == made, "image size and context length are the file's own"
+    few = [x[:2] for x in batch(made)]
+    tolerance = 1e-4 if name == 'RN50' else 1e-5  # sixteen blocks of random numbers
+    assert_equal_features(features(got, read, *few), torch_features(model, *few), tolerance=tolerance)
+
+
+@pytest.mark.parametrize('clip', [CLIP(**VIT | dict(text_layers=3)), CLIP(**RESNET | dict(vision_layers=(3, 1, 4, 2)))])
+def test_shapes_are_those_of_all_blocks(clip):
+    whole = jax.eval_shape(clip.init_params, jax.random.key(0))
+    assert jax.tree.map(lambda x: x.shape, shapes_of(clip)) == jax.tree.map(lambda x: x.shape, dict(whole))
