@@ -110,6 +110,7 @@ def test_a_call_names_uploaded_files_alone(client):
             reply = http.post('/gradio_api/queue/join', content=json.dumps(body), headers={'content-type': kind})
             assert reply.status_code == 403, path
     for odd in (
+        b'{"session_hash": "s", "data": ["\\ud800"]}',  # half a character
         b'{',
         b'[' * 50_000,
         b'[]',
