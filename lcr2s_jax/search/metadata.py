@@ -42,7 +42,10 @@ def read(
             f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
         ) from None
     if names.count('path') != 1 or len(names) < 2:
-        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others')
+        near = next((name for name in names if name.lower() == 'path'), '')
+        hint = f'; write path for {near}' if near and near != 'path' else ''
+        hint = '; put , between the cells, not ;' if any(';' in name for name in names) else hint
+        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others{hint}')
     check_names(f'--metadata: {file}', [name for name in names if name != 'path'], reserved)
     columns = [name for name in names if name != 'path']
     kinds = {name: have.get(name) or kind([row[name] or '' for _, row in rows]) for name in columns}
@@ -87,7 +90,10 @@ def _fits(text: str, kind: str) -> bool:
         return True
     if kind == 'int64':
         return bool(_WHOLE.fullmatch(text))
-    return bool(_DECIMAL.fullmatch(text)) and Decimal(repr(float(text))) == Decimal(text)
+    try:
+        return bool(_DECIMAL.fullmatch(text)) and Decimal(repr(float(text))) == Decimal(text)
+    except ArithmeticError:  # an exponent of twenty digits
+        return False
 
 
 def value(where: str, name: str, kind: str, text: str) -> int | float | str | None:

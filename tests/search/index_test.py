@@ -358,6 +358,7 @@ def test_a_second_call_that_looked_before_the_first_was_done_adds_no_row(made, t
         (['1234567890123456789'], 'string'),
         (['9007199254740993', '0.5'], 'string'),  # of the first a double would lose a digit
         (['12e4', '120000'], 'string'),
+        (['1e-99999999999999999999'], 'string'),
         (['nan'], 'string'),
         (['inf', '1'], 'string'),
         (['١٢'], 'string'),
@@ -378,6 +379,8 @@ def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_pat
     [
         ('file,camera\na,b\n', '`path`'),
         ('path\na\n', '`path` and others'),
+        ('Path,camera\na,b\n', 'write path for Path'),
+        ('path;camera\na;b\n', 'put , between the cells'),
         ('path,vector\na,b\n', "['vector']"),
         ('path,my column\na,b\n', "['my column']"),
         ('path,c,c\na,b,d\n', 'each once'),

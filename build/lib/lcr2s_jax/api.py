@@ -1,0 +1,178 @@
+"""The public API: `load` a model from whatever holds one, `open_index` to search.
+
+model = lcr2s_jax.load('runs/demo')
+model.similarity(model.encode_text(['a woman in a red coat']), model.encode_image(['1.jpg', '2.jpg']))
+"""
+
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from lcr2s_jax import model as models
+from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.model import Model, Picture
+from lcr2s_jax.search import storage
+from lcr2s_jax.search.calibration import Calibration
+from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.query import Query
+from lcr2s_jax.search.search import Answer, Search
+from lcr2s_jax.training import run as runs
+from lcr2s_jax.weights import pretrained, sidecar, stablehlo
+from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer
+
+_LOG = logging.getLogger(__name__)
+
+
+def load(
+    source: str | os.PathLike,
+    *,
+    stage: str = '',
+    image_size: tuple[int, int] | None = None,
+    context_length: int | None = None,
+    tokenizer: str = '',
+    activation: str = '',
+    heads: int = 0,
+    resize: str = 'bicubic',
+    dtype: str = 'float32',
+) -> Model:
+    """Open a model, whatever holds it.
+
+    Args:
+      source: the workdir of a run; an export; an index, for its model; 'synthetic-pedestrians' (the small CLIP of this
+        package); a CLIP in Hugging Face's or open_clip's layout, a folder or a name on the hub; OpenAI's .pt; another
+        method's checkpoint (IRRA, RDE, TBPS-CLIP), a path or hf://owner/name/file.pth.
+      stage: of a run; '' for its student, or its last stage where it has none.
+      image_size: height and width in pixels; None for what the weights were trained at. Not of runs and indexes.
+      context_length: tokens of a sentence; None for the weights' own. Not of runs and indexes.
+      tokenizer: folder, hub name or bpe_simple_vocab_16e6.txt.gz; '' for what lies beside the weights.
+      activation: 'quick_gelu' or 'gelu' where the weights do not say; '' to guess, and to say so.
+      heads: of the attention, where the weights do not say; 0 to guess, and to say so.
+      resize: of a position table to another image size: 'bicubic' or 'bilinear'.
+      dtype: compute type, 'float32' or 'bfloat16'; parameters are float32.
+
+    Raises:
+      UserError: what was found, what was expected, what to change.
+    """
+    name = os.fspath(source)
+    if dtype not in ('float32', 'bfloat16'):
+        raise ConfigError(f"dtype: found '{dtype}', expected 'float32' or 'bfloat16'")
+    path = pathlib.Path(name).expanduser()
+    if not storage.is_remote(name) and path.is_dir() and runs.is_run(path):
+        _refuse(image_size=image_size, context_length=context_length, tokenizer=tokenizer)
+        return runs.Run.open(path, stage, dtype).model()
+    if stage:
+        raise ConfigError(f"stage: found '{stage}', but {name} is no run; only a run has stages")
+    if (path / models.FILE).is_file():
+        return models.open_model(path)
+    if (path / storage.MODEL / models.FILE).is_file():
+        return models.open_model(path / storage.MODEL)
+    beside = sidecar.read(pathlib.Path(BUILT_IN.get(name, name)).expanduser())
+    if (path / 'image.stablehlo').is_file():
+        return _programs(path, beside)
+    size, length = image_size or beside.get('image_size'), context_length or beside.get('context_length')
+    opened = pretrained.open_source(name, activation, heads)
+    clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
+    if guesses:
+        _LOG.warning('%s: guessed or changed: %s', name, '; '.join(guesses))
+    words = Tokenizer(tokenizer or BUILT_IN.get(name, name))
+    if words.vocab_size != clip.vocab_size:
+        raise ConfigError(
+            f'tokenizer: found {words.vocab_size} token ids, expected the {clip.vocab_size} of the model; use the '
+            'tokenizer that the weights were trained with'
+        )
+    return _model(name, clip, params, words, beside)
+
+
+class Index:
+    """An index, open for searches.
+
+    Attributes:
+      uri: where it lies.
+      model: that embedded its pictures.
+    """
+
+    def __init__(self, uri: str):
+        self.uri = uri
+        gallery = Gallery(uri)
+        folder = storage.model_folder(uri)
+        if folder is None:
+            raise SearchError(f'{uri}: found no model in the index; make it again: lcr2s index --weights=...')
+        self.model = models.open_model(folder)
+        self._search = Search(gallery, self.model, self.model.tokenizer)
+
+    def __len__(self) -> int:
+        """Pictures that can be found."""
+        return self._search.gallery.count()
+
+    def search(
+        self,
+        sentence: str | Sequence[str] = (),
+        *,
+        like: Sequence[Picture] = (),
+        top: int = 10,
+        where: str = '',
+        group_by: str = '',
+        false_alarms: float = 0.05,
+        exact: bool = False,
+    ) -> Answer:
+        """Rank the pictures by what is said and shown of one person.
+
+        Args:
+          sentence: one about that person, or several.
+          like: pictures of that person, as `Model.encode_image` takes them.
+          top: hits.
+          where: a condition over the columns of the index, such as "camera = 'c1'".
+          group_by: a column of which every value is shown once, by its best picture.
+          false_alarms: share of searches for somebody who is not there that may find somebody.
+          exact: compare every vector, however many there are.
+
+        Returns:
+          `Answer`: its hits, best first, have `path`, `score` (cosine), `probability` (or None) and `metadata`.
+
+        Raises:
+          SearchError: words, condition or column that cannot be used.
+        """
+        sentences = (sentence,) if isinstance(sentence, str) else tuple(sentence)
+        query = Query(sentences, tuple(self.model.encode_image(like)) if len(like) else ())
+        found = self._search([query], top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
+        return found[0]
+
+
+def open_index(uri: str | os.PathLike) -> Index:
+    """Open an index for searching.
+
+    Args:
+      uri: its folder, or the URL of an object store.
+
+    Raises:
+      SearchError: nothing there, or it cannot be read.
+    """
+    uri = os.fspath(uri)
+    return Index(uri if storage.is_remote(uri) else str(pathlib.Path(uri).expanduser()))
+
+
+def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Model:
+    fitted = beside.get('calibration')
+    return Model(
+        clip,
+        {tower: lambda tower=tower: params[tower] for tower in models.TOWERS},
+        words,
+        origin={'weights': name},
+        trained_on=beside.get('trained_on', {}),
+        calibration=Calibration.from_json(fitted) if fitted else None,
+        programs=programs,
+    )
+
+
+def _programs(folder: pathlib.Path, beside: Mapping) -> Model:
+    """An export as StableHLO programs, called as they are."""
+    clip, params, programs = stablehlo.open_stablehlo(folder, beside)
+    return _model(str(folder), clip, params, Tokenizer(str(folder)), beside, programs)
+
+
+def _refuse(**given) -> None:
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f'{name}: found {json.dumps(value)}, but a run has its own; leave it out')

@@ -1,0 +1,63 @@
+"""The arrays that travel through the project, and the letters that name their axes.
+
+    B  identities in a batch        E  embedding               h, w, c  pixels: height, width, colour
+    K  views of each identity       D  width of a tower        Q  queries (captions)
+    N  rows of a batch, N = B*K     L  tokens of a caption     G  gallery (images)
+    T  patches of an image + 1      H  attention heads         C  identities of the classifier
+
+An array's name ends in its axes (`rich_BKE`, `sim_QG`); scalars, trees and parameters carry none.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Batch(NamedTuple):
+    """One training batch: B identities, K views of each, one caption a view.
+
+    Attributes:
+      image_BKhwc: uint8 pixels, 0..255; normalised on the device.
+      tokens_BKL: int32, `[SOT] ... [EOT]` then padding.
+      pid_B: int32 identity, contiguous from 0.
+      view_BK: int32, the image's place in its split; equal numbers are the same image.
+      caption_BK: int32, the caption's place in its split.
+    """
+
+    image_BKhwc: Any
+    tokens_BKL: Any
+    pid_B: Any
+    view_BK: Any
+    caption_BK: Any
+
+    @property
+    def rows(self) -> int:
+        """N, the image-caption pairs in the batch."""
+        return self.view_BK.shape[0] * self.view_BK.shape[1]
+
+
+class Embeddings(NamedTuple):
+    """A split, embedded once: features are not normalised.
+
+    Attributes:
+      image_GE, text_QE: float32 features.
+      image_pid_G, text_pid_Q: int32 identities.
+      image_view_G, text_view_Q: int32 that names the image (for a caption: the image it describes).
+    """
+
+    image_GE: Any
+    text_QE: Any
+    image_pid_G: Any
+    text_pid_Q: Any
+    image_view_G: Any
+    text_view_Q: Any
+
+
+def merge_rows(x: jax.Array) -> jax.Array:
+    """[B, K, ...] -> [N, ...]."""
+    return x.reshape((-1,) + x.shape[2:])
+
+
+def split_rows(x: jax.Array, views: int) -> jax.Array:
+    """[N, ...] -> [B, K, ...] with K = `views`."""
+    return x.reshape((-1, views) + x.shape[1:])

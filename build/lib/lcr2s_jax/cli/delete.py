@@ -1,0 +1,54 @@
+"""lcr2s delete --index=I --where=..., or --path=...: pictures leave an index."""
+
+import argparse
+from collections.abc import Sequence
+
+from lcr2s_jax.cli.parser import UsageError, place
+
+ABOUT = 'Forget pictures of an index, by a condition or by their paths.'
+WORDS = ''
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
+    add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
+    add(
+        '--path',
+        action='append',
+        default=[],
+        type=place,
+        metavar='FILE',
+        help='A picture, by its path as `search` shows it, or as a file; may be repeated.',
+    )
+    add('--yes', action='store_true', help='Do it; without, only say what would be done.')
+
+
+def run(args: argparse.Namespace) -> None:
+    from lcr2s_jax.search import describe
+
+    if bool(args.where.strip()) == bool(args.path):
+        raise UsageError('delete needs either --where or --path, such as --where="camera = \'c1\'" or --path=a/1.jpg')
+    forget(args.index, describe.rows_of(args.index, args.path) if args.path else args.where, args.yes)
+
+
+def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
+    """Forget what is chosen by condition or (root, path), and write down who did; without `sure` say what it is."""
+    from lcr2s_jax.search import audit, retention
+
+    chosen, gone = retention.forget(uri, what, audit.user(), sure)
+    first, *more = chosen.lines()
+    print('\n'.join([f'{uri}: {first} {"are to be" if sure else "would be"} forgotten', *more]))
+    if gone is None:
+        print('The same with --yes forgets them.')
+        return
+    files = ', '.join(
+        f'{count:,} {what}' for count, what in ((gone.uploads, 'uploads'), (gone.tracks, "tracks' crops")) if count
+    )
+    print(
+        f'{uri}: {gone.rows:,} rows are forgotten, their bytes erased'
+        + (f', and the files of {files}; no other file was touched' if files else '; no picture file was touched')
+        + '. The audit log still names what searches have found.'
+    )
+    if gone.left:
+        print(f'{gone.left:,} of them had been changed or removed by others meanwhile, and were left as they are')

@@ -1,0 +1,219 @@
+"""The outermost door: a command is found and run, and whatever happens ends as one line and an exit status.
+
+0 done, 1 a mistake in data or files, 2 one on the command line, 130 or 143 stopped by Ctrl-C or SIGTERM.
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lcr2s_jax.cli.parser import Parser, UsageError, integer, meant
+from lcr2s_jax.errors import Interrupted, UserError
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, taken as Ctrl-C is, so that locks and files are left in order."""
+
+
+class Door(NamedTuple):
+    """A program that is called by words.
+
+    Attributes:
+      program: what is typed to call it.
+      version: of it.
+      about: what is printed above the commands.
+      commands: name -> a module with ABOUT, WORDS, `arguments(parser)` and `run(args) -> exit status or None`.
+      default: the command where none is named; '' for none.
+    """
+
+    program: str
+    version: str
+    about: str
+    commands: Mapping[str, Any]
+    default: str = ''
+
+    def main(self, argv: Sequence[str]) -> int:
+        """Run what the words after the program's name ask for; the exit status."""
+        argv, name = list(argv), ''
+        speaker = pathlib.PurePath(self.program.split()[-1]).name
+        try:
+            _check_utf8(argv)
+            if '--version' in argv:
+                print(f'{speaker} {self.version}')
+                return 0
+            name, words = self._command(argv)
+            if not name:
+                print(self.help())
+                return 0
+            return self._run(name, words) or 0
+        except UsageError as error:
+            more = f' {name}' * bool(name)
+            print(f'{speaker}: {error}\nsee {self.program}{more} --help', file=sys.stderr)
+            return 2
+        except Interrupted as stop:
+            print(f'{speaker}: {stop}', file=sys.stderr)
+            return 143  # what a shell reports of a process that SIGTERM ended
+        except KeyboardInterrupt as stop:
+            print(f'{speaker}: stopped; the same command goes on from what is saved', file=sys.stderr)
+            return 143 if isinstance(stop, _Terminated) else 130
+        except BrokenPipeError:  # nobody reads on, as behind `| head`
+            sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 - Python would complain once more as it ends
+            return 141
+        except Exception as error:
+            print(f'{speaker}: {_told(error)}', file=sys.stderr)
+            return 1
+
+    def help(self) -> str:
+        """Every command in a line."""
+        width = max(map(len, self.commands)) + 2
+        lines = [f'  {name:{width}}{command.ABOUT}' for name, command in self.commands.items()]
+        return '\n'.join([self.about, '', *lines, '', f'{self.program} COMMAND --help names its flags.'])
+
+    def parser(self, name: str) -> Parser:
+        """What a command takes."""
+        command = self.commands[name]
+        parser = Parser(name, command.ABOUT, self.program, command.WORDS)
+        command.arguments(parser)
+        return parser
+
+    def _command(self, argv: list[str]) -> tuple[str, list[str]]:
+        """The name of the command and the words that are its own; '' where help on all is asked for."""
+        if argv and not argv[0].startswith('-'):
+            name = argv[0]
+            if name not in self.commands:
+                raise UsageError(f'found {ascii(name[:60])}, expected a command{meant(name, self.commands)}')
+            return name, argv[1:]
+        at = next((place for place, word in enumerate(argv) if word in self.commands), None)
+        if at is not None:
+            return argv[at], argv[:at] + argv[at + 1 :]
+        if {'--help', '-h', '-help'} & set(argv) or (not argv and not self.default):
+            return '', []
+        if not self.default:
+            raise UsageError(f'found no command; expected one of {", ".join(self.commands)}')
+        return self.default, argv
+
+    def _run(self, name: str, words: list[str]) -> int | None:
+        command, parser = self.commands[name], self.parser(name)
+        overrides, words = _overrides(words) if getattr(command, 'CONFIG', False) else ([], words)
+        args = parser.read(words)
+        if args.help:
+            print(parser.format_help().rstrip())
+            return 0
+        args.overrides, args.door = overrides, self
+        _keep_programs()
+        with _terminated():
+            if hasattr(args, 'coordinator'):
+                from lcr2s_jax.training.parallel import join
+
+                join(args.coordinator, args.num_processes, args.process_id)
+            return command.run(args)
+
+
+def hosts(parser: argparse.ArgumentParser) -> None:
+    """The flags of a command that several processes may work on."""
+    several = parser.add_argument_group('several processes, under srun or mpirun without these flags')
+    several.add_argument('--coordinator', metavar='HOST:PORT', help='Of process 0; auto on a TPU pod.')
+    several.add_argument('--num-processes', type=integer(1), metavar='N', help='How many there are.')
+    several.add_argument('--process-id', type=integer(0), metavar='I', help='Which of them this is: 0, 1, ...')
+
+
+def _check_utf8(argv: Sequence[str]) -> None:
+    for word in argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f'found {ascii(word)[:80]}, bytes that are no UTF-8; type it anew, or rename the file'
+            ) from None
+
+
+def _overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words that set a field of the config, each with its value, and the others."""
+    fields, others, left = [], [], list(words)
+    while left:
+        word = left.pop(0)
+        if not word.startswith('--config.'):
+            others.append(word)
+        elif '=' in word or not left or left[0].startswith('--'):
+            fields.append(word)
+        else:
+            fields.append(f'{word}={left.pop(0)}')
+    return fields, others
+
+
+def _told(error: Exception) -> str:
+    """An error in one line; of what nobody foresaw, where its traceback lies."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:  # of a file or a disk, where nobody knew more to say
+        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+    if isinstance(error, MemoryError):
+        return 'found too little memory for this; close other programs, or ask for less at once'
+    first = ascii((str(error).strip().splitlines() or [''])[0][:200])[1:-1]
+    return f'a mistake in this program ({type(error).__name__}: {first}); {_log(error)}'
+
+
+def _log(error: Exception) -> str:
+    import datetime
+    import tempfile
+    import traceback
+
+    now = datetime.datetime.now().astimezone()
+    content = ''.join([f'{now.isoformat()}  {" ".join(map(ascii, sys.argv))}\n', *traceback.format_exception(error)])
+    state = pathlib.Path(os.environ.get('XDG_STATE_HOME') or '~/.local/state').expanduser() / 'lcr2s_jax'
+    for folder in (state, pathlib.Path(tempfile.gettempdir())):
+        path = folder / f'error-{now:%Y%m%d-%H%M%S-%f}-{os.getpid()}.log'
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), 'w', encoding='utf-8') as out:
+                out.write(content)
+        except OSError:
+            continue
+        return f'please report it with {path}, which says where it happened'
+    return 'where it happened could not be written to any file'
+
+
+def _keep_programs() -> None:
+    """Have JAX keep compiled programs in the user's cache folder, unless the environment says where already.
+
+    A program is of one kind of processor: another one that shares the home folder keeps its own.
+    """
+    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+        return
+    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(cache / 'lcr2s_jax' / f'programs-{_processor()}')
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
+    os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(2 << 30))
+
+
+def _processor() -> str:
+    import hashlib
+    import platform
+
+    found = platform.machine() + platform.processor()
+    with contextlib.suppress(OSError), open('/proc/cpuinfo') as lines:
+        found += next((line for line in lines if line.startswith(('flags', 'Features'))), '')
+    return hashlib.sha256(found.encode()).hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM raises `_Terminated`; a command may have a handler of its own."""
+
+    def stop(*_):
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # no main thread, as in tests
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,44 @@
+"""lcr2s evaluate --weights=W --images=DIR --table=CSV: how well a model ranks described pictures."""
+
+import argparse
+import json
+
+from lcr2s_jax.cli import model as models
+from lcr2s_jax.cli.parser import UsageError, one_of, place
+
+ABOUT = 'Measure how well a model ranks pictures that a table describes.'
+WORDS = ''
+_NAMES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--images', type=place, metavar='DIR', help='Folder that the pictures are below.')
+    add('--table', type=place, metavar='FILE', help='CSV with the columns image, caption and id, a row a caption.')
+    dtypes = ('float32', 'bfloat16')
+    add('--dtype', type=one_of(*dtypes), default='float32', metavar='|'.join(dtypes), help='Compute type.')
+    add('--json', action='store_true', help='Print JSON instead of text.')
+    models.arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    missing = [f'--{name}' for name in ('images', 'table') if not getattr(args, name)]
+    missing += ['--weights or --workdir'] * (not models.source(args))
+    if missing:
+        raise UsageError(f'evaluate needs {" and ".join(missing)}')
+    from lcr2s_jax.evaluation import pictures
+
+    told = pictures.evaluate(models.load(args, args.dtype), pictures.read(args.table, args.images))
+    told |= {'model': models.source(args), 'dtype': args.dtype}
+    print(json.dumps(told, indent=2) if args.json else _text(told))
+
+
+def _text(told: dict) -> str:
+    lines = [
+        f'{told["model"]}: {told["images"]:,} pictures and {told["captions"]:,} captions of {told["people"]:,} people, '
+        f'in {told["dtype"]}',
+        f'{"percent":28}' + ''.join(f'{name:>7}' for name in _NAMES),
+    ]
+    for way, words in (('t2i', 'sentences find pictures'), ('i2t', 'pictures find sentences')):
+        lines.append(f'{words:28}' + ''.join(f'{told[way][name]:7.1f}' for name in _NAMES))
+    return '\n'.join(lines)

@@ -1,0 +1,229 @@
+"""lcr2s index: embed a folder of pictures, or the people of videos, so that `search` can find in it.
+
+The same again embeds only what is new or changed; killed at any moment, it goes on from its last commit.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import pathlib
+import sys
+import time
+
+from lcr2s_jax.cli import model as models
+from lcr2s_jax.cli.door import hosts
+from lcr2s_jax.cli.parser import UsageError, number, one_of, place
+from lcr2s_jax.errors import ConfigError
+
+ABOUT = 'Embed a folder of pictures, or the people of videos; again: what changed.'
+WORDS = ''
+_LISTED = 10  # unusable files that are named on the terminal
+_OF_IMAGES = ('metadata', 'name_pattern', 'moved_from', 'prune')
+_STREAMS = ('rtsp://', 'rtmp://', 'http://', 'https://', 'udp://')
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
+    add('--images', type=place, metavar='DIR', help='Folder; every picture below it is indexed.')
+    add('--video', action='append', default=[], type=place, metavar='FILE', help='Video file; may be repeated.')
+    add('--metadata', type=place, metavar='FILE', help='CSV with a column path (below --images) and others: camera ...')
+    add(
+        '--name-pattern',
+        default='',
+        metavar='P',
+        help="Columns out of names: '{camera}_{time:%%Y%%m%%d_%%H%%M%%S}_{*}'.",
+    )
+    add('--moved-from', type=place, metavar='OLD', help='Where the pictures of --images were before.')
+    add('--prune', action='store_true', help='Forget pictures whose file is gone.')
+    add('--readmit', action='store_true', help='Index again what was deleted or expired.')
+    add('--json', action='store_true', help='Print JSON instead of text.')
+    models.arguments(parser)
+    video = parser.add_argument_group('videos').add_argument
+    video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds from one frame to the next.')
+    video('--detector', default='hog', metavar='D', help='Finds people: hog, frame (all of it), or module:callable.')
+    poolings = ('mean', 'teacher')
+    video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),
+          help="One vector of a track's crops, by the model or by the run's teacher.")  # fmt: skip
+    hosts(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Bring the index up to date and print what was done: 0, or 1 where a video cannot be used."""
+    _check(args)
+    from lcr2s_jax.cli.progress import Shown
+    from lcr2s_jax.search import index as indexing
+    from lcr2s_jax.search.model import open_model
+    from lcr2s_jax.training import parallel
+
+    clock, progress = time.perf_counter(), Shown()
+    if args.prune and args.images and not pathlib.Path(args.images).exists():
+        return _forget_copies(args)
+    indexing.check(args.index, args.images, args.metadata, args.name_pattern)
+    options = _videos(args)
+    with contextlib.redirect_stdout(sys.stderr):
+        model = open_model(args.index, models.load(args) if models.source(args) else None)
+    told = indexing.bring_up_to_date(
+        args.index,
+        model,
+        args.images,
+        table=args.metadata,
+        name_pattern=args.name_pattern,
+        moved_from=args.moved_from or '',
+        prune=args.prune,
+        readmit=args.readmit,
+        videos=_update(args, model, options, progress) if options else None,
+        progress=progress,
+    )
+    if parallel.is_primary():
+        told['seconds'] = round(time.perf_counter() - clock, 1)
+        print(json.dumps(told, indent=2) if args.json else _text(told))
+    return int(any(one['fault'] for one in told.get('videos', ())))
+
+
+def _check(args: argparse.Namespace) -> None:
+    if not args.images and not args.video:
+        raise UsageError('index needs --images or --video')
+    if not args.images and (given := [name for name in _OF_IMAGES if getattr(args, name)]):
+        raise UsageError(f'index takes --{given[0].replace("_", "-")} only with --images')
+    if args.pooling == 'teacher' and not args.workdir:
+        raise UsageError('--pooling=teacher: found no --workdir; the teacher is in the run that the student is of')
+    models.source(args)
+    for file in args.video:
+        if file.startswith(_STREAMS):
+            raise ConfigError(
+                f'--video: found the stream {file}, expected a file; record a piece of it first, such as: '
+                f"ffmpeg -i '{file}' -t 600 -c copy part.mp4"
+            )
+        if pathlib.Path(file).is_dir():
+            inside = sorted(path.name for path in pathlib.Path(file).iterdir() if path.is_file())[:3]
+            raise ConfigError(
+                f'--video: found the folder {file}, expected a file; name each: '
+                + ' '.join(f'--video={pathlib.Path(file) / name}' for name in inside or ['...'])
+                + '. Pictures are --images'
+            )
+
+
+def _videos(args: argparse.Namespace):
+    if not args.video:
+        return None
+    from lcr2s_jax.video import update as video
+
+    options = video.VideoOptions(tuple(args.video), args.every, args.detector)
+    video.check(options, args.index)
+    return options
+
+
+def _update(args: argparse.Namespace, model, options, progress):
+    """What brings the videos into a gallery."""
+    from lcr2s_jax.training.run import Run
+    from lcr2s_jax.video import pooling
+    from lcr2s_jax.video import update as video
+
+    pool = pooling.of_run(Run.open(args.workdir, 'teacher')) if args.pooling == 'teacher' else pooling.Mean(model)
+    more = dict(model=model, options=options, pool=pool, readmit=args.readmit, progress=progress)
+    return functools.partial(video.update, **more)
+
+
+def _forget_copies(args: argparse.Namespace) -> int:
+    """--prune of a folder that is gone: rows of it that are elsewhere, too."""
+    from lcr2s_jax.search import moved
+    from lcr2s_jax.search.gallery import Gallery
+
+    done = moved.forget_copies(Gallery(args.index), args.images)
+    if args.json:
+        print(json.dumps({'index': args.index, 'root': done.old, 'pruned': done.moved, 'left': done.left}, indent=2))
+        return 0
+    print(f'{done.old} is gone: {done.moved:,} of its pictures are in another folder of the index and were forgotten')
+    if done.left:
+        print(
+            f'{done.left:,} are nowhere else and stay, as their disk may come back; to forget them: '
+            f'delete --where="root = \'{done.old}\'"'
+        )
+    return 0
+
+
+def _text(told: dict) -> str:
+    lines = [f'{told["index"]}: {told["pictures"]:,} pictures can be found (model {told["model"][:16]})']
+    lines += _text_of_move(told)
+    if 'root' in told:
+        lines += _text_of_folder(told)
+    if 'name_pattern' in told:
+        lines += _text_of_names(told['name_pattern'])
+    lines += map(_text_of_video, told.get('videos', ()))
+    return '\n'.join([*lines, *_text_of_knowledge(told), f'in {told["seconds"]} s'])
+
+
+def _text_of_knowledge(told: dict) -> list[str]:
+    from lcr2s_jax.search import answer_text
+
+    lines = [answer_text.trained_on(told['trained_on'])]
+    if told.get('foreign'):
+        lines.append(
+            f'these pictures are unlike those that the model was calibrated on ({told["outside"]:.0%} of them lie '
+            'outside): searches give scores and ranks, no probabilities'
+        )
+    elif not told['calibrated']:
+        lines.append('searches give scores and ranks, no probabilities: the model has no people to calibrate on')
+    return lines
+
+
+def _text_of_move(told: dict) -> list[str]:
+    lines = []
+    for one in told.get('moved', ()):
+        left = f'; {one["left"]:,} are not there, or are of another size' * bool(one['left'])
+        lines.append(f'{one["moved"]:,} pictures of {one["old"]} are known in their new folder{left}')
+    for old in told.get('seems_moved', ()):
+        lines.append(
+            f'{old} is gone, and pictures of it are in this folder now: --moved-from={old} takes over their columns '
+            'and shows them once'
+        )
+    return lines
+
+
+def _text_of_folder(told: dict) -> list[str]:
+    from lcr2s_jax.search import folder
+
+    lines = [
+        f'{told["root"]}: {told["files"]:,} files, {told["new"]:,} new, {told["changed"]:,} changed, '
+        f'{told["unchanged"]:,} as before; {told["embedded"]:,} embedded, {told["copied"]:,} known by their bytes',
+    ]
+    lines += [folder.summary(told['passed_over'])] * bool(told['passed_over'])
+    if told['gone'] and not told['pruned']:
+        lines.append(f'{told["gone"]:,} are gone from the folder and can still be found: --prune forgets them')
+    if told['pruned']:
+        lines.append(f'{told["pruned"]:,} are gone from the folder and were forgotten')
+    if told['kept_out']:
+        lines.append(f'{told["kept_out"]:,} were deleted from this index once and stay out: --readmit takes them again')
+    if 'metadata' in told:
+        strange = told['metadata']['without_picture']
+        lines.append(
+            f'{told["metadata"]["changed"]:,} rows have new metadata'
+            + (f'; {len(strange):,} lines of it are of no picture here, such as {strange[0]!r}' if strange else '')
+        )
+    unusable = told['unusable']
+    if unusable:
+        lines.append(f'{len(unusable):,} cannot be used:')
+        lines += [f'  {path!r}: {why}' for path, why in list(unusable.items())[:_LISTED]]
+        lines += ['  ... (all of them with --json)'] * (len(unusable) > _LISTED)
+    return lines
+
+
+def _text_of_names(told: dict) -> list[str]:
+    strange = told['unmatched']
+    names = ', '.join(f'{name} ({kind})' for name, kind in told['columns'].items())
+    line = f'{told["matched"]:,} file names gave {names}'
+    return [line + (f'; {len(strange):,} do not fit the pattern, such as {strange[0]!r}' if strange else '')]
+
+
+def _text_of_video(told: dict) -> str:
+    if told['fault']:
+        return f'{told["video"]}: cannot be used: {told["fault"]}'
+    bad = list(told['unusable'].items())
+    out = f', {len(bad):,} tracks cannot be used, such as {bad[0][0]}: {bad[0][1]}' if bad else ''
+    out += f', {told["kept_out"]:,} deleted once and kept out (--readmit takes them again)' * bool(told['kept_out'])
+    return (
+        f'{told["video"]}: {told["frames"]:,} frames, {told["tracks"]:,} tracks of {told["crops"]:,} crops; '
+        f'{told["embedded"]:,} crops embedded{out}'
+    )

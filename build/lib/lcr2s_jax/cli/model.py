@@ -1,0 +1,60 @@
+"""The flags that say which model embeds, and what they open."""
+
+import argparse
+
+from lcr2s_jax.cli.parser import UsageError, integer, one_of, place, size
+
+_OF_WEIGHTS = ('image_size', 'context_length', 'tokenizer', 'activation', 'heads')
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """--workdir or --weights, and what bare weights may lack."""
+    group = parser.add_argument_group('the model')
+    add = group.add_argument
+    add('--workdir', type=place, metavar='W', help='Folder of a run.')
+    add('--stage', default='', metavar='NAME', help='Of the run; without, its student or its last stage.')
+    add(
+        '--weights',
+        type=place,
+        metavar='W',
+        help='Any CLIP: a name on the hub, a folder, a file; an export; a run; hf://owner/name/file.',
+    )
+    add('--image-size', type=size, metavar='HxW', help='Pixels, where the weights were trained at others; 384x128.')
+    add('--context-length', type=integer(3), metavar='N', help='Tokens of a sentence, where the weights have others.')
+    add(
+        '--tokenizer',
+        type=place,
+        metavar='T',
+        help='Folder, hub name or vocabulary, where none lies beside the weights.',
+    )
+    add(
+        '--activation',
+        type=one_of('quick_gelu', 'gelu'),
+        metavar='gelu|quick_gelu',
+        help='Where the weights do not say.',
+    )
+    add('--heads', type=integer(1), default=0, metavar='N', help='Attention heads, where the weights do not say.')
+
+
+def source(args: argparse.Namespace) -> str | None:
+    """What is to be loaded; None where neither flag is given. Raises UsageError."""
+    if args.workdir and args.weights:
+        raise UsageError('--workdir and --weights both name a model; expected one of them')
+    if (given := of_weights(args)) and not args.weights:
+        raise UsageError(f'--{given[0]} is of --weights, and there is none')
+    if args.stage and not (args.workdir or args.weights):
+        raise UsageError('--stage is of --workdir, and there is none')
+    return args.workdir or args.weights
+
+
+def of_weights(args: argparse.Namespace) -> list[str]:
+    """Names of the flags of bare weights that are given."""
+    return [name.replace('_', '-') for name in _OF_WEIGHTS if getattr(args, name)]
+
+
+def load(args: argparse.Namespace, dtype: str = 'float32'):
+    """The `lcr2s_jax.Model` that the flags name."""
+    import lcr2s_jax
+
+    given = {name: getattr(args, name) for name in _OF_WEIGHTS if getattr(args, name)}
+    return lcr2s_jax.load(source(args), stage=args.stage, dtype=dtype, **given)

@@ -1,0 +1,90 @@
+"""How well a model ranks pictures that a table describes: a CSV file with the columns image, caption and id."""
+
+import csv
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.evaluation import metrics
+from lcr2s_jax.images import PictureError
+from lcr2s_jax.model import Model
+
+COLUMNS = ('image', 'caption', 'id')
+
+
+class Pictures(NamedTuple):
+    """Pictures and their captions.
+
+    Attributes:
+      files: of each picture, [G].
+      image_pid_G, text_pid_Q: whose they are, int.
+      captions: [Q].
+    """
+
+    files: list[pathlib.Path]
+    image_pid_G: np.ndarray
+    captions: list[str]
+    text_pid_Q: np.ndarray
+
+
+def read(file: str, images: str) -> Pictures:
+    """Read a table: a row a caption; a picture may have several rows.
+
+    Args:
+      file: CSV in UTF-8 with the COLUMNS.
+      images: folder that its pictures are below.
+
+    Raises:
+      DataError: what was found, what was expected.
+    """
+    try:
+        with pathlib.Path(file).open(encoding='utf-8-sig', newline='') as lines:
+            reader = csv.DictReader(lines, strict=True)
+            rows, names = list(reader), list(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f'--table: {file} cannot be read ({error}); expected a CSV file in UTF-8') from None
+    if missing := [name for name in COLUMNS if name not in names]:
+        raise DataError(f'--table: {file}: found the columns {names}, expected {", ".join(missing)} too')
+    rows = [row for row in rows if any((row[name] or '').strip() for name in COLUMNS)]
+    if not rows:
+        raise DataError(f'--table: {file}: found no row, expected one for each caption')
+    people, whose = {}, {}
+    for row in rows:
+        if not all((row[name] or '').strip() for name in COLUMNS):
+            raise DataError(
+                f'--table: {file}: found the row {dict(row)} with an empty cell, expected image, caption, id'
+            )
+        person = people.setdefault(row['id'], len(people))
+        if whose.setdefault(row['image'], person) != person:
+            raise DataError(f'--table: {file}: found the picture {row["image"]} of two ids, expected one')
+    return Pictures(
+        [pathlib.Path(images) / name for name in whose],
+        np.array(list(whose.values())),
+        [row['caption'] for row in rows],
+        np.array([people[row['id']] for row in rows]),
+    )
+
+
+def evaluate(model: Model, pictures: Pictures) -> dict:
+    """Embed everything and rank it both ways.
+
+    Returns:
+      t2i and i2t: what `metrics.retrieval` gives; images, captions, people: how many.
+
+    Raises:
+      DataError: a picture that cannot be used; the message names it.
+    """
+    try:
+        image_GE = model.encode_image(pictures.files)
+    except PictureError as error:
+        raise DataError(f'--images: {error}') from None
+    text_QE = model.encode_text(pictures.captions)
+    return {
+        't2i': metrics.retrieval(text_QE, image_GE, pictures.text_pid_Q, pictures.image_pid_G),
+        'i2t': metrics.retrieval(image_GE, text_QE, pictures.image_pid_G, pictures.text_pid_Q),
+        'images': len(pictures.files),
+        'captions': len(pictures.captions),
+        'people': int(pictures.text_pid_Q.max()) + 1,
+    }

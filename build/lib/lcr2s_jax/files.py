@@ -1,0 +1,183 @@
+"""Files of the project: names that can be stored, locks, writing aside and renaming, JSON."""
+
+import codecs
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lcr2s_jax.errors import DataError, UserError
+
+_PAUSE = 0.05  # seconds between two looks at a lock that another process holds
+_MOST_TEXT = 64 << 20  # bytes of a file that somebody typed
+_TRIES = 100  # of a lock file that is taken away while it is opened
+
+
+def storable(*texts: str) -> bool:
+    """Whether a file can hold these."""
+    try:  # JSON can spell half a character (a lone surrogate)
+        return '\0' not in ''.join(texts).encode().decode()
+    except UnicodeEncodeError:
+        return False
+
+
+@contextlib.contextmanager
+def alone(path: pathlib.Path, waiting: Callable[[], None], patience: float = 0.0) -> Iterator[bool]:
+    """Wait until no other process is in such a block of the same path; its end ends the lock, however it comes.
+
+    Args:
+      path: of the lock; made where it is missing, and left there.
+      waiting: called once where another process has been in it for `patience` seconds. What it raises ends the wait.
+      patience: seconds.
+
+    Yields:
+      Whether the lock is held: not every network disk carries locks, and there nobody waits.
+
+    Raises:
+      OSError: the file cannot be made, or there is something else by its name.
+    """
+    file, held = _open_lock(path, waiting, patience)
+    try:
+        yield held
+    finally:
+        os.close(file)
+
+
+def _open_lock(path: pathlib.Path, waiting: Callable[[], None], patience: float) -> tuple[int, bool]:
+    for _ in range(_TRIES):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # a link could have another file made, and a pipe would hang the process
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # whoever made an unused folder takes it away again
+            time.sleep(_PAUSE)
+            continue
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OSError(errno.EINVAL, 'found no ordinary file by the name of the lock', str(path))
+            held = _hold(file, waiting, patience)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), os.stat(path)):
+                    return file, held
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # it was removed while we opened it: the next process would lock another
+    raise OSError(errno.EBUSY, 'the lock is taken away again and again', str(path))
+
+
+def _hold(file: int, waiting: Callable[[], None], patience: float) -> bool:
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if not told and time.monotonic() - began >= patience:
+                told = True
+                waiting()
+            time.sleep(_PAUSE)
+        except OSError:  # a disk without locks
+            return False
+
+
+@contextlib.contextmanager
+def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
+    """Write a file or a folder beside its place, and rename it at the end: a reader sees the old or the new, whole.
+
+    Args:
+      path: of what is written; a folder there must be empty.
+      by: who writes, where several may write the same at once and no lock keeps them apart.
+
+    Yields:
+      Where to write; nothing is there. What a killed call left there is removed first, what a failed one left at once.
+    """
+    partial = aside_of(path, by)
+    remove(partial)
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(partial)
+        raise
+
+
+def aside_of(path: pathlib.Path, by: str = '') -> pathlib.Path:
+    """Where `aside` writes."""
+    return path.with_name(f'.{path.name}{by and f".{by}"}.partial')
+
+
+def write(path: pathlib.Path, content: bytes | str, mode: int = 0o666, by: str = '') -> None:
+    """Write a file by `aside`; `mode` is what its owner and others may do, less the process's umask."""
+    with aside(path, by) as partial:
+        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(file, 'wb') as out:
+            out.write(content.encode() if isinstance(content, str) else content)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a file or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def to_json(value: Any) -> str:
+    """The text of a JSON file, the same for equal values."""
+    return json.dumps(value, indent=2, sort_keys=True) + '\n'
+
+
+def read_json(path: pathlib.Path, error: type[UserError], advice: str) -> dict:
+    """The object that a JSON file holds.
+
+    Raises:
+      error: it cannot be read, or holds something else; the message ends with `advice`.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else f'no JSON: {problem}'[:200]
+        raise error(f'{path}: cannot be read ({why}); {advice}') from None
+    if not isinstance(found, dict):
+        raise error(f'{path}: found {type(found).__name__} in it, expected a JSON object; {advice}')
+    return found
+
+
+def read_text(path: str | pathlib.Path, what: str) -> str:
+    """Read a text file that somebody typed: UTF-8, with or without a byte order mark; lines end in a line feed.
+
+    Args:
+      path: of the file.
+      what: names it in messages, such as '--queries'.
+
+    Raises:
+      DataError: it cannot be read, is above 64 MB, or is no such text.
+    """
+    try:
+        with open(path, 'rb') as file:
+            content = file.read(_MOST_TEXT + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = getattr(error, 'strerror', None) or error
+        raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file') from None
+    if len(content) > _MOST_TEXT:
+        raise DataError(f'{what}: {path} has more than {_MOST_TEXT >> 20} MB; expected a smaller text file')
+    try:
+        text = content.decode('utf-8-sig')
+    except UnicodeDecodeError as error:
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        line, name = content[: error.start].count(b'\n') + 1, 'UTF-16' if wide else 'WINDOWS-1252'
+        found = 'is UTF-16' if wide else f'has no UTF-8 in line {line}'
+        raise DataError(
+            f'{what}: {path} cannot be read: it {found}; expected text in UTF-8. Save it as UTF-8, or: '
+            f'iconv -f {name} -t UTF-8 {path} > new.txt'
+        ) from None
+    return text.replace('\r\n', '\n').replace('\r', '\n')

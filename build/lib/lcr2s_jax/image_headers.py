@@ -1,0 +1,110 @@
+"""What is read of a picture before a decoder is started: its format, a JPEG's scans, a TIFF's table."""
+
+import re
+import struct
+
+_FIRST = (
+    (b'\xff\xd8\xff', 'JPEG'),
+    (b'\x89PNG\r\n\x1a\n', 'PNG'),
+    (b'GIF87a', 'GIF'),
+    (b'GIF89a', 'GIF'),
+    (b'II*\0', 'TIFF'),
+    (b'MM\0*', 'TIFF'),
+    (b'II+\0', 'TIFF'),  # of more than 4 GB
+    (b'MM\0+', 'TIFF'),
+    (b'%!PS', 'EPS'),
+    (b'\xc5\xd0\xd3\xc6', 'EPS'),
+    (b'%PDF', 'PDF'),
+    (b'8BPS', 'Photoshop'),
+    (b'\0\0\1\0', 'ICO'),
+    (b'\0\0\0\x0cjP  ', 'JPEG 2000'),
+    (b'\xff\x4f\xff\x51', 'JPEG 2000'),
+    (b'\0\0\0\x0cJXL ', 'JPEG XL'),
+    (b'\xff\x0a', 'JPEG XL'),
+    (b'PK\3\4', 'ZIP'),
+    (b'version https://git-lfs', 'Git LFS pointer'),
+)
+_HEIC = (b'heic', b'heix', b'heim', b'heis', b'hevc', b'hevx', b'mif1', b'msf1')
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # bytes of the second header, by version
+# What libjpeg takes for the next marker: not a stuffed zero, not a fill byte, not a restart.
+_MARKER = re.compile(rb'\xff([^\x00\x01\xd0-\xd7\xff])')
+_SOF = range(0xC0, 0xD0)  # but for tables (C4, CC) and extensions (C8)
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_MOST_SEGMENTS, _MOST_VALUES, _MOST_TAGS = 20_000, 100_000, 1000
+_BYTES = (1, 2, 6, 7)  # TIFF's types of one byte: profiles and notes, which nobody reads one by one
+
+
+class HeaderError(ValueError):
+    """Why a picture is not decoded, half a sentence."""
+
+
+def sniff(head: bytes) -> str:
+    """The format that a file's first 64 bytes tell, by the name that people use; '' for none that is known."""
+    for first, name in _FIRST:
+        if head.startswith(first):
+            return name
+    if head[:2] == b'BM' and len(head) >= 18 and struct.unpack_from('<I', head, 14)[0] in _BMP_HEADERS:
+        return 'BMP'
+    if head[:4] == b'RIFF' and head[8:12] in (b'WEBP', b'AVI '):
+        return 'WebP' if head[8:12] == b'WEBP' else 'video'
+    if head[4:8] == b'ftyp':
+        brands = head[8:64]
+        if b'avif' in brands or b'avis' in brands:
+            return 'AVIF'
+        return 'HEIC' if head[8:12] in _HEIC else 'video'
+    text = head[:64].lstrip(b'\xef\xbb\xbf \t\r\n').lower()
+    if text.startswith((b'<svg', b'<?xml')):
+        return 'SVG'
+    return 'HTML' if text.startswith((b'<!doctype html', b'<html')) else ''
+
+
+def jpeg(encoded: bytes) -> tuple[int, int, int]:
+    """Width, height and scans of a JPEG's first picture, found as libjpeg finds them.
+
+    Raises:
+      HeaderError: what takes a decoder long without bound. ValueError, struct.error: damaged.
+    """
+    at, size, scans = 2, None, 0
+    for _ in range(_MOST_SEGMENTS):
+        found = _MARKER.search(encoded, at)
+        if found is None:
+            raise ValueError('no end')
+        code, at = found[1][0], found.end()
+        if code == _EOI:
+            break
+        (length,) = struct.unpack_from('>H', encoded, at)
+        if code == _SOS:
+            scans += 1
+        elif code in _SOF and code not in (0xC4, 0xC8, 0xCC):
+            if code > 0xC2:
+                raise HeaderError(f'a JPEG of a rare kind (SOF{code - 0xC0}), expected baseline or progressive')
+            if size:
+                raise ValueError('two sizes')
+            height, width = struct.unpack_from('>HH', encoded, at + 3)
+            size = width, height
+        elif code == _SOI or length < 2:
+            raise ValueError('no segment')
+        at += length
+    else:
+        raise HeaderError(f'a JPEG with more than {_MOST_SEGMENTS:,} segments')
+    if not scans or not size or not all(size):
+        raise ValueError('no picture')
+    return *size, scans
+
+
+def check_tiff(encoded: bytes) -> None:
+    """Look at the table of a TIFF's first picture.
+
+    Raises:
+      HeaderError: it has so many strips or values that reading it takes long. struct.error: damaged.
+    """
+    order, big = '<' if encoded[:1] == b'I' else '>', b'+' in encoded[2:4]
+    (at,) = struct.unpack_from(order + ('Q' if big else 'I'), encoded, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ('Q' if big else 'H'), encoded, at)
+    if count > _MOST_TAGS:
+        raise HeaderError(f'a TIFF with {count:,} tags, above the limit of {_MOST_TAGS:,}')
+    for number in range(count):
+        entry = at + (8 + 20 * number if big else 2 + 12 * number)
+        tag, kind, values = struct.unpack_from(order + ('HHQ' if big else 'HHI'), encoded, entry)
+        if values > _MOST_VALUES and kind not in _BYTES:
+            raise HeaderError(f'a TIFF with {values:,} values in its tag {tag}, above the limit of {_MOST_VALUES:,}')

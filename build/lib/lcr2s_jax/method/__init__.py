@@ -1,0 +1,1 @@
+"""The paper: fusion, losses and the stages that are trained."""

@@ -1,0 +1,118 @@
+"""What the stages of stages.py share: rows encoded once, in chunks where memory is short, and what labels teach."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from lcr2s_jax.arrays import Batch, merge_rows, split_rows
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.method import losses, targets
+from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.method.fusion import Fusion
+from lcr2s_jax.method.heads import IdentityHead
+from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.training.parallel import Axis
+
+
+def encode_rows(clip: CLIP, params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """v_NE, t_NE of this device's rows; every image and every caption is encoded once."""
+    encoder = DualEncoder(clip)
+
+    def both(rows):
+        return encoder.embed_image(params, rows[0]), encoder.embed_text(params, rows[1])
+
+    return in_chunks(both, (merge_rows(batch.image_BKhwc), merge_rows(batch.tokens_BKL)), clip.chunks)
+
+
+def in_chunks(encode: Callable, rows, chunks: int):
+    """`encode(rows)` with the memory of rows / chunks: features are kept, all else is computed again for the gradient.
+
+    The loss above sees the features of all rows at once, so that a large contrastive batch stays exact, as in GradCache
+    (Gao et al., 2021, arXiv 2101.06983); time grows by about a third.
+
+    Args:
+      encode: tree of [n, ...] -> tree of [n, E], each row by itself.
+      rows: tree of [N, ...].
+      chunks: a divisor of N; 1 is the plain call.
+    """
+    if chunks == 1:
+        return encode(rows)
+    count = jax.tree.leaves(rows)[0].shape[0]
+    if count % chunks:
+        raise ConfigError(f'config.model.chunks: found {chunks}, expected a divisor of the {count} rows')
+    # Every chunk takes rows from all over the batch, so that each device has its share of each chunk.
+    parts = jax.tree.map(lambda x: x.reshape(count // chunks, chunks, *x.shape[1:]).swapaxes(0, 1), rows)
+    found = jax.lax.map(jax.checkpoint(encode), parts)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(count, *x.shape[2:]), found)
+
+
+def pid_rows(batch: Batch) -> jax.Array:
+    """pid_N of this device's rows."""
+    return jnp.repeat(batch.pid_B, batch.view_BK.shape[1])
+
+
+def global_rows(clip: CLIP, params, batch: Batch, axis: Axis):
+    """v_NE, t_NE, pid_N of the global batch."""
+    v_NE, t_NE = encode_rows(clip, params, batch)
+    return axis.gather(v_NE), axis.gather(t_NE), axis.gather(pid_rows(batch))
+
+
+def start_from(clip: CLIP, clip_params, num_people: int, identity_weight: float) -> Callable:
+    """key -> the encoders' parameters, with a fresh classifier where it has a weight."""
+
+    def init(key):
+        params = {'clip': clip_params}
+        if identity_weight:
+            params['head'] = IdentityHead(num_people).init(key, jnp.zeros((1, clip.embed_dim)))['params']
+        return params
+
+    return init
+
+
+def label_loss(num_people: int, align: str, identity_weight: float, scale: float) -> Callable:
+    """align(v, t) + w_id ID(v, t), what every stage learns from labels; also returns its terms."""
+    if align not in losses.ALIGNMENT:
+        raise ConfigError(f"config.<stage>.align: found '{align}', expected one of {', '.join(losses.ALIGNMENT)}")
+    head = IdentityHead(num_people)
+
+    def base(params, v_NE, t_NE, pid_N):
+        terms = {align: losses.ALIGNMENT[align](v_NE, t_NE, pid_N, scale)}
+        if not identity_weight:
+            return terms[align], terms
+        logits = (head.apply({'params': params['head']}, x_NE) for x_NE in (v_NE, t_NE))
+        terms['identity'] = losses.identity(*logits, pid_N)
+        return terms[align] + identity_weight * terms['identity'], terms
+
+    return base
+
+
+def row_keys(batch: Batch, key: jax.Array, axis: Axis) -> jax.Array:
+    """A random key for each of this device's rows, whatever the number of devices."""
+    keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(batch.view_BK.shape[0]))
+    return merge_rows(jax.vmap(lambda key: jax.random.split(key, batch.view_BK.shape[1]))(keys_B))
+
+
+def single_views(clip: CLIP, frozen, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """The teacher's features of this device's rows, image and text, [n, E] each: encoded now, or from its cache."""
+    if 'clip' in frozen:
+        return encode_rows(clip, frozen, batch)
+    return frozen['image_GE'][merge_rows(batch.view_BK)], frozen['text_QE'][merge_rows(batch.caption_BK)]
+
+
+def richer_rows(fusion: Fusion, kind: str, drawn: int, frozen, batch: Batch, own, keys_N) -> list[jax.Array]:
+    """Enriched features of the same rows, [n, E] each: supports of the batch or, with `drawn` views, of the split."""
+    enrich = functools.partial(fusion.enrich, frozen) if kind == 'fusion' else None
+    views = batch.view_BK.shape[1]
+    if not drawn:
+        return [
+            merge_rows(targets.richer(kind, enrich, modality, split_rows(x_NE, views), batch.view_BK))
+            for modality, x_NE in zip(('image', 'text'), own, strict=True)
+        ]
+    rows = (merge_rows(batch.view_BK), merge_rows(batch.caption_BK), pid_rows(batch))
+    sets = targets.draw(frozen['members'], *rows, keys_N, drawn)
+    return [
+        targets.richer(kind, enrich, modality, frozen[cached][sets[modality][0]], sets[modality][1])[:, 0]
+        for modality, cached in (('image', 'image_GE'), ('text', 'text_QE'))
+    ]

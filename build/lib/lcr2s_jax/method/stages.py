@@ -1,0 +1,287 @@
+"""The paper in one file: what each stage trains, on what loss, and what stays frozen.
+
+    baseline   L = align(v, t) + w_id ID(v, t)                                          a plain dual encoder
+    teacher    L = base(v+, t+) + w_s base(v, t), base the baseline's loss                v+ = MHAF(v, its support set)
+    student    L = base(v, t) + w_f (d(v, v+) + d(t, t+)) + w_r |R - R+|^2 / N      teacher frozen
+
+v, t: image and text features of the encoders; align is SDM, InfoNCE or TAL; R, R+ the batch's image-by-text cosines.
+The two stages, MHAF and both distillation terms are the paper's; the weights and reductions are ours.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+
+from lcr2s_jax.arrays import Batch, Embeddings, merge_rows, split_rows
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.method import losses, parts, targets
+from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.method.fusion import Fusion, drop_supports, support_mask
+from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.training.parallel import Axis
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What `fit` trains and `evaluate` embeds with.
+
+    Attributes:
+      name: of its folder and its lines in the log.
+      encoder: what is trained, and serves queries.
+      init: key -> parameters.
+      loss: (params, frozen, batch, key, axis) -> (scalar over the global batch, metrics).
+      fusion: of a teacher; None without one.
+      frozen: parameters that the loss reads and never changes.
+    """
+
+    name: str
+    encoder: DualEncoder
+    init: Callable[[jax.Array], Any]
+    loss: Callable[[Any, Any, Batch, jax.Array, Axis], tuple[jax.Array, dict]]
+    fusion: Fusion | None = None
+    frozen: Any = None
+
+
+def baseline_stage(
+    clip: CLIP,
+    clip_params,
+    num_people: int,
+    *,
+    align: str,
+    identity_weight: float,
+    scale: float,
+    others_weight: float = 0.0,
+) -> Stage:
+    """The dual encoder alone: the honest comparison, and the pre-training of a CLIP.
+
+    Args:
+      clip, clip_params: the encoders and where they start.
+      num_people: C, identities of the training split.
+      align: 'sdm', 'infonce' or 'tal'.
+      identity_weight: w_id; 0 leaves the classifier out.
+      scale: inverse temperature of the alignment loss.
+      others_weight: of the same loss with each view replaced by the mean of the *other* views of its identity in the
+        batch, images and texts in turn: richer sets without a teacher (ours, tried in docs/evidence.md).
+    """
+    base = parts.label_loss(num_people, align, identity_weight, scale)
+
+    def loss(params, frozen, batch, key, axis):
+        del frozen, key
+        v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
+        total, terms = base(params, v_NE, t_NE, pid_N)
+        if not others_weight:
+            return total, terms
+        view_BK, views = axis.gather(batch.view_BK), batch.view_BK.shape[1]
+        others = [merge_rows(targets.richer('others', None, '', split_rows(x, views), view_BK)) for x in (v_NE, t_NE)]
+        apart = (base(params, others[0], t_NE, pid_N)[0] + base(params, v_NE, others[1], pid_N)[0]) / 2
+        return total + others_weight * apart, terms | {'others': apart}
+
+    init = parts.start_from(clip, clip_params, num_people, identity_weight)
+    return Stage('baseline', DualEncoder(clip), init, loss)
+
+
+def teacher_stage(
+    clip: CLIP,
+    clip_params,
+    num_people: int,
+    *,
+    align: str,
+    identity_weight: float,
+    scale: float,
+    heads: int,
+    shared_fusion: bool,
+    single_weight: float,
+    detach: bool,
+    support_dropout: float,
+    same_image_texts: bool,
+) -> Stage:
+    """The richer model: every image and text is fused with the others of its identity, and many meet many.
+
+    Args:
+      clip, clip_params, num_people, align, identity_weight, scale: as of `baseline_stage`.
+      heads: of MHAF.
+      shared_fusion: one MHAF for both modalities instead of one each.
+      single_weight: w_s, weight of the loss of single views (ours): it keeps the encoders usable alone.
+      detach: stop the gradient between encoders and fusion, so that the encoders have the baseline's loss and the
+        fusion comes on top (ours): with all views at hand alignment becomes easy, and teaches encoders less.
+      support_dropout: share of the supports hidden at random while training, 0..1 (ours).
+      same_image_texts: whether a text's support may hold another caption of its own image. The paper draws it from the
+        identity's other texts; by default we take those of its other images only. It changes what the teacher is
+        trained on; targets and the oracle are fused with texts of other images in any case.
+    """
+    base = parts.label_loss(num_people, align, identity_weight, scale)
+    if clip.embed_dim % heads:
+        raise ConfigError(f'config.teacher.heads: found {heads}, expected a divisor of the embedding, {clip.embed_dim}')
+    fusion = Fusion(heads, shared_fusion, clip.dtype)
+
+    def init(key):
+        params = parts.start_from(clip, clip_params, num_people, identity_weight)(key)
+        return params | {'fusion': fusion.init(key, clip.embed_dim)}
+
+    def loss(params, frozen, batch, key, axis):
+        del frozen
+        v_NE, t_NE = parts.encode_rows(clip, params, batch)
+        masks = [support_mask(batch.view_BK), support_mask(batch.caption_BK if same_image_texts else batch.view_BK)]
+        if support_dropout:
+            keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(batch.view_BK.shape[0]))
+            masks = [drop_supports(mask_BKK, keys_B, support_dropout) for mask_BKK in masks]
+        v_BKE, t_BKE = (
+            split_rows(jax.lax.stop_gradient(x) if detach else x, batch.view_BK.shape[1]) for x in (v_NE, t_NE)
+        )
+        rich_v_NE = axis.gather(merge_rows(fusion.enrich(params, 'image', v_BKE, batch.view_BK, masks[0])))
+        rich_t_NE = axis.gather(merge_rows(fusion.enrich(params, 'text', t_BKE, batch.view_BK, masks[1])))
+        pid_N = axis.gather(parts.pid_rows(batch))
+        rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
+        single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
+        return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
+
+    return Stage('teacher', DualEncoder(clip), init, loss, fusion)
+
+
+def fusion_stage(
+    teacher: Stage, encoder_params, cache: Embeddings, *, align: str, scale: float, support_views: int
+) -> Stage:
+    """A teacher made of encoders that are trained already: only the fusion learns, from their features (ours).
+
+    Any sampler serves: K - 1 supports of every row are drawn anew from all of the split, and no tower runs.
+
+    Args:
+      teacher: of `teacher_stage`, whose fusion is trained.
+      encoder_params: {'clip': ...} of a trained dual encoder; part of the result, never changed.
+      cache: its features of the training split.
+      align, scale: as of `baseline_stage`.
+      support_views: K, 2 or more.
+    """
+
+    def init(key):
+        return {'fusion': teacher.init(key)['fusion']}
+
+    def loss(params, frozen, batch, key, axis):
+        keys_N = parts.row_keys(batch, key, axis)
+        v_NE, t_NE = parts.richer_rows(teacher.fusion, 'fusion', support_views, frozen | params, batch, None, keys_N)
+        pid_N = axis.gather(parts.pid_rows(batch))
+        value = losses.ALIGNMENT[align](axis.gather(v_NE), axis.gather(t_NE), pid_N, scale)
+        return value, {f'rich_{align}': value}
+
+    frozen = {'image_GE': cache.image_GE, 'text_QE': cache.text_QE, 'clip': encoder_params['clip']}
+    frozen['members'] = targets.members(cache.image_pid_G, cache.text_view_Q)
+    return dataclasses.replace(teacher, name='fusion', init=init, loss=loss, frozen=frozen)
+
+
+def student_stage(
+    clip: CLIP,
+    clip_params,
+    num_people: int,
+    teacher: Stage,
+    teacher_params,
+    cache: Embeddings | None,
+    *,
+    align: str,
+    identity_weight: float,
+    scale: float,
+    feature_weight: float,
+    relation_weight: float,
+    relation: str,
+    from_teacher: bool,
+    cache_teacher: bool,
+    support_views: int,
+    target: str,
+    target_share: float,
+) -> Stage:
+    """The light model that serves queries: it sees one image or one text, and is shown what the teacher made of many.
+
+    Args:
+      clip, clip_params, num_people, align, identity_weight, scale: as of `baseline_stage`.
+      teacher, teacher_params: the trained richer model; frozen.
+      cache: with `cache_teacher`, the teacher's single views of the training split, unaugmented. None otherwise.
+      feature_weight: w_f of the intra-modal term (paper), see `losses.feature_distillation`.
+      relation_weight: w_r of the inter-modal term (paper), see `losses.relation_distillation`.
+      relation: 'cosine' (the paper's Frobenius distance) or 'kl', see `losses.relation_kl`.
+      from_teacher: start from the teacher's encoders instead of the pretrained ones (the paper: pretrained).
+      cache_teacher: look the teacher's features up in `cache` instead of encoding every batch twice (ours): its towers
+        cost nothing then, and see each view and caption whole.
+      support_views: 0: support sets are those of the batch, whose sampler must bring them. K: with `cache_teacher`,
+        K - 1 others are drawn anew in every step from all of the split (paper: at random), for any sampler.
+      target: what is richer, see `targets.richer`: 'fusion' (paper), 'mean' or 'others'.
+      target_share: 1 for that (paper), 0 for the teacher's own single view (SELF), or between, see `targets.mixed`.
+    """
+    base = parts.label_loss(num_people, align, identity_weight, scale)
+    start = teacher_params['clip'] if from_teacher else clip_params
+    if relation not in ('cosine', 'kl'):
+        raise ConfigError(f"config.student.relation: found '{relation}', expected 'cosine' or 'kl'")
+    if target not in targets.KINDS:
+        raise ConfigError(f"config.student.target: found '{target}', expected one of {', '.join(targets.KINDS)}")
+    if support_views and cache is None:
+        raise ConfigError(
+            f'config.student.support_views: found {support_views} with cache_teacher=False, expected 0 there: only '
+            'cached features can be drawn from all of the split'
+        )
+
+    def loss(params, frozen, batch, key, axis):
+        v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
+        labels, terms = base(params, v_NE, t_NE, pid_N)
+        own = parts.single_views(teacher.encoder.clip, frozen, batch)
+        rich = own
+        if target_share:
+            rich = parts.richer_rows(
+                teacher.fusion, target, support_views, frozen, batch, own, parts.row_keys(batch, key, axis)
+            )
+        told = [targets.mixed(o_NE, r_NE, target_share) for o_NE, r_NE in zip(own, rich, strict=True)]
+        rich_v_NE, rich_t_NE = (axis.gather(x_NE) for x_NE in jax.lax.stop_gradient(told))
+        feature = losses.feature_distillation(v_NE, rich_v_NE) + losses.feature_distillation(t_NE, rich_t_NE)
+        if relation == 'cosine':
+            related = losses.relation_distillation(v_NE, t_NE, rich_v_NE, rich_t_NE)
+        else:
+            related = losses.relation_kl(v_NE, t_NE, rich_v_NE, rich_t_NE, scale)
+        total = labels + feature_weight * feature + relation_weight * related
+        return total, terms | {'feature': feature, 'relation': related}
+
+    frozen = {'fusion': teacher_params['fusion']} if target == 'fusion' and target_share else {}
+    frozen |= {'image_GE': cache.image_GE, 'text_QE': cache.text_QE} if cache else {'clip': teacher_params['clip']}
+    if support_views:
+        frozen['members'] = targets.members(cache.image_pid_G, cache.text_view_Q)
+    init = parts.start_from(clip, start, num_people, identity_weight)
+    return Stage('student', DualEncoder(clip), init, loss, frozen=frozen)
+
+
+class Entry(NamedTuple):
+    """How a stage is made, and which stages of the run it learns from; a new stage is one more entry of `STAGES`."""
+
+    make: Callable[..., Stage]
+    needs: tuple[str, ...] = ()
+
+
+STAGES: Mapping[str, Entry] = MappingProxyType(
+    {
+        'baseline': Entry(baseline_stage),
+        'teacher': Entry(teacher_stage),
+        'student': Entry(student_stage, needs=('teacher',)),
+    }
+)
+
+
+def build(
+    name: str,
+    clip: CLIP,
+    clip_params,
+    num_people: int,
+    before: Mapping[str, tuple[Stage, Any]],
+    cache: Embeddings | None,
+    options: Mapping,
+) -> Stage:
+    """Make a stage by its name.
+
+    Args:
+      name: of `STAGES`.
+      clip, clip_params, num_people: as of `baseline_stage`.
+      before: the stages trained earlier in the run, with their parameters.
+      cache: what a taught stage looks up instead of encoding, see `student_stage`.
+      options: of the stage, by name: its group in the config.
+    """
+    entry = STAGES[name]
+    taught = [part for need in entry.needs for part in before[need]] + [cache] * bool(entry.needs)
+    made = entry.make(clip, clip_params, num_people, *taught, **options)
+    return dataclasses.replace(made, name=name)

@@ -1,0 +1,116 @@
+"""What a teacher tells its student of a view: its own single view, a richer one, or what lies between.
+
+target = own + share (rich - own) of unit vectors; rich is MHAF over the supports, their plain mean, or the mean of the
+others alone. Supports are those of the batch (paper), or drawn anew from the whole split for any sampler (ours).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcr2s_jax.method.fusion import support_mask
+from lcr2s_jax.method.losses import normalise
+
+KINDS = ('fusion', 'mean', 'others')
+
+
+class Members(NamedTuple):
+    """Who could support whom; rows are filled up with -1.
+
+    Attributes:
+      images_CM: int32 places of the images of every identity.
+      captions_GJ: int32 places of the captions of every image.
+    """
+
+    images_CM: Any
+    captions_GJ: Any
+
+
+def members(image_pid_G: np.ndarray, caption_image_Q: np.ndarray) -> Members:
+    """The tables of a split."""
+    return Members(_grouped(image_pid_G), _grouped(caption_image_Q, len(image_pid_G)))
+
+
+def _grouped(group_N: np.ndarray, groups: int = 0) -> np.ndarray:
+    """int32 [groups, largest]: the places of each group's members, filled up with -1."""
+    counts = np.bincount(group_N, minlength=groups)
+    order = np.argsort(group_N, kind='stable')
+    table = np.full((len(counts), max(int(counts.max(initial=0)), 1)), -1, np.int32)
+    table[np.arange(table.shape[1]) < counts[:, None]] = order
+    return table
+
+
+def draw(
+    tables: Members, view_N: jax.Array, caption_N: jax.Array, pid_N: jax.Array, keys_N: jax.Array, views: int
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Support sets drawn at random from the split, without the row's own image, images and texts apart.
+
+    Args:
+      tables: of the split.
+      view_N, caption_N, pid_N: image, caption and identity of each row.
+      keys_N: a random key a row.
+      views: K, the row itself among them.
+
+    Returns:
+      modality -> (item_NK, view_NK): places of images or captions, the row's own first, and the image that each shows.
+      Where an identity has fewer others the row's own stands in, which `support_mask` hides.
+    """
+
+    tables = Members(*map(jnp.asarray, tables))  # the tables of `members` are NumPy's, and are read by traced places
+
+    def one(view, caption, pid, key):
+        image_key, text_key, caption_key = jax.random.split(key, 3)
+        images = _others(tables.images_CM[pid], view, image_key, views)
+        shown = _others(tables.images_CM[pid], view, text_key, views)
+        texts = jax.vmap(_any)(tables.captions_GJ[shown], jax.random.split(caption_key, views))
+        return images, jnp.where(shown == view, caption, texts), shown
+
+    images_NK, texts_NK, shown_NK = jax.vmap(one)(view_N, caption_N, pid_N, keys_N)
+    return {'image': (images_NK, images_NK), 'text': (texts_NK, shown_NK)}
+
+
+def _others(places_M: jax.Array, own: jax.Array, key: jax.Array, views: int) -> jax.Array:
+    """[views]: `own`, then others at random; `own` again where there are none left."""
+    usable_M = (places_M >= 0) & (places_M != own)
+    score_M = jnp.where(usable_M, jax.random.uniform(key, places_M.shape), -1.0)
+    best, chosen = jax.lax.top_k(score_M, min(views - 1, len(places_M)))
+    found = jnp.where(best >= 0, places_M[chosen], own)
+    return jnp.concatenate([own[None], found, jnp.broadcast_to(own, (views - 1 - len(found),))]).astype(jnp.int32)
+
+
+def _any(places_J: jax.Array, key: jax.Array) -> jax.Array:
+    """One of the places that are not filled up."""
+    return places_J[jnp.argmax(jnp.where(places_J >= 0, jax.random.uniform(key, places_J.shape), -1.0))]
+
+
+def richer(kind: str, enrich: Callable | None, modality: str, x_BKE: jax.Array, view_BK: jax.Array) -> jax.Array:
+    """rich_BKE of every view among K.
+
+    Args:
+      kind: 'fusion' (MHAF, paper), 'mean' of the view and its supports (ID-MEAN), or 'others': the supports alone
+        (ID-LOO; the view itself where it has none).
+      enrich: (modality, x_BKE, view_BK) -> rich_BKE, the teacher's fusion.
+      modality: 'image' or 'text'.
+      x_BKE, view_BK: the teacher's single views, and the images that they show.
+    """
+    chex.assert_equal_shape_prefix([x_BKE, view_BK], 2)
+    if kind == 'fusion':
+        return enrich(modality, x_BKE, view_BK)
+    mask_BKK = support_mask(view_BK)
+    if kind == 'others':
+        eye_KK = jnp.eye(view_BK.shape[1], dtype=bool)
+        others_BKK = mask_BKK & ~eye_KK
+        mask_BKK = jnp.where(others_BKK.any(axis=2, keepdims=True), others_BKK, eye_KK)
+    weight_BKK = mask_BKK / mask_BKK.sum(axis=2, keepdims=True)
+    return jnp.einsum('BKJ,BJE->BKE', weight_BKK, normalise(x_BKE))
+
+
+def mixed(own: jax.Array, rich: jax.Array, share: float) -> jax.Array:
+    """own + share (rich - own) of unit vectors; 1 is `rich` as it is, 0 `own` as it is (SELF)."""
+    if share in (0.0, 1.0):
+        return rich if share else own
+    return normalise(own) + share * (normalise(rich) - normalise(own))

@@ -1,0 +1,293 @@
+"""A trained dual encoder with all that its embeddings depend on: towers, tokenizer, preprocessing, calibration.
+
+Saved in a folder (model.json, text.safetensors, vision.safetensors, tokenizer.json, perhaps calibration.json) it opens
+fast and needs no checkpoint; every index carries one. One SHA-256 stands for all that decides an embedding.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as tensor_bytes
+
+from lcr2s_jax import files, images, threads
+from lcr2s_jax.errors import SearchError, UserError
+from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.search.calibration import Calibration
+from lcr2s_jax.training.parallel import fetch
+from lcr2s_jax.weights import manifest, sizes
+from lcr2s_jax.weights.pretrained import fingerprint
+from lcr2s_jax.weights.tokenizer import Tokenizer
+
+FORMAT = 2  # of the folder; another number is refused
+FILE = 'model.json'
+CALIBRATION = 'calibration.json'
+TOWERS = ('text', 'vision')
+_BATCH = 64  # pictures or sentences embedded at once
+
+Picture = str | os.PathLike | bytes | Image.Image | np.ndarray
+
+
+class Model:
+    """Pictures and sentences -> unit vectors of one space. Each tower is read and compiled when it is first used.
+
+    Args:
+      clip: the sizes.
+      towers: 'text' and 'vision' -> a function that gives that tower's parameters.
+      tokenizer: made for it, or a function that gives it.
+      origin: where it comes from, for people to read; no part of the hash.
+      trained_on: what its training data were, as `training_data` describes them; {} where nobody knows.
+      calibration: from scores to probabilities; None without a val split.
+      facts: what decides an embedding, with its hash, where that is known already.
+      programs: 'text' and 'vision' -> (parameters, rows) -> features, where they are not those of `clip`.
+
+    Attributes: clip, origin, trained_on, calibration, as given; image_size, (height, width) in pixels.
+    """
+
+    def __init__(
+        self,
+        clip: CLIP,
+        towers: Mapping[str, Callable[[], Any]],
+        tokenizer: Tokenizer | Callable[[], Tokenizer],
+        *,
+        origin: Mapping,
+        trained_on: Mapping,
+        calibration: Calibration | None = None,
+        facts: Mapping | None = None,
+        programs: Mapping[str, Callable] | None = None,
+    ):
+        self.clip, self.origin, self.trained_on, self.calibration = clip, dict(origin), dict(trained_on), calibration
+        self._towers, self._tokenizer, self._facts, self._programs = dict(towers), tokenizer, facts, programs or {}
+        self._ready: dict = {}
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels that pictures are resized to."""
+        return tuple(self.clip.image_size)
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """Sentences -> token ids."""
+        return self._tokenizer() if callable(self._tokenizer) else self._tokenizer
+
+    @functools.cached_property
+    def facts(self) -> dict:
+        """All that decides an embedding, see `identity`, and its one hash."""
+        if self._facts is not None:
+            return dict(self._facts)
+        params = {tower: self._towers[tower]() for tower in TOWERS}
+        return identity(self.clip, params, self.tokenizer.files)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 in hex; vectors of models with another hash are never compared."""
+        return self.facts['hash']
+
+    def encode_text(self, sentences: str | Sequence[str]) -> np.ndarray:
+        """Embed sentences: unit vectors, float32 [n, E]. What is longer than the context is cut."""
+        sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+        if odd := next((one for one in sentences if not isinstance(one, str)), None):
+            raise UserError(f'encode_text: found {type(odd).__name__}, expected sentences (str)')
+        tokens_nL = self.tokenizer.encode(sentences, self.clip.context_length)
+        return self._in_batches(self.embed_text, tokens_nL)
+
+    def encode_image(self, pictures: Picture | Iterable[Picture]) -> np.ndarray:
+        """Embed pictures: unit vectors, float32 [n, E].
+
+        Args:
+          pictures: paths, encoded bytes, PIL pictures, or uint8 arrays [h, w, 3] (RGB, any size); one, or many, which
+            may be a generator: a batch of them is in memory at a time. A uint8 array [n, h, w, 3] is n pictures.
+
+        Raises:
+          PictureError: one that cannot be used; the message names it.
+        """
+        single = isinstance(pictures, str | os.PathLike | bytes | Image.Image)
+        if single or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
+            pictures = [pictures]
+        vectors, waiting = [np.empty((0, self.clip.embed_dim), np.float32)], []
+        for pixels in threads.in_order(self._pixels, pictures):
+            waiting.append(pixels)
+            if len(waiting) == _BATCH:
+                vectors.append(self.embed_image(np.stack(waiting)))
+                waiting.clear()
+        if waiting:
+            vectors.append(self.embed_image(np.stack(waiting)))
+        return np.concatenate(vectors)
+
+    def similarity(self, text_QE: np.ndarray, image_GE: np.ndarray) -> np.ndarray:
+        """Cosine of every sentence with every picture, float32 [Q, G], of vectors that this model made."""
+        text_QE, image_GE = (np.atleast_2d(np.asarray(x, np.float32)) for x in (text_QE, image_GE))
+        if text_QE.shape[1] != image_GE.shape[1]:
+            raise UserError(f'similarity: found vectors of {text_QE.shape[1]} and {image_GE.shape[1]} numbers')
+        return text_QE @ image_GE.T
+
+    def embed_text(self, tokens_nL: np.ndarray) -> np.ndarray:
+        """Token ids int32 [n, L] -> unit float32 [n, E]."""
+        return self._embed('text', tokens_nL)
+
+    def embed_image(self, image_nhwc: np.ndarray) -> np.ndarray:
+        """Pixels uint8 [n, h, w, 3] of `image_size` -> unit float32 [n, E]; this host's devices share the rows."""
+        return self._embed('vision', image_nhwc)
+
+    def params(self, tower: str) -> Any:
+        """The parameters of 'text' or 'vision', float32 tree on the host."""
+        return self._towers[tower]()
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Write the folder that `open_model` reads: aside, then renamed. It must not be there."""
+        content = dict(self.tokenizer.files)
+        for tower in TOWERS:
+            # safetensors writes the memory of a strided array as if it were contiguous
+            flat = {path: np.asarray(fetch(x), np.float32, order='C') for path, x in _flat(self.params(tower)).items()}
+            content[f'{tower}.safetensors'] = tensor_bytes(flat)
+        if self.calibration is not None:
+            content[CALIBRATION] = calibration_file(self.calibration)
+        facts = {'format': FORMAT, **self.facts, 'origin': self.origin, 'trained_on': self.trained_on}
+        facts = manifest.seal(facts, content)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with files.aside(folder) as partial:
+            partial.mkdir()
+            for name, bytes_ in (content | {FILE: files.to_json(facts).encode()}).items():
+                (partial / name).write_bytes(bytes_)
+
+    def _pixels(self, picture: Picture) -> np.ndarray:
+        if isinstance(picture, np.ndarray):
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+                raise UserError(
+                    f'encode_image: found an array {picture.dtype} {list(picture.shape)}, expected uint8 [h, w, 3], RGB'
+                )
+            return images.resize(picture, self.image_size)
+        if isinstance(picture, Image.Image):
+            return images.resize(np.asarray(images.upright(picture)), self.image_size)
+        if isinstance(picture, bytes):
+            return images.pixels(picture, self.image_size)
+        if not isinstance(picture, str | os.PathLike):
+            raise UserError(
+                f'encode_image: found {type(picture).__name__}, expected a path, bytes, a PIL picture or a uint8 array'
+            )
+        try:
+            return images.pixels(images.read(pathlib.Path(picture).expanduser()), self.image_size)
+        except images.PictureError as fault:
+            raise images.PictureError(f'{picture}: {fault}') from None
+
+    def _in_batches(self, embed: Callable, rows: np.ndarray) -> np.ndarray:
+        parts = [embed(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
+        return np.concatenate([np.empty((0, self.clip.embed_dim), np.float32), *parts])
+
+    def _embed(self, tower: str, rows: np.ndarray) -> np.ndarray:
+        if not len(rows):
+            return np.empty((0, self.clip.embed_dim), np.float32)
+        if tower not in self._ready:
+            self._ready[tower] = self._compile(tower), jax.device_put(self.params(tower), _everywhere())
+        forward, params = self._ready[tower]
+        count, devices = len(rows), jax.local_device_count()
+        # few sizes, so few programs: powers of two, a multiple of the devices
+        padded = max(devices, 1 << max(count - 1, 0).bit_length())
+        padded = -(-padded // devices) * devices
+        filled = np.concatenate([rows, np.repeat(rows[:1], padded - count, axis=0)])
+        return np.asarray(forward(params, jax.device_put(filled, _by_row())))[:count]
+
+    def _compile(self, tower: str):
+        method = {'text': 'encode_text', 'vision': 'encode_image'}[tower]
+
+        def encode(params, rows):
+            variables = {'params': {tower: params, 'logit_scale': jnp.zeros(())}}
+            return self.clip.apply(variables, rows, method=method)
+
+        encode = self._programs.get(tower, encode)
+
+        @jax.jit
+        def forward(params, rows):
+            x_nE = encode(params, rows)
+            return x_nE / jnp.maximum(jnp.linalg.norm(x_nE, axis=1, keepdims=True), 1e-12)
+
+        return forward
+
+
+def open_model(folder: pathlib.Path) -> Model:
+    """Open what `Model.save` wrote. Raises SearchError: no such folder, of another format, or damaged."""
+    facts = read_facts(folder)
+    clip = sizes.clip_of(folder / FILE, facts.get('clip'))
+    manifest.check(folder, facts)
+    calibration = json.loads(manifest.content(folder, facts, CALIBRATION)) if CALIBRATION in facts['files'] else None
+    return Model(
+        clip,
+        {tower: functools.partial(_read_tower, folder, tower, facts) for tower in TOWERS},
+        lambda: Tokenizer(str(folder)),
+        origin=facts['origin'],
+        trained_on=facts['trained_on'],
+        calibration=calibration and Calibration.from_json(calibration),
+        facts=facts,
+    )
+
+
+def read_facts(folder: pathlib.Path) -> dict:
+    """The content of model.json, as it was sealed. Raises SearchError."""
+    facts = files.read_json(folder / FILE, SearchError, 'expected a model as `lcr2s index` writes it')
+    if facts.get('format') != FORMAT:
+        raise SearchError(
+            f'{folder}: found a model of format {facts.get("format")}, expected {FORMAT}; index the images again with '
+            'this version, into another folder'
+        )
+    return manifest.read(folder / FILE)
+
+
+def calibration_file(calibration: Calibration) -> bytes:
+    """The content of calibration.json, which may come later than the model."""
+    return files.to_json(calibration.to_json()).encode()
+
+
+def identity(clip: CLIP, params: Mapping, tokenizer: Mapping[str, bytes]) -> dict:
+    """All that decides an embedding, and its SHA-256 in hex under 'hash'."""
+    facts = {
+        'clip': {name: value for name, value in attributes(clip).items() if name not in COMPUTE},
+        'preprocessing': {'recipe': images.RECIPE, 'image_size': list(clip.image_size)},
+        'tokenizer': hashlib.sha256(b''.join(tokenizer[name] for name in sorted(tokenizer))).hexdigest(),
+        'params': fingerprint({tower: params[tower] for tower in TOWERS}),
+    }
+    return facts | {'hash': hashlib.sha256(files.to_json(facts).encode()).hexdigest()}
+
+
+def _read_tower(folder: pathlib.Path, tower: str, facts: Mapping) -> dict:
+    return _nested(read_tensors(manifest.content(folder, facts, f'{tower}.safetensors')))
+
+
+def _flat(tree, above: str = '') -> dict:
+    """{'block_0/attn/key/kernel': array, ...}."""
+    if not isinstance(tree, Mapping):
+        return {above: tree}
+    return {
+        path: x for name, part in tree.items() for path, x in _flat(part, f'{above}/{name}' if above else name).items()
+    }
+
+
+def _nested(flat: dict) -> dict:
+    tree: dict = {}
+    for path, x in flat.items():
+        *above, last = path.split('/')
+        part = tree
+        for name in above:
+            part = part.setdefault(name, {})
+        part[last] = x
+    return tree
+
+
+def _everywhere():
+    return jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec())
+
+
+def _by_row():
+    return jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec('data'))
+
+
+def _mesh():
+    return jax.sharding.Mesh(np.asarray(jax.local_devices()), ('data',))

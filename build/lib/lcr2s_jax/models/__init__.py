@@ -1,0 +1,1 @@
+"""Linen modules: the CLIP towers, the attentional support-set fusion and the identity head."""

@@ -1,0 +1,231 @@
+"""CLIP's image and text towers: pixels and tokens -> features of one shared space.
+
+v = P_v LN(ViT(image))[class], or a ResNet's attention pooling (resnet.py); t = P_t LN(Transformer(tokens))[end of
+text]; neither is L2-normalised.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcr2s_jax.models.layers import LayerNorm, Transformer
+from lcr2s_jax.models.resnet import ResNet
+
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+
+_BASE = {
+    **{'vision_width': 768, 'vision_layers': 12, 'vision_heads': 12},
+    **{'text_width': 512, 'text_layers': 12, 'text_heads': 8, 'embed_dim': 512},
+}
+_LARGE = {
+    **{'vision_width': 1024, 'vision_layers': 24, 'vision_heads': 16},
+    **{'text_width': 768, 'text_layers': 12, 'text_heads': 12, 'embed_dim': 768},
+}
+_RN50 = {
+    **{'vision_width': 64, 'vision_layers': (3, 4, 6, 3), 'vision_heads': 32},
+    **{'text_width': 512, 'text_layers': 12, 'text_heads': 8, 'embed_dim': 1024},
+}
+_DEMO = {
+    **{'vision_width': 128, 'vision_layers': 4, 'vision_heads': 4},
+    **{'text_width': 128, 'text_layers': 4, 'text_heads': 4, 'embed_dim': 128},
+}
+_TINY = {
+    **{'vision_width': 32, 'vision_layers': 1, 'vision_heads': 2},
+    **{'text_width': 32, 'text_layers': 1, 'text_heads': 2, 'embed_dim': 32},
+}
+# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size,
+# context length and vocabulary are the data's.
+ARCHITECTURES: Mapping[str, Mapping] = MappingProxyType(
+    {
+        'ViT-B/16': {'patch_size': 16, **_BASE},
+        'ViT-B/32': {'patch_size': 32, **_BASE},
+        'ViT-L/14': {'patch_size': 14, **_LARGE},
+        'RN50': {'patch_size': 32, **_RN50},
+        'demo': {'patch_size': 12, **_DEMO},
+        'tiny': {'patch_size': 12, **_TINY},
+    }
+)
+
+
+def normalise_pixels(image: jax.Array) -> jax.Array:
+    """[..., 3] of any number type in 0..255 -> f32, CLIP's mean and deviation taken out [field]."""
+    mean, std = 255 * np.array(PIXEL_MEAN), 255 * np.array(PIXEL_STD)
+    return (image.astype(jnp.float32) - mean.astype(np.float32)) * (1 / std).astype(np.float32)
+
+
+class VisionTower(nn.Module):
+    """ViT with a class token; attributes as in CLIP."""
+
+    patch_size: int
+    width: int
+    layers: int
+    heads: int
+    embed_dim: int
+    activation: str
+    dtype: str
+    kernel: str
+    remat: bool
+    scan: bool
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Normalised pixels f32 [N, h, w, 3] -> f32 [N, E]."""
+        rows, height, width, _ = image.shape
+        p, small = self.patch_size, nn.initializers.normal(0.02)
+        # Patches do not overlap, so the convolution is one matrix product over cut-out patches.
+        patches = image.reshape(rows, height // p, p, width // p, p, 3)
+        patches = patches.swapaxes(2, 3).reshape(rows, -1, p * p * 3)
+        x = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name='patch')(patches)
+
+        class_token = self.param('class_token', small, (self.width,), jnp.float32)
+        positions = self.param('positions', small, (x.shape[1] + 1, self.width), jnp.float32)
+        class_token = jnp.broadcast_to(class_token.astype(self.dtype), (rows, 1, self.width))
+        x = jnp.concatenate([class_token, x], axis=1) + positions.astype(self.dtype)
+
+        x = LayerNorm(self.dtype, name='ln_pre')(x)
+        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
+        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, **how)
+        nn.share_scope(self, blocks)  # parameters are vision/block_0/..., without a level between
+        x = blocks(x)
+        x = LayerNorm(self.dtype, name='ln_post')(x[:, 0])
+        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
+        return x.astype(jnp.float32)
+
+
+class TextTower(nn.Module):
+    """Causal transformer read at the end-of-text token; attributes as in CLIP."""
+
+    width: int
+    layers: int
+    heads: int
+    context_length: int
+    vocab_size: int
+    embed_dim: int
+    activation: str
+    dtype: str
+    kernel: str
+    remat: bool
+    scan: bool
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """int32 [N, L], L at most context_length -> f32 [N, E]."""
+        rows, length = tokens.shape
+        small = nn.initializers.normal(0.02)
+        table = self.param('token_embedding', small, (self.vocab_size, self.width), jnp.float32)
+        positions = self.param('positions', small, (self.context_length, self.width), jnp.float32)
+        # An id outside the vocabulary becomes NaN, where plain indexing would take another token's row.
+        x = (jnp.take(table, tokens, axis=0) + positions[:length]).astype(self.dtype)
+
+        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
+        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, causal=True, **how)
+        nn.share_scope(self, blocks)  # parameters are text/block_0/..., without a level between
+        x = blocks(x)
+        # The end of text has the highest id, and argmax takes the first of equals: padding by it is fine.
+        x = x[jnp.arange(rows), jnp.argmax(tokens, axis=-1)]
+        x = LayerNorm(self.dtype, name='ln_final')(x)
+        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
+        return x.astype(jnp.float32)
+
+
+class CLIP(nn.Module):
+    """Both towers. Parameters are f32: {vision: ..., text: ..., logit_scale: ()}.
+
+    ``logit_scale`` is CLIP's learned temperature (its logarithm). Our losses have fixed temperatures and
+    never read it, so its gradient is zero; it is kept for those who use an exported model to classify.
+
+    Attributes:
+        image_size: (height, width) in pixels, multiples of patch_size.
+        patch_size: side of a square patch in pixels; of a ResNet its stride, 32.
+        vision_width, vision_layers, vision_heads: of the image transformer. Four numbers of layers are the blocks of
+            a ResNet's stages; width is then its stem's, heads those of its attention pooling.
+        text_width, text_layers, text_heads: of the text transformer.
+        context_length: longest text in tokens.
+        vocab_size: number of token ids; the highest one in a text must be its end.
+        embed_dim: E, the width of the shared space.
+        activation: 'quick_gelu' (OpenAI) or 'gelu' (most of open_clip's).
+        dtype: compute type, float32 or bfloat16; normalisation and softmax stay f32.
+        kernel: of attention, a member of layers.KERNELS; a ResNet's image tower has its own.
+        remat: recompute blocks in the backward pass (less memory, about a third more time).
+        scan: one compiled block that loops over a transformer's layers.
+        chunks: encode a batch's rows in so many parts, see `in_chunks`; the stages do it.
+    """
+
+    image_size: tuple[int, int]
+    patch_size: int
+    vision_width: int
+    vision_layers: int | tuple[int, int, int, int]
+    vision_heads: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    context_length: int
+    vocab_size: int
+    embed_dim: int
+    activation: str = 'quick_gelu'
+    dtype: str = 'float32'
+    kernel: str = 'einsum'
+    remat: bool = False
+    scan: bool = False
+    chunks: int = 1
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
+
+    def init_params(self, key: jax.Array) -> dict:
+        """Random f32 parameters."""
+        image = jnp.zeros((1, *self.image_size, 3), jnp.uint8)
+        return self.init(key, image, jnp.zeros((1, 1), jnp.int32))['params']
+
+    def setup(self):
+        if any(side % self.patch_size for side in self.image_size):
+            raise ValueError(f'image_size is {self.image_size}; expected multiples of patch_size {self.patch_size}')
+        shared = (self.embed_dim, self.activation, self.dtype, self.kernel, self.remat, self.scan)
+        vision = (self.vision_width, self.vision_layers, self.vision_heads)
+        if isinstance(self.vision_layers, int):
+            self.vision = VisionTower(self.patch_size, *vision, *shared)
+        else:
+            self.vision = ResNet(*vision, self.embed_dim, self.dtype, self.remat)
+        self.text = TextTower(
+            self.text_width,
+            self.text_layers,
+            self.text_heads,
+            self.context_length,
+            self.vocab_size,
+            *shared,
+        )
+        self.logit_scale = self.param('logit_scale', nn.initializers.constant(np.log(1 / 0.07)), (), jnp.float32)
+
+    def encode_image(self, image: jax.Array) -> jax.Array:
+        """Pixels 0..255, any number type, [N, h, w, 3] -> f32 [N, E], not normalised."""
+        chex.assert_shape(image, (None, *self.image_size, 3))
+        return self.vision(normalise_pixels(image))
+
+    def encode_text(self, tokens: jax.Array) -> jax.Array:
+        """int32 [N, L], L at most context_length -> f32 [N, E], not normalised."""
+        chex.assert_rank(tokens, 2)
+        if tokens.shape[1] > self.context_length:
+            raise ValueError(f'texts have {tokens.shape[1]} tokens; expected at most {self.context_length}')
+        return self.text(tokens)
+
+    def __call__(self, image: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Both features; the door for ``init``."""
+        return self.encode_image(image), self.encode_text(tokens)
+
+
+# attributes of CLIP that say how it is computed, and not what comes out
+COMPUTE = ('kernel', 'remat', 'scan', 'chunks')
+
+
+def attributes(clip: CLIP) -> dict:
+    """All attributes of a CLIP by name: its sizes, its dtype, and those of `COMPUTE`."""
+    return {f.name: getattr(clip, f.name) for f in dataclasses.fields(CLIP) if f.name not in ('parent', 'name')}

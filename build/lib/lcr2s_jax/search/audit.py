@@ -1,0 +1,144 @@
+"""Who searched for what, and when: one line a query, only ever appended. Feedback on hits is kept in the same way."""
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import getpass
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+
+from lcr2s_jax import files as shared
+from lcr2s_jax.errors import SearchError, UserError
+
+NAME = 'audit.jsonl'
+FEEDBACK = 'feedback.jsonl'
+
+
+def write(uri: str, lines: list[dict], log: str = NAME) -> None:
+    """Append lines, each with the time put before it; beside an index on an object store, one object a call.
+
+    Args:
+      uri: of the index.
+      lines: what is to be told: user, text, model hash, top ids.
+      log: NAME or FEEDBACK, beside the index; or an absolute path, where the log is kept apart from it.
+
+    Raises:
+      SearchError: they cannot be written; then nothing may be shown.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
+    content = ''.join(json.dumps({'time': now, **line}) + '\n' for line in lines).encode('ascii')
+    try:
+        if '://' in uri and not os.path.isabs(log):
+            _put_object(uri, pathlib.PurePath(log).stem, now, content)
+            return
+        file = _opened(pathlib.Path(uri) / log)
+        try:
+            before = os.fstat(file).st_size
+            if os.write(file, content) < len(content):  # one call, so that lines of several processes do not mix
+                os.ftruncate(file, before)
+                raise OSError(errno.ENOSPC, 'there is room for a part of the line only')
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise SearchError(
+            f'{uri}: the audit log cannot be written ({error.strerror or error}), and no search goes unlogged. Make '
+            f'{log} there writable for {user()}.'
+        ) from error
+
+
+def forget(uri: str, files: set[tuple[str, str]]) -> None:
+    """Take what was said of pictures, by (root, path), out of FEEDBACK; on an object store it stays.
+
+    Raises:
+      SearchError: it cannot be written.
+    """
+    path = pathlib.Path(uri) / FEEDBACK
+    if '://' in uri or not path.exists():
+        return
+    try:
+        file = _opened(path)
+        try:
+            lines = path.read_bytes().splitlines(keepends=True)
+            kept = [one for one in lines if not _is_of(one, files)]
+            if len(kept) < len(lines):
+                shared.write(path, b''.join(kept), mode=0o600)
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise SearchError(f'{path}: cannot be written ({error.strerror or error}); make it writable') from error
+
+
+def _is_of(line: bytes, files: set[tuple[str, str]]) -> bool:
+    try:
+        said = json.loads(line)
+        return (said['root'], said['path']) in files
+    except (ValueError, KeyError, TypeError, RecursionError):  # no line of ours
+        return False
+
+
+def _opened(path: pathlib.Path) -> int:
+    """The log, and nobody else's meanwhile: what is cut off again shall be ours alone."""
+    while True:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            with contextlib.suppress(OSError):  # a disk without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file), os.stat(path)):
+                    return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # another file has its name by now
+
+
+@contextlib.contextmanager
+def refusals(uri: str, who: str, asked: dict, log: str = NAME) -> Iterator[None]:
+    """Have a search that is refused leave a line as well: who, and what was asked."""
+    try:
+        yield
+    except UserError:
+        write(uri, [{'user': who, 'event': 'search refused', **asked}], log)
+        raise
+
+
+def line(who: str, answer, opened, where: str = '') -> dict:
+    """What the log keeps of one answer.
+
+    Args:
+      who: asked.
+      answer: `search.Answer`.
+      opened: the `search.Search` that gave it.
+      where: the condition, or ''.
+    """
+    return {
+        'user': who,
+        'text': list(answer.query.sentences),
+        'examples': len(answer.query.example_nE),
+        'where': where,
+        'model': opened.searcher.hash,
+        'version': opened.gallery.version,
+        'found': answer.found,
+        'top': [f'{hit.root}/{hit.path}' for hit in answer.hits],
+    }
+
+
+def user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a name for its user
+        return f'uid {os.getuid()}'
+
+
+def _put_object(uri: str, folder: str, now: str, content: bytes) -> None:
+    from pyarrow import fs
+
+    store, path = fs.FileSystem.from_uri(uri)
+    store.create_dir(f'{path}/{folder}')  # means nothing to most stores
+    with store.open_output_stream(f'{path}/{folder}/{now}-{uuid.uuid4().hex[:8]}.jsonl') as out:
+        out.write(content)

@@ -1,0 +1,45 @@
+"""The user's columns of an index: what is known of a picture beside its pixels."""
+
+from collections.abc import Iterable, Mapping
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search.gallery import KEY, Gallery
+
+
+def check(names: Iterable[str]) -> None:
+    """Raise SearchError where LanceDB would take a name for one of its own, such as _rowid."""
+    if wrong := [name for name in names if name.startswith('_')]:
+        raise SearchError(f'--metadata: found the columns {wrong}, expected names that begin with a letter')
+
+
+def join(gallery: Gallery, root: str, kinds: Mapping[str, str], values: Mapping[str, Mapping]) -> int:
+    """Write columns beside the pictures of a root, in one commit; rows that have these values already are left alone.
+
+    Args:
+      gallery: what it has of a column already is of the same kind.
+      root: of the paths.
+      kinds: name -> 'int64', 'double' or 'string'; columns that are not there are added.
+      values: path -> {name: value or None}.
+
+    Returns:
+      How many rows changed.
+
+    Raises:
+      SearchError: a name that cannot be, see `check`.
+    """
+    import pyarrow as pa
+
+    check(kinds)
+    with gallery.writing():
+        fresh = [pa.field(name, kind) for name, kind in kinds.items() if name not in gallery.columns]
+        if fresh:
+            gallery.table.add_columns(fresh)
+        changed = [
+            {'root': root, 'path': old['path'], **values[old['path']]}
+            for old in gallery.of_root(root, ['path', *kinds]).to_pylist()
+            if old['path'] in values and any(old[name] != values[old['path']][name] for name in kinds)
+        ]
+        if changed:
+            fields = [pa.field(name, 'string') for name in KEY] + [pa.field(*one) for one in kinds.items()]
+            gallery.merge().execute(pa.Table.from_pylist(changed, pa.schema(fields)))
+    return len(changed)

@@ -1,0 +1,95 @@
+"""What is in an index: its model, its pictures, its columns; and which rows a path names."""
+
+import difflib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from lcr2s_jax import model as models
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import storage
+from lcr2s_jax.search.gallery import OK, Gallery
+
+_EXAMPLES = 3  # values of a column
+
+
+def describe(uri: str) -> dict[str, Any]:
+    """Everything that `lcr2s info` tells of an index, as JSON has it. Raises SearchError."""
+    gallery = Gallery(uri)
+    rows = gallery.rows('', ['root', 'status', *gallery.columns])
+    status = rows['status'].to_pylist()
+    usable = rows.filter([one == OK for one in status])
+    return {
+        'index': uri,
+        'bytes': _size(uri),
+        'version': gallery.version,
+        'approximate': gallery.approximate,
+        'model': _model(uri),
+        'pictures': usable.num_rows,
+        'unusable': len(status) - usable.num_rows,
+        'roots': _counts(usable['root']),
+        'columns': {
+            name: {'type': kind, 'examples': _examples(usable[name])} for name, kind in gallery.columns.items()
+        },
+    }
+
+
+def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
+    """(root, path) of the rows that paths name: as `search` shows them, or as files on this disk.
+
+    Raises:
+      SearchError: a path of no row; the message names the nearest.
+    """
+    found = Gallery(uri).rows('', ['root', 'path'])
+    rows = list(zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True))
+    by_place = {os.path.join(storage.located(uri, root, path), path): (root, path) for root, path in rows}
+    known, chosen = {path for _, path in rows}, []
+    for path in paths:
+        place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        if place in by_place:
+            chosen.append(by_place[place])
+        elif path in known:
+            chosen += [row for row in rows if row[1] == path]
+        else:
+            near = difflib.get_close_matches(path, known, n=1)
+            raise SearchError(
+                f'--path: found no picture {path!r} in {uri}; expected a path as `search` shows it'
+                + (f', such as {near[0]!r}' if near else '')
+            )
+    return chosen
+
+
+def _model(uri: str) -> dict | None:
+    folder = storage.model_folder(uri)
+    if folder is None:
+        return None
+
+    model = models.open_model(folder)
+    return {
+        'hash': model.hash,
+        'image_size': list(model.image_size),
+        'numbers': model.clip.embed_dim,
+        'context_length': model.clip.context_length,
+        'origin': model.origin,
+        'trained_on': model.trained_on,
+        'calibrated': model.calibration is not None,
+    }
+
+
+def _size(uri: str) -> int | None:
+    """Bytes of all files of an index; None on an object store."""
+    if storage.is_remote(uri):
+        return None
+    return sum(file.stat().st_size for file in pathlib.Path(uri).rglob('*') if file.is_file())
+
+
+def _counts(column) -> dict[str, int]:
+    counted = column.value_counts().to_pylist()
+    return {one['values']: one['counts'] for one in sorted(counted, key=lambda one: -one['counts'])}
+
+
+def _examples(column) -> list:
+    """The most frequent values."""
+    counted = column.drop_null().value_counts().to_pylist()
+    return [one['values'] for one in sorted(counted, key=lambda one: (-one['counts'], str(one['values'])))[:_EXAMPLES]]

@@ -1,0 +1,69 @@
+"""Erasing: a table is written anew without some rows, and every file that held it before is removed.
+
+LanceDB marks deleted rows at first, and keeps a version whose time lies ahead of the clock; so no clock is asked here:
+what was there before the new version was written is what goes.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import approximate, storage
+from lcr2s_jax.search.gallery import Gallery
+
+BEGUN = '.erasing'  # in the index while files of before may be left
+_KEPT = 'latest_version_hint.json'  # LanceDB writes it anew with every version
+
+
+def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
+    """Forget rows, in one commit, and leave no byte of them, nor of any that was forgotten before.
+
+    Whoever has an older version open must open the index again. The lock is what makes it safe: files that another
+    writer has not committed yet would go with the old ones, and its rows would be lost. A call that was killed is
+    finished by `finish`.
+
+    Args:
+      gallery: the index.
+      rows: row numbers at its present version.
+
+    Raises:
+      SearchError: files that held the rows are left.
+    """
+    with gallery.writing():
+        storage.mark(gallery.uri, BEGUN)
+        had, folder = gallery.approximate, f'{gallery.table.name}.lance'
+        before = storage.listed(gallery.uri, folder)
+        gallery.table = _written_anew(gallery, np.sort(np.asarray(rows, np.int64)))
+        old = {name for name in before if pathlib.PurePath(name).name != _KEPT}
+        storage.unlink(gallery.uri, old)
+        if left := old & storage.listed(gallery.uri, folder):
+            raise SearchError(
+                f'{gallery.uri}: the rows are forgotten, but {len(left)} files that held them cannot be removed, such '
+                f'as {min(left)}; make its folder writable and give the same command again'
+            )
+        storage.unlink(gallery.uri, [BEGUN])
+        if had and gallery.count() >= approximate.FEWEST:
+            approximate.build(gallery)  # its codes are of the vectors, too
+
+
+def finish(gallery: Gallery) -> None:
+    """Do what an erasure that was killed, or had no room, has left to be done."""
+    if storage.is_marked(gallery.uri, BEGUN):
+        erase(gallery)
+
+
+def _written_anew(gallery: Gallery, row_n: np.ndarray):
+    import pyarrow as pa
+
+    old = gallery.table
+
+    def kept():
+        for batch in old.search().with_row_id(True).to_batches():
+            if len(row_n):
+                batch = batch.filter(pa.array(~np.isin(batch['_rowid'].to_numpy(), row_n)))
+            yield batch.select(old.schema.names)
+
+    reader = pa.RecordBatchReader.from_batches(old.schema, kept())
+    return gallery.db.create_table(old.name, reader, schema=old.schema, mode='overwrite', on_bad_vectors='null')

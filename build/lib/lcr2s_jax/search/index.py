@@ -1,0 +1,290 @@
+"""An index is made and brought up to date: only what is new or changed is embedded.
+
+Killed at any moment, the same call goes on from the last commit.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from lcr2s_jax import images
+from lcr2s_jax import model as model_files
+from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.files import storable
+from lcr2s_jax.model import Model
+from lcr2s_jax.progress import QUIET, Progress
+from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage
+from lcr2s_jax.search.gallery import OWN, Gallery
+from lcr2s_jax.search.name_pattern import NamePattern
+from lcr2s_jax.search.search import Search, outside
+from lcr2s_jax.training import parallel
+
+
+def open_search(uri: str) -> Search:
+    """An index, ready for queries.
+
+    Raises:
+      ConfigError: there is none. SearchError: it cannot be read.
+    """
+    model_folder = storage.model_folder(uri)
+    if model_folder is None:
+        raise ConfigError(
+            f'--index: found no index at {uri}; make one: lcr2s index --weights=... --images=... --index={uri}'
+        )
+    opened = model_files.open_model(model_folder)
+    return Search(Gallery(uri), opened, opened.tokenizer)
+
+
+def embed_picture(model, encoded: bytes, name: str) -> np.ndarray:
+    """The vector [E] of one example picture, decoded as indexed ones are.
+
+    Args:
+      model: of the index.
+      encoded: the file's bytes.
+      name: that the user knows it by.
+
+    Raises:
+      SearchError: it cannot be used.
+    """
+    try:
+        return model.embed_image(images.pixels(encoded, model.image_size)[None])[0]
+    except images.PictureError as fault:
+        raise SearchError(f'--like: {name} cannot be used: {fault}') from None
+
+
+def bring_up_to_date(
+    uri: str,
+    model: Model,
+    images: str | None = None,
+    *,
+    table: str | None = None,
+    name_pattern: str = '',
+    moved_from: str = '',
+    prune: bool = False,
+    readmit: bool = False,
+    videos: Callable[[Gallery], list[dict]] | None = None,
+    progress: Progress = QUIET,
+) -> dict:
+    """Bring an index up to date with a folder, with videos, or both.
+
+    Args:
+      uri: folder, or URL of an object store; made where there is none.
+      model: of the index, from `lcr2s_jax.search.model.open_model`.
+      images: the folder; all pictures below it.
+      table: a CSV file with a column `path` and others that come beside the pictures.
+      name_pattern: see `lcr2s_jax.search.name_pattern`; columns out of the pictures' names.
+      moved_from: a folder whose pictures lie in `images` now; their rows are taken over.
+      prune: forget rows whose file is gone; rows of another folder that is gone are taken over as by `moved_from`.
+      readmit: take pictures that were deleted or expired, too.
+      videos: brings the videos' tracks into the gallery, such as `lcr2s_jax.video.update.update` with all but the
+        gallery given.
+      progress: is told.
+
+    Returns:
+      Counts of what was done, see `update` and `join`.
+
+    Raises:
+      UserError: what was found, what was expected, what to change.
+    """
+    root = check(uri, images, table, name_pattern)
+    pattern = NamePattern(name_pattern, OWN) if name_pattern else None
+    if parallel.is_primary():
+        gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
+        repair.own(gallery)
+        repair.doubles(gallery)
+        repair.vectors(gallery)
+        gallery.bind(model.hash)
+    parallel.wait_for_all('the table is there')
+    gallery = Gallery(uri, model.clip.embed_dim)
+    joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
+    told: dict = {}
+    if root and parallel.is_primary():
+        told |= _take_over(gallery, root, moved_from, prune)
+    if root:
+        more = dict(pattern=pattern, prune=prune, readmit=readmit, progress=progress)
+        told |= update(gallery, model, root, **more)
+    if videos:
+        told['videos'] = videos(gallery)
+    if not parallel.is_primary():
+        return told
+    if joined:
+        told |= {'metadata': join(gallery, root, *joined)}
+    if pattern:
+        told |= {'name_pattern': _join_names(gallery, root, pattern)}
+    if gallery.version != before:
+        gallery.tidy()
+    if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
+        approximate.build(gallery)
+    told |= {'index': uri, 'model': model.hash, 'trained_on': model.trained_on, 'pictures': gallery.count()}
+    unlike = outside(gallery, model.calibration)
+    if unlike is not None and len(unlike):
+        told |= {'outside': round(float(np.mean(unlike)), 3), 'foreign': model.calibration.domain.foreign(unlike)}
+    return told | {'calibrated': model.calibration is not None}
+
+
+def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> pathlib.Path | None:
+    """The resolved folder of pictures. Raises for mistakes that should not cost the time of embedding."""
+    root = images and pathlib.Path(images).resolve()
+    if not storage.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
+        raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
+    if images and storage.is_remote(images):
+        raise ConfigError(
+            f'--images: found the URL {images}, expected a folder on this machine; copy the pictures first'
+        )
+    if root and root.is_file():
+        raise ConfigError(
+            f'--images: found the file {root}, expected a folder, such as its own: --images={root.parent}'
+            + '; a video is --video' * (root.suffix.lower() in ('.mp4', '.avi', '.mov', '.mkv'))
+        )
+    if root and not root.is_dir():
+        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
+    if root and not storable(str(root)):
+        raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
+    named = NamePattern(name_pattern, OWN).columns if name_pattern else []
+    if table:
+        kinds = metadata.read(table, {}, OWN)[0]
+        columns.check(kinds)
+        if twice := [name for name in named if name in kinds]:
+            raise ConfigError(f'--name-pattern: found the column {twice[0]}, which --metadata has too; choose one')
+    return root
+
+
+def join(gallery: Gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
+    """Put a table's columns beside the pictures of a root; counts of what was done."""
+    key = storage.stored(gallery.uri, root)
+    changed = columns.join(gallery, key, kinds, values)
+    return {'changed': changed, 'without_picture': sorted(values.keys() - gallery.known(key).keys())}
+
+
+def _join_names(gallery: Gallery, root: pathlib.Path, pattern: NamePattern) -> dict:
+    key = storage.stored(gallery.uri, root)
+    found = pattern.read(sorted(gallery.known(key)), gallery.columns)
+    changed = columns.join(gallery, key, found.kinds, found.values)
+    return {'columns': found.kinds, 'matched': len(found.values), 'changed': changed, 'unmatched': found.unmatched}
+
+
+def _take_over(gallery: Gallery, root: pathlib.Path, moved_from: str, prune: bool) -> dict:
+    """Rows of folders that lie at `root` now."""
+    olds = [moved_from] if moved_from else moved.lost_folders(gallery, root)
+    if moved_from or prune:
+        return {'moved': [moved.move(gallery, old, root)._asdict() for old in olds]} if olds else {}
+    return {'seems_moved': olds} if olds else {}
+
+
+def update(
+    gallery: Gallery,
+    model: Model,
+    root: pathlib.Path,
+    *,
+    pattern: NamePattern | None = None,
+    prune: bool = False,
+    readmit: bool = False,
+    progress: Progress = QUIET,
+) -> dict:
+    """Embed and commit what is new or changed below `root`, this host's share of it; counts of what was done.
+
+    See `bring_up_to_date` for the arguments.
+    """
+    key = storage.stored(gallery.uri, root)
+    with gallery.writing():
+        known = gallery.known(key)
+    itself = [] if storage.is_remote(gallery.uri) else [pathlib.Path(gallery.uri).resolve()]
+    files, faults, passed_over = folder.walk(root, [*_own_folders(gallery.uri, root), *itself])
+    if prune and known and not files:
+        raise SearchError(
+            f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '
+            'forget them all the same use `delete`.'
+        )
+    if not files and not faults:
+        raise SearchError(
+            f'--images: found no picture below {root}, expected files such as .jpg or .png'
+            + (f'; {folder.summary(passed_over)}' if passed_over else '')
+        )
+    if pattern:
+        pattern.check(file.path for file in files)
+    new = [file for file in files if file.path not in known]
+    changed = [file for file in files if file.path in known and known[file.path][:2] != file[1:]]
+    gone = known.keys() - {file.path for file in files}
+    # what could not be looked at may be there
+    gone = sorted(path for path in gone if faults.keys().isdisjoint((path, *map(str, pathlib.PurePath(path).parents))))
+    told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed)}
+    told |= {'unchanged': len(files) - len(new) - len(changed), 'passed_over': passed_over}
+    parallel.wait_for_all('all hosts have compared')
+    mine, more = slice(jax.process_index(), None, jax.process_count()), dict(readmit=readmit, progress=progress)
+    done = [add(gallery, model, root, some[mine], new=some is new, **more) for some in (changed, new)]
+    told |= {name: sum(one[name] for one in done) for name in ('embedded', 'copied', 'kept_out')}
+    told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
+    parallel.wait_for_all('all hosts have committed')
+    gallery.refresh()
+    if prune and gone and parallel.is_primary():
+        retention.prune(gallery, key, gone)
+    return told | {'gone': len(gone), 'pruned': len(gone) * prune}
+
+
+def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
+    """Folders whose pictures the index knows by roots of its own."""
+    tracks, uploads = storage.tracks_folder(uri), storage.uploads(uri)
+    own = [tracks] if root == uploads else [tracks, uploads]  # uploads may be indexed as they are, crops only as tracks
+    own = [one for one in own if one]
+    if any(root.is_relative_to(one) for one in own):
+        raise SearchError(
+            f'--images: found {root}, where the index keeps pictures of its own; expected a folder of yours'
+        )
+    return own
+
+
+def add(
+    gallery: Gallery,
+    model: Model,
+    root: pathlib.Path,
+    files: Sequence[folder.File],
+    *,
+    new: bool,
+    readmit: bool = False,
+    progress: Progress = QUIET,
+) -> dict:
+    """Embed and commit some files of a root, less those that were deleted from the index once.
+
+    Args:
+      gallery, model: of the index.
+      root: resolved.
+      files: below it.
+      new: none of them has a row yet.
+      readmit: also those that were deleted.
+      progress: is told.
+
+    Returns:
+      embedded, copied, kept_out: how many; unusable: [(path, why)].
+    """
+    if not files:
+        return ingest.Done(0, 0, [])._asdict() | {'kept_out': 0}
+    with gallery.writing():
+        there, forgotten = gallery.hashes(), set() if readmit else retention.forgotten(gallery)
+    key = storage.stored(gallery.uri, root)
+    known_by = {file: retention.key('file', key, *file) for file in files}
+    left = [file for file in files if known_by[file] not in forgotten]
+    met, taken = [], []  # deleted pictures under another name: by bytes, which takes reading them
+
+    def admitted() -> Iterator[folder.Picture]:
+        for one in folder.read(left, root, model.image_size, lambda sha: sha not in there):
+            if retention.key('bytes', one.sha256) in forgotten:
+                met.append(one.file)
+            else:
+                taken.extend([retention.key('bytes', one.sha256)] * readmit)
+                yield one
+
+    with progress.counting('pictures', len(left)) as tell:
+        done = ingest.ingest(gallery, model, key, admitted(), new=new, tell=tell)
+    if readmit:
+        retention.readmit(gallery, [*known_by.values(), *taken])
+    retention.remember(gallery, [known_by[file] for file in met])  # so that the next call need not read them
+    if not new:
+        gallery.drop(key, [file.path for file in met])
+    return done._asdict() | {'kept_out': len(files) - len(left) + len(met)}
+
+
+def add_files(gallery: Gallery, model: Model, root: pathlib.Path, paths: Sequence[str]) -> None:
+    """Embed and commit files of a root that have no row yet, by their paths below it."""
+    add(gallery, model, root, [folder.look(root, root / path) for path in paths], new=True)

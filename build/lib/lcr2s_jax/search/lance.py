@@ -1,0 +1,54 @@
+"""LanceDB, imported without the client of its catalogue service: 150 pydantic classes that no index of ours uses."""
+
+import functools
+import importlib.abc
+import importlib.machinery
+import sys
+import types
+
+_CLIENT = 'lance_namespace_urllib3_client'  # a third of the time that a search takes from the command line
+
+
+class _StandIn(types.ModuleType):
+    """A module of the client: any name is a class without content, enough for the annotations of others."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str):
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name: str, path=None, target=None):
+        if name.partition('.')[0] != _CLIENT:
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec):
+        return _StandIn(spec.name)
+
+    def exec_module(self, module) -> None:
+        pass
+
+
+@functools.cache
+def lancedb():
+    """The module lancedb; as it is where somebody has imported it already."""
+    if 'lancedb' not in sys.modules and _CLIENT not in sys.modules:
+        finder = _Finder()
+        sys.meta_path.insert(0, finder)
+        try:
+            import lancedb
+        except Exception:  # another version, which needs more of it
+            for name in [name for name in sys.modules if name.partition('.')[0] in ('lancedb', 'lance_namespace')]:
+                if name != 'lancedb._lancedb':  # compiled: it can be loaded once
+                    del sys.modules[name]
+        finally:
+            sys.meta_path.remove(finder)
+            for name in [name for name in sys.modules if name.partition('.')[0] == _CLIENT]:
+                del sys.modules[name]  # whoever asks for it later gets the real one
+    import lancedb
+
+    return lancedb

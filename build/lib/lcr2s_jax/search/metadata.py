@@ -1,0 +1,102 @@
+"""What is known of pictures beside their pixels: a CSV file with a column `path`, joined to an index."""
+
+import csv
+import io
+import pathlib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
+
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import read_text
+
+KINDS = ('int64', 'double', 'string')
+_NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
+# 007, 1_2, 12e4 and nan are names, not numbers; 1e-05 and 1.5e+20 are as programs write them
+_WHOLE = re.compile(r'-?(0|[1-9]\d{0,17})', re.ASCII)
+_DECIMAL = re.compile(r'-?(0|[1-9]\d*)(\.\d+)?([eE]-\d+)?|-?\d\.\d+[eE]\+?\d+', re.ASCII)
+
+
+def read(
+    file: str, have: Mapping[str, str], reserved: Collection[str]
+) -> tuple[dict[str, str], dict[str, dict[str, int | float | str | None]]]:
+    """Columns and values of a table.
+
+    Args:
+      file: CSV in UTF-8, its first line the names of the columns; `path` is below the indexed folder.
+      have: kinds of the columns that the index has already; a new one gets the narrowest of KINDS that fits all of it.
+      reserved: names that are the index's own.
+
+    Returns:
+      {column: kind}, and {path: {column: value}} with None for what is empty.
+
+    Raises:
+      DataError: what was found, what was expected.
+    """
+    try:
+        # strict, or a quotation mark that is never closed swallows the rest of the table
+        reader = csv.DictReader(io.StringIO(read_text(file, '--metadata')), strict=True)
+        rows, names = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise DataError(
+            f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
+        ) from None
+    if names.count('path') != 1 or len(names) < 2:
+        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others')
+    check_names(f'--metadata: {file}', [name for name in names if name != 'path'], reserved)
+    columns = [name for name in names if name != 'path']
+    kinds = {name: have.get(name) or kind([row[name] or '' for _, row in rows]) for name in columns}
+    values: dict = {}
+    for number, row in rows:
+        path = pathlib.PurePosixPath((row['path'] or '').replace('\\', '/')).as_posix()
+        if None in row or any(row[name] is None for name in names):
+            raise DataError(
+                f'--metadata: {file}, line {number}: found another number of cells than the {len(names)} names'
+            )
+        if path in values:
+            raise DataError(
+                f"--metadata: {file}, line {number}: found '{path}' a second time, expected a line a picture"
+            )
+        values[path] = {
+            name: value(f'--metadata: {file}, line {number}', name, kinds[name], row[name]) for name in columns
+        }
+    return kinds, values
+
+
+def check_names(where: str, names: Sequence[str], reserved: Collection[str]) -> None:
+    """Raise DataError for a column that SQL could not name, or that is the index's own."""
+    wrong = [name for name in names if name in reserved or not _NAME.fullmatch(name)]
+    if wrong or len(set(names)) < len(names):
+        raise DataError(
+            f'{where}: found the columns {wrong or names}; expected each once, of letters, digits and _, and none of '
+            f"the index's own: {', '.join(reserved)}"
+        )
+
+
+def kind(texts: Sequence[str]) -> str:
+    """The narrowest of KINDS that keeps all that some texts say."""
+    filled = [text for text in texts if text]
+    if not filled:
+        return 'string'
+    return next(one for one in KINDS if all(_fits(text, one) for text in filled))
+
+
+def _fits(text: str, kind: str) -> bool:
+    """Whether a kind of column keeps all that a text says."""
+    if kind == 'string':
+        return True
+    if kind == 'int64':
+        return bool(_WHOLE.fullmatch(text))
+    return bool(_DECIMAL.fullmatch(text)) and Decimal(repr(float(text))) == Decimal(text)
+
+
+def value(where: str, name: str, kind: str, text: str) -> int | float | str | None:
+    """A cell as a kind of column has it. Raises DataError, which begins with `where`."""
+    if not text:
+        return None
+    if not _fits(text, kind):
+        raise DataError(
+            f"{where}: found '{text}' in the column {name}, which the index has as {kind}; "
+            'change the value, or give the column another name'
+        )
+    return {'int64': int, 'double': float}.get(kind, str)(text)

@@ -1,0 +1,101 @@
+"""Folders of pictures that lie elsewhere now: their rows, with vectors and columns, become rows of the new place."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import conditions, retention, storage
+from lcr2s_jax.search.gallery import FOUND, Gallery
+
+_IN = 500  # values of one SQL list
+
+
+class Moved(NamedTuple):
+    """What became of the rows of a folder.
+
+    Attributes:
+      old: the folder, as the index knew it.
+      moved: rows that are of the new folder now.
+      left: rows whose picture is not in the new folder, or is of another size there.
+    """
+
+    old: str
+    moved: int
+    left: int
+
+
+def move(gallery: Gallery, old: str, root: pathlib.Path) -> Moved:
+    """Have rows of `old` be rows of `root`, where a file of the same path and size lies below it.
+
+    A row that `root` has of such a path already goes: the older one has the columns.
+
+    Raises:
+      SearchError: the index has no row of `old`; the message names the folders that it has.
+    """
+    key, old = storage.stored(gallery.uri, root), _root_of(gallery, old)
+    with gallery.writing():
+        known = gallery.known(old)
+        if old == key:
+            return Moved(old, 0, len(known))
+        paths = [path for path, facts in known.items() if _size(root / path) == facts[0]]
+        gallery.drop(key, [path for path in gallery.known(key) if path in set(paths)])
+        for start in range(0, len(paths), _IN):
+            chosen = conditions.equal(root=old) & conditions.among('path', paths[start : start + _IN])
+            gallery.table.update(where=chosen.sql, values={'root': key})
+    return Moved(old, len(paths), len(known) - len(paths))
+
+
+def lost_folders(gallery: Gallery, root: pathlib.Path) -> list[str]:
+    """Folders of the index that are not there any more, and some of whose pictures lie below `root` now."""
+    key, found = storage.stored(gallery.uri, root), []
+    for old in roots(gallery):
+        if old != key and os.path.isabs(old) and not os.path.isdir(old):
+            known = gallery.known(old)
+            if any(_size(root / path) == facts[0] for path, facts in known.items()):
+                found.append(old)
+    return found
+
+
+def forget_copies(gallery: Gallery, old: str) -> Moved:
+    """Forget the rows of a folder that is gone whose bytes have a row elsewhere; `left` are those that stay.
+
+    The others may be of a disk that is not there today: to forget them takes a `delete`.
+    """
+    old = _root_of(gallery, old)
+    with gallery.writing():
+        found = gallery.rows(FOUND, ['root', 'sha256']).to_pylist()
+        elsewhere = {one['sha256'] for one in found if one['root'] != old}
+        known = gallery.known(old)
+        copies = [path for path, facts in known.items() if facts[2] in elsewhere]
+        if copies:
+            retention.prune(gallery, old, copies)
+    return Moved(old, len(copies), len(known) - len(copies))
+
+
+def roots(gallery: Gallery) -> list[str]:
+    """Folders that the index has rows of, as its table names them."""
+    return sorted(gallery.rows('', ['root'])['root'].unique().to_pylist())
+
+
+def _root_of(gallery: Gallery, old: str) -> str:
+    """A folder that may not be there any more as the table names it. Raises SearchError."""
+    have = roots(gallery)
+    for name in (old, os.path.abspath(old), str(pathlib.Path(old).resolve()), old.rstrip('/')):
+        if name in have:
+            return name
+    raise SearchError(f'found no picture of the folder {old} in {gallery.uri}; it has those of {_listed(have)}')
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ', '.join(names[:5]) or 'none'
+    return shown + f' and {len(names) - 5:,} more' * (len(names) > 5)
+
+
+def _size(path: pathlib.Path) -> int:
+    """Bytes of a file; -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

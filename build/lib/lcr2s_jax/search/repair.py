@@ -1,0 +1,99 @@
+"""What an earlier version, or a call that was killed, may have left in an index, and how it is put right."""
+
+import contextlib
+import datetime
+import pathlib
+from collections.abc import Sequence
+
+from lcr2s_jax import files
+from lcr2s_jax.search import conditions, erasure
+from lcr2s_jax.search import storage as place
+from lcr2s_jax.search.gallery import FOUND, Gallery
+from lcr2s_jax.search.rows import as_matrix, not_unit
+from lcr2s_jax.search.web import uploads
+
+SPOILT = 'its vector was damaged; index it again'  # status of a row
+_NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)  # the time of no file: it is taken for changed
+_IN = 500  # values of one SQL list
+
+
+def own(gallery: Gallery) -> None:
+    """Finish what a killed call left: erasures, uploads without a row; and have own pictures known by relative roots.
+
+    Earlier versions wrote where the index was; a picture that lies in it under the same name is its own.
+    """
+    folders = {place.TRACKS: place.tracks_folder(gallery.uri), place.UPLOADS: place.uploads(gallery.uri)}
+    with gallery.writing():
+        erasure.finish(gallery)
+        if None in folders.values():
+            return
+        for name, folder in folders.items():
+            found = gallery.rows(conditions.ending('root', f'/{name}'), ['root', 'path']).to_pylist()
+            for root in sorted({one['root'] for one in found} - {f'./{name}'}):
+                paths = [one['path'] for one in found if one['root'] == root]
+                _rename(gallery, root, f'./{name}', [path for path in paths if (folder / path).is_file()])
+        settle(gallery)
+
+
+def doubles(gallery: Gallery) -> int:
+    """Drop the second row of a file that has two, the younger: two calls that ran together wrote them once.
+
+    Returns:
+      How many rows went.
+    """
+    with gallery.writing():
+        found = gallery.rows(conditions.EVERY, ['root', 'path', 'added'], with_rows=True)
+        counted = found.group_by(['root', 'path']).aggregate([('path', 'count')])['path_count']
+        if sum(counted.to_pylist()) == len(counted):
+            return 0
+        seen, second = set(), []
+        for one in found.sort_by([('added', 'ascending'), ('_rowid', 'ascending')]).to_pylist():
+            file = one['root'], one['path']
+            second += [one['_rowid']] * (file in seen)
+            seen.add(file)
+        for start in range(0, len(second), _IN):
+            gallery.table.delete(f'_rowid in ({", ".join(map(str, second[start : start + _IN]))})')
+        return len(second)
+
+
+def vectors(gallery: Gallery) -> int:
+    """Have rows whose vector is damaged looked at again: the next `index` of their pictures embeds them anew.
+
+    Returns:
+      How many they are.
+    """
+    with gallery.writing():
+        found = gallery.rows(FOUND, ['vector'], with_rows=True)
+        spoilt = found['_rowid'].to_numpy()[not_unit(as_matrix(found['vector'], gallery.width))]
+        for start in range(0, len(spoilt), _IN):
+            where = f'_rowid in ({", ".join(map(str, spoilt[start : start + _IN]))})'
+            gallery.table.update(where=where, values={'status': SPOILT, 'modified': _NEVER})
+    return len(spoilt)
+
+
+def begin(gallery: Gallery, names: Sequence[str]) -> None:
+    """Write down which uploads are about to be kept, so that `settle` finds them after a kill."""
+    settle(gallery)
+    uploads.keep(_pending(gallery), '\n'.join(names).encode())
+
+
+def settle(gallery: Gallery) -> None:
+    """Remove what `begin` has named and no row did come of: nothing else would ever delete it, or let it expire."""
+    pending, folder = _pending(gallery), place.uploads(gallery.uri)
+    with contextlib.suppress(FileNotFoundError):
+        names, known = pending.read_text().splitlines(), gallery.known(place.UPLOADED)
+        for name in names:
+            if name not in known:
+                (folder / name).unlink(missing_ok=True)
+            files.aside_of(folder / name).unlink(missing_ok=True)
+        pending.unlink()
+
+
+def _pending(gallery: Gallery) -> pathlib.Path:
+    return place.uploads(gallery.uri) / '.pending'
+
+
+def _rename(gallery: Gallery, root: str, to: str, paths: Sequence[str]) -> None:
+    for start in range(0, len(paths), _IN):
+        chosen = conditions.equal(root=root) & conditions.among('path', paths[start : start + _IN])
+        gallery.table.update(where=chosen.sql, values={'root': to})

@@ -1,0 +1,249 @@
+"""Forgetting: pictures leave an index by condition or by age, with all that was kept of them, and do not come back.
+
+What stays is a hash of the picture's bytes and one of its place, so that the next `index` of the same folder knows them
+again; they tell nothing to those who have neither. The files are not touched, but for those the index itself keeps:
+uploads, and crops that it cut out of videos. Nor is the audit log, which goes on naming what searches have found.
+"""
+
+import collections
+import datetime
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import audit, conditions, repair, seal, tables
+from lcr2s_jax.search import storage as places
+from lcr2s_jax.search.conditions import Condition
+from lcr2s_jax.search.erasure import erase
+from lcr2s_jax.search.gallery import GONE, Gallery
+
+_UNITS = {'d': 'days', 'h': 'hours', 'm': 'minutes'}
+_EXAMPLES, _VALUES = 3, 5  # rows that a plan names; values of a column that it counts
+
+
+class Plan(NamedTuple):
+    """Rows that are to be forgotten, found once: what is shown is what goes.
+
+    Attributes:
+      version: of the gallery, when they were found.
+      rows: their numbers at that version, rising.
+      files: (root, path, sha256) of each.
+      total: rows of the whole index.
+      values: a column of the user's -> its most frequent values among them, each with how many rows have it.
+    """
+
+    version: int
+    rows: np.ndarray
+    files: list[tuple[str, str, str]]
+    total: int
+    values: dict[str, list[tuple]]
+
+    def lines(self) -> list[str]:
+        """What would go: how many, some of them, and the user's columns."""
+        told = [f'{len(self.files):,} rows of {self.total:,}']
+        named = [f'  {root}/{path}' for root, path, _ in self.files[:_EXAMPLES]]
+        # a file's name could speak to the terminal
+        told += [''.join(letter if letter.isprintable() else '?' for letter in name) for name in named]
+        told += ['  ...'] * (len(self.files) > _EXAMPLES)
+        for column, counted in self.values.items():
+            listed = ', '.join(f'{value!r} {count:,}' for value, count in counted)
+            told.append(f'  {column}: {listed}')
+        return told
+
+
+class Forgotten(NamedTuple):
+    """What `delete` took.
+
+    Attributes:
+      rows: of the table.
+      uploads: files that were uploaded.
+      tracks: folders of crops that were cut out of videos.
+      left: rows of the plan that others have changed or removed since it was made.
+    """
+
+    rows: int
+    uploads: int
+    tracks: int
+    left: int = 0
+
+
+def key(*what) -> str:
+    """How a picture that was forgotten is known again: of ('bytes', sha256) or ('file', root, path, size, modified).
+
+    The root is as the table has it.
+    """
+    return hashlib.sha256('\n'.join(map(str, what)).encode()).hexdigest()
+
+
+def older_than(age: str) -> str:
+    """A condition for what was indexed longer ago than '30d', '12h' or '45m'. Raises SearchError."""
+    found = re.fullmatch(r'(\d{1,15})([dhm])', age.strip(), re.ASCII)
+    if not found:
+        raise SearchError(f'--older-than: found {age[:40]!a}, expected days, hours or minutes such as 30d, 12h, 45m')
+    try:
+        before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    except OverflowError:
+        raise SearchError(f'--older-than: found {age!a}, which is before the year 1; expected a shorter age') from None
+    return f"added < timestamp '{before.isoformat(timespec='seconds')}'"
+
+
+def plan(gallery: Gallery, what: Condition | str | Sequence[tuple[str, str]]) -> Plan:
+    """Find what is to be forgotten; nothing is changed.
+
+    Args:
+      gallery: the index, read at the version that it is at.
+      what: a condition, or (root, path) of files, the root as the table has it.
+
+    Raises:
+      SearchError: the condition cannot be used.
+    """
+    by_condition = isinstance(what, str | Condition)
+    columns = ['root', 'path', 'sha256', *gallery.columns]
+    found = gallery.rows(gallery.condition(what) if by_condition else conditions.EVERY, columns, with_rows=True)
+    if not by_condition:
+        wanted = set(what)
+        pairs = zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True)
+        found = found.filter([pair in wanted for pair in pairs])
+    found = found.sort_by('_rowid')
+    values = {}
+    for column in gallery.columns:
+        counted = collections.Counter(value for value in found[column].to_pylist() if value is not None)
+        if counted and len(counted) < max(len(found), 2):
+            values[column] = counted.most_common(_VALUES)
+    files = list(zip(*(found[name].to_pylist() for name in ('root', 'path', 'sha256')), strict=True))
+    return Plan(gallery.version, found['_rowid'].to_numpy(), files, gallery.count(conditions.EVERY), values)
+
+
+def forget(uri: str, what: str | Sequence[tuple[str, str]], who: str, sure: bool) -> tuple[Plan, Forgotten | None]:
+    """Write down who wants what to be forgotten, find it, and where it is `sure` delete it.
+
+    Args:
+      uri: of the index.
+      what: a condition as it was typed, or (root, path) of files.
+      who: for the audit log.
+      sure: do it.
+
+    Raises:
+      SearchError: the condition cannot be used, or as `delete`; the attempt is in the log.
+    """
+    asked = {'user': who, 'event': 'delete' if sure else 'delete, asked only'}
+    said = {'where': what} if isinstance(what, str) else {'paths': [f'{root}/{path}' for root, path in what]}
+    gallery = Gallery(uri)
+    audit.write(uri, [asked | said])
+    if sure:
+        with gallery.writing():
+            repair.own(gallery)
+    chosen = plan(gallery, what)
+    if not sure:
+        return chosen, None
+    audit.write(uri, [{'user': who, 'event': 'deleting', 'rows': len(chosen.files), 'version': chosen.version}])
+    return chosen, delete(gallery, chosen)
+
+
+def delete(gallery: Gallery, what: Plan | Condition | str) -> Forgotten:
+    """Forget the rows of a plan, or what a condition chooses now, for good, other writers being kept out.
+
+    First the hashes are committed, then the index's own files go, then the table is written anew without the rows and
+    every file of before is removed. Where a call was killed, the same call does what is left.
+
+    Raises:
+      SearchError: there is no room, or files that held the rows are left; then the same call goes on.
+    """
+    with gallery.writing():
+        repair.own(gallery)
+        chosen = what if isinstance(what, Plan) else plan(gallery, what)
+        rows = _still_there(gallery, chosen)
+        columns = ['root', 'path', 'bytes', 'modified', 'sha256']
+        found = gallery.rows(conditions.EVERY, columns, with_rows=True)
+        goes = np.isin(found['_rowid'].to_numpy(), rows)
+        kept_hashes = set(found.filter(~goes)['sha256'].to_pylist())
+        found = found.filter(goes)
+        modified = found['modified'].cast('int64').to_pylist()
+        files = list(zip(*(found[name].to_pylist() for name in ('root', 'path', 'bytes')), modified, strict=True))
+        # bytes that another row has stay welcome: their copy was not meant
+        hashes = set(found['sha256'].to_pylist()) - kept_hashes - {''}
+        remember(gallery, [key('file', *file) for file in files] + [key('bytes', sha256) for sha256 in hashes])
+        # before the rows, by which a call after a kill finds them
+        uploads, tracks = _remove_own(gallery, [file[:2] for file in files])
+        audit.forget(gallery.uri, {(places.located(gallery.uri, *file[:2]), file[1]) for file in files})
+        erase(gallery, rows)
+    return Forgotten(len(rows), uploads, tracks, len(chosen.files) - len(rows))
+
+
+def prune(gallery: Gallery, root: str, paths: Sequence[str]) -> None:
+    """Forget rows whose files are gone, and erase what was kept of them; should they come back, they are indexed again.
+
+    Raises SearchError as `delete` does; the same call goes on.
+    """
+    with gallery.writing():
+        chosen = plan(gallery, [(root, path) for path in paths])
+        audit.forget(gallery.uri, {(places.located(gallery.uri, root, path), path) for path in paths})
+        erase(gallery, chosen.rows)
+
+
+def _still_there(gallery: Gallery, chosen: Plan) -> np.ndarray:
+    """The numbers of the plan's rows now: other writers may have moved or changed them since."""
+    if chosen.version == gallery.version:
+        return chosen.rows
+    now = gallery.rows(conditions.EVERY, ['root', 'path', 'sha256'], with_rows=True)
+    wanted = set(chosen.files)
+    # `repair.own` gives the index's own pictures their relative roots
+    wanted |= {(f'./{root.rpartition("/")[2]}', path, sha256) for root, path, sha256 in chosen.files if _is_own(root)}
+    files = zip(*(now[name].to_pylist() for name in ('root', 'path', 'sha256')), strict=True)
+    return np.sort(now['_rowid'].to_numpy()[[file in wanted for file in files]])
+
+
+def _is_own(root: str) -> bool:
+    return root.rpartition('/')[2] in (places.TRACKS, places.UPLOADS)
+
+
+def _remove_own(gallery: Gallery, files: Iterable[tuple[str, str]]) -> tuple[int, int]:
+    """Remove those of (root, path) that the index itself keeps: how many uploads, and how many tracks."""
+    uploads, tracks, count = places.uploads(gallery.uri), places.tracks_folder(gallery.uri), [0, 0]
+    for root, path in files:
+        if root == places.UPLOADED and (uploads / path).is_file():
+            (uploads / path).unlink()
+            count[0] += 1
+        if root == places.TRACKED and (crops := (tracks / path).parent).is_dir():
+            shutil.rmtree(crops)
+            count[1] += 1
+    return count[0], count[1]
+
+
+def remember(gallery: Gallery, keys: Iterable[str]) -> None:
+    """Keep pictures out from now on, by their `key`."""
+    import pyarrow as pa
+
+    if not keys:
+        return
+    with gallery.writing():
+        if keys := sorted(set(keys) - forgotten(gallery)):
+            now = datetime.datetime.now(datetime.UTC)
+            schema = pa.schema([('key', pa.string()), ('at', pa.timestamp('us', tz='UTC'))])
+            table = pa.table({'key': keys, 'at': [now] * len(keys)}, schema=schema)
+            tables.open_or_make(gallery.db, gallery.uri, GONE, schema).add(table)
+
+
+def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
+    """Let pictures in again."""
+    if not keys:
+        return
+    with gallery.writing():
+        keys = sorted(set(keys) & forgotten(gallery))
+        for start in range(0, len(keys), 500):
+            gallery.db.open_table(GONE).delete(conditions.among('key', keys[start : start + 500]).sql)
+
+
+def forgotten(gallery: Gallery) -> set[str]:
+    """Every `key` that is kept out. Raises SearchError."""
+    with tables.told(gallery.uri, 'reading what was forgotten'):
+        sealed = seal.read(gallery.uri)
+        table = tables.open_or_make(gallery.db, gallery.uri, GONE)
+        if table is not None:
+            seal.check(gallery.uri, sealed, GONE, table.version)
+        return set() if table is None else set(table.search().select(['key']).to_arrow()['key'].to_pylist())

@@ -1,0 +1,94 @@
+"""Rows of an index, as Python has them and as Arrow has them."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
+_NO_VECTOR = 'the model makes no numbers of it'
+_TOLERANCE = 2e-3  # of the square of a vector's length
+OK = 'ok'  # status of a row that has a vector; any other says why it has none
+
+
+class Row(NamedTuple):
+    """What one file becomes.
+
+    Attributes:
+      path: below the root, with forward slashes.
+      sha256: of the bytes; '' where they cannot be read.
+      bytes: how many.
+      modified: of the file, microseconds since 1970.
+      status: OK, or why there is no vector.
+      vector: unit float32 [E], or None.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    modified: int
+    status: str
+    vector: np.ndarray | None
+
+
+def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[str, datetime.datetime]]):
+    """Rows of one root as an Arrow table.
+
+    Args:
+      schema: of the gallery's table; the user's columns are left out.
+      root: of their paths.
+      rows: one or more.
+      there: path -> (sha256, added) of those that have a row already.
+    """
+    import pyarrow as pa
+
+    now = datetime.datetime.now(datetime.UTC)
+    # a file that was merely touched, or copied anew every day, would never get old
+    rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
+    added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
+    schema = pa.schema([f for f in schema if f.name in OWN])
+    width = schema.field('vector').type.list_size
+    values = [row.vector if row.vector is not None else np.zeros(width, np.float32) for row in rows]
+    flat = pa.array(np.concatenate(values).astype(np.float32))
+    missing = pa.array([row.vector is None for row in rows])
+    return pa.table(
+        {
+            'root': [root] * len(rows),
+            'path': [row.path for row in rows],
+            'sha256': [row.sha256 for row in rows],
+            'bytes': [row.bytes for row in rows],
+            'modified': pa.array([row.modified for row in rows], pa.timestamp('us', tz='UTC')),
+            'added': pa.array(added, pa.timestamp('us', tz='UTC')),
+            'status': [row.status for row in rows],
+            'vector': pa.FixedSizeListArray.from_arrays(flat, width, mask=missing),
+        },
+        schema=schema,
+    )
+
+
+def _is_finite(row: Row) -> bool:
+    return row.vector is None or bool(np.isfinite(row.vector).all())
+
+
+def as_matrix(column, width: int) -> np.ndarray:
+    """A column of fixed-size lists -> float32 [n, E]."""
+    import pyarrow as pa
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    parts = [chunk.flatten().to_numpy().reshape(-1, width) for chunk in chunks]
+    return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+
+
+def not_unit(vector_GE: np.ndarray) -> np.ndarray:
+    """Places of vectors whose length is not one: every model's is, so that they are damaged."""
+    return np.flatnonzero(~(np.abs(np.einsum('ge,ge->g', vector_GE, vector_GE) - 1) < _TOLERANCE))
+
+
+def schema_of(width: int):
+    """Of a table whose vectors have so many numbers."""
+    import pyarrow as pa
+
+    when = pa.timestamp('us', tz='UTC')
+    kinds = ['string', 'string', 'string', 'int64', when, when, 'string', pa.list_(pa.float32(), width)]
+    return pa.schema(list(map(pa.field, OWN, kinds)))

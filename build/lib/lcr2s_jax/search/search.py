@@ -1,0 +1,300 @@
+"""Queries in, ranked pictures out: the one road that the command, the page and anybody's own program take."""
+
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.model import Model
+from lcr2s_jax.search import approximate, calibration, conditions, wording
+from lcr2s_jax.search import query as asking
+from lcr2s_jax.search.answer import Answer, Hit, Place
+from lcr2s_jax.search.conditions import EVERY, Condition
+from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
+from lcr2s_jax.search.query import Query
+from lcr2s_jax.search.storage import TRACKS, located
+from lcr2s_jax.search.topk import Exact
+
+SAME = 1e-5  # distance of two vectors of one picture, by whatever device
+_SOME = 5000  # pictures by which a whole index is judged
+KNOWN = 0.5  # detection from which on nobody's reaching the threshold says 'no such person' unasked
+
+
+class Search:
+    """An index that is open to queries.
+
+    Args:
+      gallery: the pictures.
+      searcher: the model that embedded them.
+      tokenizer: the model's own; has `encode` and `lengths`.
+      devices: that compare; None for all of this host.
+
+    Attributes:
+      gallery, searcher, tokenizer: the same.
+    """
+
+    def __init__(self, gallery: Gallery, searcher: Model, tokenizer, devices=None):
+        gallery.refuse_another(searcher.hash)
+        self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
+        self._foreign = -1, False  # the version that it is known of
+        self._loaded, self._one = None, threading.Lock()  # a server asks from many threads
+
+    def __call__(
+        self,
+        queries: Sequence[Query],
+        *,
+        top: int,
+        false_alarms: float,
+        where: Condition | str = '',
+        group_by: str = '',
+        exact: bool = False,
+        verify: bool = False,
+    ) -> list[Answer]:
+        """Rank the pictures for every query, in one batch, as of the version that the gallery is at.
+
+        Args:
+          queries: one or more.
+          top: hits of each; files with the same bytes are one hit.
+          false_alarms: share of the searches for somebody who is not there that may find somebody, of the range of
+            `calibration.RATES`.
+          where: a condition in SQL, see `conditions`; '' for all pictures.
+          group_by: a column of which every value is shown once, by its best picture; '' for none.
+          exact: compare every vector even where the gallery has an approximate index.
+          verify: say 'no such person' even where the model misses more than half of those who are there.
+
+        Raises:
+          SearchError: a query without words, a condition, a column or a rate that cannot be used.
+        """
+        self._check(top, false_alarms, group_by)
+        chosen = self.gallery.condition(where)
+        noted: list[list[str]] = [[] for _ in queries]
+        query_QE = np.stack([self.embed(one, notes) for one, notes in zip(queries, noted, strict=True)])
+        nearest = self._approximate if self.gallery.approximate and not exact else self._exact
+        depth = 1 << top.bit_length()  # one more at least, as copies may be among them
+        score_QK, row_QK = nearest(query_QE, 8 * depth if group_by else depth, chosen)
+        searched = self._counted(chosen)
+        whole = self._counted(EVERY) if chosen.sql else searched
+        found = [
+            self._distinct(nearest, *one, searched.rows, top, chosen, group_by)
+            for one in zip(query_QE, score_QK, row_QK, strict=True)
+        ]
+        how = nearest == self._exact
+        asked = _Asked(searched, whole.pictures, how, false_alarms, verify)
+        return [
+            self._answer(query, *one, notes, asked) for query, one, notes in zip(queries, found, noted, strict=True)
+        ]
+
+    def load(self) -> None:
+        """Bring all vectors into memory before the first query: for a process that stays."""
+        self._vectors()
+
+    def embed(self, query: Query, notes: list[str]) -> np.ndarray:
+        """The vector [E] of a query; what was done to it goes to `notes`. Raises SearchError."""
+        if not (query.sentences or query.example_nE) or not all(map(wording.visible, query.sentences)):
+            raise SearchError('found a query without words; expected a sentence such as "a woman in a red coat"')
+        if any('\ud800' <= sign <= '\udfff' for text in query.sentences for sign in text):
+            raise SearchError('found a sentence that is no UTF-8; type it again, in a terminal whose locale is UTF-8')
+        parts_nE, longest, fitted = [], self.searcher.clip.context_length, self.searcher.calibration
+        if query.sentences:
+            notes += wording.notes(query.sentences, self.tokenizer.lengths, fitted and fitted.word_pieces)
+        for sentence in query.sentences:
+            parts = asking.chunks(sentence, self.tokenizer.lengths, longest)
+            if len(parts) > 1:
+                notes.append(
+                    f'a sentence has {self.tokenizer.lengths([sentence])[0]} tokens and the model reads {longest}: it '
+                    f'was searched by {len(parts)} parts, whose scores are averaged'
+                )
+            parts_nE.append(self.searcher.embed_text(self.tokenizer.encode(parts, longest)).mean(axis=0))
+        spread = {'sentence': 1.0, 'example': 1.0} if fitted is None else fitted.deviation
+        deviation = [spread['sentence']] * len(parts_nE) + [spread['example']] * len(query.example_nE)
+        return asking.fuse(np.stack([*parts_nE, *query.example_nE]), np.array(deviation)).astype(np.float32)
+
+    def why(self, query: Query, hits: Sequence[Hit]) -> list[tuple[str, list[float]]]:
+        """Leave one out: every phrase of the sentences, and what it added to the score of each hit.
+
+        A sentence of one phrase is left out whole where there is another sentence or an example; else it is not told.
+        """
+        vector_KE = self.gallery.vectors_at([hit.row for hit in hits])
+        whole_K, told = vector_KE @ self.embed(query, []), []
+        for place, sentence in enumerate(query.sentences):
+            said = asking.phrases(sentence)
+            for number, phrase in enumerate(said):
+                less = [asking.without(sentence, number)] if len(said) > 1 else []
+                rest = query._replace(sentences=(*query.sentences[:place], *less, *query.sentences[place + 1 :]))
+                if rest.sentences or rest.example_nE:
+                    told.append((phrase, (whole_K - vector_KE @ self.embed(rest, [])).tolist()))
+        return told
+
+    def _check(self, top: int, false_alarms: float, group_by: str) -> None:
+        lowest, *_, highest = calibration.RATES
+        if not lowest <= false_alarms <= highest:
+            raise SearchError(f'--false-alarms: found {false_alarms:g}, expected {lowest:g} to {highest:g}')
+        if top < 1:
+            raise SearchError(f'--top: found {top}, expected 1 or more')
+        if group_by and group_by not in {*OWN, *self.gallery.columns} - {'vector'}:
+            known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
+            raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
+
+    def _exact(self, query_QE: np.ndarray, top: int, where: Condition):
+        exact, row_G = self._vectors()
+        allowed_G = np.isin(row_G, self.gallery.rows_where(where), assume_unique=True) if where.sql else None
+        score_QK, place_QK = exact(query_QE, top, allowed_G)
+        return score_QK, np.where(place_QK < 0, -1, row_G[place_QK]) if len(row_G) else place_QK
+
+    def _approximate(self, query_QE: np.ndarray, top: int, where: Condition):
+        with self._one:
+            if self._loaded and self._loaded[0] != self.gallery.version:
+                self._loaded = None  # to read a million vectors again takes longer than the disk costs a sentence
+            there = self._loaded
+        return approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
+
+    def _counted(self, where: Condition) -> '_Counted':
+        """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""
+        rows = self.gallery.count(FOUND & where)
+        if self.gallery.columns.get('crops') != 'int64':
+            return _Counted(rows, 0, 0)
+        # the root of earlier versions is the folder itself
+        tracks = FOUND & where & conditions.ending('root', f'/{TRACKS}')
+        found = self.gallery.rows(tracks, ['crops'])['crops'].to_pylist()
+        return _Counted(rows, len(found), sum(crops or 1 for crops in found))
+
+    def _distinct(self, nearest, query_E, score_K, row_K, rows: int, top: int, where: Condition, column: str):
+        """The best of each picture, or of each value of the column, deeper and deeper until there are enough.
+
+        Of a column, a picture without a value stands for itself. Copies of a picture have its score, so that all of
+        them are known as soon as a lower score is.
+
+        Returns:
+          score_K and row_K of the best; the copies of each.
+        """
+        depth = len(row_K)
+        while True:
+            there = row_K >= 0
+            score_K, row_K = score_K[there], row_K[there]
+            facts = self.gallery.facts(row_K, list(dict.fromkeys(['root', 'path', 'sha256', *[column] * bool(column)])))
+            groups: dict = {}
+            for place, one in enumerate(facts):
+                alone = one['sha256'] or place
+                value = one[column] if column else None
+                groups.setdefault(('copy', alone) if value is None else ('value', value), []).append(place)
+            kept = list(groups.values())[:top]
+            complete = len(groups) >= top and score_K[-1] < score_K[kept[-1][0]] - SAME
+            if complete or not there.all() or depth >= rows:
+                break
+            depth *= 4
+            (score_K,), (row_K,) = nearest(query_E[None], depth, where)
+        copies = [
+            tuple(
+                Place(located(self.gallery.uri, facts[place]['root'], facts[place]['path']), facts[place]['path'])
+                for place in others
+                if facts[place]['sha256'] == facts[first]['sha256'] != ''
+            )
+            for first, *others in kept
+        ]
+        best = [first for first, *_ in kept]
+        return score_K[best], row_K[best], copies
+
+    def _outside(self, vector_KE: np.ndarray) -> np.ndarray:
+        """Which of some pictures are unlike those that the model was calibrated on; all, where the index is."""
+        fitted, version = self.searcher.calibration, self.gallery.version
+        known = fitted and fitted.domain
+        if not known:
+            return np.zeros(len(vector_KE), bool)
+        if self._foreign[0] != version:
+            self._foreign = version, known.foreign(outside(self.gallery, fitted))
+        return np.ones(len(vector_KE), bool) if self._foreign[1] else known.outside(vector_KE)
+
+    def _vectors(self):
+        with self._one:
+            version = self.gallery.version
+            if self._loaded is None or self._loaded[0] != version:
+                vector_GE, row_G = self.gallery.vectors()
+                self._loaded = version, Exact(vector_GE, self._devices), row_G
+            return self._loaded[1:]
+
+    def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked') -> Answer:
+        facts, fitted, kind = self.gallery.facts(row_K), self.searcher.calibration, query.kind
+        threshold = fitted and fitted.threshold(kind, asked.false_alarms, asked.pictures)
+        probability_K = fitted and fitted.probability(kind, score_K, asked.pictures)
+        vector_KE = self.gallery.vectors_at(row_K)
+        outside_K = self._outside(vector_KE)
+        same_K = [_is_example(one['sha256'], vector_E, query) for one, vector_E in zip(facts, vector_KE, strict=True)]
+        told_K = [threshold is not None and not outside_K[k] and not same_K[k] for k in range(len(row_K))]
+        hits = [
+            Hit(
+                rank=k + 1,
+                root=located(self.gallery.uri, one['root'], one['path']),
+                path=one['path'],
+                score=float(score_K[k]),
+                probability=float(probability_K[k]) if told_K[k] else None,
+                passes=bool(score_K[k] >= threshold) if told_K[k] else None,
+                metadata={name: value for name, value in one.items() if name not in OWN},
+                row=int(row_K[k]),
+                copies=copies[k],
+                same=same_K[k],
+                outside=bool(outside_K[k]),
+            )
+            for k, one in enumerate(facts)
+        ]
+        notes += _reasons(fitted, threshold, hits)
+        detection = fitted and fitted.detection(kind, asked.false_alarms, asked.pictures)
+        found = True if any(hit.passes for hit in hits) else None
+        if found is None and any(told_K) and (asked.verify or (detection or 0) >= KNOWN):
+            found = False
+        return Answer(
+            query, hits, found, threshold, asked.searched.pictures, asked.exact, asked.false_alarms, notes, detection,
+            asked.searched.tracks, asked.searched.crops,
+        )  # fmt: skip
+
+
+def outside(gallery: Gallery, fitted: calibration.Calibration | None) -> np.ndarray | None:
+    """Which pictures of an index, at most the first 5,000, are unlike those of a calibration; None without one."""
+    if fitted is None or fitted.domain is None:
+        return None
+    some = gallery.table.search().where(FOUND.sql).select(['vector']).limit(_SOME).to_arrow()
+    flat = some['vector'].combine_chunks().flatten().to_numpy()
+    return fitted.domain.outside(flat.reshape(-1, gallery.width))
+
+
+class _Counted(NamedTuple):
+    """Rows that can be found, the tracks of videos among them, and the pictures of those."""
+
+    rows: int
+    tracks: int
+    crops: int
+
+    @property
+    def pictures(self) -> int:
+        return self.rows - self.tracks + self.crops
+
+
+class _Asked(NamedTuple):
+    """What is the same for all queries of a call; `pictures` are those of the whole index."""
+
+    searched: _Counted
+    pictures: int
+    exact: bool
+    false_alarms: float
+    verify: bool
+
+
+def _is_example(sha256: str, vector_E: np.ndarray, query: Query) -> bool:
+    """Whether a row is an example picture of the query: by its bytes, or as nothing else has its vector."""
+    near = any(float(np.linalg.norm(vector_E - example_E)) < SAME for example_E in query.example_nE)
+    return near or sha256 in query.example_sha256
+
+
+def _reasons(fitted: calibration.Calibration | None, threshold: float | None, hits: Sequence[Hit]) -> list[str]:
+    """Why there are no probabilities, or not of all hits."""
+    if fitted is None:
+        return ['scores and ranks alone, no probabilities: this model came without people to calibrate it on']
+    if threshold is None:
+        return ['scores and ranks alone, no probabilities: the model was not calibrated for this kind of query']
+    outside = sum(hit.outside for hit in hits)
+    if not outside:
+        return []
+    if outside == len(hits):
+        return ['no probabilities: these pictures are unlike those that the model was calibrated on']
+    return [f'no probability for {outside} of {len(hits)} hits: unlike the pictures that the model was calibrated on']

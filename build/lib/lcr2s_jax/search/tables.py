@@ -1,0 +1,87 @@
+"""LanceDB's tables: opened or made, never half made, and their errors in plain words."""
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import storage
+
+_FULL = ('os error 28', 'os error 122', 'os error 27', 'No space left', 'Disk quota')  # ENOSPC, EDQUOT, EFBIG
+_READ_ONLY = ('os error 30', 'os error 13', 'os error 1)', 'Read-only file system', 'Permission denied')
+
+
+def open_or_make(db, uri: str, name: str, schema=None):
+    """A table by its name; None where there is none and `schema` is None.
+
+    One that a killed call or a full disk left without a version and without rows is made anew; whoever passes a schema
+    must keep other writers out.
+
+    Raises:
+      SearchError: it is damaged.
+    """
+    if name in db.table_names(limit=1000):
+        if _has_version(uri, name):
+            return db.open_table(name)
+        files = storage.listed(uri, f'{name}.lance')
+        if any('/data/' in file for file in files):
+            raise SearchError(
+                f'{uri}: damaged: the table {name} has rows and no version that says which; restore {name}.lance from '
+                'a copy, or index the pictures again into another folder'
+            )
+        if schema is None:
+            return None
+        storage.unlink(uri, files)
+    if schema is None:
+        return None
+    try:
+        return db.create_table(name, schema=schema, exist_ok=True)  # another host's of the same moment is as good
+    except ValueError:  # 'was not found': what could not be made is opened
+        return db.create_table(name, schema=schema)  # says why
+
+
+def _has_version(uri: str, name: str) -> bool:
+    return any(file.endswith('.manifest') for file in storage.listed(uri, f'{name}.lance/_versions'))
+
+
+@contextlib.contextmanager
+def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
+    """Say in plain words why LanceDB, or the disk, could not do `what`. Raises SearchError.
+
+    Args:
+      uri: of the index.
+      what: as the beginning of a sentence.
+      quote: LanceDB's own words may be shown where ours do not know better; they may name values of rows.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if not isinstance(error, OSError) and not _of_lancedb(error):
+            raise
+        raise SearchError(f'{uri}: {what} failed: {_why(error, quote)}') from error
+
+
+def _of_lancedb(error: Exception) -> bool:
+    trace = error.__traceback__
+    while trace:
+        if f'{os.sep}lancedb{os.sep}' in trace.tb_frame.f_code.co_filename:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _why(error: Exception, quote: bool) -> str:
+    said, number = str(error), getattr(error, 'errno', 0)
+    if any(word in said for word in _FULL) or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return 'the disk is full. What was there is whole; make room and give the same command again'
+    if any(word in said for word in _READ_ONLY) or getattr(error, 'errno', 0) in (
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+    ):
+        return 'nothing can be written there; expected a folder that you may write'
+    if 'Not found:' in said or 'os error 2)' in said:  # the files of this version
+        return 'files of it are gone: pictures were erased meanwhile, and the same again works; or it is damaged'
+    shown = (said.strip().splitlines() or [''])[0][:200] if quote else type(error).__name__
+    return f'{shown}. The index may be damaged: try again, or restore it from a copy'

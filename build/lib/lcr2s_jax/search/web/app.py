@@ -1,0 +1,220 @@
+"""The page in the browser that searches an index, for one person or for several: made, guarded and served."""
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import pathlib
+import signal
+import socket
+import stat
+import sys
+import tempfile
+from urllib.parse import urlsplit
+
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.files import read_text
+from lcr2s_jax.search import audit, index
+from lcr2s_jax.search.web import bounds, middleware, page, sessions, style
+from lcr2s_jax.search.web.decoding import Decoders
+from lcr2s_jax.search.web.service import Service
+
+_LOCAL = ('127.0.0.1', 'localhost', '::1')
+_CONNECTIONS = 512  # at once; half of the files that a process may have open on most systems
+_HEADERS_ARRIVE = 10.0  # seconds
+_REST = 5  # seconds that a connection is kept between two calls
+_QUEUE = 48  # calls that wait or run, of all users
+_SEARCHES = 4  # that run at once; pictures of some are decoded while others search
+_TABS = 256  # pages whose answers are kept
+
+
+def is_local(host: str) -> bool:
+    """Whether only this machine can reach a page that listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == 'localhost'
+
+
+def names_of(host: str) -> set[str] | None:
+    """What a page that listens there may be called by; None for anything."""
+    return {*_LOCAL, host} if is_local(host) else None
+
+
+def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, root_path: str = '') -> None:
+    """Serve the page until the process is stopped.
+
+    Args:
+      uri: of the index.
+      host: to listen on; anything but this machine needs `auth`.
+      port: TCP.
+      auth: 'user:password', or a file with one of these a line.
+      log: file that the audit log goes to instead of the index.
+      root_path: path, or URL with a path, that a proxy has the page below.
+    """
+    import uvicorn
+
+    users = read_users(auth) if auth else None
+    root = check_root(root_path)
+    _refuse_taken(host, port)
+    with (
+        tempfile.TemporaryDirectory(prefix='lcr2s-page-') as folder,
+        contextlib.closing(open_service(uri, log)) as service,
+    ):
+        app = application(service, pathlib.Path(folder), names_of(host), users, root)
+        server = uvicorn.Server(uvicorn.Config(
+            app, host=host, port=port, log_level='warning', access_log=False, server_header=False, http=_protocol(),
+            timeout_graceful_shutdown=2, timeout_keep_alive=_REST, limit_concurrency=_CONNECTIONS, proxy_headers=False,
+        ))  # fmt: skip
+        shown = f'[{host}]' if ':' in host else host
+        print(f'{uri}: http://{shown}:{port}/ (Ctrl-C ends it)', flush=True)
+        if not is_local(host) and urlsplit(root).scheme != 'https':
+            print(
+                'serve: found no TLS: passwords and pictures can be read on the way. Put a proxy with TLS before it '
+                '(docs/serve.md) and say so by --root-path=https://NAME, '
+                f'or leave out --host and use: ssh -L {port}:localhost:{port} ...',
+                file=sys.stderr,
+            )
+        # uvicorn ends by the signal that it got, and would leave uploads behind
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        server.run()
+
+
+def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, str] | None, root: str = ''):
+    """The page as an ASGI application behind its `middleware.Middleware`.
+
+    Args:
+      service: does everything.
+      folder: empty; uploads pass through it.
+      hosts: names that the page answers to; None for any.
+      users: name -> password; None where nobody has to log in.
+      root: as checked by `check_root`.
+    """
+    # before gradio is imported, which reads them then
+    os.environ |= {'GRADIO_ANALYTICS_ENABLED': 'False', 'HF_HUB_DISABLE_TELEMETRY': '1', 'HF_HUB_OFFLINE': '1'}
+    os.environ |= {'GRADIO_TEMP_DIR': str(folder.resolve()), 'GRADIO_ANALYTICS_MAX_EVENTS': '100'}
+    import fastapi
+    import gradio
+
+    limits = middleware.Bounds()
+    blocks = page.page(service, audit.user())
+    blocks.queue(max_size=_QUEUE, default_concurrency_limit=1)
+    blocks.state_session_capacity = _TABS
+    room = bounds.Room(folder, limits.uploads, limits.of_user, limits.kept, blocks.upload_file_set)
+    inner = gradio.mount_gradio_app(
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        blocks,
+        path='/',
+        auth_dependency=(lambda request: request.scope.get('lcr2s_user')) if users else None,
+        allowed_paths=[],
+        show_error=False,  # of what is no UserError the page tells nothing
+        max_file_size=service.limits.bytes,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        pwa=False,
+        root_path=root or None,
+        theme=style.theme(),
+        css=style.CSS,
+        head=style.HEAD,
+    )
+    return middleware.Middleware(
+        inner,
+        hosts,
+        room,
+        limits,
+        people=sessions.Sessions(users, service.login) if users else None,
+        root=root,
+        waiting=lambda user: page.waiting(blocks, user),
+        forget=lambda tab: page.forget(blocks, tab),
+        told=service.refused,
+    )
+
+
+def open_service(uri: str, log: str | None = None) -> Service:
+    """The `Service` of an index."""
+    search = index.open_search(uri)
+    search.load()
+    decoders = Decoders(1, nice=5), Decoders(max(1, (os.cpu_count() or 2) // 2), nice=15)
+    return Service(search, decoders, str(pathlib.Path(log).resolve()) if log else audit.NAME)
+
+
+def check_root(root: str) -> str:
+    """A path or URL that a proxy has the page below, without a slash at its end. Raises ConfigError."""
+    with contextlib.suppress(ValueError):
+        found = urlsplit(root)
+        path = found.path.startswith('/') and not found.scheme and not found.netloc
+        url = found.scheme in ('http', 'https') and found.hostname
+        if not root or ((path or url) and not (found.query or found.fragment or '..' in root or '//' in found.path)):
+            return root.rstrip('/')
+    raise ConfigError(
+        f'--root-path: found {root!r}, expected the path that the proxy has the page below, such as /people, or the '
+        'whole address, such as https://example.org/people'
+    )
+
+
+def read_users(auth: str) -> dict[str, str]:
+    """name -> password, of 'name:password' or of a file with such lines. Raises ConfigError, without a password."""
+    path = pathlib.Path(auth)
+    if path.is_file():
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise ConfigError(f'--auth: others can read {auth}; expected a file of yours alone: chmod 600 {auth}')
+        lines = [line for line in read_text(path, '--auth').split('\n') if line.strip()]
+    else:
+        lines = [auth]
+    users = dict(line.strip().split(':', 1) for line in lines if ':' in line)
+    if len(users) < len(lines) or not lines or not all(name and password for name, password in users.items()):
+        raise ConfigError(
+            '--auth: found neither user:password nor a file of such lines, a user a line, none twice and none empty. A '
+            'file is better: other users of this machine can read a command line.'
+        )
+    return users
+
+
+def _protocol():
+    """uvicorn's own, which would wait for headers for ever."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):
+        late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport) -> None:
+            super().connection_made(transport)
+            self._wait()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.late and self.cycle and not self.cycle.response_complete:  # a call has begun
+                self.late.cancel()
+                self.late = None
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._wait()
+
+        def connection_lost(self, error) -> None:
+            if self.late:
+                self.late.cancel()
+            super().connection_lost(error)
+
+        def _wait(self) -> None:
+            if self.late:
+                self.late.cancel()
+            if not self.cycle or self.cycle.response_complete:  # else the next call has come with the last one
+                self.late = self.loop.call_later(_HEADERS_ARRIVE, self.transport.close)
+
+    return Protocol
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ':' in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f'--host, --port: cannot listen on {host}:{port} ({error.strerror}); another --port?'
+            ) from None

@@ -1,0 +1,219 @@
+"""What the page shows, as HTML: the index, an answer with its pictures, a hit opened large. All words are escaped."""
+
+import base64
+import csv
+import functools
+import html
+import io
+import json
+import pathlib
+import urllib.parse
+from collections.abc import Sequence
+
+from lcr2s_jax import images
+from lcr2s_jax.search import answer_text, storage
+from lcr2s_jax.search.answer import Answer, Hit, picture
+from lcr2s_jax.search.web.filters import clock
+from lcr2s_jax.search.web.service import Index, SearchResult
+from lcr2s_jax.video import crops as cutting
+from lcr2s_jax.video.update import COLUMNS
+
+_SMALL, _CROP, _LARGE = 224, 144, 720  # pixels of height of a hit, of a track's crop, of a hit that was opened
+_CROPS = 12  # of a track that are shown
+_SHOWN = 3  # of the user's columns below a hit; all of them where it is opened
+_FORMULA = ('=', '+', '-', '@', '\t', '\r')  # a cell that begins so is a program to a spreadsheet
+
+
+def title(index: Index, user: str = '') -> str:
+    """The head of the page; with the way out for somebody who has logged in."""
+    name = html.escape(pathlib.PurePosixPath(index.uri.rstrip('/')).name)
+    trained = f', {html.escape(index.trained_on)}' if index.trained_on else ''
+    leave = f'<a href="logout">Log out {html.escape(user)}</a>' if user else ''
+    return (
+        f'<header><h1>Person search</h1><p><b title="{html.escape(index.uri)}">{name}</b> · {index.pictures:,} '
+        f'pictures · model {html.escape(index.model)}{trained}</p>{leave}</header>'
+    )
+
+
+def answer(found: SearchResult, index: Index) -> str:
+    """What was found: the ranking first, then how sure it is, and what each phrase did."""
+    given = found.answer
+    notes = ''.join(f'<p>{html.escape(note)}</p>' for note in given.notes)
+    items = ''.join(map(_item, given.hits)) or '<li class="nothing">No picture is left to show.</li>'
+    return (
+        f'<section class="answer" aria-live="polite"><h2>{html.escape(answer_text.asked(given))}</h2><ol>{items}</ol>'
+        f'<p class="verdict">{html.escape(_sentence(answer_text.verdict(given)))}</p>{notes}{_why(found)}'
+        f'{_exports(found, index)}</section>'
+    )
+
+
+def error(text: str) -> str:
+    """Why there is no answer."""
+    return f'<section class="answer"><p class="error" role="alert">{html.escape(_sentence(text))}</p></section>'
+
+
+def told(*lines: str) -> str:
+    """What was done, a paragraph a line."""
+    return f'<section class="answer" role="status">{"".join(f"<p>{html.escape(line)}</p>" for line in lines)}</section>'
+
+
+def large(found: SearchResult, hit: Hit) -> str:
+    """A hit opened: the picture, its track's crops, all that is known of it. Keys: Escape, arrows."""
+    image = _image(hit.root, hit.path, _LARGE, f'hit {hit.rank}, large')
+    rows = ''.join(f'<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>' for name, value in _facts(hit))
+    last = len(found.answer.hits)
+    step = ''.join(
+        f'<button type="button" data-rank="{rank}" data-step="{key}"{"" if 1 <= rank <= last else " disabled"}>{word}'
+        '</button>'
+        for key, word, rank in (('left', '‹ Previous', hit.rank - 1), ('right', 'Next ›', hit.rank + 1))
+    )
+    return (
+        f'<div class="large" role="dialog" aria-modal="true" data-rank="{hit.rank}" aria-label="hit {hit.rank}"><nav>'
+        f'<button type="button" data-close>Close</button>{step}</nav><div class="inside"><figure>{image}</figure>'
+        f'<div><h2>Hit {hit.rank} of {last}</h2><dl>{rows}</dl>{_track(hit)}</div></div></div>'
+    )
+
+
+def export(found: SearchResult, index: Index) -> dict:
+    """An answer as JSON has it."""
+    given = found.answer
+    return {
+        'index': index.uri,
+        'model': index.model,
+        'trained_on': index.trained_on,
+        'version': found.version,
+        **answer_text.to_json(given, found.why),
+        'examples': len(given.query.example_nE),
+    }
+
+
+def table(given: Answer) -> str:
+    """An answer as CSV: a line a hit."""
+    names = list(given.hits[0].metadata) if given.hits else []
+    own = ('rank', 'root', 'path', 'score', 'probability', 'passes')
+    out = io.StringIO()
+    lines = csv.writer(out)
+    lines.writerow([_cell(name) for name in (*own, *names)])
+    for hit in given.hits:
+        lines.writerow([_cell(getattr(hit, name)) for name in own] + [_cell(hit.metadata[name]) for name in names])
+    return out.getvalue()
+
+
+def forget() -> None:
+    """Keep no small picture in memory any longer."""
+    _thumbnail.cache_clear()
+
+
+def _exports(found: SearchResult, index: Index) -> str:
+    if not found.answer.hits:
+        return ''
+    both = (
+        ('CSV', 'text/csv', 'csv', table(found.answer)),
+        ('JSON', 'application/json', 'json', json.dumps(export(found, index), indent=2, default=str)),
+    )
+    links = ' '.join(
+        f'<a download="answer.{suffix}" href="data:{kind};charset=utf-8,{urllib.parse.quote(text)}">{name}</a>'
+        for name, kind, suffix, text in both
+    )
+    return f'<p class="exports">Save this answer: {links}</p>'
+
+
+def _cell(value) -> str:
+    text = '' if value is None else str(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _number(text) else text
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _why(found: SearchResult) -> str:
+    rows = ''.join(
+        f'<tr><td>{html.escape(phrase)}</td><td>{moved[0]:+.3f}</td><td>{sum(moved) / len(moved):+.3f}</td></tr>'
+        for phrase, moved in found.why
+        if moved
+    )
+    head = '<tr><th>without it, the score falls by</th><th>best hit</th><th>all hits</th></tr>'
+    return f'<table>{head}{rows}</table>' if rows else ''
+
+
+def _item(hit: Hit) -> str:
+    chance = html.escape(answer_text.likely(hit))
+    facts = [value if name == 'seen' else f'{name} {value}' for name, value in _known(hit)[:_SHOWN]]
+    facts += [answer_text.copies(hit)] * bool(hit.copies)
+    more = ''.join(f'<br>{html.escape(fact)}' for fact in facts)
+    name = html.escape(pathlib.PurePosixPath(hit.path).name)
+    image = _image(hit.root, hit.path, _SMALL, f'hit {hit.rank}')
+    return (
+        f'<li{" class=passes" * bool(hit.passes)}><button type="button" data-rank="{hit.rank}" '
+        f'aria-label="open hit {hit.rank} large">{image}</button><div><b>{hit.rank}. {chance}</b> '
+        f'<span>{hit.score:.3f}</span>{more}<br><span title="{html.escape(hit.path)}">{name}</span></div></li>'
+    )
+
+
+def _facts(hit: Hit) -> list[tuple[str, str]]:
+    """(name, value) of all that is known of a hit."""
+    own = [('probability', likely)] if (likely := answer_text.likely(hit)) else []
+    also = [('also', f'{place.root}/{place.path}') for place in hit.copies]
+    return [*own, ('score', f'{hit.score:.3f}'), *_known(hit), ('file', hit.path), ('folder', hit.root), *also]
+
+
+def _known(hit: Hit) -> list[tuple[str, str]]:
+    """The user's columns; of a video's track what somebody wants to know: which video, and when."""
+    given = {name: value for name, value in hit.metadata.items() if value is not None}
+    if not _is_track(hit) or not COLUMNS.keys() <= given.keys():
+        return [(name, str(value)) for name, value in given.items() if name not in COLUMNS or not _is_track(hit)]
+    span = f'at {clock(given["time"])}'
+    if clock(given['begins']) != clock(given['ends']):
+        span += f' ({clock(given["begins"])} to {clock(given["ends"])})'
+    seen = [('video', str(given['video'])), ('seen', span), ('pictures', str(given['crops']))]
+    return seen + [(name, str(value)) for name, value in given.items() if name not in COLUMNS]
+
+
+def _is_track(hit: Hit) -> bool:
+    return pathlib.PurePath(hit.root).name == storage.TRACKS
+
+
+def _track(hit: Hit) -> str:
+    """The crops of a track, with the time of each."""
+    if not _is_track(hit):
+        return ''
+    name, _, file = hit.path.partition('/')
+    cut = cutting.read(pathlib.Path(hit.root) / name) or {'tracks': []}
+    crops = next((one['crops'] for one in cut['tracks'] if any(crop['file'] == file for crop in one['crops'])), [])
+    count = min(len(crops), _CROPS)
+    some = [crops[round(place * (len(crops) - 1) / max(count - 1, 1))] for place in range(count)]
+    pictures = [_image(hit.root, f'{name}/{crop["file"]}', _CROP, 'crop') for crop in some]
+    times = [clock(crop['time']) for crop in some]
+    items = ''.join(f'<li>{one}<span>{time}</span></li>' for one, time in zip(pictures, times, strict=True))
+    how_many = f'{len(crops)} pictures' if count == len(crops) else f'{count} of {len(crops)} pictures'
+    return f'<h3>The track: {how_many}</h3><ul>{items}</ul>' if items else ''
+
+
+def _image(root: str, path: str, height: int, alt: str) -> str:
+    file = picture(root, path)
+    try:
+        facts = file.stat()
+        content = _thumbnail(file, facts.st_mtime_ns, facts.st_size, height)
+    except (AttributeError, OSError, images.PictureError):  # None is no file
+        return '<span class="none">the file is not there any more</span>'
+    return f'<img alt="{alt}" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
+
+
+@functools.lru_cache(maxsize=1000)  # about 10 kB each
+def _thumbnail(file: pathlib.Path, modified: int, size: int, height: int) -> bytes:
+    return images.thumbnail(images.read(file), height)
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + '.' * (not text.endswith(('.', '!', '?')))
+
+
+def ranks(hits: Sequence[Hit]) -> list[tuple[str, int]]:
+    """(label, rank) of hits, to choose some."""
+    chances = [f' · {likely}' if (likely := answer_text.likely(hit)) else '' for hit in hits]
+    return [(f'{hit.rank}{chance}', hit.rank) for hit, chance in zip(hits, chances, strict=True)]

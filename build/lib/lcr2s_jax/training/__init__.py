@@ -1,0 +1,1 @@
+"""Training: one loop, devices, checkpoints, logs."""

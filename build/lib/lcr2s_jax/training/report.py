@@ -1,0 +1,132 @@
+"""What a run tells: metrics.jsonl and TensorBoard files to keep, a bar or lines to watch, a table at the end."""
+
+import contextlib
+import json
+import pathlib
+import sys
+
+import jax
+
+from lcr2s_jax import files
+
+
+class Report:
+    """The one place that writes about a run; on many hosts only the first one does.
+
+    Args:
+      workdir: gets metrics.jsonl and tensorboard/.
+      quiet: print nothing.
+    """
+
+    def __init__(self, workdir: str | pathlib.Path, quiet: bool = False):
+        self._folder = pathlib.Path(workdir)
+        self._writes = jax.process_index() == 0
+        self._prints = self._writes and not quiet
+        self._bar = self._task = self._board = None
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def _jsonl(self) -> pathlib.Path:
+        return self._folder / 'metrics.jsonl'
+
+    def say(self, text: str) -> None:
+        """One plain line, above the progress bar if there is one."""
+        if self._prints:
+            (self._bar.console.print if self._bar else print)(text, **({} if self._bar else {'flush': True}))
+
+    def start(self, stage: str, first: int, steps: int) -> None:
+        """Begin or resume a stage at step `first`: what an interrupted run logged beyond it is dropped."""
+        self._stage, self._steps, self._line = stage, steps, ''
+        self.seconds[stage] = 0.0
+        if not self._writes:
+            return
+        kept = []
+        for line in self._jsonl.read_text().splitlines() if self._jsonl.exists() else ():
+            with contextlib.suppress(json.JSONDecodeError):  # a line cut by a kill
+                row = json.loads(line)
+                if row['stage'] != stage or row['step'] <= first:
+                    kept.append(line)
+                    if row['stage'] == stage and 'elapsed' in row:
+                        self.seconds[stage] = row['elapsed']
+        files.write(self._jsonl, ''.join(line + '\n' for line in kept))
+        if first == steps:
+            self.say(f'{stage}: finished before, at step {steps:,}')
+            return
+        self._open_board(stage, first)
+        if first:
+            self.say(f'{stage}: resumed at step {first:,} of {steps:,}')
+        if self._prints and sys.stdout.isatty():
+            self._open_bar(stage, first, steps)
+
+    def log(self, stage: str, step: int, values: dict, seconds: float) -> None:
+        """Record scalars (nested dictionaries are joined by '/') that took `seconds` more."""
+        self.seconds[stage] += seconds
+        if not self._writes:
+            return
+        flat = dict(flatten(values, '/'))
+        row = {'stage': stage, 'step': step, 'elapsed': round(self.seconds[stage], 3), **flat}
+        with self._jsonl.open('a') as file:
+            file.write(json.dumps(row) + '\n')
+        for name, value in flat.items():
+            self._board.add_scalar(name, value, step)
+        if 'loss' in flat:
+            left = (self._steps - step) * self.seconds[stage] / max(step, 1)
+            self._line = f'loss {flat["loss"]:.3f}  {flat["pairs_per_s"]:,.0f} pairs/s'
+            if self._bar:
+                self._bar.update(self._task, completed=step, note=self._line)
+            else:
+                self.say(f'{stage} {step:>6,}/{self._steps:,}  {self._line}  {_clock(left)} left')
+        else:
+            told = ('val/t2i', 'val_with_supports/t2i/R1')
+            found = '  '.join(f'{name} {value:.1f}' for name, value in flat.items() if name.startswith(told))
+            self.say(f'{stage} {step:>6,}/{self._steps:,}  {found}')
+
+    def end(self, stage: str, step: int, ended: str, **more) -> None:
+        """One line of how a stage ended: 'done', 'stopped by a signal', 'not finite', or 'failed: ...'."""
+        if not self._writes:
+            return
+        row = {'stage': stage, 'step': step, 'ended': ended} | more
+        with contextlib.suppress(OSError), self._jsonl.open('a') as file:  # the disk may be what failed
+            file.write(json.dumps(row) + '\n')
+
+    def stop(self) -> None:
+        """End the stage's bar and files."""
+        if self._bar:
+            self._bar.stop()
+        if self._board:
+            self._board.close()
+        self._bar = self._board = None
+
+    def _open_board(self, stage: str, first: int) -> None:
+        from tensorboardX import SummaryWriter  # late: searching and serving need no TensorBoard
+
+        # purge_step makes TensorBoard forget what an interrupted run wrote beyond the checkpoint
+        self._board = SummaryWriter(str(self._folder / 'tensorboard' / stage), purge_step=first + 1)
+
+    def _open_bar(self, stage: str, first: int, steps: int) -> None:
+        from rich import progress
+
+        self._bar = progress.Progress(
+            progress.TextColumn('{task.description}'),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn('{task.fields[note]}'),
+            progress.TimeRemainingColumn(),
+        )
+        self._task = self._bar.add_task(stage, total=steps, completed=first, note='compiling')
+        self._bar.start()
+
+
+def flatten(tree: dict, separator: str):
+    """('a/b', value) for every leaf of nested dictionaries, with the separator between names."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from ((f'{name}{separator}{below}', leaf) for below, leaf in flatten(value, separator))
+        else:
+            yield name, value
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'

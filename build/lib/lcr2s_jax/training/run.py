@@ -1,0 +1,261 @@
+"""The folder of a run: who may be in it, and what a finished stage left there. `Run.open` is the one way in.
+
+<workdir>/config.json                     the config, and hashes of what the run was made of
+<workdir>/<stage>/                        checkpoints of a stage
+<workdir>/model/model.json                sizes, preprocessing, fusion, what it was trained on
+<workdir>/model/tokenizer.json            the tokenizer
+<workdir>/model/calibration_<stage>.json  scores -> probabilities, fitted on val
+<workdir>/model/sample.npz                some pictures and captions of val, with which an export is checked
+
+All of it is relative: a run may be moved, and needs neither its data nor its starting weights to be used.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from lcr2s_jax import files
+from lcr2s_jax import model as models
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.method.fusion import Fusion
+from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.search.calibration import Calibration
+from lcr2s_jax.training import parallel
+from lcr2s_jax.training.checkpoint import Checkpoints
+from lcr2s_jax.weights import sizes
+from lcr2s_jax.weights.tokenizer import Tokenizer
+
+MODEL = 'model'
+_FORMAT = 1
+_SAMPLE = 256  # pictures of val that are kept for checks
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One stage of a run, opened.
+
+    Attributes:
+      workdir, stage, step: where, which, and the step that is the best on val.
+      params: all of the stage's, float32 on the host: 'clip', and 'head' and 'fusion' where it has them.
+      clip: the sizes.
+      facts: the content of model.json.
+    """
+
+    workdir: pathlib.Path
+    stage: str
+    step: int
+    params: Mapping[str, Any]
+    clip: CLIP
+    facts: Mapping
+
+    @classmethod
+    def open(cls, workdir: str | os.PathLike, stage: str = '', dtype: str = '') -> 'Run':
+        """Open a stage from its workdir alone.
+
+        Args:
+          workdir: of a run; nobody may be at work in it.
+          stage: '' for the student, or the last stage where there is none.
+          dtype: compute type, 'float32' or 'bfloat16'; '' for that of the training.
+
+        Raises:
+          ConfigError: no run, no such stage. CheckpointError: none of its checkpoints is whole.
+        """
+        workdir = pathlib.Path(workdir).expanduser()
+        facts = read_facts(workdir)
+        there = stages_of(workdir, facts)
+        stage = stage or ('student' if 'student' in there else (there or [''])[-1])
+        if stage not in there:
+            raise ConfigError(
+                f'{workdir}: found {"no trained stage" if not there else "the stages " + ", ".join(there)}, expected '
+                f'{stage or "one"}; train it: python main.py --config=... --workdir={workdir}'
+            )
+        params, step = best_parameters(workdir, stage)
+        clip = sizes.clip_of(workdir, facts.get('clip'))
+        return cls(workdir, stage, step, params, clip.clone(dtype=dtype) if dtype else clip, facts)
+
+    @property
+    def encoder(self) -> DualEncoder:
+        """The two towers as functions of `params`."""
+        return DualEncoder(self.clip)
+
+    @property
+    def fusion(self) -> Fusion | None:
+        """Of a stage that fuses; None of one that does not."""
+        return Fusion(**self.facts['fusion'], dtype=self.clip.dtype) if 'fusion' in self.params else None
+
+    @property
+    def views(self) -> int:
+        """K, the views of an identity that were fused in training."""
+        return self.facts['views']
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The run's own."""
+        return Tokenizer(str(self.workdir / MODEL))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Fitted on val; None where the dataset has no val, or the run was not evaluated."""
+        path = self.workdir / MODEL / f'calibration_{self.stage}.json'
+        return Calibration.from_json(read_json(path)) if path.is_file() else None
+
+    def model(self) -> models.Model:
+        """The stage's encoder as every index, export and notebook uses it."""
+        return models.Model(
+            self.clip,
+            {tower: functools.partial(self.params['clip'].__getitem__, tower) for tower in models.TOWERS},
+            lambda: self.tokenizer,
+            origin={'workdir': str(self.workdir), 'stage': self.stage, 'step': self.step},
+            trained_on=self.facts['trained_on'],
+            calibration=self.calibration,
+        )
+
+    def sample(self) -> dict | None:
+        """Some pictures of val: `encoded`, `image_pid`, `captions`, `caption_image`; None where none were kept."""
+        path = self.workdir / MODEL / 'sample.npz'
+        if not path.is_file():
+            return None
+        with np.load(path, allow_pickle=False) as kept:
+            ends = np.cumsum(kept['lengths'])
+            content = kept['content'].tobytes()
+            return {
+                'encoded': [content[end - n : end] for end, n in zip(ends, kept['lengths'], strict=True)],
+                'captions': kept['captions'].tolist(),
+                'image_pid': kept['image_pid'],
+                'caption_image': kept['caption_image'],
+            }
+
+
+def keep_model(workdir: pathlib.Path, clip: CLIP, tokenizer: Tokenizer, facts: Mapping) -> None:
+    """Write what `Run.open` needs besides checkpoints: at the start of a run, the same again when it is resumed."""
+    sizes = {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
+    folder = workdir / MODEL
+    folder.mkdir(exist_ok=True)
+    for name, content in tokenizer.files.items():
+        files.write(folder / name, content)
+    files.write(folder / 'model.json', files.to_json({'format': _FORMAT, 'clip': sizes, **facts}))
+
+
+def keep_calibration(workdir: pathlib.Path, stage: str, calibration: Calibration) -> None:
+    """Write what val taught about the scores of a stage."""
+    files.write(workdir / MODEL / f'calibration_{stage}.json', models.calibration_file(calibration))
+
+
+def keep_sample(
+    workdir: pathlib.Path, encoded: Sequence[bytes], image_pid, captions: Sequence[str], caption_image
+) -> None:
+    """Keep the first pictures of val, with their captions, for checks of an export."""
+    count = min(_SAMPLE, len(encoded))
+    rows = np.flatnonzero(np.asarray(caption_image) < count)
+    with files.aside(workdir / MODEL / 'sample.npz') as partial, partial.open('wb') as file:
+        np.savez(
+            file,
+            content=np.frombuffer(b''.join(encoded[:count]), np.uint8),
+            lengths=np.array([len(one) for one in encoded[:count]]),
+            image_pid=np.asarray(image_pid)[:count],
+            captions=np.array([captions[row] for row in rows]),
+            caption_image=np.asarray(caption_image)[rows],
+        )
+
+
+def is_run(path: pathlib.Path) -> bool:
+    """Whether a folder is a run's, of this version or an earlier one."""
+    try:
+        return 'made_of' in json.loads((path / 'config.json').read_text())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def read_facts(workdir: pathlib.Path) -> dict:
+    """The content of <workdir>/model/model.json. Raises ConfigError."""
+    path = workdir / MODEL / 'model.json'
+    if not path.is_file():
+        if (workdir / 'config.json').is_file():
+            raise ConfigError(
+                f'{workdir}: found a run without {MODEL}/model.json, as versions before 0.2 left them; type its '
+                'training command again, which adds what is missing and trains nothing'
+            )
+        raise ConfigError(f'--workdir: found no run in {workdir}; expected a folder that training made')
+    facts = read_json(path)
+    if not isinstance(facts, dict) or facts.get('format') != _FORMAT:
+        raise ConfigError(f'{path}: found another format than {_FORMAT}; this version did not write it')
+    return facts
+
+
+def stages_of(workdir: pathlib.Path, facts: Mapping) -> list[str]:
+    """The stages that have a checkpoint, in the order of their training."""
+    return [name for name in facts['stages'] if any((workdir / name).glob('[0-9]*'))]
+
+
+def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> tuple[dict, int]:
+    """The parameters of a stage's best checkpoint on val, on no device, and its step.
+
+    Args:
+      workdir: of a run in which nobody is at work.
+      name: of the stage.
+      finished: steps that it must have been trained for; 0 takes whatever is best so far.
+
+    Raises:
+      ConfigError: no such stage, or one that is not finished. CheckpointError: none of its checkpoints is whole.
+    """
+    folder, go_on = workdir / name, f'python main.py --config=... --workdir={workdir}'
+    if not folder.is_dir():  # Checkpoints would make it
+        raise ConfigError(
+            f'--workdir: found no {name} in {workdir}, expected a run that has trained one: {go_on}, with '
+            f"'{name}' in config.stages"
+        )
+    # what is being trained has no best yet, and may lose the checkpoint that is read
+    alone = alone_in(workdir) if os.access(workdir, os.W_OK) else contextlib.nullcontext()
+    with alone, Checkpoints(folder) as checkpoints:
+        if finished and checkpoints.latest() != finished:
+            raise ConfigError(
+                f'--workdir: found {name} in {workdir} at step {checkpoints.latest() or 0} of {finished}, expected a '
+                f'finished one; this goes on: {go_on}'
+            )
+        step = checkpoints.best()
+        return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
+
+
+@contextlib.contextmanager
+def alone_in(workdir: pathlib.Path) -> Iterator[None]:
+    """Make a workdir and keep other processes out of it; where nothing came to lie in it, it is taken away again.
+
+    Of several hosts the first holds the lock for all. Raises ConfigError where another process is in it.
+    """
+    with contextlib.ExitStack() as stack:
+        with parallel.agreed('locking the workdir'):
+            if parallel.is_primary():
+                made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
+                stack.enter_context(files.alone(workdir / '.lock', functools.partial(_refuse_busy, workdir)))
+                stack.callback(_remove_unused, workdir, made)
+        yield
+
+
+def _refuse_busy(workdir: pathlib.Path) -> None:
+    raise ConfigError(
+        f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop it, or '
+        'choose another --workdir.'
+    )
+
+
+def _remove_unused(workdir: pathlib.Path, made: list[pathlib.Path]) -> None:
+    """Remove the lock of a workdir with nothing else in it, and the folders that were `made` for it, inmost first."""
+    if os.listdir(workdir) == ['.lock']:
+        (workdir / '.lock').unlink()
+        with contextlib.suppress(OSError):  # somebody else's files are in it by now
+            for folder in made:
+                folder.rmdir()
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """A JSON file of the workdir. Raises ConfigError where it is damaged."""
+    return files.read_json(path, ConfigError, 'delete it or choose another --workdir')

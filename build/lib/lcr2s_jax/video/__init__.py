@@ -1,0 +1,1 @@
+"""People in videos: detected, followed, cropped."""

@@ -1,0 +1,108 @@
+"""The pictures of one track become one vector, which a sentence is compared with.
+
+    mean       normalised mean of the student's unit vectors
+    teacher    v+_i = MHAF(v_i, K - 1 others of the track); normalised mean of the normalised v+_i
+
+Both are ours. The student's sentences were taught to lie where the teacher's enriched features do (the paper's
+distillation), so that these may be compared at all; benchmarks/tracks.py measures which finds more.
+"""
+
+from collections.abc import Callable
+
+import chex
+import jax
+import numpy as np
+
+from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.training.run import Run
+from lcr2s_jax.weights.pretrained import fingerprint
+
+POOLINGS = ('mean', 'teacher')
+_BATCH = 64  # pictures embedded at once
+
+
+class Mean:
+    """The student's pictures, averaged.
+
+    Args:
+      searcher: the index's model.
+    """
+
+    name = 'mean'
+
+    def __init__(self, searcher):
+        self._embed = searcher.embed_image
+
+    def __call__(self, image_Nhwc: np.ndarray, track_N: np.ndarray) -> np.ndarray:
+        """Pixels uint8 and whose picture it is -> unit float32 [P, E], one row a track, in the order of its number."""
+        return mean(_in_batches(self._embed, image_Nhwc), track_N)
+
+
+class Teacher:
+    """The teacher's pictures, each fused with others of its track, then averaged.
+
+    Args:
+      encoder, fusion: the teacher's.
+      params: its parameters.
+      views: K that it was trained with.
+      hash: of the parameters.
+    """
+
+    def __init__(self, encoder, fusion, params, views: int, hash: str):
+        self.name = f'teacher {hash[:12]}'
+        self._views = views
+        forward = jax.jit(encoder.embed_image)
+        enrich = jax.jit(fusion.enrich, static_argnums=1)
+        self._embed = lambda image_nhwc: np.asarray(forward(params, image_nhwc))
+        self._enrich = lambda v_BKE, view_BK: enrich(params, 'image', v_BKE, view_BK)
+
+    def __call__(self, image_Nhwc: np.ndarray, track_N: np.ndarray) -> np.ndarray:
+        """As of `Mean`."""
+        vector_NE = _in_batches(self._embed, image_Nhwc)
+        return mean(enriched(self._enrich, vector_NE, track_N, self._views), track_N)
+
+
+def of_run(run: Run) -> Teacher:
+    """The pooling of a run's teacher."""
+    params = {name: run.params[name] for name in ('clip', 'fusion')}
+    return Teacher(run.encoder, run.fusion, params, run.views, fingerprint(params))
+
+
+def mean(vector_NE: np.ndarray, track_N: np.ndarray) -> np.ndarray:
+    """One unit vector float32 [P, E] a track, in the order of its number; of any vectors but zero."""
+    chex.assert_rank([vector_NE, track_N], [2, 1])
+    unit_NE = _unit(vector_NE)
+    order = np.argsort(track_N, kind='stable')
+    _, start = np.unique(track_N[order], return_index=True)
+    return _unit(np.add.reduceat(unit_NE[order], start, axis=0))
+
+
+def enriched(enrich: Callable, vector_NE: np.ndarray, track_N: np.ndarray, views: int) -> np.ndarray:
+    """Every picture fused with others of its track, float32 [N, E], not normalised.
+
+    Args:
+      enrich: (v_BKE, view_BK) -> rich_BKE, the teacher's for images, with its parameters.
+      vector_NE: the teacher's features of single pictures, as its encoder leaves them.
+      track_N: whose picture it is.
+      views: K; the others are drawn, always the same. A shorter track fuses what it has.
+    """
+    chex.assert_rank([vector_NE, track_N], [2, 1])
+    index_NK = evaluate.support_index(track_N, np.arange(len(track_N)), views, seed=0)
+    count, wide = len(index_NK), 1 << max(len(index_NK) - 1, 0).bit_length()  # few sizes, so few programs
+    index_NK = np.resize(index_NK, (wide, views))
+    return np.asarray(enrich(vector_NE[index_NK], index_NK))[:count, 0]
+
+
+def _in_batches(embed: Callable, rows: np.ndarray) -> np.ndarray:
+    """All rows, in batches of one size, the last filled up: one program."""
+    parts = []
+    for start in range(0, len(rows), _BATCH):
+        part = rows[start : start + _BATCH]
+        filled = np.concatenate([part, np.repeat(part[:1], _BATCH - len(part), axis=0)])
+        parts.append(embed(filled)[: len(part)])
+    return np.concatenate(parts)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    x = np.asarray(x, np.float32)
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

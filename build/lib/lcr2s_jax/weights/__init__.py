@@ -1,0 +1,1 @@
+"""Weights of many kinds: read, resized, exported."""

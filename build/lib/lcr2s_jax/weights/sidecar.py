@@ -1,0 +1,43 @@
+"""lcr2s.json, the file that lies beside weights of this project: what their formats have no field for.
+
+{"format": 1, "image_size": [h, w], "context_length": L, "clip": sizes, "trained_on": {...}, "calibration": {...}}
+"""
+
+import pathlib
+from collections.abc import Mapping
+
+from lcr2s_jax import files
+from lcr2s_jax.errors import WeightsError
+from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.weights import sizes
+
+FILE = 'lcr2s.json'
+_FORMAT = 1
+
+
+def read(folder: pathlib.Path) -> dict:
+    """The content of a folder's file, {} where there is none. Raises WeightsError."""
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    found = files.read_json(path, WeightsError, 'restore it from a copy, or delete it')
+    size = found.get('image_size')
+    sound = (
+        isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and 0 < side < 10_000 for side in size)
+    )
+    if found.get('format') != _FORMAT or not sound or not isinstance(found.get('trained_on', {}), dict):
+        raise WeightsError(f'{path}: found no image_size, or another format than {_FORMAT}; restore it, or delete it')
+    return found
+
+
+def write(folder: pathlib.Path, clip: CLIP, trained_on: Mapping, calibration: Mapping | None) -> None:
+    """Write the file into a folder."""
+    facts = {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
+    content = {'format': _FORMAT, 'image_size': clip.image_size, 'context_length': clip.context_length, 'clip': facts}
+    content |= {'trained_on': dict(trained_on), **({'calibration': calibration} if calibration else {})}
+    files.write(folder / FILE, files.to_json(content))
+
+
+def clip_of(content: Mapping) -> CLIP:
+    """The sizes that a file says. Raises WeightsError."""
+    return sizes.clip_of(FILE, content.get('clip'))

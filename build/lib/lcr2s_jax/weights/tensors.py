@@ -1,0 +1,116 @@
+"""Tensors of a file -> parameters of a CLIP: what the kinds of weights files share, whatever names they use."""
+
+import math
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from lcr2s_jax.errors import WeightsError
+from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.weights.sizes import Sizes
+
+_NAMED = 12  # tensors of each kind that a message names
+
+
+class Slot(NamedTuple):
+    """Where one of our parameters lies in a file.
+
+    Attributes:
+        name: of the tensor there; several parameters may share one.
+        shape: of the tensor there; None stands for a length that `convert` checks.
+        convert: the tensor as f32 -> our parameter.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    convert: Callable[[np.ndarray], np.ndarray] = np.asarray
+
+
+class Source(NamedTuple):
+    """Weights that were found: their list of tensors is read, their numbers are not yet.
+
+    Attributes:
+        where: the folder or file, for messages.
+        sizes: what the file settles; image_size and context_length are what its position tables were learned for.
+        params: (clip, resize) -> its f32 parameters; raises WeightsError, ConfigError.
+        guesses: what the file does not tell and was taken all the same, and what in it is not used; one sentence each.
+        grid: (wanted grid or None) -> rows and columns of the image's position table; None where the file tells them.
+    """
+
+    where: pathlib.Path
+    sizes: Sizes
+    params: Callable[[CLIP, str], dict]
+    guesses: tuple[str, ...] = ()
+    grid: Callable[[tuple[int, int] | None], tuple[int, int]] | None = None
+
+
+def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tuple], Slot]) -> dict:
+    """Parameters of `clip`, each from its slot.
+
+    Args:
+        clip: says which parameters there are, and of which shapes.
+        tensors: by name, any float type; what has a `shape` and becomes an array when NumPy asks is read only then.
+        slot: (our path such as 'vision/patch/kernel', our shape) -> Slot.
+
+    Raises:
+        WeightsError: naming missing, extra and misshapen tensors as the file does.
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes_of(clip))
+    slots = [slot('/'.join(key.key for key in path), leaf.shape) for path, leaf in leaves]
+    _check(tensors, {one.name: one.shape for one in slots})
+    # Not ascontiguousarray: it would turn the scalar into a vector.
+    return tree.unflatten(
+        [np.asarray(one.convert(np.asarray(tensors[one.name], np.float32)), order='C') for one in slots]
+    )
+
+
+def shapes_of(clip: CLIP) -> dict:
+    """Shapes of the parameters, as jax.eval_shape gives them; of blocks that are alike one is traced."""
+    vision = clip.vision_layers
+    few = 1 if isinstance(vision, int) else tuple(min(count, 2) for count in vision)
+    shapes = jax.eval_shape(clip.clone(vision_layers=few, text_layers=1).init_params, jax.random.key(0))
+    shapes = {name: dict(part) if name in ('vision', 'text') else part for name, part in shapes.items()}
+    for i in range(1, clip.text_layers):
+        shapes['text'][f'block_{i}'] = shapes['text']['block_0']
+    for i in range(1, vision if isinstance(vision, int) else 0):
+        shapes['vision'][f'block_{i}'] = shapes['vision']['block_0']
+    for stage, count in enumerate(() if isinstance(vision, int) else vision, 1):
+        for i in range(2, count):
+            shapes['vision'][f'layer{stage}_{i}'] = shapes['vision'][f'layer{stage}_1']
+    return shapes
+
+
+def patch_matrix(convolution: np.ndarray) -> np.ndarray:
+    """Weights of torch's patch convolution [D, 3, p, p] -> [p * p * 3, D]."""
+    return convolution.transpose(2, 3, 1, 0).reshape(-1, convolution.shape[0])
+
+
+def patch_convolution(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of `patch_matrix`."""
+    side = math.isqrt(matrix.shape[0] // 3)
+    return matrix.reshape(side, side, 3, -1).transpose(3, 2, 0, 1)
+
+
+def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> None:
+    """Raise WeightsError unless `tensors` are those of `shapes`; None stands for any length."""
+    missing = [f'missing: {name} {shape}' for name, shape in shapes.items() if name not in tensors]
+    extra = [f'extra: {name[:200]} {tensors[name].shape}' for name in tensors if name not in shapes]
+    misshapen = []
+    for name in shapes.keys() & tensors.keys():
+        found, expected = tensors[name].shape, shapes[name]
+        if len(found) != len(expected) or any(b not in (a, None) for a, b in zip(found, expected, strict=True)):
+            misshapen.append(f'misshapen: {name} {found}, expected {expected}')
+    count = len(missing) + len(extra) + len(misshapen)
+    if count:
+        lines = []
+        for faults in (extra, misshapen, missing):
+            lines += sorted(faults)[:_NAMED]
+            if len(faults) > _NAMED:
+                lines.append(f'and {len(faults) - _NAMED} more {faults[0].partition(":")[0]}')
+        raise WeightsError(
+            f'{count} tensors do not fit the sizes of the model; expected those of one CLIP, whole. Use the config '
+            'that belongs to these weights:\n  ' + '\n  '.join(lines)
+        )
