@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -24,7 +25,10 @@ CALL = (
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('wheel')
+    folder, tree = tmp_path_factory.mktemp('wheel'), tmp_path_factory.mktemp('tree')
+    for name in ('pyproject.toml', 'README.md', 'LICENSE'):  # a copy: the build leaves files beside its sources
+        shutil.copy(ROOT / name, tree)
+    shutil.copytree(ROOT / 'lcr2s_jax', tree / 'lcr2s_jax', ignore=shutil.ignore_patterns('__pycache__'))
     words = [
         'wheel',
         '--no-deps',

@@ -1,1 +1,0 @@
-"""Scores, comparisons and figures."""

@@ -1,1 +1,0 @@
-"""The paper: fusion, losses and the stages that are trained."""

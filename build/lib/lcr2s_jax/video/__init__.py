@@ -1,1 +1,0 @@
-"""People in videos: detected, followed, cropped."""

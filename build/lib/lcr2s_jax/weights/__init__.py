@@ -1,1 +1,0 @@
-"""Weights of many kinds: read, resized, exported."""
