@@ -1,6 +1,6 @@
-"""How long others' searches take while hostile pictures are uploaded, and what hostile calls leave behind.
+"""What hostile pictures and calls do to the page:  python -m benchmarks.page [--index=I] [--uploads=10] [--calls=10000]
 
-python -m benchmarks.page [--index=I] [--searches=200] [--uploads=10] [--calls=10000] [--out=docs/evidence/page.json]
+How long others' searches take while hostile pictures are uploaded, and what hostile calls leave behind.
 
 A page is served on 127.0.0.1 with two users. One searches, alone and while `uploads` clients of the other add pictures
 made to be slow: JPEGs of many scans, PNGs of 49 million pixels, damaged and endless ones. Then strangers and users

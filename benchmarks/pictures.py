@@ -1,6 +1,6 @@
-"""Decoding pictures outside training: speed beside TensorFlow's, and the slowest picture within the default limits.
+"""Decoding pictures outside training:  python -m benchmarks.pictures
 
-python -m benchmarks.pictures
+Speed beside TensorFlow's, and the slowest picture within the default limits.
 """
 
 import argparse
