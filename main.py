@@ -3,6 +3,7 @@
   python main.py --config=configs/demo.py --workdir=runs/demo     train, distil and evaluate; the same again resumes
   python main.py doctor --config=configs/cuhk.py [--json]         is the dataset's folder fit to train on?
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or another method's checkpoint, as it is
+  python main.py compare --config=C --rows=R --out=DIR            rows by seeds in one table, or: compare RUN RUN ...
   python main.py explain --workdir=W                              what the teacher's fusion looks at, where features lie
 
 Any field of a config can be set: --config.train.steps=1000

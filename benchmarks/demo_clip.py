@@ -8,8 +8,9 @@ import pathlib
 import shutil
 import sys
 
-import main
 from commands.run import Run
+
+import main
 from commands.workdir import alone_in
 from data.demo import synthetic as demo
 from lcr2s_jax.weights import huggingface

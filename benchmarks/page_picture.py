@@ -1,6 +1,6 @@
 """The README's picture of the page: an index is served, a real Chromium asks for somebody, and what it shows is saved.
 
-python -m benchmarks.page --index=I --out=docs/images/page.png "a sentence" ["another of the same person" ...]
+python -m benchmarks.page_picture --index=I --out=page.png [--phone] [--dark] "a sentence" ["another" ...]
 """
 
 import argparse
@@ -16,17 +16,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument('--index', required=True)
     parser.add_argument('--out', type=pathlib.Path, required=True)
+    parser.add_argument('--phone', action='store_true')
+    parser.add_argument('--dark', action='store_true')
     parser.add_argument('sentences', nargs='+')
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (own := pathlib.Path(folder) / 'chromium').mkdir()
         log = pathlib.Path(folder) / 'log'
-        with browser.served(given.index, log) as url, browser.Browser(own, size=(1200, 1180)) as page:
+        with (
+            browser.served(given.index, log) as url,
+            browser.Browser(own, size=(390, 844) if given.phone else (1200, 860)) as page,
+        ):
+            page.colours(given.dark)
             page.go(url)
             page.type('#text textarea', '\n'.join(given.sentences))
-            page.click('#why input')
             page.click('#go')
-            page.wait_for_text('without it', '#answer', 60)
+            page.wait('!!document.querySelector("#answer li img")', 60)
             page.evaluate('window.scrollTo(0, 0), document.activeElement.blur()')
             page.evaluate('Promise.all([...document.images].map(image => image.decode()))')
             time.sleep(1)  # gradio fades in what is new

@@ -98,11 +98,36 @@ def _evaluate(args: argparse.Namespace) -> None:
     return evaluate_weights(config, args.weights, args.dtype, args.json)
 
 
+def _compare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('runs', nargs='*', type=place, metavar='RUN', help='Finished runs on one dataset.')
+    _config(parser, needed=False)
+    parser.add_argument('--rows', type=place, metavar='FILE', help='Rows to train, such as benchmarks/demo.toml.')
+    parser.add_argument('--out', type=place, metavar='DIR', help='Folder of their results: made, or gone on with.')
+    parser.add_argument('--seeds', type=int, default=3, metavar='N', help='Seeds 0 .. N - 1 of each row.')
+    parser.add_argument('--against', default='', metavar='ROW', help='Differences are taken to it; the first row.')
+    parser.add_argument('--split', default='test', choices=('val', 'test'), help='Of finished runs.')
+    parser.add_argument('--stage', default='', help='Of finished runs; all.')
+
+
+def _compare(args: argparse.Namespace) -> None:
+    """Rows trained on a config's data, or finished runs side by side."""
+    if bool(args.runs) == bool(args.config) or (args.config and not (args.rows and args.out)):
+        raise UsageError('compare takes finished runs, or --config with --rows and --out')
+    from commands.compare import compare, compare_runs
+
+    if args.runs:
+        print(compare_runs([pathlib.Path(run) for run in args.runs], args.split, args.stage))
+        return
+    given = (pathlib.Path(args.rows), pathlib.Path(args.out), range(args.seeds))
+    print(compare(_read(args), *given, against=args.against))
+
+
 COMMANDS = {
     'train': Command('Train, distil and evaluate; the same again resumes.', _train_arguments, _train),
     'doctor': Command("Tell whether a dataset's folder is fit to train on.", _doctor_arguments, _doctor),
     'evaluate': Command(
         'Measure any weights, or a run, on a dataset or on a table of pictures.', _evaluate_arguments, _evaluate
     ),
+    'compare': Command('Train rows of a file by seeds, or tabulate finished runs.', _compare_arguments, _compare),
     'explain': Command("Draw what a teacher's fusion looks at.", _explain_arguments, _explain, CONFIG=False),
 }

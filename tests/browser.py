@@ -39,7 +39,7 @@ def served(uri: str, log: pathlib.Path):
             return True
 
     try:
-        _until(answers, 120, 'the page')
+        _until(answers, 300, 'the page')
         yield f'http://127.0.0.1:{port}/'
     finally:
         process.send_signal(signal.SIGTERM)

@@ -105,7 +105,7 @@ def _item(hit: Hit) -> str:
         f'<small>{html.escape(name)}</small> {html.escape(value)}' for name, value in answer_text.columns(hit).items()
     ]
     return (
-        f'<li{" class=passes" if hit.passes else ""}><div>{_image(hit)}</div>'
+        f'<li class="hit{" passes" if hit.passes else ""}"><div>{_image(hit)}</div>'
         f'<b>{hit.rank}.{f" {html.escape(likely)}" if likely else ""}</b> <small>score</small> {hit.score:.3f}<br>'
         f'{"<br>".join(lines)}</li>'
     )

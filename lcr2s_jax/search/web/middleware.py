@@ -55,7 +55,7 @@ class Bounds(NamedTuple):
       upload_arrives: the same of an upload.
     """
 
-    call: int = 64 << 10
+    call: int = 256 << 10
     login: int = 4 << 10
     upload: int = 64 << 20
     parts: int = 32
@@ -214,7 +214,8 @@ class Middleware:
         try:
             call = json.loads(content, object_hook=lambda one: self._file(session.user, one))
             call = {name: call[name] for name in _FIELDS if name in call}
-            again = json.dumps(call, allow_nan=False).encode()  # no reader finds another call in it than was checked
+            # no reader finds another call in it than was checked; half a character is refused
+            again = json.dumps(call, allow_nan=False, ensure_ascii=False).encode()
             tab = _TAB.fullmatch(str(call['session_hash']))[0]
         except _Refused:
             raise

@@ -5,10 +5,11 @@ HEAD = """<script>
 document.addEventListener('keydown', event => {
   if (event.key !== 'Enter' || event.isComposing || !event.target.matches('#text textarea')) return;
   event.stopImmediatePropagation();
-  if (event.shiftKey) return;
   event.preventDefault();
-  event.target.dispatchEvent(new Event('input', {bubbles: true}));
-  setTimeout(() => document.querySelector('#go').click());
+  const box = event.target;
+  if (event.shiftKey) box.setRangeText('\\n', box.selectionStart, box.selectionEnd, 'end');
+  box.dispatchEvent(new Event('input', {bubbles: true}));
+  if (!event.shiftKey) setTimeout(() => document.querySelector('#go').click());
 }, true);
 </script>"""
 

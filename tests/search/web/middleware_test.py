@@ -110,6 +110,7 @@ def test_a_call_names_uploaded_files_alone(client):
             reply = http.post('/gradio_api/queue/join', content=json.dumps(body), headers={'content-type': kind})
             assert reply.status_code == 403, path
     for odd in (
+        b'{"session_hash": "s", "data": ["\\ud800"]}',  # half a character
         b'{',
         b'[' * 50_000,
         b'[]',
@@ -134,7 +135,7 @@ def test_an_upload_is_limited_before_it_is_read(client):
         assert get(client().app, '/gradio_api/upload', method, both)[0] == 411
     large = http.post('/gradio_api/upload', files={'files': ('x.png', b'x' * ((8 << 20) + 1))})
     assert large.status_code == 413 and 'maximum allowed size' in large.text
-    assert http.post('/gradio_api/queue/join', content=b'"' + b'x' * (1 << 16) + b'"').status_code == 413
+    assert http.post('/gradio_api/queue/join', content=b'"' + b'x' * (1 << 18) + b'"').status_code == 413
     many = [('files', (f'{number}.png', b'x')) for number in range(33)]
     assert http.post('/gradio_api/upload', files=many).status_code == 413
     assert not [path for path in client.folder.rglob('*') if path.is_file()], 'nothing of it is left'

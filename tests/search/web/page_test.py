@@ -42,8 +42,8 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
         images = b.evaluate('[...document.querySelectorAll("#answer li img")].map(e => [e.src.slice(0, 22), '
                             'e.naturalWidth > 0])')  # fmt: skip
         assert images == [['data:image/jpeg;base64', True]] * 12
-        ranks = re.findall(r'^(\d+)\. (\d+)%', answer, re.MULTILINE)
-        chances = [int(chance) for _, chance in ranks]
+        ranks = re.findall(r'^(\d+)\. <?([\d.]+) %', answer, re.MULTILINE)
+        chances = [float(chance) for _, chance in ranks]
         assert [int(rank) for rank, _ in ranks] == list(range(1, 13)) and chances == sorted(chances, reverse=True)
 
         b.click('#judging button')
@@ -85,7 +85,7 @@ def test_a_journey_through_the_page_in_a_real_browser(made, tmp_path):
         assert not foreign and not b.errors and b.requests
     assert html.escape(url) in (tmp_path / 'log').read_text()
     events = [json.loads(line).get('event', 'search') for line in log.read_text().splitlines()]
-    assert events[-7:] == ['search'] * 3 + ['upload', 'search', 'erase', 'search']
+    assert events[-8:] == ['search'] * 3 + ['upload', 'search', 'erase refused', 'erase', 'search']
 
 
 # every text with the colour behind it: the first ancestor's that is not transparent

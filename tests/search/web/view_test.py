@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search.answer import Answer, Hit
 from lcr2s_jax.search.gallery import FOUND
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.search import Answer, Hit
 from lcr2s_jax.search.web import filters, page, view
 from lcr2s_jax.search.web.service import Index, SearchResult
 from lcr2s_jax.video.update import COLUMNS
