@@ -14,7 +14,6 @@ from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import folder, ingest, metadata
 from lcr2s_jax.search import index as indexing
 from lcr2s_jax.search.model import open_model
-from lcr2s_jax.search.web import uploads
 from tests import searching
 from tests.road import fails, typed
 
@@ -59,7 +58,7 @@ def test_a_picture_that_exif_turns_is_indexed_as_an_upload_of_it_is(suffix, orie
     exif = Image.Exif()
     exif[0x0112] = orientation
     encoded = searching.photo(7, format_={'jpg': 'JPEG', 'png': 'PNG'}[suffix], exif=exif)
-    upload = uploads.clean('x', encoded, uploads.Limits(10**6, 10**6, 1))
+    upload = decoder.png(encoded)  # as an upload is kept
     turned, plain = (folder.decode(one, (16, 8)) for one in (encoded, searching.photo(7)))
     assert turned[1] == '' and pictures.turned(encoded) == (orientation != 1) and not pictures.turned(upload)
     np.testing.assert_array_equal(turned[0], folder.decode(upload, (16, 8))[0])
@@ -182,7 +181,7 @@ def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told
 def test_what_was_deleted_stays_out_under_any_name_until_it_is_readmitted(made, told):
     told()
     words = 'delete', f'--index={made.uri}', '--path=a/000.png'
-    assert 'would forget 1 rows of 12' in typed(*words).stdout and len(of(made)) == 12
+    assert '1 rows of 12 would be forgotten' in typed(*words).stdout and len(of(made)) == 12
     assert typed(*words, '--yes').returncode == 0
     shutil.copy(made.root / 'a' / '000.png', made.root / 'other name.png')
     again = told()
