@@ -54,11 +54,11 @@ class Candidate:
 
 
 CANDIDATES = (
+    Candidate(400, 700, 5e-4),
     Candidate(400, 700, 1e-3),
     Candidate(400, 700, 2e-3),
     Candidate(200, 700, 1e-3),
     Candidate(200, 700, 2e-3),
-    Candidate(200, 400, 2e-3),
 )
 MODEL = {
     'image_size': SIZE, 'patch_size': 8, 'vision_width': 64, 'vision_layers': 4, 'vision_heads': 2, 'text_width': 64,

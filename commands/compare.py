@@ -101,6 +101,20 @@ def _regime(out: pathlib.Path, name: str, oracle: Mapping) -> dict:
     return found | ({'ceiling': oracle['val']['t2i']['R1']} if 'val' in oracle else {})
 
 
+def tabulate(out: pathlib.Path, rows_file: pathlib.Path | None, against: str) -> str:
+    """`write_tables` of a folder of results alone, such as a compare.zip unpacked; rows in the order of the file.
+
+    The regime is that of the testbed's chosen candidate, where regime.json (`benchmarks.testbed`) lies there.
+    """
+    order = list(row_files.read(rows_file)) if rows_file else list(tables.read(out))
+    measured = out / 'regime.json'
+    made = {}
+    if measured.exists():
+        made['regime'] = max(json.loads(measured.read_text()), key=lambda found: (found['fits'], found['train']))
+    first = next((name for name in order if name in tables.read(out)), '')
+    return write_tables(out, order, against or first, made)
+
+
 def write_tables(out: pathlib.Path, order: Sequence[str], against: str, made: Mapping) -> str:
     """table.md, table.json and plot.png of all results in a folder, from them alone; the text of the first."""
     results = tables.read(out)

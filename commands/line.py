@@ -102,7 +102,7 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('runs', nargs='*', type=place, metavar='RUN', help='Finished runs on one dataset.')
     _config(parser, needed=False)
     parser.add_argument('--rows', type=place, metavar='FILE', help='Rows to train, such as benchmarks/demo.toml.')
-    parser.add_argument('--out', type=place, metavar='DIR', help='Folder of their results: made, or gone on with.')
+    parser.add_argument('--out', type=place, metavar='DIR', help='Their results; alone: tables of what is there.')
     parser.add_argument('--seeds', type=int, default=3, metavar='N', help='Seeds 0 .. N - 1 of each row.')
     parser.add_argument('--against', default='', metavar='ROW', help='Differences are taken to it; the first row.')
     parser.add_argument('--split', default='test', choices=('val', 'test'), help='Of finished runs.')
@@ -111,14 +111,18 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     """Rows trained on a config's data, or finished runs side by side."""
-    if bool(args.runs) == bool(args.config) or (args.config and not (args.rows and args.out)):
-        raise UsageError('compare takes finished runs, or --config with --rows and --out')
-    from commands.compare import compare, compare_runs
+    if bool(args.runs) == bool(args.config or args.out) or (args.config and not (args.rows and args.out)):
+        raise UsageError('compare takes finished runs, --config with --rows and --out, or --out alone')
+    from commands.compare import compare, compare_runs, tabulate
 
     if args.runs:
         print(compare_runs([pathlib.Path(run) for run in args.runs], args.split, args.stage))
         return
-    given = (pathlib.Path(args.rows), pathlib.Path(args.out), range(args.seeds))
+    rows, out = args.rows and pathlib.Path(args.rows), pathlib.Path(args.out)
+    if not args.config:
+        print(tabulate(out, rows, args.against))
+        return
+    given = (rows, out, range(args.seeds))
     print(compare(_read(args), *given, against=args.against))
 
 
