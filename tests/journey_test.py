@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 import main
-from commands.workdir import alone_in, config_of
+from commands.workdir import config_of
+from lcr2s_jax.training.run import alone_in
 from lcr2s_jax.weights import pretrained
 from tests.road import ROOT, command, fails, here, wait_for
 from tests.tiny_runs import saved

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,23 +14,23 @@ import time
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from commands.trained import Trained
 from PIL import Image
 from safetensors.torch import load_file
 
+import lcr2s_jax
 import main
-from commands import export as command
-from commands.workdir import alone_in
 from configs import demo
-from data import sources
+from data.demo import synthetic
+from lcr2s_jax import images
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import checkpoint
+from lcr2s_jax.training import run as runs
+from lcr2s_jax.training.run import Run, alone_in
 from lcr2s_jax.training.train import State
-from lcr2s_jax.weights import export as formats
-from lcr2s_jax.weights import layouts, open_clip, pretrained, runtimes
+from lcr2s_jax.weights import export as command
+from lcr2s_jax.weights import formats, layouts, open_clip, pretrained, runtimes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 from tests.models.clip_test import assert_equal_features, features
 from tests.models.resnet_test import SIZES as RESNET
@@ -45,13 +46,21 @@ def workdir(tmp_path_factory):
     """What a run leaves of a student of the demo, for pictures of 96 x 48: other weights than those it began with."""
     folder = tmp_path_factory.mktemp('run')
     config = demo.get_config()
-    config.data.demo.update(people=dict(train=2, val=6, test=2), cameras=False)
-    config.data.cache = str(tmp_path_factory.mktemp('built'))
-    config.evaluate.batch_size = 16
-    _, start = pretrained.load(**config.model)
-    data = {name: value for name, value in config.data.to_dict().items() if name != 'cache'}
-    made_of = {'data': sources.open_source(**data).fingerprint, 'weights': pretrained.fingerprint(start)}
+    config.data.cache = '/secret/place'
+    clip, start = pretrained.load(**config.model)
+    made_of = {'data': 'demo 1', 'weights': pretrained.fingerprint(start)}
     (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))
+    facts = {'stages': ['teacher', 'student'], 'fusion': {'heads': 8, 'shared': False}, 'views': 4}
+    trained_on = {'dataset': 'demo', 'kind': 'synthetic pedestrians', 'people': 2}
+    runs.keep_model(
+        folder, clip, Tokenizer(config.tokenizer or config.model.pretrained), facts | {'trained_on': trained_on}
+    )
+    records = list(synthetic.records(0, {'val': 6}, cameras=False, workers=1))
+    captions = [caption for record in records for caption in record.captions]
+    pid = np.array([int(record.person[-4:]) for record in records], np.int32)
+    runs.keep_sample(
+        folder, [one.jpeg for one in records], pid, captions, np.repeat(np.arange(len(records)), 2).astype(np.int32)
+    )
     rng = np.random.default_rng(0)
     params = {
         'clip': jax.tree.map(lambda x: x + rng.normal(0, 0.01, x.shape).astype(np.float32), start),
@@ -66,19 +75,15 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def student(workdir):
-    """Opened and embedded once: either takes seconds."""
-    found = Trained(workdir)
-    ours = found.features()
-    found.features = lambda: ours
-    return found
+    return Run.open(workdir, dtype='float32')
 
 
-@pytest.fixture(autouse=True)
-def opened_once(request, monkeypatch):
-    """A test that takes `student` exports that one."""
-    if 'student' in request.fixturenames:
-        opened = request.getfixturevalue('student')
-        monkeypatch.setattr('commands.trained.Trained', lambda workdir: opened)
+@pytest.fixture(scope='module')
+def sample(student):
+    """(pixels, tokens, pictures, captions) that the run has kept."""
+    kept = student.sample()
+    pixels = np.stack([images.pixels(encoded, student.clip.image_size) for encoded in kept['encoded']])
+    return pixels, student.tokenizer.encode(kept['captions'], 32), kept['encoded'], kept['captions']
 
 
 def snippet(folder):
@@ -95,36 +100,41 @@ def nothing_left(out):
     return not list(out.parent.iterdir())
 
 
-def test_hugging_faces_libraries_find_the_pictures_and_words_of_our_evaluation(workdir, student, tmp_path, capsys):
+def test_hugging_faces_libraries_find_the_pictures_and_words_of_our_evaluation(workdir, student, sample, tmp_path):
     out = tmp_path / 'made' / 'hf'
-    command.export(workdir, 'hf', out, unchecked=False)
-    told, ours, val = capsys.readouterr().out, student.features(), student.splits['val']
+    told = '\n'.join(command.export(workdir, 'hf', out, unchecked=False))
+    _, tokens, encoded, captions = sample
+    model = student.model()
     assert 'by transformers' in told and 'tokenizer from the sentences: the same tokens' in told
     assert [path.name for path in out.parent.iterdir()] == ['hf']
-    pictures = [Image.open(io.BytesIO(encoded)) for encoded in val.jpegs[:8]]
-    names = {'pictures': pictures, 'sentences': val.captions[:8]}
+    pictures = [Image.open(io.BytesIO(encoded)) for encoded in encoded[:8]]
+    names = {'pictures': pictures, 'sentences': captions[:8]}
     exec(snippet(out).replace("'.'", f"'{out}'"), names)
-    np.testing.assert_allclose(names['cosine'].detach().numpy(), cosine(ours.text_QE[:8], ours.image_GE[:8]), atol=2e-3)
+    np.testing.assert_allclose(
+        names['cosine'].detach().numpy(),
+        cosine(model.encode_text(captions[:8]), model.encode_image(encoded[:8])),
+        atol=2e-3,
+    )
     assert {x.size for x in pictures} != {(48, 96)}, 'they were resized'
     again = Tokenizer(str(out))
-    np.testing.assert_array_equal(again.encode(val.captions, 32), val.tokens)
+    np.testing.assert_array_equal(again.encode(captions, 32), tokens)
 
 
-def test_open_clips_folder_is_read_back_to_the_very_parameters(workdir, student, tmp_path, capsys):
+def test_open_clips_folder_is_read_back_to_the_very_parameters(workdir, student, tmp_path):
     out = tmp_path / 'oc'
-    command.export(workdir, 'open_clip', out, unchecked=False)
-    assert re.search('by open_clip|this project.s reader', capsys.readouterr().out)
+    told = '\n'.join(command.export(workdir, 'open_clip', out, unchecked=False))
+    assert re.search('by open_clip|this project.s reader', told)
     assert json.loads((out / layouts.OPEN_CLIP_CONFIG).read_text())['model_cfg']['vision_cfg']['image_size'] == [96, 48]
-    clip, params = pretrained.load(**student.config.model.to_dict() | {'pretrained': str(out)})
+    clip, params = pretrained.load(**demo.get_config().model.to_dict() | {'pretrained': str(out)})
     assert clip == student.clip
-    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, student.params))
+    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, student.params['clip']))
 
 
-def test_stablehlo_needs_jax_alone_and_takes_any_batch(workdir, student, tmp_path):
+def test_stablehlo_needs_jax_alone_and_takes_any_batch(workdir, student, sample, tmp_path):
     out = tmp_path / 'hlo'
     command.export(workdir, 'stablehlo', out, unchecked=False)
     image = np.random.default_rng(1).integers(0, 256, (3, 96, 48, 3)).astype(np.uint8)
-    tokens = student.splits['val'].tokens[:5]
+    tokens = sample[1][:5]
     np.savez(tmp_path / 'rows.npz', image=image, tokens=tokens)
     program = f"""
 rows = np.load({str(tmp_path / 'rows.npz')!r})
@@ -136,7 +146,7 @@ assert text.platforms == ('cpu', 'cuda', 'tpu') and not {{'flax', 'lcr2s_jax', '
     subprocess.run([sys.executable, '-c', 'import sys, numpy as np\n' + program], cwd=out, check=True)
     found = np.load(tmp_path / 'found.npz')
     assert_equal_features(
-        (found['v'], found['t']), features(student.clip, student.params, image, tokens), tolerance=1e-5
+        (found['v'], found['t']), features(student.clip, student.params['clip'], image, tokens), tolerance=1e-5
     )
 
 
@@ -144,8 +154,8 @@ def test_the_card_tells_figures_hashes_and_config_and_not_where_the_data_lay(wor
     command.export(workdir, 'open_clip', tmp_path / 'oc', unchecked=True)
     text = (tmp_path / 'oc' / 'README.md').read_text()
     assert '| 12.3 |' in text and '**Unchecked**' in text and f'step\n{STEP}' in text
-    assert student.made_of['student'] in text and '`open_clip_model.safetensors` | `' in text
-    assert '"learning_rate": 0.0002' in text and student.config.data.cache not in text
+    assert pretrained.fingerprint(student.params['clip']) in text and '`open_clip_model.safetensors` | `' in text
+    assert '"learning_rate": 0.0002' in text and '/secret/place' not in text and 'synthetic pedestrians only' in text
 
 
 def test_a_spoiled_export_is_refused_and_leaves_nothing(workdir, student, tmp_path, monkeypatch):
@@ -154,7 +164,7 @@ def test_a_spoiled_export_is_refused_and_leaves_nothing(workdir, student, tmp_pa
         params = jax.tree.map(lambda x: x + noise.normal(0, 0.02, x.shape).astype(np.float32), params)
         formats.stablehlo.save_stablehlo(folder, clip, params)
 
-    monkeypatch.setattr(formats, 'FORMATS', {'stablehlo': spoiled})
+    monkeypatch.setattr(command, 'FORMATS', {'stablehlo': spoiled})
     with pytest.raises(
         command.ExportError, match='smallest cosine of images 0.9.*expected 0.9999.*Nothing was written'
     ):
@@ -163,7 +173,7 @@ def test_a_spoiled_export_is_refused_and_leaves_nothing(workdir, student, tmp_pa
 
 
 def test_an_export_that_cannot_be_loaded_is_refused_with_the_reason(workdir, student, tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, 'FORMATS', {'stablehlo': lambda folder, *_: (folder / 'image.npz').touch()})
+    monkeypatch.setattr(command, 'FORMATS', {'stablehlo': lambda folder, *_: (folder / 'image.npz').touch()})
     with pytest.raises(command.ExportError, match='could not use the export .FileNotFoundError.*image.stablehlo'):
         command.export(workdir, 'stablehlo', tmp_path / 'made' / 'out', unchecked=False)
     assert nothing_left(tmp_path / 'made' / 'out')
@@ -173,17 +183,17 @@ def test_an_export_that_cannot_be_loaded_is_refused_with_the_reason(workdir, stu
     'report, message',
     [({'pixel_levels': 3.0}, 'pixels of its image processor 3.0 levels'), ({'captions_differ': 2}, 'in 2 captions')],
 )
-def test_another_tokenizer_or_image_processor_is_refused(student, tmp_path, monkeypatch, report, message):
+def test_another_tokenizer_or_image_processor_is_refused(student, sample, tmp_path, monkeypatch, report, message):
     def run(words, **_):
-        rows, ours = pathlib.Path(words[-1]), student.features()
-        np.save(rows / 'found_image.npy', ours.image_GE)
-        np.save(rows / 'found_text.npy', ours.text_QE)
+        rows, model = pathlib.Path(words[-1]), student.model()
+        np.save(rows / 'found_image.npy', model.embed_image(sample[0]))
+        np.save(rows / 'found_text.npy', model.embed_text(sample[1]))
         (rows / 'found.json').write_text(json.dumps({'runtime': 'it'} | report))
         return subprocess.CompletedProcess(words, 0)
 
     monkeypatch.setattr(subprocess, 'run', run)
     with pytest.raises(command.ExportError, match=message):
-        command.check(student, 'hf', tmp_path / 'export', tmp_path / 'rows')
+        command.check(student, 'hf', tmp_path / 'export', tmp_path)
 
 
 def test_without_torch_the_check_is_not_left_out_in_silence(workdir, student, tmp_path, monkeypatch):
@@ -199,16 +209,37 @@ def test_what_is_there_is_never_written_over(workdir, tmp_path):
         command.export(workdir, 'hf', tmp_path, unchecked=True)
 
 
-def test_a_folder_without_a_run_or_without_a_student_is_named(workdir, tmp_path):
+def test_a_folder_without_a_run_or_without_a_stage_is_named(workdir, tmp_path):
     with pytest.raises(ConfigError, match='found no run in'):
-        Trained(tmp_path)
+        Run.open(tmp_path)
+    with pytest.raises(ConfigError, match='found the stages student, expected teacher'):
+        Run.open(workdir, 'teacher')
     (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
-    with pytest.raises(ConfigError, match='found no student in'):
-        Trained(tmp_path)
+    with pytest.raises(ConfigError, match='as versions before 0.2 left them'):
+        Run.open(tmp_path)
+    shutil.copytree(workdir / 'model', tmp_path / 'model')
+    with pytest.raises(ConfigError, match='found no trained stage'):
+        Run.open(tmp_path)
     assert not (tmp_path / 'student').exists()
-    (tmp_path / 'config.json').write_text('{"optim": {"stepz": 3}}')
-    with pytest.raises(ConfigError, match='configs/base.py has not .*stepz'):
-        Trained(tmp_path)
+
+
+def test_a_run_that_was_moved_is_whole_without_its_start(workdir, tmp_path, monkeypatch):
+    shutil.copytree(workdir, tmp_path / 'there')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pretrained, 'open_source', None)
+    one, other = (lcr2s_jax.load(folder) for folder in (workdir, 'there'))
+    np.testing.assert_array_equal(one.encode_text('a man'), other.encode_text('a man'))
+    assert one.hash == other.hash and other.trained_on['kind'] == 'synthetic pedestrians'
+
+
+@pytest.mark.parametrize('kind', ['hf', 'open_clip', 'stablehlo'])
+def test_an_export_is_loaded_as_the_run_is(workdir, student, tmp_path, kind):
+    command.export(workdir, kind, tmp_path / kind, unchecked=True)
+    model = lcr2s_jax.load(tmp_path / kind)
+    assert model.image_size == (96, 48) and model.trained_on == student.facts['trained_on']
+    np.testing.assert_allclose(model.encode_text(['a man']), student.model().encode_text(['a man']), atol=1e-5)
+    encoded = student.sample()['encoded'][:2]
+    np.testing.assert_allclose(model.encode_image(encoded), student.model().encode_image(encoded), atol=1e-5)
 
 
 @pytest.mark.parametrize('words', [['export'], ['export', '--workdir=w', '--format=onnx', '--out=o']])
@@ -217,24 +248,26 @@ def test_a_wrong_command_line_is_usage(words, capsys):
     assert 'format' in capsys.readouterr().err
 
 
-def test_every_format_that_there_is_can_be_asked_for():
-    assert set(flags.FLAGS['format'].parser.enum_values) == set(formats.FORMATS) == set(runtimes.RUNTIMES)
+def test_every_format_that_there_is_can_be_asked_for(capsys):
+    assert main.main(['main.py', 'export', '--help']) == 0
+    shown = capsys.readouterr().out
+    assert all(kind in shown for kind in formats.FORMATS) and set(formats.FORMATS) == set(runtimes.RUNTIMES)
 
 
 def test_export_takes_the_config_of_its_run_and_no_other(capsys):
     words = ['--workdir=w', '--format=hf', '--out=o', '--config=configs/demo.py']
     assert main.main(['main.py', 'export', *words]) == 2
-    assert 'takes no --config' in capsys.readouterr().err
+    assert '--config' in capsys.readouterr().err
 
 
 def test_a_run_under_way_is_not_exported(workdir, tmp_path):
     with alone_in(workdir), pytest.raises(ConfigError, match='another process is running in it'):
-        Trained(workdir)
+        Run.open(workdir)
 
 
 def test_sigterm_leaves_nothing(tmp_path):
-    with pytest.raises(SystemExit) as stop, command._aside(tmp_path / 'made' / 'out') as aside:
-        (aside / 'half').touch()
+    with pytest.raises(SystemExit) as stop, command._folder(tmp_path / 'made' / 'out') as folder:
+        (folder / 'half').touch()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
     assert stop.value.code == 143 and nothing_left(tmp_path / 'made' / 'out')
