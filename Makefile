@@ -6,9 +6,9 @@ RUN = $(VENV)/bin/python
 # torch gains too (README, "Cost"). Other C libraries than GNU's ignore it.
 KEEP = GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.arena_max=1
 
-.PHONY: demo test test-all fuzz soak lint format bench bench-gpu demo-clip clean
+.PHONY: demo test test-all fuzz soak lint format bench bench-gpu demo-clip lock audit clean
 
-demo: $(VENV)/.runtime          ## train teacher and student on drawn people: four to seven minutes on 2 cores
+demo: $(VENV)/.runtime          ## train teacher and student on synthetic pedestrians: four to seven minutes on 2 cores
 	$(KEEP) $(RUN) main.py --config=configs/demo.py --workdir=runs/demo
 
 test: $(VENV)/.dev              ## the tests, less the slow ones
@@ -41,8 +41,16 @@ bench-gpu:                      ## what to ask of a GPU
 	$(PYTHON) -m benchmarks.growth --tables rows image views search
 	$(PYTHON) -m benchmarks.device_compare --out runs/gpu --seconds 600
 
-demo-clip: $(VENV)/.runtime     ## make lcr2s_jax/weights/demo_clip/ again: an hour and a half on 2 cores
+demo-clip: $(VENV)/.runtime     ## make the small CLIP of lcr2s_jax/weights/demo_clip/ again: an hour and a half on 2 cores
 	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip
+
+lock: $(VENV)/.runtime          ## requirements.lock: every package of the runtime at one version, with hashes (needs a network)
+	$(RUN) -m pip install --quiet 'uv>=0.9'
+	$(RUN) -m uv pip compile requirements.txt --generate-hashes --python-version 3.11 --no-emit-index-url --quiet -o requirements.lock
+
+audit: $(VENV)/.runtime         ## known vulnerabilities of what is locked (needs a network)
+	$(RUN) -m pip install --quiet 'pip-audit>=2.9'
+	$(RUN) -m pip_audit --requirement requirements.lock --disable-pip
 
 clean:                          ## forget environment and caches; runs/ stays
 	rm -rf $(VENV) .pytest_cache .ruff_cache
