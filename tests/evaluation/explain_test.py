@@ -129,9 +129,10 @@ def test_scatter_and_cosines_are_their_definitions():
 @pytest.fixture(scope='module')
 def workdir(tmp_path_factory):
     """A run as main.py leaves it, never trained: a finished baseline and teacher, and a student on its way."""
-    from commands.inputs import Inputs
+    from commands.inputs import open_inputs
     from configs import demo
     from lcr2s_jax.method import stages
+    from lcr2s_jax.training import run as runs
 
     folder = tmp_path_factory.mktemp('run')
     config = demo.get_config()
@@ -139,10 +140,13 @@ def workdir(tmp_path_factory):
         {'batch': {'views': 3}, 'evaluate': {'batch_size': 40}, 'train': {'steps': 4}, 'parallel': {'devices': 1},
          'data': {'cache': str(folder / 'built'), 'demo': {'people': {'train': 4, 'val': 1, 'test': 18}}}}
     )  # fmt: skip
-    made = Inputs(config)
-    made_of = {'data': made.source.fingerprint, 'weights': pretrained.fingerprint(made.clip_params)}
+    made = open_inputs(config, ('test',))
+    clip, clip_params = made.encoder.clip, made.encoder.params
+    made_of = {'data': made.source.fingerprint, 'weights': pretrained.fingerprint(clip_params)}
+    facts = {'stages': ['baseline', 'teacher', 'student'], 'fusion': {'heads': 8, 'shared': False}, 'views': 3}
+    runs.keep_model(folder, clip, made.encoder.tokenizer, facts | {'trained_on': {}})
     (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))
-    teacher = stages.teacher_stage(made.clip, made.clip_params, 4, **config.teacher).init(jax.random.key(0))
+    teacher = stages.teacher_stage(clip, clip_params, 4, **config.teacher).init(jax.random.key(0))
     for name, step in (('baseline', 4), ('teacher', 4), ('student', 3)):
         with checkpoint.Checkpoints(folder / name) as checkpoints:
             checkpoints.save(train.State(np.int32(step), teacher, {'count': np.zeros(1)}), score=1.0)
@@ -175,10 +179,10 @@ def test_a_finished_teacher_is_explained_in_pictures_and_numbers(workdir, capsys
     'missing,words', [('student', 'student.*step 3 of 4'), ('nobody', "found no nobody.*'nobody'")]
 )
 def test_a_stage_that_is_needed_and_not_finished_is_named(workdir, missing, words):
-    from commands.finished import Finished
+    from commands.finished import open_finished
 
     with pytest.raises(ConfigError, match=words):
-        Finished(workdir, (missing,), 'test')
+        open_finished(workdir, (missing,), ('test',))
     assert not (workdir / 'nobody').exists()
 
 

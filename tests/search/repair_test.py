@@ -6,6 +6,7 @@ import pathlib
 import pyarrow as pa
 import pytest
 
+from lcr2s_jax import files
 from lcr2s_jax.cli.delete import forget
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import columns, repair, retention
@@ -64,7 +65,8 @@ def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tm
     assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
     uri = there.search.gallery.uri
     made._replace(uri=uri, root=x.parent).update()
-    made._replace(uri=uri, root=tmp_path).update()  # the index lies below this folder
+    with pytest.raises(SearchError, match='found no picture below'):  # but the index itself
+        made._replace(uri=uri, root=tmp_path).update()
     assert Gallery(uri).count() == 14, 'nothing is added a second time'
     found = there.find('ann', service.SearchRequest('', [('x.png', x.read_bytes())]))
     assert there.erase('ann', there.mark(found, [1]), '1') == 1 and not x.exists()
@@ -93,10 +95,10 @@ def test_an_upload_that_was_killed_before_its_commit_leaves_no_file(at, monkeypa
     (kept,) = root.iterdir()
     repair.begin(gallery, [kept.name, 'killed.png', 'torn.png'])
     uploads.keep(root / 'killed.png', b'x')
-    uploads.aside(root / 'torn.png').write_bytes(b'x')
+    files.aside_of(root / 'torn.png').write_bytes(b'x')
     retention.delete(gallery, "path = 'none'")
     assert list(root.iterdir()) == [kept]
-    monkeypatch.setattr(at, '_add', lambda *given: (_ for _ in ()).throw(OSError(28, 'No space left on device')))
+    monkeypatch.setattr(Gallery, 'put', lambda *given, **more: (_ for _ in ()).throw(OSError(28, 'No space left')))
     with pytest.raises(SearchError, match='the disk is full'):
         at.add('ann', [('y.jpg', photo(6))])
     assert list(root.iterdir()) == [kept]
