@@ -1,8 +1,6 @@
-"""The testbed of the evidence:  python -m benchmarks.testbed [--out=runs/testbed]
+"""The testbed of the evidence, drawn, started and chosen:  python -m benchmarks.testbed [--out runs/testbed]
 
-Clear synthetic pedestrians, few of them, and a small model that learns them by heart: draws the people, trains the
-start, measures the regime.
-
+Clear synthetic pedestrians, few of them, and a small model that learns them by heart. Prints the baseline's regime.
 Chosen by the regime of the *baseline* alone (one-to-one batches, SDM): the first of `CANDIDATES` for which on seed 100
 training R@1 >= 80, val >= 15 below the ceiling and >= 25 below training, and the start <= 15. Needs jax, numpy, PIL and
 tokenizers; neither TensorFlow nor ml_collections.
