@@ -142,7 +142,7 @@ def test_jsonl_that_would_lose_something_or_cannot_be_kept_names_its_row(line, w
 def test_a_table_that_is_not_there_or_of_another_kind_is_named(tmp_path):
     with pytest.raises(DataError, match='people.csv: cannot be read'):
         read_table(tmp_path)
-    with pytest.raises(DataError, match="found '.xlsx', expected .csv or .jsonl"):
+    with pytest.raises(DataError, match="found '.xlsx', expected .csv, .jsonl or .json"):
         read_table(tmp_path, table='people.xlsx')
 
 
