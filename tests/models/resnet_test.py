@@ -12,7 +12,7 @@ from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.training import optim
 from lcr2s_jax.weights import huggingface
-from lcr2s_jax.weights.openai import Names, from_openai
+from lcr2s_jax.weights.openai import Names, clip_of, from_openai
 from tests.models import clip_test
 from tests.models.clip_test import assert_equal_features, features, init
 from tests.torch_clip import TorchCLIP, arrays, torch_features
@@ -35,7 +35,8 @@ def torch_made(image_size=(64, 64)):
     """A ResNet CLIP, the same in torch, and parameters that came from there."""
     clip = CLIP(**SIZES | dict(image_size=image_size))
     model = TorchCLIP(clip)
-    return clip, model, from_openai(arrays(model), clip, Names(), 'bicubic', native=clip.grid)
+    tensors, _ = clip_of(arrays(model), Names())
+    return clip, model, from_openai(tensors, clip, Names(), 'bicubic', native=clip.grid)
 
 
 @pytest.mark.parametrize('image_size', [(64, 64), (96, 32), (64, 96)])
