@@ -214,7 +214,7 @@ def student_stage(
         raise ConfigError(f"config.student.relation: found '{relation}', expected 'cosine' or 'kl'")
     if target not in targets.KINDS:
         raise ConfigError(f"config.student.target: found '{target}', expected one of {', '.join(targets.KINDS)}")
-    if support_views and cache is None:
+    if support_views and not cache_teacher:
         raise ConfigError(
             f'config.student.support_views: found {support_views} with cache_teacher=False, expected 0 there: only '
             'cached features can be drawn from all of the split'
@@ -241,7 +241,7 @@ def student_stage(
 
     frozen = {'fusion': teacher_params['fusion']} if target == 'fusion' and target_share else {}
     frozen |= {'image_GE': cache.image_GE, 'text_QE': cache.text_QE} if cache else {'clip': teacher_params['clip']}
-    if support_views:
+    if support_views and cache:  # without one the stage is only looked at in shapes
         frozen['members'] = targets.members(cache.image_pid_G, cache.text_view_Q)
     init = parts.start_from(clip, start, num_people, identity_weight)
     return Stage('student', DualEncoder(clip), init, loss, frozen=frozen)
