@@ -106,7 +106,7 @@ class Training:
                     kept = results[name].setdefault('with_supports_oracle', {})
                     kept[split] = evaluate.retrieval_metrics(rich)
                 if split == 'val' and parallel.is_primary():
-                    runs.keep_calibration(self.workdir, name, self._calibration(embeddings))
+                    self._calibrate(name, embeddings)
         if parallel.is_primary():
             self._keep_sample()
             self._draw(embeddings, f'{name}: test captions and the ten best images')
@@ -115,9 +115,14 @@ class Training:
         results['seconds']['evaluate'] = round(time.perf_counter() - clock, 1)
         return results
 
-    def _calibration(self, val: Embeddings) -> calibration.Calibration:
+    def _calibrate(self, name: str, val: Embeddings) -> None:
+        """Keep what val says of scores; of a single person it says nothing, as there are no strangers."""
+        if self.inputs.splits['val'].num_people < 2:
+            self.report.say(f'{name}: val has one person, so searches with it will have no probabilities')
+            return
         said = self.inputs.splits['val'].captions
-        return calibration.fit(val, word_pieces=wording.pieces_of(said, self.inputs.encoder.tokenizer.lengths))
+        pieces = wording.pieces_of(said, self.inputs.encoder.tokenizer.lengths)
+        runs.keep_calibration(self.workdir, name, calibration.fit(val, word_pieces=pieces))
 
     def _facts(self) -> dict:
         """What model.json of the run says beside the sizes."""
