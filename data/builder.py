@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -28,17 +27,15 @@ import tensorflow_datasets as tfds  # noqa: E402
 class People(tfds.core.ShardBasedBuilder):
     """One example = one image: encoded bytes, captions, their tokens, identity, origin."""
 
-    VERSION = tfds.core.Version('2.0.0')
-    RELEASE_NOTES = {'2.0.0': 'Several files a split, upright images, their offsets beside them.'}
+    VERSION = tfds.core.Version(offsets.VERSION)
+    RELEASE_NOTES = {offsets.VERSION: 'Several files a split, upright images, their offsets beside them.'}
 
-    def __init__(self, source: Source, tokenizer: Tokenizer, context_length: int, cache: str):
-        """Name the folder after all that its examples depend on: a change is built anew."""
+    def __init__(self, name: str, source: Source, tokenizer: Tokenizer, context_length: int, cache: str):
+        """Take the name of the dataset's folder in that of the cache, and what `data.people.load` is given."""
         self._source, self._tokenizer, self._length = source, tokenizer, context_length
         self._at_work, self._seen = source.splits, _Seen(source)
-        key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
-        name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
         config = tfds.core.BuilderConfig(name=name)
-        super().__init__(config=config, data_dir=os.path.expanduser(cache) or None, file_format='array_record')
+        super().__init__(config=config, data_dir=cache, file_format='array_record')
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -53,10 +50,6 @@ class People(tfds.core.ShardBasedBuilder):
                 }
             ),
             description='Images of people with captions, for text-to-image re-identification.',
-            metadata=tfds.core.MetadataDict(
-                skipped=[],  # [file name, reason] of every unusable image
-                images=str(self._source.images or ''),  # the folder of those that were built
-            ),
             disable_shuffling=True,  # the source's order, which an oracle of the source may rely on
         )
 
@@ -87,24 +80,23 @@ class People(tfds.core.ShardBasedBuilder):
 
     def _finish(self) -> None:
         """Gather what was skipped, and write down where the other images lie."""
-        folder, skipped, names = pathlib.Path(self.data_dir), self.info.metadata['skipped'], {}
-        for split in self._source.splits:
+        folder, skipped, names = pathlib.Path(self.data_dir), [], {}
+        for split, info in self.info.splits.items():
             for path in sorted(folder.glob(_skipped(split, '*'))):
                 skipped += json.loads(path.read_text())
                 path.unlink()
             for path in folder.glob(f'*-{split}.*.shard_infos.json'):  # Beam's own
                 path.unlink()
-            names[split] = [os.path.basename(name) for name in self.info.splits[split].filenames]
-        if len(skipped) > TOLERATED * (self._source.total or float('inf')):
-            self._seen.stop(self._source.total, skipped)
-        for split, info in self.info.splits.items():
+            names[split] = [os.path.basename(name) for name in info.filenames]
             if not info.num_examples:
                 raise DataError(
                     f"dataset '{self._source.name}': found a split without a single image; expected some in each of "
                     f'{self._source.splits}. Check the annotations below config.data.root.'
                 )
-        small = self._tokenizer.vocab_size <= 1 << 16
-        offsets.write(folder, names, self._parse, ((self._length,), '<u2' if small else '<i4'))
+        if len(skipped) > TOLERATED * (self._source.total or float('inf')):
+            self._seen.stop(self._source.total, skipped)
+        tokens = (self._length,), '<u2' if self._tokenizer.vocab_size <= 1 << 16 else '<i4'
+        offsets.write(folder, names, self._parse, tokens, skipped=skipped, images=str(self._source.images or ''))
 
     def _parse(self, record: bytes) -> offsets.Row:
         features = tf.train.Example.FromString(record).features.feature

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.offsets import FORMAT, INDEX, TEXTS, physical, read_at
+from data.offsets import INDEX, TEXTS, VERSION, physical, read_at
 from lcr2s_jax import files
 from lcr2s_jax.errors import DataError
 
@@ -31,6 +31,12 @@ class Texts(Sequence):
         at = range(len(self))[at]
         start = self._ends[at - 1] if at else 0
         return self._utf8[start : self._ends[at]].tobytes().decode()
+
+    def __eq__(self, other) -> bool:
+        return self[:] == (other[:] if isinstance(other, Texts) else other)
+
+    def __repr__(self) -> str:
+        return repr(self[:])
 
 
 class Images(Sequence):
@@ -91,30 +97,27 @@ class Split(NamedTuple):
     caption_image: np.ndarray
 
 
-def read(folder: pathlib.Path, wanted: Sequence[str]) -> dict[str, Split]:
-    """The splits of a built dataset; tokens and texts stay on disk.
+def read(folder: pathlib.Path, wanted: Sequence[str]) -> tuple[dict[str, Split], dict]:
+    """The splits of a built dataset, tokens and texts staying on disk, and what else its index says.
 
     Args:
-      folder: that `write` was given.
+      folder: that `data.offsets.write` was given.
       wanted: splits; those that are not there are left out.
 
     Raises:
       DataError: a file that is missing, cut or changed.
     """
-    advice = _again(folder, '').lstrip('; ')
-    outer = files.read_json(folder / INDEX, DataError, advice)
-    index = outer.get('index')
-    if zlib.crc32(files.to_json(index).encode()) != outer.get('crc32') or index.get('format') != FORMAT:
+    outer = files.read_json(folder / INDEX, DataError, _again(folder, '').lstrip('; '))
+    index, found = outer.get('index'), {}
+    if zlib.crc32(files.to_json(index).encode()) != outer.get('crc32') or index['version'] != VERSION:
         raise DataError(_again(folder, f'{folder / INDEX}: found another content than was built'))
-    found = {}
-    for name, split in index['splits'].items():
+    for name, split in index.pop('splits').items():
         if name not in wanted:
             continue
         arrays = {column: _array(folder, known) for column, known in split['arrays'].items()}
         texts = {column: Texts(arrays[column], arrays[f'{column}_end']) for column in TEXTS}
-        images = Images(folder, split['files'], *(arrays[column] for column in ('at', 'size', 'crc')))
         found[name] = Split(
-            images=images,
+            images=Images(folder, split['files'], *(arrays[column] for column in ('at', 'size', 'crc'))),
             file_names=texts['file_name'],
             file_size=arrays['file_size'],
             pid=np.array(arrays['pid']),  # small, and used everywhere
@@ -122,7 +125,7 @@ def read(folder: pathlib.Path, wanted: Sequence[str]) -> dict[str, Split]:
             tokens=arrays['tokens'],
             caption_image=np.array(arrays['caption_image']),
         )
-    return found
+    return found, index
 
 
 def _array(folder: pathlib.Path, known: Mapping) -> np.ndarray:

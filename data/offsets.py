@@ -17,7 +17,7 @@ from lcr2s_jax import files
 from lcr2s_jax.errors import DataError
 
 INDEX = 'index.json'  # of all splits, and of the checksums of their arrays
-FORMAT = 1
+VERSION = '2.0.0'  # of all that is built, and of its folder
 _BLOCK, _HEADER = 1 << 16, 24  # bytes: array_record's container (Riegeli) begins every block of a file with a header
 _AT_ONCE = 1024  # records read by the files' own reader
 _SLACK = 4096  # bytes between two records, at most
@@ -59,18 +59,21 @@ def physical(at: int) -> int:
     return at + _HEADER * (at // (_BLOCK - _HEADER) + 1)
 
 
-def write(folder: pathlib.Path, splits: Mapping[str, Sequence[str]], parse: Callable[[bytes], Row], tokens: tuple):
+def write(
+    folder: pathlib.Path, splits: Mapping[str, Sequence[str]], parse: Callable[[bytes], Row], tokens: tuple, **more
+) -> None:
     """Write the arrays of a dataset that was just built, by reading its record files once.
 
     Args:
       folder: of the record files, by name in `splits`.
       parse: a record.
       tokens: shape of the tokens of a caption, and their type: (L,), '<u2'.
+      more: what else the index is to say.
 
     Raises:
-      DataError: a split without a single image, or files whose layout is unknown.
+      DataError: files whose layout is unknown.
     """
-    index: dict = {'format': FORMAT, 'splits': {}}
+    index: dict = {'version': VERSION, 'splits': {}, **more}
     for split, names in splits.items():
         listed = [{'name': name, 'bytes': os.path.getsize(folder / name), 'images': 0} for name in names]
         with contextlib.ExitStack() as stack:

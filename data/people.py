@@ -18,9 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from data import built
-from data.builder import People, tfds
-from data.sources import Source
+from data import built, offsets
+from data.sources import Source, tfds_folder
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import alone
 from lcr2s_jax.weights.tokenizer import Tokenizer
@@ -96,39 +95,54 @@ def load(
       DataError: the source's own mistakes, a split without images, a folder that cannot be written, or a built dataset
         that is not as it was built.
     """
-    builder = build(source, tokenizer, context_length, cache)
-    _tell_skipped(source, builder)
-    found = built.read(pathlib.Path(builder.data_dir), [name for name in source.splits if not only or name in only])
-    _refuse_another_copy(source, builder, found)
+    folder = build(source, tokenizer, context_length, cache)
+    found, known = built.read(folder, [name for name in source.splits if not only or name in only])
+    _tell_skipped(source, folder, known['skipped'])
+    _refuse_another_copy(source, folder, known['images'], found)
     return {
         name: Split(
-            name,
-            split.images[:] if in_memory else split.images,
-            split.file_names,
-            split.pid,
-            split.captions,
-            split.tokens,
-            split.caption_image,
+            name=name,
+            jpegs=split.images[:] if in_memory else split.images,
+            file_names=split.file_names,
+            image_pid=split.pid,
+            captions=split.captions,
+            tokens=split.tokens,
+            caption_image=split.caption_image,
         )
         for name, split in found.items()
     }
 
 
-def build(source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '') -> People:
-    """The builder of a dataset that is built, now or before; arguments and errors as of `load`."""
-    tfds.disable_progress_bar()
-    make = functools.partial(People, source, tokenizer, context_length, cache)
+def build(source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '') -> pathlib.Path:
+    """The folder of a dataset that is built, now or before; arguments and errors as of `load`."""
+    if '://' in cache:
+        raise DataError(
+            f"config.data.cache: found '{cache}', expected a folder of a disk, or of a bucket that is mounted: images "
+            'are read from it one by one. Change config.data.cache.'
+        )
+    key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
+    name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
+    where = pathlib.Path(cache).expanduser() if cache else tfds_folder()
+    folder = where / 'people' / name / offsets.VERSION
+    if folder.is_dir():
+        return folder
     with _quiet():
         try:
-            builder = make()
-            return builder if builder.is_prepared() else _build(make, source.name)
+            _build(folder, lambda: _builder(name, source, tokenizer, context_length, str(where)), source.name)
         except (OSError, RuntimeError) as error:  # RuntimeError: of what writes the records, on a full disk
-            where = f"'{cache}'" if cache else "'' (TFDS's own folder)"
             raise DataError(
-                f"config.data.cache: found {where}, where the dataset '{source.name}' cannot be built ({error}); "
+                f"config.data.cache: found '{where}', where the dataset '{source.name}' cannot be built ({error}); "
                 'expected a folder that can be written, with room for all images. Nothing was built. Make room there, '
                 'or change config.data.cache.'
             ) from error
+    return folder
+
+
+def _builder(*given):
+    from data import builder  # TFDS
+
+    builder.tfds.disable_progress_bar()
+    return builder.People(*given)
 
 
 def digest(split: Split) -> str:
@@ -141,42 +155,40 @@ def digest(split: Split) -> str:
     return f'{count} images, {hashed.hexdigest()[:32]}'
 
 
-def _build(make: Callable[[], People], name: str) -> People:
+def _build(folder: pathlib.Path, make: Callable, name: str) -> None:
     """Build a dataset, unless another process does it meanwhile; what killed builds of it left behind is removed."""
     say = functools.partial(print, file=sys.__stderr__, flush=True)
-    builder = make()
-    with contextlib.ExitStack() as stack:
-        if '://' not in str(builder.data_path):  # a bucket carries no locks
-            folder = pathlib.Path(builder.data_path).parent
-            waiting = functools.partial(say, f"Dataset '{name}': waiting for another process that builds it")
-            if stack.enter_context(alone(folder.with_name(f'.{folder.name}.lock'), waiting)):
-                builder = make()
-                for leftover in folder.glob('incomplete.*'):  # nobody else is at work here
-                    shutil.rmtree(leftover)
-        if not builder.is_prepared():
-            clock = time.perf_counter()
-            say(f"Building dataset '{name}' (once; the next run finds it built)")
-            builder.download_and_prepare()
-            images = sum(split.num_examples for split in builder.info.splits.values())
-            say(f"Built dataset '{name}': {images:,} images in {time.perf_counter() - clock:.0f} s")
-    return builder
+    waiting = functools.partial(say, f"Dataset '{name}': waiting for another process that builds it")
+    above = folder.parent
+    with alone(above.with_name(f'.{above.name}.lock'), waiting) as held:
+        if folder.is_dir():
+            return
+        if held:
+            for leftover in above.glob('incomplete.*'):  # nobody else is at work here
+                shutil.rmtree(leftover)
+        clock = time.perf_counter()
+        say(f"Building dataset '{name}' (once; the next run finds it built)")
+        builder = make()
+        builder.download_and_prepare()
+        images = sum(split.num_examples for split in builder.info.splits.values())
+        say(f"Built dataset '{name}': {images:,} images in {time.perf_counter() - clock:.0f} s")
 
 
-def _tell_skipped(source: Source, builder: People) -> None:
-    skipped = builder.info.metadata['skipped']
+def _tell_skipped(source: Source, folder: pathlib.Path, skipped: Sequence) -> None:
     if skipped:
         named = ', '.join(f'{name} ({reason})' for name, reason in skipped[:10])
         print(
             f"Dataset '{source.name}' is used without {len(skipped)} of its images, all named in "
-            f'{pathlib.Path(builder.data_dir) / "metadata.json"}: {named}{", ..." if len(skipped) > 10 else ""}',
+            f'{folder / offsets.INDEX}: {named}{", ..." if len(skipped) > 10 else ""}',
             file=sys.stderr,
         )
 
 
-def _refuse_another_copy(source: Source, builder: People, splits: Mapping[str, built.Split]) -> None:
+def _refuse_another_copy(
+    source: Source, folder: pathlib.Path, built_from: str, splits: Mapping[str, built.Split]
+) -> None:
     """Images of the same names in another folder may be others, blurred ones say: their sizes tell."""
-    built_from = builder.info.metadata.get('images')
-    if source.images is None or built_from in (None, str(source.images)):
+    if source.images is None or built_from == str(source.images):
         return
     pairs = (pair for split in splits.values() for pair in zip(split.file_names, split.file_size, strict=True))
     files = ((source.images / name, size) for name, size in pairs)
@@ -185,6 +197,6 @@ def _refuse_another_copy(source: Source, builder: People, splits: Mapping[str, b
     if differ:
         raise DataError(
             f'config.data.root: found {len(differ)} images of another size than those that were built, expected the '
-            f"same; the first is {differ[0]}. '{source.name}' was built in {builder.data_dir} from the images below "
+            f"same; the first is {differ[0]}. '{source.name}' was built in {folder} from the images below "
             f'{built_from}: choose another config.data.cache for these, or delete that folder to build it anew.'
         )

@@ -105,7 +105,12 @@ def _read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
 
 def manual_folder() -> pathlib.Path:
     """Where TFDS looks for what its users download themselves."""
-    return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser() / 'downloads/manual'
+    return tfds_folder() / 'downloads/manual'
+
+
+def tfds_folder() -> pathlib.Path:
+    """Where TFDS keeps what it builds, and what it downloads."""
+    return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
 def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from data import people
+from data import builder, people
 from data.records import Record
 from data.sources import Source, open_source
 from lcr2s_jax import files
@@ -178,7 +178,7 @@ def test_a_cache_that_cannot_be_written_is_named(words, tmp_path, monkeypatch, c
     def full(self, **more):
         raise RuntimeError('No space left on device')  # of array_record, as it was met
 
-    monkeypatch.setattr(people.People, 'download_and_prepare', full)
+    monkeypatch.setattr(builder.People, 'download_and_prepare', full)
     with pytest.raises(DataError, match='No space left on device.*Make room there, or change config.data.cache'):
         people.load(Counted().source, words, 12, str(tmp_path))
     assert 'Built' not in capfd.readouterr().err
