@@ -16,6 +16,7 @@ import numpy as np
 from lcr2s_jax import files
 from lcr2s_jax.errors import DataError
 
+LAYOUT = 'group_size:1,uncompressed'  # of array_record files: a record lies in them as it is
 INDEX = 'index.json'  # of all splits, and of the checksums of their arrays
 VERSION = '2.0.0'  # of all that is built, and of its folder
 _BLOCK, _HEADER = 1 << 16, 24  # bytes: array_record's container (Riegeli) begins every block of a file with a header
@@ -28,6 +29,11 @@ _NUMBERS = {
     'at': '<i8', 'size': '<u4', 'crc': '<u4', 'pid': '<i4', 'file_size': '<i8', 'caption_image': '<i4',
 }  # fmt: skip
 TEXTS = ('file_name', 'caption')
+
+
+def token_type(vocab_size: int) -> str:
+    """The smallest that holds every token."""
+    return '<u2' if vocab_size <= 1 << 16 else '<i4'
 
 
 class Row(NamedTuple):

@@ -115,6 +115,25 @@ def load(
 
 def build(source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '') -> pathlib.Path:
     """The folder of a dataset that is built, now or before; arguments and errors as of `load`."""
+    folder = place(source, tokenizer, context_length, cache)
+    if folder.is_dir():
+        return folder
+    where = folder.parents[2]
+    with _quiet():
+        try:
+            make = functools.partial(_builder, folder.parent.name, source, tokenizer, context_length, str(where))
+            _build(folder, make, source.name)
+        except (OSError, RuntimeError) as error:  # RuntimeError: of what writes the records, on a full disk
+            raise DataError(
+                f"config.data.cache: found '{where}', where the dataset '{source.name}' cannot be built ({error}); "
+                'expected a folder that can be written, with room for all images. Nothing was built. Make room there, '
+                'or change config.data.cache.'
+            ) from error
+    return folder
+
+
+def place(source: Source, tokenizer: Tokenizer, context_length: int, cache: str) -> pathlib.Path:
+    """The folder of a built dataset, named after all that its examples depend on: a change is built anew."""
     if '://' in cache:
         raise DataError(
             f"config.data.cache: found '{cache}', expected a folder of a disk, or of a bucket that is mounted: images "
@@ -123,19 +142,7 @@ def build(source: Source, tokenizer: Tokenizer, context_length: int, cache: str 
     key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
     name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
     where = pathlib.Path(cache).expanduser() if cache else tfds_folder()
-    folder = where / 'people' / name / offsets.VERSION
-    if folder.is_dir():
-        return folder
-    with _quiet():
-        try:
-            _build(folder, lambda: _builder(name, source, tokenizer, context_length, str(where)), source.name)
-        except (OSError, RuntimeError) as error:  # RuntimeError: of what writes the records, on a full disk
-            raise DataError(
-                f"config.data.cache: found '{where}', where the dataset '{source.name}' cannot be built ({error}); "
-                'expected a folder that can be written, with room for all images. Nothing was built. Make room there, '
-                'or change config.data.cache.'
-            ) from error
-    return folder
+    return where / 'people' / name / offsets.VERSION
 
 
 def _builder(*given):
