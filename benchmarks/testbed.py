@@ -56,13 +56,7 @@ class Candidate:
     learning_rate: float
 
 
-CANDIDATES = (
-    Candidate(400, 1e-3),
-    Candidate(400, 2e-3),
-    Candidate(300, 1e-3),
-    Candidate(300, 2e-3),
-    Candidate(200, 1e-3),
-)
+CANDIDATES = (Candidate(400, 1e-3), Candidate(300, 1e-3), Candidate(200, 1e-3))
 WIDTH, EMBED = 256, 128
 _LABELS = {'identity_weight': 0.0}
 CONFIG = {
@@ -85,7 +79,7 @@ CONFIG = {
         'learning_rate': 1e-3, 'warmup': 1 / 12, 'warmup_start': 0.1, 'b1': 0.9, 'b2': 0.98, 'eps': 1e-8,
         'clip_norm': 1.0, 'rules': [['logit_scale', 0.0, 0.0], ['.*', 1.0, 0.0]],
     },
-    'train': {'steps': 1500, 'eval_every': 300},
+    'train': {'steps': 2400, 'eval_every': 600},
 }  # fmt: skip
 
 
