@@ -23,7 +23,7 @@ from absl import logging
 
 from data.records import TOLERATED, Record
 from data.sources import Source
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import DataError, printable
 from lcr2s_jax.files import alone
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -256,7 +256,7 @@ def _build(make: Callable[[], People], name: str) -> People:
 def _tell_skipped(source: Source, builder: People) -> None:
     skipped = builder.info.metadata['skipped']
     if skipped:
-        named = ', '.join(f'{name} ({reason})' for name, reason in skipped[:10])
+        named = printable(', '.join(f'{name} ({reason})' for name, reason in skipped[:10]))
         print(
             f"Dataset '{source.name}' is used without {len(skipped)} of its images, all named in "
             f'{pathlib.Path(builder.data_dir) / "metadata.json"}: {named}{", ..." if len(skipped) > 10 else ""}',
