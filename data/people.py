@@ -20,7 +20,7 @@ from absl import logging
 
 from data import built, offsets
 from data.sources import Source, tfds_folder
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import DataError, printable
 from lcr2s_jax.files import alone
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -206,7 +206,7 @@ def _on_beam(options: Sequence[str]):
 
 def _tell_skipped(source: Source, folder: pathlib.Path, skipped: Sequence) -> None:
     if skipped:
-        named = ', '.join(f'{name} ({reason})' for name, reason in skipped[:10])
+        named = printable(', '.join(f'{name} ({reason})' for name, reason in skipped[:10]))
         print(
             f"Dataset '{source.name}' is used without {len(skipped)} of its images, all named in "
             f'{folder / offsets.INDEX}: {named}{", ..." if len(skipped) > 10 else ""}',

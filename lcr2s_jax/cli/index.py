@@ -15,6 +15,7 @@ from lcr2s_jax.cli import model as models
 from lcr2s_jax.cli.door import hosts
 from lcr2s_jax.cli.parser import UsageError, number, one_of, place
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.files import difference
 
 ABOUT = 'Embed a folder of pictures, or the people of videos; again: what changed.'
 WORDS = ''
@@ -202,6 +203,11 @@ def _text_of_folder(told: dict) -> list[str]:
             f'{told["metadata"]["changed"]:,} rows have new metadata'
             + (f'; {len(strange):,} lines of it are of no picture here, such as {strange[0]!r}' if strange else '')
         )
+        for path, there in list(told['metadata']['nearly'].items())[:1]:
+            lines.append(
+                f'  {len(told["metadata"]["nearly"]):,} of them nearly are: {there!r} is there, '
+                f'{difference(path, there)}; write the names in one way'
+            )
     unusable = told['unusable']
     if unusable:
         lines.append(f'{len(unusable):,} cannot be used:')

@@ -28,7 +28,7 @@ class Done(NamedTuple):
 
 def ingest(
     gallery: Gallery,
-    searcher: Model,
+    model: Model,
     root: str,
     pictures: Iterable,
     *,
@@ -39,7 +39,7 @@ def ingest(
 
     Args:
       gallery: where to.
-      searcher: the model that the gallery was begun with.
+      model: the model that the gallery was begun with.
       root: of their paths.
       pictures: as `folder.read` yields: `file` (path, size, modified), `sha256`, `pixels`, `fault`. Without pixels
         and fault the bytes are taken to be in the gallery already.
@@ -52,7 +52,7 @@ def ingest(
     def embed():
         nonlocal embedded
         if batch:
-            found = searcher.embed_image(np.stack([one.pixels for one in batch]))
+            found = model.embed_image(np.stack([one.pixels for one in batch]))
             vectors.update(zip([one.file.path for one in batch], found, strict=True))
             embedded += len(batch)
             tell(len(batch))
