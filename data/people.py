@@ -131,6 +131,8 @@ def build(
             make = functools.partial(_builder, folder.parent.name, source, tokenizer, context_length, str(where))
             _build(folder, make, source.name, beam)
         except (OSError, RuntimeError) as error:  # RuntimeError: of what writes the records, on a full disk
+            if beam is not None and 'DataError: ' in str(error):  # of a worker: the source's own mistake
+                raise DataError(_reason(error)) from None
             on = '' if beam is None else f' on Apache Beam {" ".join(beam)}'.rstrip()
             expected = 'a folder that all workers can write' if on else 'a folder that can be written'
             raise DataError(
@@ -144,7 +146,7 @@ def build(
 def _reason(error: Exception) -> str:
     """What an error says; of one in a worker of Beam, the end of what it says: before it comes a traceback."""
     text = str(error).strip()
-    return text.rpartition('Error: ')[2] if 'Traceback' in text else text
+    return text.rpartition('Error: ')[2].partition(' [while running')[0] if 'Traceback' in text else text
 
 
 def place(source: Source, tokenizer: Tokenizer, context_length: int, cache: str) -> pathlib.Path:
