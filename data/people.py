@@ -190,10 +190,10 @@ def _build(folder: pathlib.Path, make: Callable, name: str, beam: Sequence[str] 
         if held:
             for leftover in above.glob('incomplete.*'):  # nobody else is at work here
                 shutil.rmtree(leftover)
-        clock = time.perf_counter()
+        clock, config = time.perf_counter(), None if beam is None else _on_beam(beam)
         say(f"Building dataset '{name}' (once; the next run finds it built)")
         builder = make()
-        builder.download_and_prepare(download_config=None if beam is None else _on_beam(beam))
+        builder.download_and_prepare(download_config=config)
         images = sum(split.num_examples for split in builder.info.splits.values())
         say(f"Built dataset '{name}': {images:,} images in {time.perf_counter() - clock:.0f} s")
 
