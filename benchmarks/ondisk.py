@@ -251,7 +251,7 @@ def speed_rows(cache: str, args) -> list[dict]:
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: input.CORES])
     rows = []
-    for kind, images in (('small', 100_000), ('crop', 20_000)):
+    for kind, images in (('small', 32_768), ('crop', 8_192)):
         loaded = {way: load(kind, images, cache, in_memory) for way, in_memory in WAYS.items()}
         for image in loaded['on disk'][2].jpegs:  # into the page cache
             del image
