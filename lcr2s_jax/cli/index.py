@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     video = parser.add_argument_group('videos').add_argument
     video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds from one frame to the next.')
     video('--detector', default='hog', metavar='D', help='Finds people: hog, frame (all of it), or module:callable.')
-    video('--min-seen', type=integer(1), default=2, metavar='N', help='Frames a track must be seen in; 1 keeps all.')
+    video('--min-seen', type=integer(1), default=3, metavar='N', help='Frames a track must be seen in; 1 keeps all.')
     poolings = ('mean', 'teacher')
     video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),
           help="One vector of a track's crops, by the model or by the run's teacher.")  # fmt: skip

@@ -22,6 +22,7 @@ from lcr2s_jax.video import tracker as tracks
 
 FORMAT = 2  # of all that follows: tracker, margin, JPEG; another number cuts again
 FILE = 'tracks.json'
+MIN_SEEN = 3  # frames in which a track must have been seen, as of SORT and DeepSORT
 _MARGIN = 0.05  # of a box's sides, added on every side
 _QUALITY = 95
 
@@ -45,7 +46,7 @@ def cut(
     every: float,
     name: str,
     tell: Callable[[float], None] = lambda seconds: None,
-    min_seen: int = 2,
+    min_seen: int = MIN_SEEN,
 ) -> dict:
     """Find, follow and cut out the people of a video.
 

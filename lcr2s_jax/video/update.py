@@ -51,7 +51,7 @@ class VideoOptions(NamedTuple):
     files: Sequence[str]
     every: float
     detector: str
-    min_seen: int = 2
+    min_seen: int = cutting.MIN_SEEN
 
 
 def check(options: VideoOptions, uri: str) -> None:
