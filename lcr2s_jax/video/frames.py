@@ -95,21 +95,23 @@ class Frames:
                 f'its clock leaps ahead {_times(len(ahead))}, first by {ahead[0].by:.1f} s to '
                 f'{ahead[0].seconds:.1f} s: times after it are those of its clock'
             )
-        if self._ends_early():
-            found.append(
-                f'it ends early: {self.read:,} of the {self.expected:,} frames that it should have could be read, '
-                f'up to {self._end:.1f} s'
-            )
+        found += self._missing()
         if self.broken:
             found.append(f'{self.broken:,} of its frames could not be decoded')
         return found
 
-    def _ends_early(self) -> bool:
-        missing = (self.expected or 0) - self.read
-        slack = max(_SLACK[0], _SLACK[1] * (self.expected or 0))
-        # a varying rate makes the number an estimate; then the time tells
-        whole = not self._clock.jumps and self._end >= (self.seconds or 0) - (slack + 1) * self._clock.step
-        return missing > slack and not whole
+    def _missing(self) -> list[str]:
+        if not self.expected:
+            return []
+        slack = max(_SLACK[0], _SLACK[1] * self.expected)
+        if self.expected - self.read <= slack:
+            return []
+        count = f'{self.read:,} of the {self.expected:,} frames that its container tells of could be read'
+        if self._end < self.seconds - (slack + 1) * self._clock.step:
+            return [f'it ends early: {count}, up to {self._end:.1f} s']
+        if any(jump.by > 0 for jump in self._clock.jumps):
+            return []  # the number is an estimate, and what is missing is the leap
+        return [f'{count}: some are damaged, or its rate varies and the number is an estimate']
 
     def _all(self) -> Iterator[tuple[float, np.ndarray]]:
         due, shape, breaks = 0.0, None, 0
