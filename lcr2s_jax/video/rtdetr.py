@@ -64,6 +64,7 @@ class Rtdetr:
         import torch
         import transformers
 
+        transformers.utils.logging.disable_progress_bar()
         # by the name at the top of the package it asks for torchvision, which the other backend needs
         from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
