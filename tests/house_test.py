@@ -16,7 +16,6 @@ LONG_FUNCTIONS = {
     'configs/base.py:get_config': 'a table of fields',
     'data/pipeline.py:train_batches': 'the one road of a batch, with the docstring of its fields',
     'lcr2s_jax/method/stages.py:student_stage': 'the docstring says every weight and its source',
-    'lcr2s_jax/search/ingest.py:ingest': 'its two inner functions share what waits to be committed',
     'lcr2s_jax/search/index.py:bring_up_to_date': 'half of it is what its arguments mean',
     'lcr2s_jax/training/train.py:fit': 'the one loop, read from top to bottom',
     'lcr2s_jax/weights/model_card.py:card': 'a page of text',

@@ -12,7 +12,6 @@ import sys
 import time
 
 from lcr2s_jax.cli import model as models
-from lcr2s_jax.cli.door import hosts
 from lcr2s_jax.cli.parser import UsageError, number, one_of, place
 from lcr2s_jax.errors import ConfigError
 
@@ -26,7 +25,7 @@ _STREAMS = ('rtsp://', 'rtmp://', 'http://', 'https://', 'udp://')
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
-    add('--images', type=place, metavar='DIR', help='Folder; every picture below it is indexed.')
+    add('--images', type=place, metavar='DIR', help='Folder, or s3://bucket/folder; every picture below it.')
     add('--video', action='append', default=[], type=place, metavar='FILE', help='Video file; may be repeated.')
     add('--metadata', type=place, metavar='FILE', help='CSV with a column path (below --images) and others: camera ...')
     add(
@@ -46,7 +45,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     poolings = ('mean', 'teacher')
     video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),
           help="One vector of a track's crops, by the model or by the run's teacher.")  # fmt: skip
-    hosts(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,10 +53,9 @@ def run(args: argparse.Namespace) -> int:
     from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
     from lcr2s_jax.search.model import open_model
-    from lcr2s_jax.training import parallel
 
     clock, progress = time.perf_counter(), Shown()
-    if args.prune and args.images and not pathlib.Path(args.images).exists():
+    if args.prune and args.images and '://' not in args.images and not pathlib.Path(args.images).exists():
         return _forget_copies(args)
     indexing.check(args.index, args.images, args.metadata, args.name_pattern)
     options = _videos(args)
@@ -76,9 +73,8 @@ def run(args: argparse.Namespace) -> int:
         videos=_update(args, model, options, progress) if options else None,
         progress=progress,
     )
-    if parallel.is_primary():
-        told['seconds'] = round(time.perf_counter() - clock, 1)
-        print(json.dumps(told, indent=2) if args.json else _text(told))
+    told['seconds'] = round(time.perf_counter() - clock, 1)
+    print(json.dumps(told, indent=2) if args.json else _text(told))
     return int(any(one['fault'] for one in told.get('videos', ())))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, seal, tables, writing
+from lcr2s_jax.search import conditions, seal, stores, tables, writing
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.lance import lancedb
 from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, not_unit, schema_of
@@ -51,7 +51,7 @@ class Gallery:
             raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
         with tables.told(uri, 'opening the index'):
             self._sealed = seal.read(uri)
-            self.db = lancedb().connect(uri)
+            self.db = lancedb().connect(uri, storage_options=stores.options(uri))
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
                 with writing.alone(uri):
