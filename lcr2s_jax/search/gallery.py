@@ -42,13 +42,14 @@ class Gallery:
     """
 
     def __init__(self, uri: str, width: int | None = None):
-
         self.uri = uri
         self._one, self._writes = threading.RLock(), False
         self._paths: dict[str, set[str]] = {}  # of the roots that were written to, at version _seen
         self._seen = 0
         if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
             raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
+        if is_remote(uri):
+            stores.check(uri)  # LanceDB finds the same mistakes later, and waits longer
         with tables.told(uri, 'opening the index'):
             self._sealed = seal.read(uri)
             self.db = lancedb().connect(uri, storage_options=stores.options(uri))

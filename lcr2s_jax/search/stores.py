@@ -10,31 +10,30 @@ from urllib.parse import urlsplit
 from lcr2s_jax import threads
 from lcr2s_jax.errors import SearchError
 
-CONNECT, ANSWER, TRIES = 5, 30, 3  # seconds to connect, seconds without a byte, tries: then it is said
+CONNECT, ANSWER, TRIES = 5, 10, 3  # seconds to connect, seconds without a byte, tries: then it is said
 
 _WORDS = (  # what a store, or the way to it, says -> what was found, what to do
     (
-        r'NoSuchBucket|bucket does not exist|AWS Error NO_SUCH_BUCKET',
-        'there is no such bucket; make it first, or correct the name',
+        r'NoSuchBucket|NO_SUCH_BUCKET|bucket does not exist',
+        'no such bucket is there; make it, or correct the name',
     ),
     (
-        r'InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken|ExpiredToken|AccessDenied|ACCESS_DENIED|FORBIDDEN'
-        r'|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|Forbidden|Unauthorized|HTTP (status|response) code 40[13]'
-        r'|status(:| code)? 40[13]|403',
+        r'[Nn]o credentials|CredentialsNotLoaded|credentials? provider|NO_CREDENTIALS',
+        'found no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile',
+    ),
+    (
+        r'InvalidAccessKeyId|INVALID_ACCESS_KEY|SignatureDoesNotMatch|SIGNATURE_DOES_NOT_MATCH|InvalidToken|ExpiredToken'
+        r'|AccessDenied|ACCESS_DENIED|[Ss]tatus:? 40[13]\b',
         'the store refuses these credentials; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN '
         '(or the profile), and that they may read, write, list and delete there',
     ),
     (
-        r'[Nn]o credentials|CredentialsNotLoaded|not retrieve credentials|credentials provider|NO_CREDENTIALS',
-        'found no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile',
-    ),
-    (
-        r'SlowDown|SLOW_DOWN|ServiceUnavailable|SERVICE_UNAVAILABLE|Service Unavailable|50[0234]|InternalError',
+        r'SlowDown|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|InternalError|[Ss]tatus:? (429|5\d\d)\b',
         'the store is overloaded or broken just now; give the same command again in a while',
     ),
     (
-        r'[Tt]imed? ?out|[Tt]imeout|operation timed|error sending request|[Cc]onnection (refused|reset)|connect error'
-        r'|Failed to connect|[Cc]ouldn.t (connect|resolve)|NETWORK_CONNECTION|dns error|curlCode|connection closed',
+        r'[Tt]imed? ?out|error sending request|[Cc]onnection (refused|reset|closed)|connect error|dns error'
+        r'|NETWORK_CONNECTION|curlCode',
         'the store does not answer; check the address (AWS_ENDPOINT_URL, AWS_REGION) and the network, then give the '
         'same command again',
     ),
@@ -88,6 +87,7 @@ def _client(bucket: str, region: str, endpoint: str, credentials: tuple[str, ...
         region = fs.resolve_s3_region(bucket)
     return fs.S3FileSystem(
         region=region or 'us-east-1',
+        endpoint_override=endpoint or None,
         connect_timeout=CONNECT,
         request_timeout=ANSWER,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=TRIES),
@@ -122,8 +122,9 @@ def options(uri: str) -> dict[str, str] | None:
         'client_max_retries': str(TRIES),
         'client_retry_timeout': str(2 * ANSWER),
     }
-    end = _endpoint()
-    place = {'aws_endpoint': end} | {'allow_http': 'true'} * end.startswith('http://') if end else {}
+    place, end = {}, _endpoint()
+    if end:
+        place = {'aws_endpoint': end, 'allow_http': str(end.startswith('http://')).lower()}
     if end and not (os.environ.get('AWS_REGION') or os.environ.get('AWS_DEFAULT_REGION')):
         place['aws_region'] = 'us-east-1'  # what other stores than Amazon's take
     return bounds | place
