@@ -22,11 +22,9 @@ _SERVE = (
 )
 _HEADERS = {  # moto looks for no more of a signature than that there is one
     'Content-Type': 'application/octet-stream',
-    'Authorization': 'AWS4-HMAC-SHA256 Credential=t/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0',
+    'Authorization': 'AWS4-HMAC-SHA256 Credential=t/1/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0',
 }
-REFUSED = (
-    '<Error><Code>InvalidAccessKeyId</Code><Message>The key does not exist.</Message></Error>'
-)
+REFUSED = '<Error><Code>InvalidAccessKeyId</Code><Message>The key does not exist.</Message></Error>'
 BUSY = '<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
 Fault = Callable[[str, str], tuple[int, str] | None]  # of method and path: what is answered in place of the server
 

@@ -176,7 +176,7 @@ class Gallery:
           new: of files that had no row; if not, one that has none any more was deleted meanwhile and stays out.
         """
         with self.writing():
-            known = self._known_paths(root)
+            known = self.known_paths(root)
             there = self._there(root, [row.path for row in rows if row.path in known])
             rows = [row for row in rows if new or row.path in there]
             if not rows:
@@ -189,13 +189,20 @@ class Gallery:
             known.update(row.path for row in rows)
             self._seen = self.version
 
-    def _known_paths(self, root: str) -> set[str]:
+    def known_paths(self, root: str) -> set[str]:
         """Every path that may have a row; read again only after others have written, or each commit would read all."""
         if self._seen != self.version:
             self._paths, self._seen = {}, self.version
         if root not in self._paths:
             self._paths[root] = set(self.of_root(root, ['path'])['path'].to_pylist())
         return self._paths[root]
+
+    def grown(self, root: str, paths: Sequence[str]) -> None:
+        """See the rows of these paths, which were committed past this object, by a writer that holds its lock."""
+        known = self.known_paths(root)
+        self.table = self.db.open_table(IMAGES)
+        known.update(paths)
+        self._seen = self.version
 
     def _there(self, root: str, paths: Sequence[str]) -> dict[str, tuple[str, datetime.datetime]]:
         """path -> (sha256, added) of the files that have a row."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import os
+import pathlib
 from collections.abc import Iterator
 
 from lcr2s_jax.errors import SearchError
@@ -66,7 +66,7 @@ def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
 def _of_lancedb(error: Exception) -> bool:
     trace = error.__traceback__
     while trace:
-        if f'{os.sep}lancedb{os.sep}' in trace.tb_frame.f_code.co_filename:
+        if pathlib.PurePath(trace.tb_frame.f_code.co_filename).parent.name in ('lancedb', 'lance'):
             return True
         trace = trace.tb_next
     return False

@@ -134,9 +134,7 @@ def test_a_listing_has_more_than_one_page(server):
     ],
     ids=['wrong credentials', '503', '500', 'silence'],
 )
-def test_a_store_that_does_not_work_is_told_within_seconds(
-    server, tmp_path, monkeypatch, fault, words
-):
+def test_a_store_that_does_not_work_is_told_within_seconds(server, tmp_path, monkeypatch, fault, words):
     made = begun(server, tmp_path, count=1)
     Gallery(made.uri, 8)
     monkeypatch.setattr(stores, 'ANSWER', 1)
