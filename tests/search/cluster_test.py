@@ -13,13 +13,14 @@ import time
 
 import numpy as np
 import pytest
+import ray
 
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.search import cluster, conditions, erasure, fragments, retention, stores, workers
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.model import open_model
 from tests import s3, searching
-from tests.road import ROOT, environment, fails, typed
+from tests.road import ROOT, fails, typed
 
 COLUMNS = ['root', 'path', 'sha256', 'bytes', 'modified', 'status', 'vector']
 
@@ -135,66 +136,24 @@ def test_a_worker_that_is_killed_loses_and_doubles_nothing(engine, tmp_path, kin
 def test_a_driver_that_is_killed_is_finished_by_the_same_command(tmp_path):
     made, other = twins(tmp_path, 2500)
     made.update()
-    line = [
-        sys.executable,
-        'main.py',
-        'index',
-        f'--images={made.root}',
-        f'--index={other.uri}',
-        '--engine=ray',
-        '--json',
-    ]
     # commits come often here, so that there is something to go on from
-    line[1:2] = ['-c', 'import sys; from lcr2s_jax.search import cluster; cluster._COMMIT = 0; import main; '
-                 'sys.exit(main.main(sys.argv))']  # fmt: skip
+    often = 'import sys, main; from lcr2s_jax.search import cluster; cluster._COMMIT = 0; sys.exit(main.main(sys.argv))'
+    flags = ['index', f'--images={made.root}', f'--index={other.uri}', '--engine=ray', '--json']
+    line = [sys.executable, '-c', often, *flags]
     seen = []
     for _ in range(2):
-        started = subprocess.Popen(
-            line, cwd=ROOT, env=environment(1), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        started = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         begun = Gallery(other.uri, 8).count()
         while started.poll() is None and Gallery(other.uri, 8).count() == begun:
             time.sleep(0.2)
         started.kill()
-        started.communicate()
+        started.wait()
         seen.append(Gallery(other.uri, 8).count())
-    run = subprocess.run(line, cwd=ROOT, env=environment(1), capture_output=True, text=True)
+    run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
     assert 0 < seen[0] <= seen[1] < 2500 and told['embedded'] == 2500 - seen[1], 'it went on from the last commit'
     assert_equal_rows(rows_of(made.uri), rows_of(other.uri))
-
-
-@pytest.mark.slow
-def test_a_store_that_is_lost_meanwhile_loses_and_doubles_nothing(server, tmp_path, monkeypatch):
-    made, there = searching.index(tmp_path, count=60), server.bucket()
-    made.update()
-    files = {path.relative_to(made.root).as_posix(): path.read_bytes() for path in made.root.rglob('*.png')}
-    server.put(there, {f'crops/{name}': content for name, content in files.items()})
-    broken, far = threading.Event(), searching.Index(f's3://{there}/i', f's3://{there}/crops')
-    read = []
-
-    def fault(method, path):
-        read.extend([path] * ('.png' in path and method == 'GET'))
-        return (503, s3.BUSY) if broken.is_set() and len(read) > 30 else None
-
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
-    with s3.faulty(server, fault) as shaky:
-        for name, value in shaky.environment.items():
-            monkeypatch.setenv(name, value)
-        open_model(far.uri, searching.model())
-        broken.set()
-        import ray
-
-        assert not ray.is_initialized() or ray.shutdown() is None
-        with cluster.engine(embedders=1) as engine:
-            with pytest.raises(SearchError, match='on the node .* overloaded or broken just now'):
-                far.update(engine=engine)
-            broken.clear()
-            told = far.update(engine=engine)
-    assert told['pictures'] == 60
-    theirs = {path: one | {'modified': None} for path, one in rows_of(far.uri).items()}
-    assert_equal_rows({path: one | {'modified': None} for path, one in rows_of(made.uri).items()}, theirs)
 
 
 def test_a_fragment_counts_once_it_is_committed_and_not_beside_another_writers_row(tmp_path):
@@ -256,9 +215,9 @@ def test_a_disk_that_fills_on_one_worker_is_told_with_its_name_and_nothing_is_co
         'from lcr2s_jax.search import workers; from tests import searching\n'
         'signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096,) * 2)\n'
         'rows = searching.rows(range(400))\n'
-        'batch = {"path": [r.path for r in rows], "size": [r.bytes for r in rows], "modified": [r.modified for r in rows]}\n'
-        'batch |= {"sha256": [r.sha256 for r in rows], "fault": [""] * 400, "vector": [r.vector for r in rows]}\n'
-        'batch |= {"what": np.zeros(400, np.int8)}\n'
+        'names = {"path": "path", "size": "bytes", "modified": "modified", "sha256": "sha256", "vector": "vector"}\n'
+        'batch = {name: [getattr(row, field) for row in rows] for name, field in names.items()}\n'
+        'batch |= {"what": np.zeros(400, np.int8), "fault": [""] * 400}\n'
         'try: workers.Writer(workers.Task(sys.argv[1], "", (16, 8), 1), "/r")(batch)\n'
         'except Exception as error: print(type(error).__name__, error)'
     )
@@ -271,3 +230,33 @@ def test_a_disk_that_fills_on_one_worker_is_told_with_its_name_and_nothing_is_co
 def test_stores_tell_lancedb_where_they_are(monkeypatch):
     monkeypatch.setenv('AWS_ENDPOINT_URL', 'http://127.0.0.1:1')
     assert stores.options('s3://b/i')['allow_http'] == 'true' and stores.options('/a/folder') is None
+
+
+@pytest.mark.slow
+def test_a_store_that_is_lost_meanwhile_loses_and_doubles_nothing(server, tmp_path, monkeypatch):
+    made, there = searching.index(tmp_path, count=60), server.bucket()
+    made.update()
+    files = {path.relative_to(made.root).as_posix(): path.read_bytes() for path in made.root.rglob('*.png')}
+    server.put(there, {f'crops/{name}': content for name, content in files.items()})
+    broken, far = threading.Event(), searching.Index(f's3://{there}/i', f's3://{there}/crops')
+    read = []
+
+    def fault(method, path):
+        read.extend([path] * ('.png' in path and method == 'GET'))
+        return (503, s3.BUSY) if broken.is_set() and len(read) > 30 else None
+
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    with s3.faulty(server, fault) as shaky:
+        for name, value in shaky.environment.items():
+            monkeypatch.setenv(name, value)
+        open_model(far.uri, searching.model())
+        broken.set()
+        ray.shutdown()  # the one of the other tests has another address of the store
+        with cluster.engine(embedders=1) as engine:
+            with pytest.raises(SearchError, match='on the node .* overloaded or broken just now'):
+                far.update(engine=engine)
+            broken.clear()
+            told = far.update(engine=engine)
+    assert told['pictures'] == 60
+    theirs = {path: one | {'modified': None} for path, one in rows_of(far.uri).items()}
+    assert_equal_rows({path: one | {'modified': None} for path, one in rows_of(made.uri).items()}, theirs)
