@@ -9,6 +9,7 @@ import logging
 import os
 import pathlib
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -59,8 +60,7 @@ def engine(address: str = '', embedders: int = 0) -> Iterator[Callable]:
     quiet = dict(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=None if address else False)
     cores = max(os.cpu_count() or 1, 2 * embedders)
     try:
-        with warnings.catch_warnings():  # of a fork: what is forked becomes another program at once
-            warnings.simplefilter('ignore')
+        with _unheard():
             ray.init(address=address or 'local', num_cpus=None if address else cores, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         said = (str(error).strip().splitlines() or [''])[0][:200]
@@ -86,6 +86,22 @@ def _ray():
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     return ray
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Nothing on stderr: warnings of a fork, though another program follows at once, and Ray's word on its own log."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _check_there(address: str) -> None:
