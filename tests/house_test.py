@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import re
 import subprocess
 
 from tests.road import ROOT
@@ -77,3 +78,12 @@ def test_the_library_has_no_circle_of_imports():
 
     for name in sorted(modules):
         walk(name)
+
+
+def test_every_action_of_the_workflows_is_pinned_by_its_hash():
+    used = [
+        use
+        for path in (ROOT / '.github' / 'workflows').glob('*.yml')
+        for use in re.findall(r'uses: (\S+)', path.read_text())
+    ]
+    assert used and all(re.fullmatch(r'[\w-]+/[\w-]+@[0-9a-f]{40}', use) for use in used), used

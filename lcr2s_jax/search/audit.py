@@ -121,7 +121,7 @@ def line(who: str, answer, opened, where: str = '') -> dict:
         'text': list(answer.query.sentences),
         'examples': len(answer.query.example_nE),
         'where': where,
-        'model': opened.searcher.hash,
+        'model': opened.model.hash,
         'version': opened.gallery.version,
         'found': answer.found,
         'top': [f'{hit.root}/{hit.path}' for hit in answer.hits],

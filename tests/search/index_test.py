@@ -233,7 +233,7 @@ def test_an_index_behind_a_url_fetches_its_model_once_and_logs_an_object_a_call(
     assert len(list((tmp_path / 'store' / 'i' / 'audit').iterdir())) == 2 and len(answer.hits) == 2
     fetched = place.model_folder(url)
     assert fetched.is_relative_to(tmp_path / 'cache') and place.model_folder(url) == fetched
-    assert opened.searcher.calibration is None and open_model(url, searching.model()).calibration is not None
+    assert opened.model.calibration is None and open_model(url, searching.model()).calibration is not None
     assert place.model_folder(url) != fetched, 'a calibration that came later is seen'
 
 
