@@ -133,7 +133,7 @@ def _crew(resources: dict[str, float], embedders: int) -> Crew:
 
 def _run(ray, crew: Crew, gallery: Gallery, model: Model, work: ingest.Work, tell) -> ingest.Done:
     uri = gallery.uri if stores.is_remote(gallery.uri) else str(pathlib.Path(gallery.uri).resolve())
-    task = workers.Task(uri, model.hash, tuple(model.image_size), 0 if crew.gpus else 1)
+    task = workers.Task(uri, model.hash, tuple(model.image_size), gallery.width, 0 if crew.gpus else 1)
     known = ray.put(work._replace(files=()))  # hashes of a large index travel once a node
     done, left = ingest.Done(0, 0, [], [], []), list(work.files)
     for _ in range(_PASSES):

@@ -4,17 +4,24 @@ What makes a row of a file is here alone: the workers of `lcr2s_jax.search.clust
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lcr2s_jax.model import Model
 from lcr2s_jax.search import folder, retention
 from lcr2s_jax.search.folder import File, Picture
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 
 COMMIT = 1024  # pictures a commit: what a kill can cost
 BATCH = 64  # pictures embedded at once
+
+
+class Encoder(Protocol):
+    """What is asked of a `lcr2s_jax.model.Model` here; readers and writers of a cluster do without JAX."""
+
+    image_size: tuple[int, int]
+
+    def embed_image(self, image_nhwc: np.ndarray) -> np.ndarray: ...
 
 
 class Work(NamedTuple):
@@ -57,7 +64,7 @@ class Done(NamedTuple):
     hashes: list[str]
 
 
-def here(gallery: Gallery, model: Model, work: Work, tell: Callable[[int], None] = lambda count: None) -> Done:
+def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], None] = lambda count: None) -> Done:
     """Do the work in this process; `tell` is called with the number of pictures that are done, batch by batch.
 
     Pictures of the same bytes are embedded once for each path, unless the index has them already.
@@ -110,7 +117,7 @@ def is_forgotten(work: Work, picture: Picture) -> bool:
     return bool(work.forgotten) and retention.key('bytes', picture.sha256) in work.forgotten
 
 
-def embed(model: Model, pictures: Sequence[Picture]) -> np.ndarray:
+def embed(model: Encoder, pictures: Sequence[Picture]) -> np.ndarray:
     """Unit float32 [n, E] of pictures that have pixels."""
     return model.embed_image(np.stack([one.pixels for one in pictures]))
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcr2s_jax import model as models
 from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.search import fragments, ingest, storage
 from lcr2s_jax.search.folder import File, Picture
@@ -30,12 +29,14 @@ class Task(NamedTuple):
       uri: of the index, as every node sees it.
       model: hash of the one that must be there.
       image_size: height and width in pixels.
+      width: E, of its vectors.
       share: processor cores of an embedder; 0 where it has a GPU.
     """
 
     uri: str
     model: str
     image_size: tuple[int, int]
+    width: int
     share: int
 
 
@@ -96,7 +97,7 @@ class Embedder:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         with _named():
             model, chosen = self._model, np.flatnonzero(batch['what'] == EMBEDDED)
-            vectors = np.zeros((len(batch['what']), model.clip.embed_dim), np.float32)
+            vectors = np.zeros((len(batch['what']), self._task.width), np.float32)
             if len(chosen):
                 vectors[chosen] = ingest.embed(model, [_picture(batch, place) for place in chosen])
         return {name: values for name, values in batch.items() if name != 'pixels'} | {'vector': vectors}
@@ -127,8 +128,10 @@ class Writer:
         return {'told': np.array([json.dumps(told)], object)}
 
 
-def model_of(task: Task) -> models.Model:
+def model_of(task: Task) -> ingest.Encoder:
     """The index's model, on this node. Raises SearchError: it is not there, or another one is."""
+    from lcr2s_jax import model as models  # JAX, which readers and writers do without
+
     folder = storage.model_folder(task.uri)
     if folder is None:
         raise SearchError(

@@ -204,7 +204,7 @@ def test_a_worker_without_the_model_says_so_and_nothing_is_committed(engine, tmp
     assert Gallery(made.uri).count(conditions.EVERY) == 0
     with pytest.raises(SearchError, match='found the model .* of the driver; give every node the same disk'):
         shutil.move(tmp_path / 'elsewhere', tmp_path / 'index' / 'model')
-        workers.model_of(workers.Task(made.uri, 'f' * 64, (16, 8), 1))
+        workers.model_of(workers.Task(made.uri, 'f' * 64, (16, 8), 8, 1))
 
 
 def test_a_disk_that_fills_on_one_worker_is_told_with_its_name_and_nothing_is_committed(tmp_path):
@@ -218,7 +218,7 @@ def test_a_disk_that_fills_on_one_worker_is_told_with_its_name_and_nothing_is_co
         'names = {"path": "path", "size": "bytes", "modified": "modified", "sha256": "sha256", "vector": "vector"}\n'
         'batch = {name: [getattr(row, field) for row in rows] for name, field in names.items()}\n'
         'batch |= {"what": np.zeros(400, np.int8), "fault": [""] * 400}\n'
-        'try: workers.Writer(workers.Task(sys.argv[1], "", (16, 8), 1), "/r")(batch)\n'
+        'try: workers.Writer(workers.Task(sys.argv[1], "", (16, 8), 8, 1), "/r")(batch)\n'
         'except Exception as error: print(type(error).__name__, error)'
     )
     run = subprocess.run([sys.executable, '-c', child, made.uri], cwd=ROOT, capture_output=True, text=True)
