@@ -46,7 +46,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     many('--workers', type=integer(1), default=0, metavar='N', help='That embed; one a GPU, or a core each.')
     video = parser.add_argument_group('videos').add_argument
     video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds from one frame to the next.')
-    video('--detector', default='hog', metavar='D', help='Finds people: hog, frame (all of it), or module:callable.')
+    video('--detector', default='hog', metavar='D',
+          help='Finds people: hog, rtdetr, the hub name or folder of another, frame (all), module:callable.')  # fmt: skip
     video('--min-seen', type=integer(1), default=3, metavar='N', help='Frames a track must be seen in; 1 keeps all.')
     poolings = ('mean', 'teacher')
     video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),

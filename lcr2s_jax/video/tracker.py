@@ -5,6 +5,7 @@ overlap times score, unsure ones with what is left. No appearance is used: two p
 change places, and who is hidden for long comes back as another track.
 """
 
+import importlib.metadata
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 
 from lcr2s_jax.errors import DataError
 
+_VERSION = '0.30'  # of supervision
 LOST = 1.0  # seconds for which a track that is missed is waited for: ByteTrack's 30 frames of 30 a second
 CROPS = 16  # crops kept of a track
 _SURE = 0.25  # score from which a box may take up a lost track; ByteTrack's own, as is a new track's: 0.1 more
@@ -92,21 +94,29 @@ class Tracker:
         return self._numbers[inner]
 
 
-def _byte_track(frames: int, interval: float):
+def installed() -> None:
+    """Raise DataError where ByteTrack is not there, without importing it."""
     try:
-        with warnings.catch_warnings():  # it left the package for one that needs another OpenCV; the version is pinned
-            warnings.simplefilter('ignore', FutureWarning)
-            import supervision
-
-            byte = supervision.ByteTrack(_SURE, frames, _MATCH, frame_rate=30)
-        for noise in (byte.kalman_filter, byte.shared_kalman):  # of a random walk: it grows with the root of time
-            noise._std_weight_velocity *= max(1.0, _RATE * interval) ** 0.5
-        return byte
-    except (ImportError, AttributeError) as error:
+        found = f'supervision {importlib.metadata.version("supervision")}'
+    except importlib.metadata.PackageNotFoundError:
+        found = 'no supervision'
+    if not found.startswith(f'supervision {_VERSION}.'):
         raise DataError(
-            f'--video: found no ByteTrack ({error}); it is in supervision 0.30: '
+            f'--video: found {found}, expected {_VERSION}, which has ByteTrack: '
             'python -m pip install -r requirements-video.txt'
-        ) from None
+        )
+
+
+def _byte_track(frames: int, interval: float):
+    installed()
+    with warnings.catch_warnings():  # it left the package for one that needs another OpenCV; the version is pinned
+        warnings.simplefilter('ignore', FutureWarning)
+        import supervision
+
+        byte = supervision.ByteTrack(_SURE, frames, _MATCH, frame_rate=30)
+    for noise in (byte.kalman_filter, byte.shared_kalman):  # of a random walk: it grows with the root of time
+        noise._std_weight_velocity *= max(1.0, _RATE * interval) ** 0.5
+    return byte
 
 
 def _enlarged(box_n5: np.ndarray, reach: float) -> np.ndarray:

@@ -17,7 +17,7 @@ from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import columns, folder, retention, storage
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.video import crops as cutting
-from lcr2s_jax.video import detectors
+from lcr2s_jax.video import detectors, tracker
 from lcr2s_jax.video import frames as video
 
 COLUMNS = {
@@ -57,6 +57,7 @@ def check(options: VideoOptions, uri: str) -> None:
     if storage.is_remote(uri):
         raise ConfigError(f'--video: found the index {uri}; expected a local folder, where the crops can be kept')
     video.opencv()
+    tracker.installed()
     detectors.open_detector(options.detector)
 
 
