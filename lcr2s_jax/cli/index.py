@@ -47,7 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     video = parser.add_argument_group('videos').add_argument
     video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds from one frame to the next.')
     video('--detector', default='hog', metavar='D',
-          help='Finds people: hog, rtdetr, the hub name or folder of another, frame (all), module:callable.')  # fmt: skip
+          help='Finds people: hog, rtdetr, hub name or folder of another, frame (all), module:callable.')  # fmt: skip
     video('--min-seen', type=integer(1), default=3, metavar='N', help='Frames a track must be seen in; 1 keeps all.')
     poolings = ('mean', 'teacher')
     video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),
