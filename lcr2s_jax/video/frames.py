@@ -10,7 +10,7 @@ import numpy as np
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.video.clock import Clock
 
-_AGAIN = 8  # times that a reader which gives no frame before the end is asked again
+_AGAIN = 1000  # times that a reader which gives no frame is asked again while some should be left: damage in the middle
 _SLACK = (2, 0.01)  # frames, and share of all, by which a container may be wrong about their number
 
 

@@ -66,15 +66,18 @@ def test_a_file_that_ends_early_says_how_many_of_how_many_were_read(tmp_path, na
     assert note.startswith(f'it ends early: {reading.read} of the 40 frames') and f'{seconds[-1]:.1f} s' in note
 
 
-def test_damage_in_the_middle_is_passed_over_and_told(tmp_path):
-    path = film(tmp_path / 'a.mkv')
+@pytest.mark.parametrize('share', [0.2, 0.4])
+@pytest.mark.parametrize('name', ['a.mkv', 'a.avi', 'a.ts', 'a.mp4'])
+def test_damage_in_the_middle_is_passed_over_and_told(tmp_path, name, share):
+    path = film(tmp_path / name, code='MJPG' if name in ('a.avi', 'a.mkv') else 'mp4v')
     content = bytearray(path.read_bytes())
-    middle = slice(len(content) * 4 // 10, len(content) // 2)
-    content[middle] = bytes(middle.stop - middle.start)
+    begin = len(content) * 3 // 10
+    end = begin + int(share * len(content))
+    content[begin:end] = np.random.default_rng(0).integers(0, 256, end - begin).astype(np.uint8).tobytes()
     path.write_bytes(content)
-    reading, seconds, _ = read(path)
-    assert 15 < reading.read < 38 and seconds[-1] > 3.8
-    assert reading.notes()[0].startswith(f'{reading.read} of the 40 frames that its container tells of could be read')
+    reading, seconds, grey = read(path)
+    assert 38 > reading.read >= 40 * (0.85 - share) and grey[-1] > 200, 'to the end'
+    assert f'{reading.read} of the 40 frames that its container tells of could be read' in reading.notes()[0]
 
 
 def test_a_varying_rate_loses_no_frame():
