@@ -1,5 +1,8 @@
 """Measures of tracks against a truth, compared with values worked out by hand; and the truth's format."""
 
+import json
+import sys
+
 import numpy as np
 import pytest
 
@@ -79,3 +82,27 @@ def test_the_truth_leaves_out_who_is_not_considered_and_what_is_no_pedestrian(tm
         benchmark.read_truth(file)
     with pytest.raises(DataError, match='No such file'):
         benchmark.read_truth(tmp_path / 'none.txt')
+
+
+def test_the_benchmark_measures_a_film_whose_truth_is_known(tmp_path, monkeypatch, capsys):
+    from tests.video import videos_test as films
+
+    one, other = (np.full((96, 48, 3), grey, np.uint8) for grey in (40, 90))
+    frames = [[(4 + 2 * n, 8, one), (180 - 2 * n, 8, other)] for n in range(20)]
+    films.film(tmp_path / 'walk.mp4', frames)
+    rows = [
+        f'{number},{person},{left + 1},{top + 1},48,96,1,-1,-1,-1'
+        for number, people in enumerate(frames, 1)
+        for person, (left, top, _) in enumerate(people, 1)
+    ]
+    (tmp_path / 'gt.txt').write_text('\n'.join(rows))
+    words = ['video', f'--video={tmp_path}/walk.mp4', f'--truth={tmp_path}/gt.txt', f'--detector={films.DETECTOR}']
+    monkeypatch.setattr(sys, 'argv', [*words, f'--json={tmp_path}/told.json'])
+    benchmark.main()
+    told = json.loads((tmp_path / 'told.json').read_text())
+    assert (told['frames'], told['read'], told['expected'], told['tracks'], told['people']) == (10, 20, 20, 2, 2)
+    assert told['detection recall'] == told['tracked precision'] == told['IDF1'] == told['purity'] == 1.0
+    assert 0.8 < told['HOTA'] <= 1 and 'frames/s' in capsys.readouterr().out
+    monkeypatch.setattr(sys, 'argv', [*words, '--truth=none.txt'])
+    with pytest.raises(SystemExit, match='--truth: none.txt.*No such file'):
+        benchmark.main()
