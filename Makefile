@@ -62,6 +62,6 @@ $(VENV)/.runtime: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-video.txt $(VENV)/.runtime
+$(VENV)/.dev: requirements-dev.txt requirements-video.txt requirements-cluster.txt $(VENV)/.runtime
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $@

@@ -4,7 +4,7 @@ memory: the most that a process holds which loads a generated split and takes ba
 they lie (config.data.in_memory), and its line over the images; 'trains' adds the demo's model and steps of its
 baseline. A record is a JPEG of about 2 kB with a caption of 77 tokens, an identity has 20; above 131,072 images their
 record files are copied. speed: pairs a second of both ways in turns, files in the page cache, of such pictures and of
-crops of about 13 kB.
+crops of about 13 kB; and the processor's time a pair, which other work on the machine hardly moves.
 """
 
 import argparse
@@ -256,6 +256,7 @@ def speed_rows(cache: str, args) -> list[dict]:
         for image in loaded['on disk'][2].jpegs:  # into the page cache
             del image
         rates: dict[str, list[float]] = {way: [] for way in WAYS}
+        work: dict[str, list[float]] = {way: [] for way in WAYS}
         count = WARM + args.batches
         for number in range(args.rounds + 1):
             for way in list(WAYS)[:: 1 if number % 2 else -1]:
@@ -263,12 +264,19 @@ def speed_rows(cache: str, args) -> list[dict]:
                 pairs = config.batch.identities * config.batch.views
                 first = number * count
                 batches = input.our_batches(config, tokenizer, split, first, first + count)
+                clock = time.process_time()
                 rates[way].append(input.rate_of(batches, WARM, pairs)[0])
-        rates = {way: values[1:] for way, values in rates.items()}
+                work[way].append((time.process_time() - clock) / (count * pairs) * 1e6)
+        rates, work = ({way: values[1:] for way, values in some.items()} for some in (rates, work))
         for way, values in rates.items():
             row = {'part': 'speed', 'what': way, 'kind': kind, 'images': images}
             row |= {'pairs_per_s': statistics.median(values), 'lowest': min(values), 'highest': max(values)}
-            rows.append(row | {'to_in_memory': common.ratio(rates, way, 'in memory')})
+            row |= {'to_in_memory': common.ratio(rates, way, 'in memory')}
+            row |= {
+                'cpu_us_a_pair': statistics.median(work[way]),
+                'cpu_to_in_memory': common.ratio(work, way, 'in memory'),
+            }
+            rows.append(row)
             print(rows[-1], flush=True)
     return rows
 

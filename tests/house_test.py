@@ -17,7 +17,6 @@ LONG_FUNCTIONS = {
     'configs/base.py:get_config': 'a table of fields',
     'data/pipeline.py:train_batches': 'the one road of a batch, with the docstring of its fields',
     'lcr2s_jax/method/stages.py:student_stage': 'the docstring says every weight and its source',
-    'lcr2s_jax/search/ingest.py:ingest': 'its two inner functions share what waits to be committed',
     'lcr2s_jax/search/index.py:bring_up_to_date': 'half of it is what its arguments mean',
     'lcr2s_jax/training/train.py:fit': 'the one loop, read from top to bottom',
     'lcr2s_jax/weights/model_card.py:card': 'a page of text',
@@ -25,7 +24,7 @@ LONG_FUNCTIONS = {
 # a command is called as what it calls; the others are of rooms that never meet
 SHARED_STEMS = {
     'calibration', 'compare', 'demo_clip', 'evaluate', 'explain', 'export', 'folder', 'index', 'model', 'page',
-    'progress', 'rows', 'search', 'table', 'train', 'info', 'serve', 'pictures', 'domain', 'answer',
+    'progress', 'rows', 'search', 'table', 'train', 'info', 'serve', 'pictures', 'domain', 'answer', 'cluster',
 }  # fmt: skip
 
 

@@ -245,7 +245,6 @@ def test_what_cannot_be_indexed_is_said_before_a_model_is_opened(tmp_path, made)
     for uri, folder_, words in (
         (made.uri, '/no/such', 'found no folder /no/such'),
         (made.uri, str(made.root / 'a' / '000.png'), f'expected a folder, such as its own: --images={made.root / "a"}'),
-        (made.uri, 's3://bucket/p', 'found the URL'),
         (str(tmp_path / 'file'), str(made.root), '--index: found the file .*file, expected a folder'),
         (made.uri, str(tmp_path / 'x\udcff'), 'no UTF-8; rename'),
     ):
