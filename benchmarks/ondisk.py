@@ -46,12 +46,12 @@ def main() -> None:
     parser.add_argument('--trains', nargs='*', default=['on disk'], choices=list(WAYS), help='ways that train as well')
     parser.add_argument('--cache', default='', help='keep the generated sets in this folder')
     args = parser.parse_args()
-    found = common.kept('ondisk', 'part', args.parts)
+    found = []
     with contextlib.nullcontext(args.cache) if args.cache else tempfile.TemporaryDirectory() as cache:
         for part in args.parts:
             found += {'memory': memory_rows, 'speed': speed_rows}[part](cache, args)
-            common.save('ondisk', found)
-    common.write('ondisk', found)
+            common.save('ondisk', common.kept('ondisk', 'part', args.parts) + found)
+    common.write('ondisk', common.kept('ondisk', 'part', args.parts) + found)
 
 
 def small() -> list[bytes]:

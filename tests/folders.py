@@ -178,7 +178,7 @@ def examine(
     """What the doctor says; `batch` is (identities, views[, captions]), `changes` are of config.data.folder."""
     batch = {'captions': 1} | dict(zip(('identities', 'views', 'captions'), batch, strict=False))
     deal = DEAL | changes
-    more = dict(batch=batch, tokenizer=tokenizer, context_length=context_length, in_memory=in_memory)
+    more = dict(batch=batch, tokenizer=tokenizer, context_length=context_length, room=('', in_memory))
     return doctor.examine(dataset, str(root), MAX_PIXELS, deal, **more)
 
 

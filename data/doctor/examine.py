@@ -83,8 +83,7 @@ def examine(
     batch: Mapping[str, int],
     tokenizer: str,
     context_length: int,
-    cache: str = '',
-    in_memory: bool = False,
+    room: tuple[str, bool] = ('', False),
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Examination:
     """Look at a dataset as training would, and further; nothing is raised for what is wrong with it.
@@ -94,7 +93,7 @@ def examine(
       batch: identities, views and captions, as `data.plan.Plan` takes them.
       tokenizer: as `lcr2s_jax.weights.tokenizer.Tokenizer` takes it.
       context_length: tokens that the model reads.
-      cache, in_memory: as `data.people.load` takes them.
+      room: cache and in_memory, as `data.people.load` takes them.
       tell: called with (images looked at, images) as it goes on.
     """
     try:
@@ -121,7 +120,7 @@ def examine(
         *_unusable(seen),
         *_emptied(found, seen),
         *_turned(seen),
-        *_room(seen, cache, in_memory),
+        *_room(seen, *room),
         *checks.named_twice(found),
         *_duplicates(seen),
         *checks.captions_per_image(dataset, found),
