@@ -24,6 +24,7 @@ _HEADERS = {  # moto looks for no more of a signature than that there is one
     'Content-Type': 'application/octet-stream',
     'Authorization': 'AWS4-HMAC-SHA256 Credential=t/1/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0',
 }
+_HOP = ('transfer-encoding', 'expect', 'content-length', 'connection')  # of one connection, not of the message
 REFUSED = '<Error><Code>InvalidAccessKeyId</Code><Message>The key does not exist.</Message></Error>'
 BUSY = '<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
 Fault = Callable[[str, str], tuple[int, str] | None]  # of method and path: what is answered in place of the server
@@ -106,16 +107,28 @@ def faulty(server: Server, fault: Fault) -> Iterator[Server]:
                 super().handle_one_request()
 
         def _pass(self):
-            content = self.rfile.read(int(self.headers.get('Content-Length') or 0))
+            content = self._content()
             if answer := fault(self.command, self.path):
                 self._answer(answer[0], {'Content-Type': 'application/xml'}, answer[1].encode())
                 return
             there = http.client.HTTPConnection('127.0.0.1', server.port)
-            there.request(self.command, self.path, content, dict(self.headers.items()))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            there.request(self.command, self.path, content, headers)
             found = there.getresponse()
             body = found.read()
             self._answer(found.status, dict(found.getheaders()), body)
             there.close()
+
+        def _content(self) -> bytes:
+            if 'chunked' not in self.headers.get('Transfer-Encoding', ''):
+                return self.rfile.read(int(self.headers.get('Content-Length') or 0))
+            parts = []
+            while size := int(self.rfile.readline().split(b';')[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return b''.join(parts)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass
 

@@ -257,6 +257,6 @@ def test_a_store_that_is_lost_meanwhile_loses_and_doubles_nothing(server, tmp_pa
                 far.update(engine=engine)
             broken.clear()
             told = far.update(engine=engine)
+            theirs = {path: one | {'modified': None} for path, one in rows_of(far.uri).items()}
     assert told['pictures'] == 60
-    theirs = {path: one | {'modified': None} for path, one in rows_of(far.uri).items()}
     assert_equal_rows({path: one | {'modified': None} for path, one in rows_of(made.uri).items()}, theirs)
