@@ -129,7 +129,7 @@ def test_a_listing_has_more_than_one_page(server):
     [
         (s3.always(403, s3.REFUSED), 'refuses these credentials; check AWS_ACCESS_KEY_ID'),
         (s3.always(503, s3.BUSY), 'overloaded or broken just now; give the same command again'),
-        (s3.always(500), 'overloaded or broken just now'),
+        pytest.param(s3.always(500), 'overloaded or broken just now', marks=pytest.mark.slow),
         pytest.param(s3.slow(30), 'does not answer; check the address', marks=pytest.mark.slow),
     ],
     ids=['wrong credentials', '503', '500', 'silence'],
