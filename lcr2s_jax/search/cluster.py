@@ -217,8 +217,8 @@ class _Driver:
             self._copy([(File(*one[:3]), *one[3:]) for one in told['others']])
             self.embedded += len(told['fragment'][1]) - len(told['unusable'])
             self._tell(len(told['fragment'][1]))
-        if time.monotonic() - self._since > _COMMIT:
-            self._commit()
+            if time.monotonic() - self._since > _COMMIT:
+                self._commit()
 
     def _copy(self, others: Sequence[tuple]) -> None:
         """Files whose bytes the index has, or had."""
