@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +16,9 @@ from ml_collections import ConfigDict
 from data.doctor import checks
 from data.doctor.checks import Finding
 from data.doctor.examine import Examination, examine
+from lcr2s_jax.errors import printable
 
 _WIDTH = 110  # columns, at most
-_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')  # a file name could speak to the terminal
 _COLOURS = {'error': 'bold red', 'warning': 'yellow', 'note': 'cyan', 'good': 'green'}
 
 
@@ -114,6 +113,6 @@ def _text(finding: Finding, width: int) -> rich.text.Text:
         for part in parts
         for line in textwrap.wrap(part, width, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
     ]
-    text = rich.text.Text('\n'.join(_CONTROL.sub('?', line) for line in lines))
+    text = rich.text.Text('\n'.join(printable(line) for line in lines))
     text.stylize(_COLOURS[finding.level], 0, len(finding.level))
     return text

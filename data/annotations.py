@@ -11,7 +11,7 @@ import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import storable
 
 SPLITS = ('train', 'val', 'test')
@@ -117,18 +117,21 @@ def read(dataset: str, root: pathlib.Path) -> Annotations:
       root: the folder that holds the annotation file and `imgs/`, or the folder above it.
 
     Raises:
-      DataError: no such file there, or an entry that is not what the dataset's entries are.
+      DataError: no such file there. RowsError: entries that are not what the dataset's entries are.
     """
     layout = LAYOUTS[dataset]
     path = find(layout, root)
-    rows = _rows(path)
-    entries = [_entry(number, row, layout, path) for number, row in enumerate(rows)]
+    rows = ((f'entry {number}', row) for number, row in enumerate(_rows(path)))
+    entries, faults = each(rows, lambda where, row: _entry(where, row, layout))
     anew = _counted_anew(entries, layout)
     entries = [
         dataclasses.replace(entry, person=f'{entry.split} {entry.person}') if entry.split in anew else entry
         for entry in entries
     ]
-    return Annotations(path, path.parent / 'imgs', by_split(entries), counted_anew=anew)
+    found = Annotations(path, path.parent / 'imgs', by_split(entries), counted_anew=anew)
+    if faults:
+        raise RowsError(path, faults, found)
+    return found
 
 
 def _counted_anew(entries: Sequence[Entry], layout: Layout) -> tuple[str, ...]:
@@ -161,8 +164,12 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
                 f'{layout.files[0]} of the original {layout.title}. Ask the authors of {layout.title} for the '
                 'complete package (docs/data.md); scores on splits of your own compare with nobody.'
             )
-    here = sorted(file.name for file in root.iterdir())[:10] if root.is_dir() else None
-    found = f'found {", ".join(here) or "nothing"}' if here is not None else 'found no such folder'
+    if not root.is_dir():
+        found = 'found no such folder'
+    else:
+        there = [path for place in places if place.is_dir() for path in place.iterdir()]
+        there.sort(key=lambda path: (path.suffix.lower() != '.json', path))  # one of another name comes first
+        found = f'found {", ".join(str(path.relative_to(root)) for path in there[:10]) or "nothing"}'
     raise DataError(
         f'{root}: {found}; expected {" or ".join(layout.files)} beside imgs/, here or in {layout.title}/. Set '
         f'config.data.root to the folder of {layout.title}; docs/data.md says where it comes from.'
@@ -177,24 +184,24 @@ def _rows(path: pathlib.Path) -> Sequence[Any]:
     except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
         raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. Fetch the file again.') from None
     if not isinstance(rows, list) or not rows:
-        raise DataError(f'{path}: found {type(rows).__name__} without entries, expected a list. Fetch the file again.')
+        what = f'an object of {", ".join(map(str, list(rows)[:5]))}' if isinstance(rows, dict) else type(rows).__name__
+        raise DataError(f'{path}: found {what}, expected a list of entries. Fetch the file again.')
     return rows
 
 
-def _entry(number: int, row: Any, layout: Layout, path: pathlib.Path) -> Entry:
-    where = f'entry {number}'
+def _entry(where: str, row: Any, layout: Layout) -> Entry:
     kinds = {'split': str, 'captions': list, layout.image_key: str, 'id': (int, str)}
     wrong = [key for key, kind in kinds.items() if not isinstance(row, dict) or not isinstance(row.get(key), kind)]
     if wrong:
-        raise DataError(
-            f'{path}, {where}: found {short(row)}; expected the fields {", ".join(kinds)}, but {", ".join(wrong)} '
-            f'is missing or of another type. Is this the annotation file of {layout.title}?'
+        raise BadRow(
+            f'found {short(row)}; expected the fields {", ".join(kinds)}, but {", ".join(wrong)} is missing or of '
+            f'another type. Is this the annotation file of {layout.title}?'
         )
-    return make_entry(where, row['split'], row['id'], row[layout.image_key], row['captions'], path)
+    return make_entry(where, row['split'], row['id'], row[layout.image_key], row['captions'])
 
 
-def make_entry(where: str, split: str, person: int | str, file_name: str, captions: Sequence, path) -> Entry:
-    """An entry whose every part was looked at. Raises DataError, naming file and entry."""
+def make_entry(where: str, split: str, person: int | str, file_name: str, captions: Sequence) -> Entry:
+    """An entry whose every part was looked at. Raises BadRow."""
     fault = None
     clean = posixpath.normpath(file_name.replace('\\', '/'))
     if split not in SPLITS:
@@ -208,7 +215,7 @@ def make_entry(where: str, split: str, person: int | str, file_name: str, captio
     elif not storable(clean, str(person), *captions):
         fault = f'found characters that no file can hold in {short([clean, person, *captions])}, expected text'
     if fault:
-        raise DataError(f'{path}, {where}: {fault}. Correct it or remove it.')
+        raise BadRow(f'{fault}. Correct it or remove it.')
     kept = tuple(text for text in captions if text.strip())
     return Entry(where, split, str(person).strip(), clean, kept, len(captions) - len(kept))
 

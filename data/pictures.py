@@ -1,5 +1,6 @@
 """The pictures that annotations name: read, looked at, and told apart into usable and not, in parallel and in order."""
 
+import os
 import pathlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,7 @@ from data import transforms
 from data.annotations import Entry
 from data.transforms import tf
 from lcr2s_jax import images, threads
+from lcr2s_jax.files import alike, difference
 
 FORMATS = ('JPEG', 'PNG', 'BMP')  # of the published datasets; what `data.transforms` decodes
 _MARKS = (b'Exif', b'eXIf', b'tiff:Orientation')  # of JPEG, of PNG, of XMP in either
@@ -61,6 +63,30 @@ def _palette(encoded: bytes) -> bool:
     return int.from_bytes(encoded[at : at + 2], 'little') in _PALETTE_BITS
 
 
+class _Near:
+    """What is there by nearly the name of a file that is not, as half a sentence, or ''."""
+
+    def __init__(self, folder: pathlib.Path):
+        self._folder, self._listed = folder, {}
+
+    def __call__(self, name: str) -> str:
+        found = pathlib.PurePosixPath()
+        for part in pathlib.PurePosixPath(name).parts:
+            there = self._names(found)
+            if alike(part) not in there:
+                return ''
+            found /= part if os.path.lexists(self._folder / found / part) else there[alike(part)]
+        return '' if str(found) == name else f', but {found} is there: {difference(name, str(found))}'
+
+    def _names(self, below: pathlib.PurePosixPath) -> dict[str, str]:
+        if below not in self._listed:
+            try:
+                self._listed[below] = {alike(name): name for name in os.listdir(self._folder / below)}
+            except OSError:
+                self._listed[below] = {}
+        return self._listed[below]
+
+
 def read(entries: Iterable[Entry], folder: pathlib.Path, max_pixels: int) -> Iterator[tuple[Entry, bytes, str]]:
     """The file of every entry, in order: (entry, its bytes, '' or why it cannot be used).
 
@@ -70,11 +96,13 @@ def read(entries: Iterable[Entry], folder: pathlib.Path, max_pixels: int) -> Ite
       max_pixels: width times height.
     """
 
+    near = _Near(folder)
+
     def one(entry: Entry) -> tuple[Entry, bytes, str]:
         try:
             encoded = images.read(folder / entry.file_name)
         except images.PictureError as error:
-            return entry, b'', str(error)
+            return entry, b'', f'{error}{near(entry.file_name) if str(error) == images.MISSING else ""}'
         return entry, encoded, fault_of(encoded, max_pixels) or ('' if entry.captions else 'no caption')
 
     yield from threads.in_order(one, entries)

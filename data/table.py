@@ -5,7 +5,6 @@ A JSON list as newer datasets publish it is such a table too: UFine6926, Interac
 
 import csv
 import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -15,11 +14,13 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import storable, write
 
+_KINDS = ('.csv', '.jsonl', '.json')
 _COLUMNS = ('image', 'caption', 'id')
 _IMAGE = ('image', 'file_path', 'img_path', 'image_path')  # what published JSON calls it
+_BETWEEN = {';': 'semicolons', '\t': 'tabs', '|': 'bars'}
 _CAPTIONS = ('caption', 'captions', 'fine-grained_caption', 'caption1', 'caption2')  # each a sentence, or several
 
 
@@ -36,36 +37,48 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotatio
       val, test: shares of the identities, at least one identity each where above 0.
 
     Raises:
-      DataError: naming the row.
+      DataError: it cannot be read at all. RowsError: rows that cannot be used.
     """
     rows = list(_rows(path))
     if not rows:
         raise DataError(f'{path}: found no rows, expected a header and one row or more. Fill it.')
-    with_split = [bool(row.get('split')) for _, row in rows]
-    if any(with_split) and not all(with_split):
-        where = rows[with_split.index(False)][0]
-        raise DataError(f'{path}, {where}: found no split, but other rows have one; give all rows a split, or none.')
+    with_split = any(isinstance(row, dict) and row.get('split') for _, row in rows)
+    rows, faults = each(rows, lambda where, row: (where, _checked(row, with_split)))
     split_of, origin = {}, 'file'
-    if not all(with_split):
-        people = {str(row['id']).strip() for _, row in rows}
-        origin = 'beside' if splits_path(path).is_file() else 'seed'
-        split_of = _kept(path, people) if origin == 'beside' else _deal(path, people, seed, val, test)
+    try:
+        if rows and not with_split:
+            people = {str(row['id']).strip() for _, row in rows}
+            origin = 'beside' if splits_path(path).is_file() else 'seed'
+            split_of = _kept(path, people) if origin == 'beside' else _deal(path, people, seed, val, test)
+    except RowsError as error:
+        faults, split_of = [*faults, *error.faults], error.rest
+    except DataError:
+        if faults:  # too few people may be left without these rows
+            raise RowsError(path, faults) from None
+        raise
     merged: dict[str, Entry] = {}
-    for where, row in rows:
-        split = row.get('split') or split_of[str(row['id']).strip()]
-        entry = make_entry(where, split, row['id'], row['image'], [row['caption']], path)
-        first = merged.setdefault(entry.file_name, entry)
-        if first is entry:
-            continue
-        for name, there, here in (('id', first.person, entry.person), ('split', first.split, entry.split)):
-            if there != here:
-                raise DataError(
-                    f"{path}, {where}: found {name} '{here}' for the image '{entry.file_name}', which has "
-                    f"'{there}' in {first.where}; expected the same. Correct one of the two."
-                )
-        captions, blank = (*first.captions, *entry.captions), first.blank + entry.blank
-        merged[entry.file_name] = dataclasses.replace(first, captions=captions, blank=blank)
-    return Annotations(path, path.parent, by_split(merged.values()), origin)
+    known = [(where, row) for where, row in rows if with_split or str(row['id']).strip() in split_of]
+    faults += each(known, lambda where, row: _merge(merged, where, row, split_of))[1]
+    found = Annotations(path, path.parent, by_split(merged.values()), origin)
+    if faults:
+        raise RowsError(path, faults, found)
+    return found
+
+
+def _merge(merged: dict[str, Entry], where: str, row: Mapping, split_of: Mapping[str, str]) -> None:
+    split = row.get('split') or split_of[str(row['id']).strip()]
+    entry = make_entry(where, split, row['id'], row['image'], [row['caption']])
+    first = merged.setdefault(entry.file_name, entry)
+    if first is entry:
+        return
+    for name, there, here in (('id', first.person, entry.person), ('split', first.split, entry.split)):
+        if there != here:
+            raise BadRow(
+                f"found {name} '{here}' for the image '{entry.file_name}', which has '{there}' in {first.where}; "
+                'expected the same. Correct one of the two.'
+            )
+    captions, blank = (*first.captions, *entry.captions), first.blank + entry.blank
+    merged[entry.file_name] = dataclasses.replace(first, captions=captions, blank=blank)
 
 
 def splits_path(path: pathlib.Path) -> pathlib.Path:
@@ -90,8 +103,10 @@ def write_splits(annotations: Annotations) -> None:
         ) from None
 
 
-def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
-    if path.suffix not in ('.csv', '.jsonl', '.json'):
+def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
+    """(where, row); in the place of a row that cannot be read, a BadRow."""
+    kind = path.suffix.lower()
+    if kind not in _KINDS:
         raise DataError(
             f"{path}: found '{path.suffix}', expected .csv, .jsonl or .json. Change config.data.folder.table."
         )
@@ -102,57 +117,80 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
             f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
             'config.data.folder.table.'
         ) from None
-    for where, row in {'.csv': _csv, '.jsonl': _jsonl, '.json': _json}[path.suffix](text, path):
-        missing = [name for name in _COLUMNS if not isinstance(row, dict) or row.get(name) in (None, '')]
-        if missing:
-            raise DataError(
-                f'{path}, {where}: found no {", ".join(missing)} in {short(row)}; expected {", ".join(_COLUMNS)} and '
-                'perhaps split. Name the columns so, fill in what is empty, or remove the row.'
-            )
-        if not isinstance(row['image'], str) or not isinstance(row['id'], str | int):
-            raise DataError(
-                f'{path}, {where}: found {short(row)}; expected image as text, id as text or a number. Correct it.'
-            )
-        if not storable(str(row['id'])):
-            raise DataError(f'{path}, {where}: found characters that no file can hold in {short(row)}. Correct it.')
-        yield where, row
+    yield from {'.csv': _csv, '.jsonl': _jsonl, '.json': _json}[kind](text, path)
 
 
-def _csv(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+def _checked(row: Any, with_split: bool) -> Mapping:
+    if isinstance(row, BadRow):
+        raise row
+    missing = [name for name in _COLUMNS if not isinstance(row, dict) or row.get(name) in (None, '')]
+    if missing:
+        raise BadRow(
+            f'found no {", ".join(missing)} in {short(row)}; expected {", ".join(_COLUMNS)} and perhaps split. Name '
+            'the columns so, fill in what is empty, or remove the row.'
+        )
+    if not isinstance(row['image'], str) or not isinstance(row['id'], str | int):
+        raise BadRow(f'found {short(row)}; expected image as text, id as text or a number. Correct it.')
+    if not storable(str(row['id'])):
+        raise BadRow(f'found characters that no file can hold in {short(row)}. Correct it.')
+    if with_split and not row.get('split'):
+        raise BadRow('found no split, but other rows have one; give all rows a split, or none.')
+    return row
+
+
+def _csv(text: str, path: pathlib.Path, needed: Sequence[str] = _COLUMNS) -> Iterator[tuple[str, Any]]:
     # strict, or a quotation mark that is never closed swallows the rest of the table
     reader = csv.DictReader(io.StringIO(text, newline=''), skipinitialspace=True, strict=True)
     try:
-        reader.fieldnames = _names(reader.fieldnames or (), f'{path}, row 1')
-        if text and not reader.fieldnames:
-            raise DataError(f'{path}, row 1: found a blank line, expected the names of the columns. Remove it.')
-        for row in reader:
-            where = f'row {reader.line_num}'  # as an editor counts: the header is row 1
-            if None in row:
-                raise DataError(
-                    f'{path}, {where}: found {len(row[None])} cells more than the header has. Put a text with commas '
-                    'into quotation marks.'
-                )
-            yield where, row
+        reader.fieldnames = _header(list(reader.fieldnames or ()), needed) if text else []
+    except BadRow as fault:
+        raise DataError(f'{path}, row 1: {fault}') from None
     except csv.Error as error:
-        raise DataError(
-            f'{path}, row {reader.line_num + 1}: found no CSV ({error}). Is a quotation mark left open, or one in a '
-            'text not doubled?'
-        ) from None
+        raise DataError(f'{path}, row 1: found no CSV ({error})') from None
+    try:
+        for row in reader:
+            bad = None in row and BadRow(
+                f'found {len(row[None])} cells more than the header has. Put a text with commas into quotation marks.'
+            )
+            yield f'row {reader.line_num}', bad or row  # as an editor counts: the header is row 1
+    except csv.Error as error:
+        yield (
+            f'row {reader.line_num + 1}',
+            BadRow(
+                f'found no CSV ({error}), and nothing after it is read. Is a quotation mark left open, or one in a '
+                'text not doubled?'
+            ),
+        )
 
 
-def _jsonl(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+def _header(names: list[str], needed: Sequence[str]) -> list[str]:
+    """The names of a CSV file's columns. Raises BadRow."""
+    read = _names(names)
+    if not read:
+        raise BadRow('found a blank line, expected the names of the columns. Remove it.')
+    missing = [name for name in needed if name not in read]
+    if missing:
+        other = next((word for sign, word in _BETWEEN.items() if any(sign in name for name in names)), '')
+        raise BadRow(
+            f'found no {", ".join(missing)} in {short(names)}; expected the columns {", ".join(needed)}'
+            + (f' with commas between the cells, not {other}: save it so' if other else '. Name them so')
+        )
+    return read
+
+
+def _jsonl(text: str, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split('\n'), 1):  # splitlines would also split at characters JSON may hold
         if line.strip():
-            where = f'row {number}'
             try:
-                yield where, json.loads(line, object_pairs_hook=functools.partial(_object, f'{path}, {where}'))
+                row = json.loads(line, object_pairs_hook=_object)
             except (ValueError, RecursionError) as error:
-                raise DataError(f'{path}, {where}: found no JSON ({error}). Correct it.') from None
+                row = BadRow(f'found no JSON ({error}). Correct it.')
+            yield f'row {number}', row
 
 
-def _json(text: str, path: pathlib.Path) -> Iterator[tuple[str, Mapping]]:
+def _json(text: str, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
     try:
-        rows = json.loads(text, object_pairs_hook=functools.partial(_object, str(path)))
+        rows = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise DataError(f'{path}: found no JSON ({error}). Correct it.') from None
     if not isinstance(rows, list):
@@ -174,20 +212,23 @@ def _one_caption_each(row: Any) -> Iterator[Any]:
         yield {**kept, 'caption': caption}
 
 
-def _object(where: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any] | BadRow:
     # of two fields with one name JSON's reader would drop the first
-    return dict(zip(_names([name for name, _ in pairs], where), (value for _, value in pairs), strict=True))
+    try:
+        return dict(zip(_names([name for name, _ in pairs]), (value for _, value in pairs), strict=True))
+    except BadRow as fault:
+        return fault
 
 
-def _names(names: Sequence[str], where: str) -> list[str]:
+def _names(names: Sequence[str]) -> list[str]:
     """Names of columns; ours are known whatever their case and the blanks around them, but once each."""
     ours = (*_COLUMNS, 'split')
     read = [name.strip().casefold() if name.strip().casefold() in ours else name for name in names]
     twice = [name for name in ours if read.count(name) > 1]
     if twice:
-        raise DataError(
-            f'{where}: found {", ".join(twice)} more than once in {short(list(names))}, expected each column once. '
-            'Remove or rename the others; a second caption of an image is a row of its own.'
+        raise BadRow(
+            f'found {", ".join(twice)} more than once in {short(list(names))}, expected each column once. Remove or '
+            'rename the others; a second caption of an image is a row of its own.'
         )
     return read
 
@@ -197,22 +238,28 @@ def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:
     kept = splits_path(path)
     split_of: dict[str, str] = {}
     try:
-        rows = list(_csv(kept.read_text(encoding='utf-8-sig'), kept))
+        rows = list(_csv(kept.read_text(encoding='utf-8-sig'), kept, ('id', 'split')))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{kept}: cannot be read ({error}); expected the columns id and split, in UTF-8.') from None
-    for where, row in rows:
-        person, split = (row.get('id') or '').strip(), row.get('split')
+
+    def take(where: str, row: Any) -> None:
+        if isinstance(row, BadRow):
+            raise row
+        person, split = (row['id'] or '').strip(), row['split']
         if not person or split not in SPLITS or split_of.setdefault(person, split) != split:
-            raise DataError(
-                f"{kept}, {where}: found id '{person}' with split '{split}'; expected every id once, with one of "
-                f'{", ".join(SPLITS)}. Correct it, or delete the file to deal all identities to splits again.'
+            raise BadRow(
+                f"found id '{person}' with split '{split}'; expected every id once, with one of {', '.join(SPLITS)}. "
+                'Correct it, or delete the file to deal all identities to splits again.'
             )
-    new = sorted(people - set(split_of))
-    if new:
-        raise DataError(
-            f'{path}: found {len(new)} identities that {kept.name} does not name, the first of them {new[0]}; '
-            'expected all. Add them to it, or delete it to deal all identities to splits again.'
+
+    faults = [f'{kept.name}, {fault}' for fault in each(rows, take)[1]]
+    if new := sorted(people - set(split_of)):
+        faults.append(
+            f'{kept.name}: found no split of {len(new):,} identities ({", ".join(new[:10])}'
+            f'{", ..." * (len(new) > 10)}), expected all. Add them to it, or delete it to deal all again.'
         )
+    if faults:
+        raise RowsError(path, faults, split_of)
     return split_of
 
 

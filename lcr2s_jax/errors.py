@@ -1,5 +1,14 @@
 """What a user can get wrong; `main.py` prints the message alone, without a traceback."""
 
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+_STEERING = re.compile(
+    r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]'
+)  # also separators and what turns the line around
+_NAMED = 10  # of many rows
+
 
 class UserError(Exception):
     """A mistake that its message explains: what was found, what was expected, what to change."""
@@ -11,6 +20,26 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """A mistake in a dataset, a table or a folder of pictures."""
+
+
+class BadRow(DataError):
+    """What is wrong with one row of a file, see `each`."""
+
+
+class RowsError(DataError):
+    """Rows or entries of a file that cannot be used: all are counted, the first ten named.
+
+    Args:
+      where: the file.
+      faults: of `each`, one or more.
+      rest: what the file says without them.
+    """
+
+    def __init__(self, where: Any, faults: Sequence[str], rest: Any = None):
+        self.where, self.faults, self.rest = where, tuple(faults), rest
+        lines = ''.join(f'\n  {fault}' for fault in faults[:_NAMED])
+        many = f': found {len(faults):,} that cannot be used, expected none; the first of them:{lines}'
+        super().__init__(f'{where}, {faults[0]}' if len(faults) == 1 else f'{where}{many}')
 
 
 class WeightsError(UserError):
@@ -27,3 +56,19 @@ class Interrupted(Exception):
     def __init__(self, step: int):
         super().__init__(f'stopped by SIGTERM after step {step:,}, which is saved; the same command goes on from there')
         self.step = step
+
+
+def each(rows: Iterable[tuple[str, Any]], of: Callable[[str, Any], Any]) -> tuple[list, list[str]]:
+    """What `of(where, row)` makes of rows, and 'where: why' of each that it raises BadRow for."""
+    made, faults = [], []
+    for where, row in rows:
+        try:
+            made.append(of(where, row))
+        except BadRow as fault:
+            faults.append(f'{where}: {fault}')
+    return made, faults
+
+
+def printable(text: str, keep: str = '') -> str:
+    """Text without signs that steer a terminal, but for those in `keep`: a file's name could speak to it."""
+    return _STEERING.sub(lambda sign: sign[0] if sign[0] in keep else '?', text)

@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import stat
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,17 @@ def storable(*texts: str) -> bool:
         return '\0' not in ''.join(texts).encode().decode()
     except UnicodeEncodeError:
         return False
+
+
+def alike(name: str) -> str:
+    """The same for names that differ by letter case, or by how letters with accents are composed (NFC, NFD), alone."""
+    return unicodedata.normalize('NFC', unicodedata.normalize('NFC', name).casefold())
+
+
+def difference(name: str, other: str) -> str:
+    """How two names differ that are `alike`, in words."""
+    composed = unicodedata.normalize('NFC', name) == unicodedata.normalize('NFC', other)
+    return 'accents composed otherwise (Unicode NFC, NFD)' if composed else 'other letter case'
 
 
 @contextlib.contextmanager

@@ -66,6 +66,7 @@ class Limits(NamedTuple):
 
 
 DEFAULT = Limits()
+MISSING = 'no such file'  # why a picture cannot be used, where the others are longer
 
 
 class PictureError(UserError):
@@ -87,7 +88,7 @@ def read(path: str | pathlib.Path, limits: Limits = DEFAULT) -> bytes:
         with open(path, 'rb') as file:
             encoded = file.read(limits.max_bytes + 1)
     except FileNotFoundError:
-        raise PictureError('no such file') from None
+        raise PictureError(MISSING) from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise PictureError(getattr(error, 'strerror', '') or 'cannot be read') from None
     check_bytes(len(encoded), limits)  # it may have grown

@@ -11,7 +11,8 @@ from data.annotations import Annotations, Entry
 from data.doctor import checks, supports
 from data.doctor.checks import AS_TOLD, Finding, first, many
 from data.records import TOLERATED
-from lcr2s_jax.errors import DataError
+from lcr2s_jax import images
+from lcr2s_jax.errors import DataError, RowsError
 
 _CUHK_PART = {'cam_a', 'cam_b', 'CUHK03'}  # all that some packages of 2025 hold
 
@@ -94,13 +95,18 @@ def examine(
         if dataset == 'demo':
             drawn = Finding('good', 'drawn', 'the demo draws its people itself: there is no folder to check')
             return Examination(dataset, '', (drawn,))
-        found = sources.read_annotations(dataset, root, folder)
+        found, rows = sources.read_annotations(dataset, root, folder), ()
+    except RowsError as error:
+        found, rows = error.rest, (_rows(error),)
+        if not (found and found.entries):
+            return Examination(dataset, '', rows)
     except DataError as error:
         stop = 'Training stops with the same words; nothing else could be checked.'
         return Examination(dataset, '', (Finding('error', 'annotations', str(error), stop, AS_TOLD),))
     counts = checks.counts(dataset, found.entries)
     seen = Seen(found, max_pixels, tell)
     findings = [
+        *rows,
         *checks.packaging(dataset, found),
         *checks.splits(dataset, found, folder.get('seed')),
         *checks.published_counts(dataset, counts),
@@ -124,6 +130,17 @@ def examine(
     return Examination(dataset, str(found.path), tuple(findings), counts, views)
 
 
+def _rows(error: RowsError) -> Finding:
+    """Entries that say nothing that can be used; all else is checked without them."""
+    if len(error.faults) == 1:
+        what, examples = str(error), ()
+    else:
+        what = f'{error.where}: found {many(len(error.faults), "entry", "entries")} that cannot be used'
+        examples = first(error.faults)
+    follows = 'Training stops at them. All that is said below is of the others.'
+    return Finding('error', 'annotations', what, follows, 'Correct them or remove them.', examples)
+
+
 def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
     """Folders of images that the annotations use and that are not there."""
     used = collections.defaultdict(list)
@@ -143,6 +160,8 @@ def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
         only = f', only {", ".join(there)} of the folders named' if there else ''
         what = f'found no {", ".join(absent)} in {found.images}{only}'
         do = f'Name the folders as the annotations do; there are {", ".join(first(here)) or "none"}.'
+        if found.images.name in absent:
+            do = f'Take {found.images.name}/ off the names in the annotations: they are seen from {found.images}.'
     if dataset == 'cuhk_pedes' and there and set(there) <= _CUHK_PART:
         what, do = f'{what}, as in packages of 2025', 'Ask the authors for the complete package (docs/data.md).'
     lost = collections.Counter(entry.split for name in absent for entry in used[name])
@@ -164,13 +183,15 @@ def _unusable(seen: Seen) -> Iterator[Finding]:
         yield Finding('good', 'unusable-images', f'all {many(total, "image")} can be read')
         return
     stops = number > TOLERATED * total
-    missing = sum(fault == 'no such file' for fault in seen.faults.values())
+    missing = sum(fault.startswith(images.MISSING) for fault in seen.faults.values())
+    near = sum(fault.startswith(f'{images.MISSING},') for fault in seen.faults.values())
     yield Finding(
         'error' if stops else 'warning', 'unusable-images',
         f'found {number:,} of {many(total, "image")} that cannot be used ({number / total:.2%}): {missing:,} missing, '
         f'{number - missing:,} otherwise',
         f'Training stops: more than {TOLERATED:.0%} is taken for a damaged copy.' if stops else
         f'Training skips them and names them: up to {TOLERATED:.0%} is tolerated.',
+        f'Write the names of {many(near, "file")} in one way, in the annotations or on the disk.' if near else
         'Copy or unpack the images again.' if stops else 'Copy these images again, for scores on the whole test split.',
         first(f'{seen.entries[n].file_name}: {fault} ({seen.entries[n].split})' for n, fault in seen.faults.items()),
     )  # fmt: skip

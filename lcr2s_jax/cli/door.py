@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lcr2s_jax.cli.parser import Parser, UsageError, integer, meant
-from lcr2s_jax.errors import Interrupted, UserError
+from lcr2s_jax.errors import Interrupted, UserError, printable
 
 
 class _Terminated(KeyboardInterrupt):
@@ -53,7 +53,7 @@ class Door(NamedTuple):
             return self._run(name, words) or 0
         except UsageError as error:
             more = f' {name}' * bool(name)
-            print(f'{speaker}: {error}\nsee {self.program}{more} --help', file=sys.stderr)
+            print(f'{speaker}: {printable(str(error))}\nsee {self.program}{more} --help', file=sys.stderr)
             return 2
         except Interrupted as stop:
             print(f'{speaker}: {stop}', file=sys.stderr)
@@ -147,11 +147,11 @@ def _overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _told(error: Exception) -> str:
-    """An error in one line; of what nobody foresaw, where its traceback lies."""
+    """An error in a line, or one for each of several rows; of what nobody foresaw, where its traceback lies."""
     if isinstance(error, UserError):
-        return str(error)
+        return printable(str(error), keep='\n')
     if isinstance(error, OSError) and error.strerror:  # of a file or a disk, where nobody knew more to say
-        return f'{error.filename}: {error.strerror}' if error.filename else error.strerror
+        return printable(f'{error.filename}: {error.strerror}' if error.filename else error.strerror)
     if isinstance(error, MemoryError):
         return 'found too little memory for this; close other programs, or ask for less at once'
     first = ascii((str(error).strip().splitlines() or [''])[0][:200])[1:-1]

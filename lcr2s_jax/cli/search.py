@@ -8,7 +8,7 @@ import re
 import sys
 
 from lcr2s_jax.cli.parser import integer, number, place
-from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.errors import ConfigError, SearchError, printable
 from lcr2s_jax.files import read_text
 
 ABOUT = 'Rank the pictures of an index by a description.'
@@ -153,6 +153,6 @@ def _show(args: argparse.Namespace, opened, answers, whys) -> None:
     console = rich.console.Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
     for answer, why in zip(answers, whys, strict=True):
         answer_text.show(console, answer, why)
-    console.print(answer_text.clean(answer_text.sentence(answer_text.trained_on(opened.model.trained_on))))
+    console.print(printable(answer_text.sentence(answer_text.trained_on(opened.model.trained_on))))
     if args.html:
-        console.print(answer_text.clean(f'written: {args.html}'))
+        console.print(printable(f'written: {args.html}'))

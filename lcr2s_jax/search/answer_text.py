@@ -1,6 +1,5 @@
 """Answers in words: the one place that says them, for terminal, JSON, report and page."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +7,9 @@ import rich.console
 import rich.table
 import rich.text
 
+from lcr2s_jax.errors import printable
 from lcr2s_jax.search.answer import Answer, Hit
 
-_CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029]')  # a file name could speak to the terminal
 _SHOWN = 4  # of a hit's columns on the terminal
 # of a track of a video: what is shown instead, or nothing
 _OF_TRACKS = ('video', 'track', 'time', 'begins', 'ends', 'box', 'detected', 'crops', 'pooling')
@@ -134,13 +133,13 @@ def to_json(answer: Answer, why: Why = (), examples: Sequence[str] = ()) -> dict
 
 def show(console: rich.console.Console, answer: Answer, why: Why = ()) -> None:
     """Print an answer: the ranking first, then how sure it is, notes, and what every phrase did."""
-    console.print(rich.text.Text(clean(asked(answer)), 'bold'))
+    console.print(rich.text.Text(printable(asked(answer)), 'bold'))
     if answer.hits:
         console.print(_table(answer))
     for line in (verdict(answer), *(f'note: {note}' for note in answer.notes)):
-        console.print(rich.text.Text(clean(sentence(line))))
+        console.print(rich.text.Text(printable(sentence(line))))
     for line in reasons(answer, why):
-        console.print(rich.text.Text(f'  {clean(line)}'))
+        console.print(rich.text.Text(f'  {printable(line)}'))
     console.print()
 
 
@@ -165,22 +164,17 @@ def counted(count: int, one: str) -> str:
     return f'{count:,} {one if count == 1 else many}'
 
 
-def clean(text: str) -> str:
-    """Text without signs that steer a terminal."""
-    return _CONTROL.sub('?', text)
-
-
 def _table(answer: Answer) -> rich.table.Table:
     told = [columns(hit) for hit in answer.hits]
     named = list(dict.fromkeys(name for one in told for name in one))[:_SHOWN]
     table = rich.table.Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style='bold')
     probable = [likely(hit) for hit in answer.hits]
     for name in ('', *['probability'] * any(probable), 'score', 'path', *named):
-        table.add_column(clean(name), justify='left' if name in ('path', *named) else 'right', overflow='fold')
+        table.add_column(printable(name), justify='left' if name in ('path', *named) else 'right', overflow='fold')
     for hit, chance, facts in zip(answer.hits, probable, told, strict=True):
         path = f'{hit.path}  {copies(hit)}'.rstrip()
         cells = [str(hit.rank), *[chance] * any(probable), f'{hit.score:.3f}', path]
-        table.add_row(*(rich.text.Text(clean(cell)) for cell in (*cells, *(facts.get(name, '') for name in named))))
+        table.add_row(*(rich.text.Text(printable(cell)) for cell in (*cells, *(facts.get(name, '') for name in named))))
     return table
 
 

@@ -154,7 +154,9 @@ def join(gallery: Gallery, root: folder.Root, kinds: dict, values: dict) -> dict
     """Put a table's columns beside the pictures of a root; counts of what was done."""
     key = storage.stored(gallery.uri, root)
     changed = columns.join(gallery, key, kinds, values)
-    return {'changed': changed, 'without_picture': sorted(values.keys() - gallery.known(key).keys())}
+    known = gallery.known(key).keys()
+    strange = sorted(values.keys() - known)
+    return {'changed': changed, 'without_picture': strange, 'nearly': metadata.nearly(strange, known)}
 
 
 def _join_names(gallery: Gallery, root: folder.Root, pattern: NamePattern) -> dict:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
-from lcr2s_jax.errors import DataError
-from lcr2s_jax.files import read_text
+from lcr2s_jax.errors import BadRow, DataError, RowsError, each
+from lcr2s_jax.files import alike, read_text
 
 KINDS = ('int64', 'double', 'string')
 _NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
@@ -31,7 +31,7 @@ def read(
       {column: kind}, and {path: {column: value}} with None for what is empty.
 
     Raises:
-      DataError: what was found, what was expected.
+      DataError: what was found, what was expected. RowsError: lines that cannot be used.
     """
     try:
         # strict, or a quotation mark that is never closed swallows the rest of the table
@@ -50,20 +50,26 @@ def read(
     columns = [name for name in names if name != 'path']
     kinds = {name: have.get(name) or kind([row[name] or '' for _, row in rows]) for name in columns}
     values: dict = {}
-    for number, row in rows:
-        path = pathlib.PurePosixPath((row['path'] or '').replace('\\', '/')).as_posix()
+
+    def take(where: str, row: Mapping) -> None:
         if None in row or any(row[name] is None for name in names):
-            raise DataError(
-                f'--metadata: {file}, line {number}: found another number of cells than the {len(names)} names'
-            )
+            raise BadRow(f'found another number of cells than the {len(names)} names')
+        path = pathlib.PurePosixPath(row['path'].replace('\\', '/')).as_posix()
         if path in values:
-            raise DataError(
-                f"--metadata: {file}, line {number}: found '{path}' a second time, expected a line a picture"
-            )
-        values[path] = {
-            name: value(f'--metadata: {file}, line {number}', name, kinds[name], row[name]) for name in columns
-        }
+            raise BadRow(f"found '{path}' a second time, expected a line a picture")
+        values[path] = {}
+        values[path] = {name: value(name, kinds[name], row[name]) for name in columns}
+
+    _, faults = each(((f'line {number}', row) for number, row in rows), take)
+    if faults:
+        raise RowsError(f'--metadata: {file}', faults)
     return kinds, values
+
+
+def nearly(paths: Collection[str], there: Collection[str]) -> dict[str, str]:
+    """Path -> one that is there, and differs by letter case or by how accents are composed alone."""
+    by_name = {alike(path): path for path in there} if paths else {}
+    return {path: by_name[alike(path)] for path in paths if alike(path) in by_name}
 
 
 def check_names(where: str, names: Sequence[str], reserved: Collection[str]) -> None:
@@ -96,13 +102,13 @@ def _fits(text: str, kind: str) -> bool:
         return False
 
 
-def value(where: str, name: str, kind: str, text: str) -> int | float | str | None:
-    """A cell as a kind of column has it. Raises DataError, which begins with `where`."""
+def value(name: str, kind: str, text: str) -> int | float | str | None:
+    """A cell as a kind of column has it. Raises BadRow."""
     if not text:
         return None
     if not _fits(text, kind):
-        raise DataError(
-            f"{where}: found '{text}' in the column {name}, which the index has as {kind}; "
-            'change the value, or give the column another name'
+        raise BadRow(
+            f"found '{text}' in the column {name}, which the index has as {kind}; change the value, or give the column "
+            'another name'
         )
     return {'int64': int, 'double': float}.get(kind, str)(text)

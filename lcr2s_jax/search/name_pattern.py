@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import DataError, RowsError, each
 from lcr2s_jax.search import metadata
 
 _FIELD = re.compile(r'\{([^{}]*)\}')
@@ -115,7 +115,7 @@ class NamePattern:
           have: kinds of the columns that the index has already.
 
         Raises:
-          DataError: a value that is not of the kind that the index has.
+          RowsError: values that are not of the kind that the index has.
         """
         texts = {path: self.match(path) for path in paths}
         matched = {path: values for path, values in texts.items() if values}
@@ -123,10 +123,14 @@ class NamePattern:
             name: have.get(name) or metadata.kind([values[name] for values in matched.values()])
             for name in self.columns
         }
-        values = {
-            path: {name: metadata.value(f'--name-pattern: {path}', name, kinds[name], row[name]) for name in kinds}
-            for path, row in matched.items()
-        }
+        values = {}
+
+        def take(path: str, row: Mapping) -> None:
+            values[path] = {name: metadata.value(name, kinds[name], row[name]) for name in kinds}
+
+        _, faults = each(matched.items(), take)
+        if faults:
+            raise RowsError('--name-pattern', faults)
         return Columns(kinds, values, [path for path, row in texts.items() if not row])
 
 

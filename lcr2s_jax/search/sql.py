@@ -57,6 +57,12 @@ class Writer:
             node = node.copy()
             node.set('negate', False)
             return _Part(f'(not {self._truth(node, depth + 1)})', TRUTH)
+        method = getattr(self, f'_{node.key}', None)
+        if method is None and node.key not in (*_COMPARES, *_COUNTS):
+            raise Refused(
+                f'found {_shown(node)}, which is not known here; expected comparisons, and, or, not, in, like, ilike, '
+                f'between, is null, cast, timestamp, and the functions {", ".join(FUNCTIONS)}'
+            )
         said = {name for name, value in node.args.items() if value not in (None, False, [])}
         if more := said - {'this', 'expression'} - _MORE.get(node.key, set()):
             raise Refused(f'found {_shown(node)}, of which {" and ".join(sorted(more))} is not known here')
@@ -68,12 +74,6 @@ class Writer:
             # as fractions: whole numbers overflow, and stop at a division by zero
             left, right = (f'cast({one.sql} as double)' for one in both)
             return _Part(f'({left} {_COUNTS[node.key]} {right})', NUMBER)
-        method = getattr(self, f'_{node.key}', None)
-        if method is None:
-            raise Refused(
-                f'found {_shown(node)}, which is not known here; expected comparisons, and, or, not, in, like, ilike, '
-                f'between, is null, cast, timestamp, and the functions {", ".join(FUNCTIONS)}'
-            )
         return method(node, depth + 1)
 
     def _and(self, node, depth):

@@ -265,3 +265,57 @@ def test_json_is_one_object_and_the_exit_status_says_unusable(tmp_path, capsys):
     assert found['counts']['test']['images'] == 7 and found['views'][0]['views'] == 2
     finding = next(finding for finding in found['findings'] if finding['code'] == 'unusable-images')
     assert finding['level'] == 'error' and 'a GIF file' in finding['examples'][0]
+
+
+def test_every_fault_of_a_folder_is_said_in_one_pass(tmp_path):
+    folder = folders.cuhk(tmp_path)
+    folder.rows[0]['file_path'] = '../outside.jpg'
+    folder.rows[1]['split'] = 'training'
+    folder.damage(folder.rows[2])
+    folder.path(folder.rows[3]).unlink()
+    folder.rows[-1]['id'] = folder.rows[4]['id']
+    found = examine(folder.save().root, 'cuhk_pedes')
+    errors = {finding.code: finding for finding in found.findings if finding.level == 'error'}
+    assert errors.keys() == {'annotations', 'unusable-images', 'shared-identities'}
+    assert 'found 2 entries that cannot be used' in errors['annotations'].found
+    assert [one.partition(':')[0] for one in errors['annotations'].examples] == ['entry 0', 'entry 1']
+    assert '1 missing, 1 otherwise' in errors['unusable-images'].found
+    assert sum(have['images'] for have in found.counts.values()) == 38
+
+
+def test_every_fault_of_a_table_and_of_its_splits_is_said_in_one_pass(tmp_path):
+    folder = folders.table(tmp_path, people=20)
+    folders.open_source('folder', tmp_path)  # deals, and writes the splits down
+    splits = tmp_path / 'people.splits.csv'
+    splits.write_text(splits.read_text().replace('0,train\n', '0,training\n', 1) + '99\n')
+    table = folder.file.read_text().splitlines()
+    table[2:4] = ['/etc/passwd,a man,1', 'a.png,,1']
+    folder.file.write_text('\n'.join(table) + '\nphotos/x.png,"a man, 1\n')
+    found = examine(tmp_path, 'folder')
+    finding = the(found, 'annotations')
+    told = ' '.join(finding.examples)
+    for words in ('row 4: found no caption', 'leaves the folder', 'no CSV', "with split 'training'", "found id '99'"):
+        assert words in told, finding.examples
+    assert 'found no split of' in told and found.counts['train']['images']
+
+
+def test_an_image_by_nearly_the_name_is_named(tmp_path):
+    folder = folders.cuhk(tmp_path)
+    one, other = folder.rows[:2]
+    for row, old, new in ((one, 'p1', 'P1'), (other, 'p1', 'caf\u00e9')):
+        path = folder.path(row)
+        path.rename(path.with_name(path.name.replace(old, new)))
+    other['file_path'] = other['file_path'].replace('p1', 'cafe\u0301')
+    finding = the(examine(folder.save().root, 'cuhk_pedes'), 'unusable-images')
+    assert finding.examples == (
+        'CUHK01/p1_0.png: no such file, but CUHK01/P1_0.png is there: other letter case (train)',
+        'CUHK03/cafe\u0301_1.png: no such file, but CUHK03/caf\u00e9_1.png is there: accents composed otherwise '
+        '(Unicode NFC, NFD) (train)',
+    )
+    assert finding.do == 'Write the names of 2 files in one way, in the annotations or on the disk.'
+
+
+def test_an_annotation_file_of_another_name_is_named_first(tmp_path):
+    folder = folders.cuhk(tmp_path)
+    folder.file.rename(folder.root / 'CUHK-PEDES.json')
+    assert f'found {folder.root.name}/CUHK-PEDES.json' in the(examine(tmp_path, 'cuhk_pedes'), 'annotations').found

@@ -144,10 +144,10 @@ def test_a_refused_condition_names_the_column_that_was_meant_and_shows_no_value(
 )
 def test_a_condition_that_is_too_large_is_refused_quickly(gallery, where):
     gallery.count('true')  # sqlglot is imported
-    clock = time.perf_counter()
+    clock = time.process_time()
     with pytest.raises(SearchError) as error:
         gallery.count(where)
-    assert time.perf_counter() - clock < 3 and len(str(error.value)) < 1500
+    assert time.process_time() - clock < 3 and len(str(error.value)) < 1500
 
 
 def test_a_long_list_and_many_alternatives_are_taken(gallery):

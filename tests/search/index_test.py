@@ -315,7 +315,7 @@ def test_metadata_becomes_columns_of_the_narrowest_kind(made, told, tmp_path):
         'path,camera,track,speed,code\n./a/000.png,c1,7,0.5,007\nb\\001.png,,8,2,010\nnone.png,c1,9,,\n', 'utf-8-sig'
     )
     first = told(table=str(table))
-    assert first['metadata'] == {'changed': 2, 'without_picture': ['none.png']}
+    assert first['metadata'] == {'changed': 2, 'without_picture': ['none.png'], 'nearly': {}}
     gallery = made.gallery()
     assert gallery.columns == {'camera': 'string', 'track': 'int64', 'speed': 'double', 'code': 'string'}
     found = {one['path']: one for one in gallery.facts(gallery.vectors()[1])}
@@ -396,3 +396,23 @@ def test_a_table_that_cannot_be_joined_is_explained(tmp_path, text, words):
     with pytest.raises(DataError) as error:
         metadata.read(str(tmp_path / 'm.csv'), {'track': 'int64'}, ('vector',))
     assert words in str(error.value)
+
+
+def test_all_bad_lines_of_a_table_are_counted_and_the_first_ten_named(tmp_path):
+    lines = [f'{n}.png,{"seven" if n < 9 else n}' for n in range(20)] + ['19.png,1'] * 3 + ['20.png']
+    (tmp_path / 'm.csv').write_text('\n'.join(['path,track', *lines]))
+    with pytest.raises(DataError) as error:
+        metadata.read(str(tmp_path / 'm.csv'), {'track': 'int64'}, ('vector',))
+    first, *named = str(error.value).split('\n')
+    assert 'found 13 that cannot be used' in first and len(named) == 10
+    assert named[0].strip().startswith("line 2: found 'seven' in the column track")
+    assert named[9].strip().startswith("line 22: found '19.png' a second time")
+
+
+def test_a_picture_that_a_table_nearly_names_is_told(made, told, tmp_path):
+    told()
+    names = sorted(made.root.rglob('*.png'))
+    name = names[0].relative_to(made.root).as_posix()
+    (tmp_path / 'm.csv').write_text(f'path,track\n{name.upper()},1\nnowhere.png,2\n')
+    found = told(table=str(tmp_path / 'm.csv'))['metadata']
+    assert found['nearly'] == {name.upper(): name} and found['without_picture'] == sorted([name.upper(), 'nowhere.png'])

@@ -35,7 +35,7 @@ def test_a_column_is_of_the_kind_that_keeps_all_its_values_or_that_the_index_has
     found = pattern.read(['007_2.jpg', '012_3.jpg', 'x.jpg'], {})
     assert found.kinds == {'person': 'string', 'view': 'int64'} and found.unmatched == ['x.jpg']
     assert found.values['007_2.jpg'] == {'person': '007', 'view': 2}
-    with pytest.raises(DataError, match="--name-pattern: a_b.jpg: found 'b' in the column view, .* has as int64"):
+    with pytest.raises(DataError, match="--name-pattern, a_b.jpg: found 'b' in the column view, .* has as int64"):
         pattern.read(['a_b.jpg'], {'view': 'int64'})
 
 

@@ -214,8 +214,8 @@ class Middleware:
         try:
             call = json.loads(content, object_hook=lambda one: self._file(session.user, one))
             call = {name: call[name] for name in _FIELDS if name in call}
-            # no reader finds another call in it than was checked; half a character is refused
-            again = json.dumps(call, allow_nan=False, ensure_ascii=False).encode()
+            # no reader finds another call in it than was checked; half a character, of an emoji say, becomes a ?
+            again = json.dumps(call, allow_nan=False, ensure_ascii=False).encode(errors='replace')
             tab = _TAB.fullmatch(str(call['session_hash']))[0]
         except _Refused:
             raise

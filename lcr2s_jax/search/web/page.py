@@ -97,8 +97,9 @@ def _query_boxes(gr, service: Service):
             rates = [(f'{rate:.0%}', rate) for rate in calibration.RATES]
             rate = gr.Dropdown(rates, value=0.05, label='False alarms', interactive=True, min_width=90)
         why = gr.Checkbox(label='What did each phrase do?', elem_id='why')
+        verify = gr.Checkbox(label="Say 'no such person' where no hit is certain", elem_id='verify')
         gr.Markdown('Enter searches. Shift+Enter begins another sentence about the same person.')
-    return (text, like, top, rate, why, where, *boxes, *ranges), go
+    return (text, like, top, rate, why, where, *boxes, *ranges, verify), go
 
 
 def _range_boxes(gr, column: str, range_: filters.Range):
@@ -186,12 +187,14 @@ class _Hands:
         return None, self._update(visible=False), '', told
 
     def search(self, user: str, text, like, top, rate, why, where, *values) -> tuple:
+        *values, verify = values
         few, many = self._service.filters
         chosen = dict(zip(few, values[: len(few)], strict=True))
         bounds = [_typed(value) for value in values[len(few) :]]
         ranges = dict(zip(many, zip(bounds[::2], bounds[1::2], strict=True), strict=True))
         try:
-            asked = SearchRequest(text or '', _read(like), where or '', chosen, ranges, int(top or 1), rate, bool(why))
+            how = dict(top=int(top or 1), false_alarms=rate, why=bool(why), verify=bool(verify))
+            asked = SearchRequest(text or '', _read(like), where or '', chosen, ranges, **how)
             found = self._service.find(user, asked)
         except SearchError as error:
             return *self.unmarked(), None, view.error(str(error)), *self._choose([])

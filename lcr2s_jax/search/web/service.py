@@ -42,6 +42,7 @@ class SearchRequest(NamedTuple):
       top: hits.
       false_alarms: as of `search.Search`.
       why: tell what every phrase did.
+      verify: as of `search.Search`.
     """
 
     text: str
@@ -52,6 +53,7 @@ class SearchRequest(NamedTuple):
     top: int = 10
     false_alarms: float = 0.05
     why: bool = False
+    verify: bool = False
 
 
 class SearchResult(NamedTuple):
@@ -163,7 +165,8 @@ class Service:
         query = Query(sentences, tuple(self._embed(pixels)), hashes)
         with self._reading:
             self._refresh()
-            (answer,) = self.search([query], top=asked.top, false_alarms=asked.false_alarms, where=where)
+            how = dict(top=asked.top, false_alarms=asked.false_alarms, where=where, verify=asked.verify)
+            (answer,) = self.search([query], **how)
             why = self.search.why(query, answer.hits) if asked.why else []
             line, version = audit.line(user, answer, self.search, where.text), self.search.gallery.version
         audit.write(self._uri, [line], self._log)

@@ -50,6 +50,12 @@ def test_lines_are_sentences_about_one_person_and_the_log_says_who_asked(at):
     assert line['model'] == at.search.model.hash and line['top'][0].endswith(found.answer.hits[0].path)
 
 
+def test_that_nobody_is_there_is_said_where_it_is_asked_for(at):
+    asked = service.SearchRequest(WORDS, false_alarms=0.01)
+    assert at.find('ann', asked).answer.found is None
+    assert at.find('ann', asked._replace(verify=True)).answer.found is False
+
+
 def test_columns_with_few_values_are_offered_and_narrow_the_search(at):
     assert at.filters.choices == {'camera': ['c0', 'c1', 'c2'], 'time': [f'2026-05-{day:02}' for day in range(1, 13)]}
     chosen = {'camera': ['c0', 'c1'], 'time': []}
