@@ -18,6 +18,7 @@ from lcr2s_jax.search.storage import TRACKS, located
 from lcr2s_jax.search.topk import Exact
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
+_MOST_PARTS = 256  # searches by a part of a text, which telling the phrases of one query may take
 _SOME = 5000  # pictures by which a whole index is judged
 KNOWN = 0.5  # detection from which on nobody's reaching the threshold says 'no such person' unasked
 
@@ -115,7 +116,16 @@ class Search:
         """Leave one out: every phrase of the sentences, and what it added to the score of each hit.
 
         A sentence of one phrase is left out whole where there is another sentence or an example; else it is not told.
+        Raises SearchError where the sentences are too long.
         """
+        said = [len(asking.phrases(one)) for one in query.sentences]
+        longest = self.searcher.clip.context_length
+        parts = sum(len(asking.chunks(one, self.tokenizer.lengths, longest)) for one in query.sentences)
+        if sum(said) * parts > _MOST_PARTS:
+            raise SearchError(
+                f'--why: found {sum(said):,} phrases in texts of {parts:,} parts, each of which is searched once for '
+                f'each phrase; expected {_MOST_PARTS} such searches at most. Ask in fewer words.'
+            )
         vector_KE = self.gallery.vectors_at([hit.row for hit in hits])
         whole_K, told = vector_KE @ self.embed(query, []), []
         for place, sentence in enumerate(query.sentences):
