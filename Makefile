@@ -12,7 +12,7 @@ demo: $(VENV)/.runtime          ## train teacher and student on synthetic pedest
 	$(KEEP) $(RUN) main.py --config=configs/demo.py --workdir=runs/demo
 
 test: $(VENV)/.dev              ## the tests, less the slow ones
-	$(RUN) -m pytest -m 'not slow'
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
 
 test-all: $(VENV)/.dev          ## every test
 	$(RUN) -m pytest
@@ -62,6 +62,6 @@ $(VENV)/.runtime: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.dev: requirements-dev.txt requirements-video.txt $(VENV)/.runtime
+$(VENV)/.dev: requirements-dev.txt requirements-video.txt requirements-cluster.txt $(VENV)/.runtime
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $@

@@ -1,6 +1,6 @@
-"""All rows of the testbed on one accelerator, seeds side by side:  python -m benchmarks.device_compare --out FOLDER
+"""All rows of the testbed, on an accelerator seeds side by side:  python -m benchmarks.device_compare --out FOLDER
 
-Draws the people, trains the start, lets the baseline's regime choose the testbed (benchmarks/testbed.py), then trains
+Draws the people, lets the baseline's regime choose the testbed (benchmarks/testbed.py), then trains
 the rows of benchmarks/testbed.toml in order until the time is over; of each family the best on val goes to test.
 <out>/compare.zip holds a .json and .npz a row and seed and is written again after every group; <out>/table.md and .json
 say at the end what is in it. `--pilot` trains few rows on one seed, to see on a CPU that all of it works.
@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 
+import jax
 import numpy as np
 
 from benchmarks import common, testbed
@@ -48,13 +49,13 @@ def main() -> None:
     rows = row_files.read(ROWS)
     names = list(args.rows or (PILOT if args.pilot else rows))
     seeds = [0] if args.pilot else list(range(args.seeds))
-    comparison, regime = prepare(args.work, rows, say, together=not args.pilot, tiny=args.tiny)
+    comparison, regime = prepare(args.work, rows, say, tiny=args.tiny)
     ran(comparison, names, seeds, deadline, say, lambda: archive(comparison.out, args.out / 'compare.zip'))
     report(comparison, args.out, regime, rows, clock)
     say('done')
 
 
-def prepare(work: pathlib.Path, rows: dict, say, together: bool, tiny: bool) -> tuple[Comparison, dict]:
+def prepare(work: pathlib.Path, rows: dict, say, tiny: bool) -> tuple[Comparison, dict]:
     """The chosen testbed with the rows in it."""
     if tiny:
         testbed.shrink()
@@ -62,10 +63,10 @@ def prepare(work: pathlib.Path, rows: dict, say, together: bool, tiny: bool) -> 
     say(f'drawn: {", ".join(f"{name} {len(split.image_pid_G)} images" for name, split in everything.items())}')
     regime = testbed.choose(everything, work, say)
     say(f'testbed: {json.dumps(regime)}')
-    start = testbed.train_start(regime['start_steps'], work, say)
     config = testbed.CONFIG | {'optim': testbed.CONFIG['optim'] | {'learning_rate': regime['learning_rate']}}
+    together = jax.default_backend() != 'cpu'  # a CPU is full with one
     splits = everything | {'train': everything['train'].people(regime['people'])}
-    return Comparison(splits, config, rows, work / 'rows', testbed.load(start), together=together, say=say), regime
+    return Comparison(splits, config, rows, work / 'rows', testbed.load(splits), together=together, say=say), regime
 
 
 def ran(comparison: Comparison, names, seeds, deadline: float, say, tell) -> None:

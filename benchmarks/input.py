@@ -108,7 +108,7 @@ def load(root: pathlib.Path):
     config, tokenizer = cuhk.get_config(), Tokenizer(TOKENIZER)
     data = config.data
     source = sources.open_source(data.dataset, str(root), data.max_pixels, data.folder.to_dict(), data.demo.to_dict())
-    return config, tokenizer, people.load(source, tokenizer, LENGTH, str(root / 'built'))
+    return config, tokenizer, people.load(source, tokenizer, LENGTH, str(root / 'built'), in_memory=True)
 
 
 def our_batches(config, tokenizer, split, start: int, stop: int) -> Iterator[dict]:

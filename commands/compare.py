@@ -88,7 +88,7 @@ def resident_split(inputs, name: str) -> ResidentSplit:
     split, size = inputs.splits[name], inputs.config.evaluate.batch_size
     batches = list(pipeline.gallery_batches(split, inputs.encoder.clip.image_size, size))
     image = np.concatenate(batches)[: len(split.image_pid)]
-    return ResidentSplit(image, split.tokens, split.image_pid, split.caption_image)
+    return ResidentSplit(image, split.tokens.astype(np.int32), split.image_pid, split.caption_image)
 
 
 def _regime(out: pathlib.Path, name: str, oracle: Mapping) -> dict:

@@ -185,9 +185,10 @@ def _load(config: ConfigDict, encoder: Encoder, reads: Sequence[str]):
     from data import people, sources
 
     data = config.data.to_dict()
-    cache = data.pop('cache')
+    cache, in_memory = data.pop('cache'), data.pop('in_memory')
     source = sources.open_source(**data)
-    return source, people.load(source, encoder.tokenizer, encoder.clip.context_length, cache, reads)
+    length = encoder.clip.context_length
+    return source, people.load(source, encoder.tokenizer, length, cache, reads, in_memory=in_memory)
 
 
 def _host() -> dict:

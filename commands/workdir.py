@@ -12,7 +12,8 @@ from lcr2s_jax.training.report import flatten
 
 # When a run is resumed: they say where and how something is computed, and not what.
 _MAY_CHANGE = (
-    'parallel', 'evaluate', 'data.root', 'data.cache', 'model.kernel', 'model.remat', 'model.scan', 'model.chunks'
+    'parallel', 'evaluate', 'data.root', 'data.cache', 'data.in_memory', 'model.kernel', 'model.remat', 'model.scan',
+    'model.chunks',
 )  # fmt: skip
 
 # Fields that runs of earlier versions did not write down, and what they were.

@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     )
     config.tokenizer = ''  # folder, hub name or bpe_simple_vocab_16e6.txt.gz; '' for what lies beside model.pretrained
 
-    config.data = ConfigDict(  # data.sources.open_source, and `cache` of data.people.load
+    config.data = ConfigDict(  # data.sources.open_source, the last two of data.people.load
         dict(
             dataset='demo',  # or cuhk_pedes, icfg_pedes, rstpreid, folder
             root='',  # the dataset's folder or the one above; '' for TFDS's folder of manual downloads
@@ -55,6 +55,7 @@ def get_config() -> ConfigDict:
                 cameras=True,  # seen by six surveillance cameras; False: clear photographs
             ),
             cache='',  # where built datasets are kept; '' for TFDS's own (~/tensorflow_datasets)
+            in_memory=False,  # hold all encoded images of a split, and do not read those of each batch from the cache
         )
     )
     config.batch = ConfigDict(  # data.plan.Plan: P identities x K views are the N rows of the global batch

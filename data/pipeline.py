@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from data import transforms
+from data.built import Images
 from data.people import Split
 from data.plan import Plan
 from data.transforms import tf
@@ -66,13 +67,14 @@ def train_batches(
         ordinary=tokenizer.ordinary,
     )
     slots = np.arange(identities * views).reshape(identities, views)
+    read = _Reader(split)
 
     def host_slice(step):
         image_BK, caption_BK, _ = plan.batch(int(step))
         row_BK = slots + int(step) * slots.size  # of the run; with the seed it is the row's own randomness
         image, caption, row = (x[mine].ravel() for x in (image_BK, caption_BK, row_BK))
         # the bytes of this step alone enter TensorFlow: a constant of all would hold every image twice
-        return _encoded(split, image), split.tokens[caption], image, caption, row
+        return read(image), split.tokens[caption].astype(np.int32), image, caption, row
 
     def planned(step):
         columns = tf.numpy_function(host_slice, [step], [tf.string, tf.int32, tf.int32, tf.int32, tf.int64])
@@ -87,7 +89,7 @@ def train_batches(
         return transforms.augment(image, image_seed, **augment), tokens, image_index, caption_index
 
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
-    for columns in _rows(split, steps.flat_map(planned).map(row, tf.data.AUTOTUNE), rows):
+    for columns in _rows(read, steps.flat_map(planned).map(row, tf.data.AUTOTUNE), rows):
         image, tokens, view, caption = (x.reshape(-1, views, *x.shape[1:]) for x in columns)
         yield {
             'image': image,
@@ -110,9 +112,10 @@ def gallery_batches(
       DataError: hosts that cannot share a batch evenly, an unreadable image.
     """
     mine = _indices(len(split.jpegs), batch_size, process_index, process_count)
+    read = _Reader(split)
 
     def planned(batch):
-        jpegs = tf.numpy_function(lambda i: _encoded(split, mine[i]), [batch], tf.string)
+        jpegs = tf.numpy_function(lambda i: read(mine[i]), [batch], tf.string)
         return tf.data.Dataset.from_tensor_slices(tf.ensure_shape(jpegs, [mine.shape[1]]))
 
     images = (
@@ -120,18 +123,31 @@ def gallery_batches(
         .flat_map(planned)
         .map(lambda jpeg: transforms.resize(transforms.decode(jpeg), tuple(image_size)), tf.data.AUTOTUNE)
     )
-    yield from _rows(split, images, mine.shape[1])
+    yield from _rows(read, images, mine.shape[1])
 
 
 def query_batches(
     split: Split, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[np.ndarray]:
     """Every caption of a split once, as `gallery_batches`: int32 [batch_size / process_count, L]."""
-    yield from split.tokens[_indices(len(split.tokens), batch_size, process_index, process_count)]
+    for index in _indices(len(split.tokens), batch_size, process_index, process_count):
+        yield split.tokens[index].astype(np.int32)
 
 
-def _encoded(split: Split, index: np.ndarray) -> np.ndarray:
-    return np.array([split.jpegs[i] for i in index], object)
+class _Reader:
+    """Reads the encoded images of a split for TensorFlow, which would only tell a failure's text."""
+
+    def __init__(self, split: Split):
+        self.split, self.failure = split, None
+
+    def __call__(self, index: np.ndarray) -> np.ndarray:
+        jpegs = self.split.jpegs
+        try:
+            found = jpegs.read(index) if isinstance(jpegs, Images) else [jpegs[i] for i in index]
+        except DataError as error:
+            self.failure = error
+            raise
+        return np.array(found, object)
 
 
 def _indices(count: int, batch_size: int, process_index: int, process_count: int) -> np.ndarray:
@@ -148,24 +164,31 @@ def _slice(field: str, size: int, process_index: int, process_count: int) -> sli
     return slice(process_index * share, (process_index + 1) * share)
 
 
-def _rows(split: Split, rows: tf.data.Dataset, batch_size: int) -> Iterator:
-    """Batches of decoded rows as NumPy, and a readable error for an image that is none."""
+def _rows(read: _Reader, rows: tf.data.Dataset, batch_size: int) -> Iterator:
+    """Batches of decoded rows as NumPy, and a readable error for an image that is none, or that cannot be read."""
     options = tf.data.Options()
     options.threading.max_intra_op_parallelism = 1  # rows are the parallelism
     batches = rows.batch(batch_size, drop_remainder=True).prefetch(_PREFETCH).with_options(options)
     try:
         yield from batches.as_numpy_iterator()
-    except tf.errors.InvalidArgumentError as error:
-        for name, jpeg in zip(split.file_names, split.jpegs, strict=True):
-            try:
-                transforms.decode(tf.constant(jpeg))
-            except tf.errors.InvalidArgumentError:
-                raise DataError(
-                    f"split '{split.name}': found an image that cannot be decoded, {name} "
-                    f'({len(jpeg)} bytes); expected JPEG, PNG or BMP. Replace the file or remove '
-                    'it from the annotations.'
-                ) from error
+    except tf.errors.OpError as error:
+        if read.failure:
+            raise read.failure from None
+        if isinstance(error, tf.errors.InvalidArgumentError):
+            _name_undecodable(read.split, error)
         raise
+
+
+def _name_undecodable(split: Split, error: Exception) -> None:
+    for number, name in enumerate(split.file_names):
+        jpeg = split.jpegs[number]
+        try:
+            transforms.decode(tf.constant(jpeg))
+        except tf.errors.InvalidArgumentError:
+            raise DataError(
+                f"split '{split.name}': found an image that cannot be decoded, {name} ({len(jpeg)} bytes); expected "
+                'JPEG, PNG or BMP. Replace the file or remove it from the annotations.'
+            ) from error
 
 
 def _check_masking(masking: Mapping) -> None:

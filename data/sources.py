@@ -1,16 +1,21 @@
 """Where the records of each dataset come from, by name; builders and everything behind them do not know."""
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data import annotations, table
-from data.annotations import LAYOUTS, Annotations
+from data.annotations import LAYOUTS, Annotations, Entry
 from data.records import Record, Skipped
 from lcr2s_jax.errors import DataError
 
 DATASETS = ('demo', *LAYOUTS, 'folder')
+_IMAGES, _FILES = 8192, 256  # of a record file, at least; of a split, at most, where it may have that many images
+
+# The images of one record file, usable or not: every call is a new pass. It can be pickled, so that workers call it.
+Part = Callable[[], Iterator[Record | Skipped]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +26,7 @@ class Source:
       name: lower case, of the built dataset's folder.
       fingerprint: another whenever the records may be others.
       splits: those that it has.
-      records: a new pass over all splits' images, usable or not; cheap in memory where each split
-        is in one piece.
+      parts: the record files of a split, in order.
       total: images of all splits, where that is known beforehand.
       images: the folder that file names are below, where there is one.
     """
@@ -30,7 +34,7 @@ class Source:
     name: str
     fingerprint: str
     splits: tuple[str, ...]
-    records: Callable[[], Iterator[Record | Skipped]]
+    parts: Callable[[str], Sequence[Part]]
     total: int | None = None
     images: pathlib.Path | None = None
 
@@ -101,21 +105,35 @@ def _read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
 
 def manual_folder() -> pathlib.Path:
     """Where TFDS looks for what its users download themselves."""
-    return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser() / 'downloads/manual'
+    return tfds_folder() / 'downloads/manual'
+
+
+def tfds_folder() -> pathlib.Path:
+    """Where TFDS keeps what it builds, and what it downloads."""
+    return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
 def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
-    from data import pictures
-
-    def records() -> Iterator[Record | Skipped]:
-        for entry, encoded, fault in pictures.read(found.entries, found.images, max_pixels):
-            if fault:
-                yield Skipped(entry.file_name, fault)
-            else:
-                yield Record(entry.split, entry.person, entry.file_name, encoded, entry.captions)
+    def parts(split: str) -> list[Part]:
+        entries = [entry for entry in found.entries if entry.split == split]
+        size = max(_IMAGES, -(-len(entries) // _FILES))
+        return [
+            functools.partial(_read, entries[start : start + size], found.images, max_pixels)
+            for start in range(0, len(entries), size)
+        ]
 
     fingerprint = f'{found.fingerprint} {max_pixels}'
-    return Source(dataset, fingerprint, found.splits, records, len(found.entries), found.images.resolve())
+    return Source(dataset, fingerprint, found.splits, parts, len(found.entries), found.images.resolve())
+
+
+def _read(entries: Sequence[Entry], folder: pathlib.Path, max_pixels: int) -> Iterator[Record | Skipped]:
+    from data import pictures  # TensorFlow
+
+    for entry, encoded, fault in pictures.read(entries, folder, max_pixels):
+        if fault:
+            yield Skipped(entry.file_name, fault)
+        else:
+            yield Record(entry.split, entry.person, entry.file_name, encoded, entry.captions)
 
 
 def _drawn(seed: int, people: Mapping[str, int], cameras: bool) -> Source:
@@ -125,5 +143,5 @@ def _drawn(seed: int, people: Mapping[str, int], cameras: bool) -> Source:
         name='demo',
         fingerprint=f'demo {demo.VERSION} {seed} {people} {cameras}',
         splits=tuple(people),
-        records=lambda: demo.records(seed, people, cameras),
+        parts=functools.partial(demo.parts, seed, people, cameras),
     )

@@ -84,18 +84,19 @@ def read(path: str | pathlib.Path, limits: Limits = DEFAULT) -> bytes:
         if not stat.S_ISREG(found.st_mode):
             kind = 'a folder' if stat.S_ISDIR(found.st_mode) else 'a pipe, socket or device'
             raise PictureError(f'{kind}, expected a file')
-        _check_bytes(found.st_size, limits)
+        check_bytes(found.st_size, limits)
         with open(path, 'rb') as file:
             encoded = file.read(limits.max_bytes + 1)
     except FileNotFoundError:
         raise PictureError(MISSING) from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise PictureError(getattr(error, 'strerror', '') or 'cannot be read') from None
-    _check_bytes(len(encoded), limits)  # it may have grown
+    check_bytes(len(encoded), limits)  # it may have grown
     return encoded
 
 
-def _check_bytes(count: int, limits: Limits) -> None:
+def check_bytes(count: int, limits: Limits = DEFAULT) -> None:
+    """Refuse a file by its size. Raises PictureError."""
     if not count:
         raise PictureError('empty: a file of 0 bytes')
     if count > limits.max_bytes:
@@ -169,7 +170,7 @@ def is_turned(encoded: bytes, limits: Limits = DEFAULT) -> bool:
 
 def _open(encoded: bytes, limits: Limits) -> tuple[str, Image.Image]:
     """(Format, a Pillow image that is not decoded yet), within the limits."""
-    _check_bytes(len(encoded), limits)
+    check_bytes(len(encoded), limits)
     kind = image_headers.sniff(encoded)
     with _explained(len(encoded)):
         if kind == 'JPEG':

@@ -11,11 +11,11 @@ _AHEAD = 64  # pictures under way for each thread, ...
 _MOST = 256  # ... and of all threads: they lie in memory, and a big machine has hundreds of threads
 
 
-def in_order(one: Callable, things: Iterable) -> Iterator:
-    """`one` of every thing, by a thread a core, in the order of the things and only so far ahead of who takes them."""
+def in_order(one: Callable, things: Iterable, most: int = 0) -> Iterator:
+    """`one` of every thing in their order, by a thread a core or `most`, only so far ahead of who takes them."""
     waiting: collections.deque = collections.deque()
     # those that this process may use, where the system tells
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    threads = most or (len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
     ahead = max(threads, min(_AHEAD * threads, _MOST))
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         try:

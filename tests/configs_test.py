@@ -43,7 +43,7 @@ def test_every_group_is_the_arguments_of_one_callable(name):
     bind(transforms.mask_tokens, c.masking, 0, 0, mask_token=0, ordinary=0)
     bind(pipeline.gallery_batches, c.evaluate, 0, 0)
     data = c.data.to_dict()
-    inspect.signature(people.load).bind(0, 0, 0, cache=data.pop('cache'))
+    inspect.signature(people.load).bind(0, 0, 0, cache=data.pop('cache'), in_memory=data.pop('in_memory'))
     bind(sources.open_source, data)
     bind(table.read, data['folder'] | {'path': data['folder'].pop('table')})
 

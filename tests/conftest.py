@@ -58,5 +58,5 @@ def at(made, opened, decoders, tmp_path):
     from lcr2s_jax.search.web.service import Service
 
     shutil.copytree(made.uri, tmp_path / 'i')
-    there = search.Search(gallery.Gallery(str(tmp_path / 'i')), opened.search.searcher, opened.search.tokenizer)
+    there = search.Search(gallery.Gallery(str(tmp_path / 'i')), opened.search.model, opened.search.tokenizer)
     return Service(there, decoders)

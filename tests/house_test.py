@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import re
 import subprocess
 
 from tests.road import ROOT
@@ -16,7 +17,6 @@ LONG_FUNCTIONS = {
     'configs/base.py:get_config': 'a table of fields',
     'data/pipeline.py:train_batches': 'the one road of a batch, with the docstring of its fields',
     'lcr2s_jax/method/stages.py:student_stage': 'the docstring says every weight and its source',
-    'lcr2s_jax/search/ingest.py:ingest': 'its two inner functions share what waits to be committed',
     'lcr2s_jax/search/index.py:bring_up_to_date': 'half of it is what its arguments mean',
     'lcr2s_jax/training/train.py:fit': 'the one loop, read from top to bottom',
     'lcr2s_jax/weights/model_card.py:card': 'a page of text',
@@ -24,7 +24,7 @@ LONG_FUNCTIONS = {
 # a command is called as what it calls; the others are of rooms that never meet
 SHARED_STEMS = {
     'calibration', 'compare', 'demo_clip', 'evaluate', 'explain', 'export', 'folder', 'index', 'model', 'page',
-    'progress', 'rows', 'search', 'table', 'train', 'info', 'serve', 'pictures', 'domain', 'answer',
+    'progress', 'rows', 'search', 'table', 'train', 'info', 'serve', 'pictures', 'domain', 'answer', 'cluster',
 }  # fmt: skip
 
 
@@ -78,3 +78,12 @@ def test_the_library_has_no_circle_of_imports():
 
     for name in sorted(modules):
         walk(name)
+
+
+def test_every_action_of_the_workflows_is_pinned_by_its_hash():
+    used = [
+        use
+        for path in (ROOT / '.github' / 'workflows').glob('*.yml')
+        for use in re.findall(r'uses: (\S+)', path.read_text())
+    ]
+    assert used and all(re.fullmatch(r'[\w-]+/[\w-]+@[0-9a-f]{40}', use) for use in used), used

@@ -14,7 +14,7 @@ from tests import searching
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    index = tmp_path_factory.mktemp('searcher')
+    index = tmp_path_factory.mktemp('model')
     searching.make_model(index)
     return index / 'model'
 

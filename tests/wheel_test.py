@@ -65,10 +65,10 @@ def test_it_works_in_an_empty_folder_beside_packages_named_as_the_clones(wheel, 
 
 def test_pins_of_the_wheel_are_those_of_the_requirements():
     def pins(lines):
-        found = (re.match(r'([\w-]+)([<>=][^;#\s]*)', line.strip().strip('"')) for line in lines)
+        found = (re.match(r'([\w-]+)(?:\[\w+\])?([<>=][^;#\s]*)', line.strip().strip('"')) for line in lines)
         return {one[1].lower().replace('_', '-'): one[2] for one in found if one}
 
-    files = ('requirements.txt', 'requirements-video.txt')
+    files = ('requirements.txt', 'requirements-video.txt', 'requirements-cluster.txt')
     asked = pins(line for file in files for line in (ROOT / file).read_text().splitlines())
     extras = PROJECT['optional-dependencies']
     given = pins([*PROJECT['dependencies'], *(one for extra in extras.values() for one in extra)])

@@ -7,11 +7,12 @@ All is a pure function of (seed, split, person, view); the package `demo_people`
 
 import argparse
 import concurrent.futures
+import functools
 import io
 import multiprocessing
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -30,6 +31,7 @@ from lcr2s_jax.errors import DataError
 VERSION = 1
 
 _EPSILON = 1e-3  # the oracle's probability that a shown value contradicts a true caption
+_PART = 2000  # identities of a piece
 _CHUNK = 25  # identities drawn per task of a worker
 _IN_PROCESS = 200  # images: below this, starting workers costs more than it saves
 
@@ -90,12 +92,25 @@ def records(seed: int, people: Mapping[str, int], cameras: bool, workers: int | 
       DataError: an unknown split, or a negative number.
     """
     _check(seed, people)
-    small = 5 * sum(people.values()) < _IN_PROCESS
+    return _in_chunks(seed, cameras, [(split, 0, count) for split, count in people.items()], workers)
+
+
+def parts(seed: int, people: Mapping[str, int], cameras: bool, split: str) -> list[Callable[[], Iterator[Record]]]:
+    """The records of a split in pieces of `_PART` people; arguments and errors as of `records`."""
+    _check(seed, people)
+    return [
+        functools.partial(_in_chunks, seed, cameras, [(split, start, min(start + _PART, people[split]))])
+        for start in range(0, people[split], _PART)
+    ]
+
+
+def _in_chunks(seed: int, cameras: bool, wanted: list[tuple[str, int, int]], workers=None) -> Iterator[Record]:
+    small = 5 * sum(stop - start for _, start, stop in wanted) < _IN_PROCESS
     workers = workers or (1 if small else os.cpu_count() or 1)
     chunks = [
-        (seed, cameras, split, start, min(start + _CHUNK, count))
-        for split, count in people.items()
-        for start in range(0, count, _CHUNK)
+        (seed, cameras, split, first, min(first + _CHUNK, stop))
+        for split, start, stop in wanted
+        for first in range(start, stop, _CHUNK)
     ]
     if workers == 1:
         for chunk in chunks:

@@ -12,22 +12,21 @@ import sys
 import time
 
 from lcr2s_jax.cli import model as models
-from lcr2s_jax.cli.door import hosts
-from lcr2s_jax.cli.parser import UsageError, number, one_of, place
+from lcr2s_jax.cli.parser import UsageError, integer, number, one_of, place
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.files import difference
 
 ABOUT = 'Embed a folder of pictures, or the people of videos; again: what changed.'
 WORDS = ''
 _LISTED = 10  # unusable files that are named on the terminal
-_OF_IMAGES = ('metadata', 'name_pattern', 'moved_from', 'prune')
+_OF_IMAGES = ('metadata', 'name_pattern', 'moved_from', 'prune', 'ray_address', 'workers')
 _STREAMS = ('rtsp://', 'rtmp://', 'http://', 'https://', 'udp://')
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
-    add('--images', type=place, metavar='DIR', help='Folder; every picture below it is indexed.')
+    add('--images', type=place, metavar='DIR', help='Folder, or s3://bucket/folder; every picture below it.')
     add('--video', action='append', default=[], type=place, metavar='FILE', help='Video file; may be repeated.')
     add('--metadata', type=place, metavar='FILE', help='CSV with a column path (below --images) and others: camera ...')
     add(
@@ -41,13 +40,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--readmit', action='store_true', help='Index again what was deleted or expired.')
     add('--json', action='store_true', help='Print JSON instead of text.')
     models.arguments(parser)
+    many = parser.add_argument_group('a cluster, for --images (docs/cluster.md)').add_argument
+    many('--engine', type=one_of('here', 'ray'), default='here', metavar='here|ray', help='What embeds and commits.')
+    many('--ray-address', default='', metavar='A', help='HOST:PORT, ray://HOST:PORT or auto; without, Ray starts here.')
+    many('--workers', type=integer(1), default=0, metavar='N', help='That embed; one a GPU, or a core each.')
     video = parser.add_argument_group('videos').add_argument
     video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds from one frame to the next.')
     video('--detector', default='hog', metavar='D', help='Finds people: hog, frame (all of it), or module:callable.')
     poolings = ('mean', 'teacher')
     video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),
           help="One vector of a track's crops, by the model or by the run's teacher.")  # fmt: skip
-    hosts(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,31 +58,40 @@ def run(args: argparse.Namespace) -> int:
     from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
     from lcr2s_jax.search.model import open_model
-    from lcr2s_jax.training import parallel
 
     clock, progress = time.perf_counter(), Shown()
-    if args.prune and args.images and not pathlib.Path(args.images).exists():
+    if args.prune and args.images and '://' not in args.images and not pathlib.Path(args.images).exists():
         return _forget_copies(args)
     indexing.check(args.index, args.images, args.metadata, args.name_pattern)
     options = _videos(args)
     with contextlib.redirect_stdout(sys.stderr):
         model = open_model(args.index, models.load(args) if models.source(args) else None)
-    told = indexing.bring_up_to_date(
-        args.index,
-        model,
-        args.images,
-        table=args.metadata,
-        name_pattern=args.name_pattern,
-        moved_from=args.moved_from or '',
-        prune=args.prune,
-        readmit=args.readmit,
-        videos=_update(args, model, options, progress) if options else None,
-        progress=progress,
-    )
-    if parallel.is_primary():
-        told['seconds'] = round(time.perf_counter() - clock, 1)
-        print(json.dumps(told, indent=2) if args.json else _text(told))
+    with _engine(args) as engine:
+        told = indexing.bring_up_to_date(
+            args.index,
+            model,
+            args.images,
+            table=args.metadata,
+            name_pattern=args.name_pattern,
+            moved_from=args.moved_from or '',
+            prune=args.prune,
+            readmit=args.readmit,
+            videos=_update(args, model, options, progress) if options else None,
+            progress=progress,
+            engine=engine,
+        )
+    told['seconds'] = round(time.perf_counter() - clock, 1)
+    print(json.dumps(told, indent=2) if args.json else _text(told))
     return int(any(one['fault'] for one in told.get('videos', ())))
+
+
+def _engine(args: argparse.Namespace):
+    """What embeds and commits, for as long as a block."""
+    from lcr2s_jax.search import cluster, ingest
+
+    return (
+        cluster.engine(args.ray_address, args.workers) if args.engine == 'ray' else contextlib.nullcontext(ingest.here)
+    )
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -90,6 +101,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError(f'index takes --{given[0].replace("_", "-")} only with --images')
     if args.pooling == 'teacher' and not args.workdir:
         raise UsageError('--pooling=teacher: found no --workdir; the teacher is in the run that the student is of')
+    if args.engine == 'here' and (args.ray_address or args.workers):
+        raise UsageError('--ray-address and --workers are of --engine=ray')
     models.source(args)
     for file in args.video:
         if file.startswith(_STREAMS):

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
 
     opened = index.open_search(args.index)
     examples = [_bytes(file) for file in args.like]
-    vectors = [index.embed_picture(opened.searcher, *one) for one in zip(examples, args.like, strict=True)]
+    vectors = [index.embed_picture(opened.model, *one) for one in zip(examples, args.like, strict=True)]
     hashes = tuple(hashlib.sha256(one).hexdigest() for one in examples)
     with audit.refusals(args.index, audit.user(), {'text': sum(asked, []), 'where': args.where}):
         answers = opened(
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
     audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers])
     if args.html:
         title = f'Search in {pathlib.PurePath(args.index).name}'
-        report.write(pathlib.Path(args.html), answers, title, whys, opened.searcher.trained_on)
+        report.write(pathlib.Path(args.html), answers, title, whys, opened.model.trained_on)
     (_print_json if args.json else _show)(args, opened, answers, whys)
 
 
@@ -136,8 +136,8 @@ def _print_json(args: argparse.Namespace, opened, answers, whys) -> None:
 
     content = {
         'index': args.index,
-        'model': opened.searcher.hash,
-        'trained_on': opened.searcher.trained_on,
+        'model': opened.model.hash,
+        'trained_on': opened.model.trained_on,
         'version': opened.gallery.version,
         'false_alarms': args.false_alarms,
         'answers': [answer_text.to_json(*one, args.like) for one in zip(answers, whys, strict=True)],
@@ -153,6 +153,6 @@ def _show(args: argparse.Namespace, opened, answers, whys) -> None:
     console = rich.console.Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 120)
     for answer, why in zip(answers, whys, strict=True):
         answer_text.show(console, answer, why)
-    console.print(printable(answer_text.sentence(answer_text.trained_on(opened.searcher.trained_on))))
+    console.print(printable(answer_text.sentence(answer_text.trained_on(opened.model.trained_on))))
     if args.html:
         console.print(printable(f'written: {args.html}'))

@@ -3,6 +3,9 @@
 import pathlib
 from typing import Any, NamedTuple
 
+from lcr2s_jax import images
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import folder, stores
 from lcr2s_jax.search.query import Query
 
 
@@ -73,7 +76,18 @@ class Answer(NamedTuple):
     crops: int = 0
 
 
-def picture(root: str, path: str) -> pathlib.Path | None:
-    """The file of a hit; None where it is gone, or where it no longer lies below its root, as behind a link."""
-    file = (pathlib.Path(root) / path).resolve()
-    return file if file.is_relative_to(pathlib.Path(root).resolve()) and file.is_file() else None
+def picture(root: str, path: str) -> bytes:
+    """The file of a hit.
+
+    Raises:
+      PictureError: it is gone, no longer lies below its root, as behind a link, or cannot be read.
+    """
+    try:
+        if stores.is_remote(root):
+            return folder.encoded(root, path)
+        file = (pathlib.Path(root) / path).resolve()
+        if not file.is_relative_to(pathlib.Path(root).resolve()) or not file.is_file():
+            raise images.PictureError('the file is not there any more')
+        return images.read(file)
+    except SearchError as error:  # a store that does not answer
+        raise images.PictureError(str(error)) from None

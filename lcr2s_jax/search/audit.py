@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from lcr2s_jax import files as shared
 from lcr2s_jax.errors import SearchError, UserError
+from lcr2s_jax.search import stores
 
 NAME = 'audit.jsonl'
 FEEDBACK = 'feedback.jsonl'
@@ -32,8 +33,8 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
     content = ''.join(json.dumps({'time': now, **line}) + '\n' for line in lines).encode('ascii')
     try:
-        if '://' in uri and not os.path.isabs(log):
-            _put_object(uri, pathlib.PurePath(log).stem, now, content)
+        if stores.is_remote(uri) and not os.path.isabs(log):
+            stores.write(f'{uri}/{pathlib.PurePath(log).stem}/{now}-{uuid.uuid4().hex[:8]}.jsonl', content)
             return
         file = _opened(pathlib.Path(uri) / log)
         try:
@@ -57,7 +58,7 @@ def forget(uri: str, files: set[tuple[str, str]]) -> None:
       SearchError: it cannot be written.
     """
     path = pathlib.Path(uri) / FEEDBACK
-    if '://' in uri or not path.exists():
+    if stores.is_remote(uri) or not path.exists():
         return
     try:
         file = _opened(path)
@@ -120,7 +121,7 @@ def line(who: str, answer, opened, where: str = '') -> dict:
         'text': list(answer.query.sentences),
         'examples': len(answer.query.example_nE),
         'where': where,
-        'model': opened.searcher.hash,
+        'model': opened.model.hash,
         'version': opened.gallery.version,
         'found': answer.found,
         'top': [f'{hit.root}/{hit.path}' for hit in answer.hits],
@@ -133,12 +134,3 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a name for its user
         return f'uid {os.getuid()}'
-
-
-def _put_object(uri: str, folder: str, now: str, content: bytes) -> None:
-    from pyarrow import fs
-
-    store, path = fs.FileSystem.from_uri(uri)
-    store.create_dir(f'{path}/{folder}')  # means nothing to most stores
-    with store.open_output_stream(f'{path}/{folder}/{now}-{uuid.uuid4().hex[:8]}.jsonl') as out:
-        out.write(content)

@@ -1,5 +1,6 @@
-"""Any folder of pictures, for an index: listed, read, decoded and resized as training does, many at a time."""
+"""Any folder of pictures, here or in an object store: listed, read, decoded and resized, many at a time."""
 
+import functools
 import hashlib
 import os
 import pathlib
@@ -12,8 +13,11 @@ from lcr2s_jax import images, threads
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import storable
 from lcr2s_jax.image_headers import sniff
+from lcr2s_jax.search import stores
 
 _NAMED = 3  # files that are named for each reason why they are passed over
+_HIDDEN = 'hidden by a dot before their name'
+Root = pathlib.Path | str  # a folder, resolved, or the URL of one
 
 
 class File(NamedTuple):
@@ -60,7 +64,7 @@ class Listing(NamedTuple):
     passed_over: dict[str, dict]
 
 
-def walk(root: pathlib.Path, skip: Sequence[pathlib.Path] = ()) -> Listing:
+def walk(root: Root, skip: Sequence[pathlib.Path] = ()) -> Listing:
     """List the pictures below `root`: by their suffix, and those without a suffix by their content.
 
     Links and what begins with a dot are passed over: nothing outside the root gets in by a link, and no folder is
@@ -71,8 +75,10 @@ def walk(root: pathlib.Path, skip: Sequence[pathlib.Path] = ()) -> Listing:
       skip: folders below it that are not entered.
 
     Raises:
-      DataError: the root itself cannot be read.
+      DataError: the root itself cannot be read. SearchError: an object store does not answer.
     """
+    if isinstance(root, str):
+        return _objects(root)
     found, faults, passed, waiting = [], {}, {}, [str(root)]
     while waiting:
         folder = waiting.pop()
@@ -98,11 +104,32 @@ def walk(root: pathlib.Path, skip: Sequence[pathlib.Path] = ()) -> Listing:
                 fault = error.strerror or 'cannot be read'
             if fault:
                 faults[os.path.relpath(entry.path, root)] = fault
-            if reason:
-                told = passed.setdefault(reason, {'count': 0, 'first': []})
-                told['count'] += 1
-                told['first'] += [os.path.relpath(entry.path, root)] * (len(told['first']) < _NAMED)
-    return Listing(sorted(found), faults, dict(sorted(passed.items(), key=lambda item: -item[1]['count'])))
+            _pass(passed, reason, os.path.relpath(entry.path, root))
+    return Listing(sorted(found), faults, _most_first(passed))
+
+
+def _objects(root: str) -> Listing:
+    """The pictures among the objects of a store, by the same rules."""
+    found, passed = [], {}
+    for path, size, modified in stores.listing(root):
+        hidden = any(part.startswith('.') for part in path.split('/'))
+        reason = _HIDDEN if hidden else _by_suffix(path)
+        if reason is None:
+            reason = _by_content(stores.read(f'{root}/{path}', images.HEAD))
+        found += [] if reason else [File(path, size, modified)]
+        _pass(passed, reason, path)
+    return Listing(sorted(found), {}, _most_first(passed))
+
+
+def _pass(passed: dict[str, dict], reason: str, path: str) -> None:
+    if reason:
+        told = passed.setdefault(reason, {'count': 0, 'first': []})
+        told['count'] += 1
+        told['first'] += [path] * (len(told['first']) < _NAMED)
+
+
+def _most_first(passed: dict[str, dict]) -> dict[str, dict]:
+    return dict(sorted(passed.items(), key=lambda item: -item[1]['count']))
 
 
 def summary(passed_over: Mapping[str, Mapping], most: int = 10) -> str:
@@ -121,18 +148,27 @@ def summary(passed_over: Mapping[str, Mapping], most: int = 10) -> str:
 def _passed_over(entry: os.DirEntry) -> str:
     """Why what is no folder is not taken for a picture; '' where it is. Raises OSError."""
     if entry.name.startswith('.'):
-        return 'hidden by a dot before their name'
+        return _HIDDEN
     if entry.is_symlink():
         return 'links'
-    if entry.name.lower().endswith(images.SUFFIXES):
-        return ''
-    if suffix := pathlib.PurePath(entry.name).suffix.lower():
-        return f'by their suffix {suffix}'
+    if (reason := _by_suffix(entry.name)) is not None:
+        return reason
     if not entry.is_file():
         return 'pipes, sockets or devices'
     with open(entry.path, 'rb') as file:
-        kind = sniff(file.read(images.HEAD))
-    return '' if kind in images.FORMATS else 'without a suffix, by their content'
+        return _by_content(file.read(images.HEAD))
+
+
+def _by_suffix(name: str) -> str | None:
+    """The same by the name alone; None where the content has to tell."""
+    if name.lower().endswith(images.SUFFIXES):
+        return ''
+    suffix = pathlib.PurePath(name).suffix.lower()
+    return f'by their suffix {suffix}' if suffix else None
+
+
+def _by_content(head: bytes) -> str:
+    return '' if sniff(head) in images.FORMATS else 'without a suffix, by their content'
 
 
 def _unusable(entry: os.DirEntry) -> str:
@@ -149,9 +185,10 @@ def look(root: pathlib.Path, path: pathlib.Path) -> File:
 
 def read(
     files: Sequence[File],
-    root: pathlib.Path,
+    root: Root,
     image_size: tuple[int, int],
     wanted: Callable[[str], bool] = lambda sha256: True,
+    most: int = 0,
 ) -> Iterator[Picture]:
     """Open every file, in order, many at a time.
 
@@ -160,17 +197,33 @@ def read(
       root: that they lie below.
       image_size: height and width in pixels.
       wanted: told the hash; where it says no, pixels are not decoded.
+      most: threads; 0 for one a core.
+
+    Raises:
+      SearchError: an object store does not answer; a picture that is damaged or gone is one with a fault.
     """
+    yield from threads.in_order(functools.partial(_open, root, image_size, wanted), files, most)
 
-    def one(file: File) -> Picture:
-        try:
-            encoded = images.read(root / file.path)
-        except images.PictureError as fault:
-            return Picture(file, '', None, str(fault))
-        sha256 = hashlib.sha256(encoded).hexdigest()
-        return Picture(file, sha256, *(decode(encoded, image_size) if wanted(sha256) else (None, '')))
 
-    yield from threads.in_order(one, files)
+def _open(root: Root, image_size: tuple[int, int], wanted: Callable[[str], bool], file: File) -> Picture:
+    try:
+        content = encoded(root, file.path)
+    except images.PictureError as fault:
+        return Picture(file, '', None, str(fault))
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Picture(file, sha256, *(decode(content, image_size) if wanted(sha256) else (None, '')))
+
+
+def encoded(root: Root, path: str) -> bytes:
+    """The bytes of a picture below a root. Raises PictureError; SearchError where a store does not answer."""
+    if not isinstance(root, str):
+        return images.read(root / path)
+    try:
+        content = stores.read(f'{root}/{path}', images.DEFAULT.max_bytes + 1)
+    except FileNotFoundError:
+        raise images.PictureError('no such file') from None
+    images.check_bytes(len(content))
+    return content
 
 
 def decode(encoded: bytes, image_size: tuple[int, int]) -> tuple[np.ndarray | None, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, seal, tables, writing
+from lcr2s_jax.search import conditions, seal, stores, tables, writing
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.lance import lancedb
 from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, not_unit, schema_of
@@ -42,16 +42,17 @@ class Gallery:
     """
 
     def __init__(self, uri: str, width: int | None = None):
-
         self.uri = uri
         self._one, self._writes = threading.RLock(), False
         self._paths: dict[str, set[str]] = {}  # of the roots that were written to, at version _seen
         self._seen = 0
         if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
             raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
+        if is_remote(uri):
+            stores.check(uri)  # LanceDB finds the same mistakes later, and waits longer
         with tables.told(uri, 'opening the index'):
             self._sealed = seal.read(uri)
-            self.db = lancedb().connect(uri)
+            self.db = lancedb().connect(uri, storage_options=stores.options(uri))
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
                 with writing.alone(uri):
@@ -175,7 +176,7 @@ class Gallery:
           new: of files that had no row; if not, one that has none any more was deleted meanwhile and stays out.
         """
         with self.writing():
-            known = self._known_paths(root)
+            known = self.known_paths(root)
             there = self._there(root, [row.path for row in rows if row.path in known])
             rows = [row for row in rows if new or row.path in there]
             if not rows:
@@ -188,13 +189,20 @@ class Gallery:
             known.update(row.path for row in rows)
             self._seen = self.version
 
-    def _known_paths(self, root: str) -> set[str]:
+    def known_paths(self, root: str) -> set[str]:
         """Every path that may have a row; read again only after others have written, or each commit would read all."""
         if self._seen != self.version:
             self._paths, self._seen = {}, self.version
         if root not in self._paths:
             self._paths[root] = set(self.of_root(root, ['path'])['path'].to_pylist())
         return self._paths[root]
+
+    def grown(self, root: str, paths: Sequence[str]) -> None:
+        """See the rows of these paths, which were committed past this object, by a writer that holds its lock."""
+        known = self.known_paths(root)
+        self.table = self.db.open_table(IMAGES)
+        known.update(paths)
+        self._seen = self.version
 
     def _there(self, root: str, paths: Sequence[str]) -> dict[str, tuple[str, datetime.datetime]]:
         """path -> (sha256, added) of the files that have a row."""

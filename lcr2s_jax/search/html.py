@@ -112,11 +112,8 @@ def _item(hit: Hit) -> str:
 
 
 def _image(hit: Hit) -> str:
-    file = picture(hit.root, hit.path)
-    if file is None:
-        return '<span class="none">the file is not there any more</span>'
     try:
-        encoded = images.thumbnail(images.read(file), HEIGHT)
+        encoded = images.thumbnail(picture(hit.root, hit.path), HEIGHT)
     except images.PictureError as fault:
         return f'<span class="none">{html.escape(str(fault))}</span>'
     data = base64.b64encode(encoded).decode()

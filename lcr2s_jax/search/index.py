@@ -4,9 +4,8 @@ Killed at any moment, the same call goes on from the last commit.
 """
 
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
 from lcr2s_jax import images
@@ -15,11 +14,12 @@ from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import storable
 from lcr2s_jax.model import Model
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage
+from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage, stores
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.name_pattern import NamePattern
 from lcr2s_jax.search.search import Search, outside
-from lcr2s_jax.training import parallel
+
+Engine = Callable[[Gallery, Model, ingest.Work, Callable[[int], None]], ingest.Done]
 
 
 def open_search(uri: str) -> Search:
@@ -66,13 +66,14 @@ def bring_up_to_date(
     readmit: bool = False,
     videos: Callable[[Gallery], list[dict]] | None = None,
     progress: Progress = QUIET,
+    engine: Engine = ingest.here,
 ) -> dict:
     """Bring an index up to date with a folder, with videos, or both.
 
     Args:
       uri: folder, or URL of an object store; made where there is none.
       model: of the index, from `lcr2s_jax.search.model.open_model`.
-      images: the folder; all pictures below it.
+      images: the folder, or the URL of one in an object store; all pictures below it.
       table: a CSV file with a column `path` and others that come beside the pictures.
       name_pattern: see `lcr2s_jax.search.name_pattern`; columns out of the pictures' names.
       moved_from: a folder whose pictures lie in `images` now; their rows are taken over.
@@ -81,6 +82,7 @@ def bring_up_to_date(
       videos: brings the videos' tracks into the gallery, such as `lcr2s_jax.video.update.update` with all but the
         gallery given.
       progress: is told.
+      engine: embeds and commits: this process, or the workers of `lcr2s_jax.search.cluster`.
 
     Returns:
       Counts of what was done, see `update` and `join`.
@@ -90,25 +92,19 @@ def bring_up_to_date(
     """
     root = check(uri, images, table, name_pattern)
     pattern = NamePattern(name_pattern, OWN) if name_pattern else None
-    if parallel.is_primary():
-        gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
-        repair.own(gallery)
-        repair.doubles(gallery)
-        repair.vectors(gallery)
-        gallery.bind(model.hash)
-    parallel.wait_for_all('the table is there')
-    gallery = Gallery(uri, model.clip.embed_dim)
+    gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
+    repair.own(gallery)
+    repair.doubles(gallery)
+    repair.vectors(gallery)
+    gallery.bind(model.hash)
     joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
     told: dict = {}
-    if root and parallel.is_primary():
-        told |= _take_over(gallery, root, moved_from, prune)
     if root:
-        more = dict(pattern=pattern, prune=prune, readmit=readmit, progress=progress)
+        told |= _take_over(gallery, root, moved_from, prune)
+        more = dict(pattern=pattern, prune=prune, readmit=readmit, progress=progress, engine=engine)
         told |= update(gallery, model, root, **more)
     if videos:
         told['videos'] = videos(gallery)
-    if not parallel.is_primary():
-        return told
     if joined:
         told |= {'metadata': join(gallery, root, *joined)}
     if pattern:
@@ -124,24 +120,15 @@ def bring_up_to_date(
     return told | {'calibrated': model.calibration is not None}
 
 
-def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> pathlib.Path | None:
-    """The resolved folder of pictures. Raises for mistakes that should not cost the time of embedding."""
-    root = images and pathlib.Path(images).resolve()
+def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> folder.Root | None:
+    """The resolved folder of pictures, or its URL. Raises for mistakes that should not cost the time of embedding."""
+    root = images and (images.rstrip('/') if storage.is_remote(images) else pathlib.Path(images).resolve())
     if not storage.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
         raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
-    if images and storage.is_remote(images):
-        raise ConfigError(
-            f'--images: found the URL {images}, expected a folder on this machine; copy the pictures first'
-        )
-    if root and root.is_file():
-        raise ConfigError(
-            f'--images: found the file {root}, expected a folder, such as its own: --images={root.parent}'
-            + '; a video is --video' * (root.suffix.lower() in ('.mp4', '.avi', '.mov', '.mkv'))
-        )
-    if root and not root.is_dir():
-        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
-    if root and not storable(str(root)):
-        raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
+    if isinstance(root, str):
+        stores.check(root)
+    elif root:
+        _check_folder(root)
     named = NamePattern(name_pattern, OWN).columns if name_pattern else []
     if table:
         kinds = metadata.read(table, {}, OWN)[0]
@@ -151,7 +138,19 @@ def check(uri: str, images: str | None, table: str | None, name_pattern: str = '
     return root
 
 
-def join(gallery: Gallery, root: pathlib.Path, kinds: dict, values: dict) -> dict:
+def _check_folder(root: pathlib.Path) -> None:
+    if root.is_file():
+        raise ConfigError(
+            f'--images: found the file {root}, expected a folder, such as its own: --images={root.parent}'
+            + '; a video is --video' * (root.suffix.lower() in ('.mp4', '.avi', '.mov', '.mkv'))
+        )
+    if not root.is_dir():
+        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
+    if not storable(str(root)):
+        raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
+
+
+def join(gallery: Gallery, root: folder.Root, kinds: dict, values: dict) -> dict:
     """Put a table's columns beside the pictures of a root; counts of what was done."""
     key = storage.stored(gallery.uri, root)
     changed = columns.join(gallery, key, kinds, values)
@@ -160,14 +159,14 @@ def join(gallery: Gallery, root: pathlib.Path, kinds: dict, values: dict) -> dic
     return {'changed': changed, 'without_picture': strange, 'nearly': metadata.nearly(strange, known)}
 
 
-def _join_names(gallery: Gallery, root: pathlib.Path, pattern: NamePattern) -> dict:
+def _join_names(gallery: Gallery, root: folder.Root, pattern: NamePattern) -> dict:
     key = storage.stored(gallery.uri, root)
     found = pattern.read(sorted(gallery.known(key)), gallery.columns)
     changed = columns.join(gallery, key, found.kinds, found.values)
     return {'columns': found.kinds, 'matched': len(found.values), 'changed': changed, 'unmatched': found.unmatched}
 
 
-def _take_over(gallery: Gallery, root: pathlib.Path, moved_from: str, prune: bool) -> dict:
+def _take_over(gallery: Gallery, root: folder.Root, moved_from: str, prune: bool) -> dict:
     """Rows of folders that lie at `root` now."""
     olds = [moved_from] if moved_from else moved.lost_folders(gallery, root)
     if moved_from or prune:
@@ -178,14 +177,15 @@ def _take_over(gallery: Gallery, root: pathlib.Path, moved_from: str, prune: boo
 def update(
     gallery: Gallery,
     model: Model,
-    root: pathlib.Path,
+    root: folder.Root,
     *,
     pattern: NamePattern | None = None,
     prune: bool = False,
     readmit: bool = False,
     progress: Progress = QUIET,
+    engine: Engine = ingest.here,
 ) -> dict:
-    """Embed and commit what is new or changed below `root`, this host's share of it; counts of what was done.
+    """Embed and commit what is new or changed below `root`; counts of what was done.
 
     See `bring_up_to_date` for the arguments.
     """
@@ -213,20 +213,19 @@ def update(
     gone = sorted(path for path in gone if faults.keys().isdisjoint((path, *map(str, pathlib.PurePath(path).parents))))
     told = {'root': str(root), 'files': len(files), 'new': len(new), 'changed': len(changed)}
     told |= {'unchanged': len(files) - len(new) - len(changed), 'passed_over': passed_over}
-    parallel.wait_for_all('all hosts have compared')
-    mine, more = slice(jax.process_index(), None, jax.process_count()), dict(readmit=readmit, progress=progress)
-    done = [add(gallery, model, root, some[mine], new=some is new, **more) for some in (changed, new)]
+    more = dict(readmit=readmit, progress=progress, engine=engine)
+    done = [add(gallery, model, root, some, new=some is new, **more) for some in (changed, new)]
     told |= {name: sum(one[name] for one in done) for name in ('embedded', 'copied', 'kept_out')}
     told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
-    parallel.wait_for_all('all hosts have committed')
-    gallery.refresh()
-    if prune and gone and parallel.is_primary():
+    if prune and gone:
         retention.prune(gallery, key, gone)
     return told | {'gone': len(gone), 'pruned': len(gone) * prune}
 
 
-def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
+def _own_folders(uri: str, root: folder.Root) -> list[pathlib.Path]:
     """Folders whose pictures the index knows by roots of its own."""
+    if isinstance(root, str):
+        return []
     tracks, uploads = storage.tracks_folder(uri), storage.uploads(uri)
     own = [tracks] if root == uploads else [tracks, uploads]  # uploads may be indexed as they are, crops only as tracks
     own = [one for one in own if one]
@@ -240,51 +239,45 @@ def _own_folders(uri: str, root: pathlib.Path) -> list[pathlib.Path]:
 def add(
     gallery: Gallery,
     model: Model,
-    root: pathlib.Path,
+    root: folder.Root,
     files: Sequence[folder.File],
     *,
     new: bool,
     readmit: bool = False,
     progress: Progress = QUIET,
+    engine: Engine = ingest.here,
 ) -> dict:
     """Embed and commit some files of a root, less those that were deleted from the index once.
 
     Args:
       gallery, model: of the index.
-      root: resolved.
+      root: resolved, or a URL.
       files: below it.
       new: none of them has a row yet.
       readmit: also those that were deleted.
       progress: is told.
+      engine: see `bring_up_to_date`.
 
     Returns:
       embedded, copied, kept_out: how many; unusable: [(path, why)].
     """
     if not files:
-        return ingest.Done(0, 0, [])._asdict() | {'kept_out': 0}
+        return {'embedded': 0, 'copied': 0, 'unusable': [], 'kept_out': 0}
     with gallery.writing():
         there, forgotten = gallery.hashes(), set() if readmit else retention.forgotten(gallery)
     key = storage.stored(gallery.uri, root)
     known_by = {file: retention.key('file', key, *file) for file in files}
     left = [file for file in files if known_by[file] not in forgotten]
-    met, taken = [], []  # deleted pictures under another name: by bytes, which takes reading them
-
-    def admitted() -> Iterator[folder.Picture]:
-        for one in folder.read(left, root, model.image_size, lambda sha: sha not in there):
-            if retention.key('bytes', one.sha256) in forgotten:
-                met.append(one.file)
-            else:
-                taken.extend([retention.key('bytes', one.sha256)] * readmit)
-                yield one
-
+    work = ingest.Work(root, key, left, new, frozenset(there), frozenset(forgotten), readmit)
     with progress.counting('pictures', len(left)) as tell:
-        done = ingest.ingest(gallery, model, key, admitted(), new=new, tell=tell)
+        done = engine(gallery, model, work, tell)
     if readmit:
-        retention.readmit(gallery, [*known_by.values(), *taken])
-    retention.remember(gallery, [known_by[file] for file in met])  # so that the next call need not read them
+        retention.readmit(gallery, [*known_by.values(), *(retention.key('bytes', sha) for sha in done.hashes)])
+    retention.remember(gallery, [known_by[file] for file in done.met])  # so that the next call need not read them
     if not new:
-        gallery.drop(key, [file.path for file in met])
-    return done._asdict() | {'kept_out': len(files) - len(left) + len(met)}
+        gallery.drop(key, [file.path for file in done.met])
+    told = {name: getattr(done, name) for name in ('embedded', 'copied', 'unusable')}
+    return told | {'kept_out': len(files) - len(left) + len(done.met)}
 
 
 def add_files(gallery: Gallery, model: Model, root: pathlib.Path, paths: Sequence[str]) -> None:

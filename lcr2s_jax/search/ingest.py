@@ -1,92 +1,141 @@
-"""Pictures into an index: embedded in batches, committed in larger ones."""
+"""Pictures into an index: read, embedded in batches, committed in larger ones; by this process, see `here`.
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+What makes a row of a file is here alone: the workers of `lcr2s_jax.search.cluster` call the same functions.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lcr2s_jax.model import Model
+from lcr2s_jax.search import folder, retention
+from lcr2s_jax.search.folder import File, Picture
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 
 COMMIT = 1024  # pictures a commit: what a kill can cost
-_BATCH = 64  # pictures embedded at once
+BATCH = 64  # pictures embedded at once
+
+
+class Encoder(Protocol):
+    """What is asked of a `lcr2s_jax.model.Model` here; readers and writers of a cluster do without JAX."""
+
+    image_size: tuple[int, int]
+
+    def embed_image(self, image_nhwc: np.ndarray) -> np.ndarray: ...
+
+
+class Work(NamedTuple):
+    """Files to be embedded and committed.
+
+    Attributes:
+      root: that they lie below.
+      key: the same as the index's table names it.
+      files: none of them was deleted from the index by its place.
+      new: none of them has a row yet.
+      there: hashes of pictures that have a vector.
+      forgotten: see `retention.key`; pictures that were deleted, and may have another name now.
+      readmit: remember the hashes of what is taken.
+    """
+
+    root: folder.Root
+    key: str
+    files: Sequence[File]
+    new: bool
+    there: frozenset[str]
+    forgotten: frozenset[str]
+    readmit: bool
 
 
 class Done(NamedTuple):
-    """What became of the pictures.
+    """What became of them.
 
     Attributes:
       embedded: pictures that went through the model.
       copied: pictures whose bytes were there under another path.
       unusable: [(path, why)].
+      met: files whose bytes were deleted once; they stay out.
+      hashes: of what was taken, where `Work.readmit` asks for them.
     """
 
     embedded: int
     copied: int
     unusable: list[tuple[str, str]]
+    met: list[File]
+    hashes: list[str]
 
 
-def ingest(
-    gallery: Gallery,
-    searcher: Model,
-    root: str,
-    pictures: Iterable,
-    *,
-    new: bool,
-    tell: Callable[[int], None] = lambda count: None,
-) -> Done:
-    """Embed and commit pictures of one root.
+def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], None] = lambda count: None) -> Done:
+    """Do the work in this process; `tell` is called with the number of pictures that are done, batch by batch.
 
-    Args:
-      gallery: where to.
-      searcher: the model that the gallery was begun with.
-      root: of their paths.
-      pictures: as `folder.read` yields: `file` (path, size, modified), `sha256`, `pixels`, `fault`. Without pixels
-        and fault the bytes are taken to be in the gallery already.
-      new: none of them has a row yet, see `Gallery.put`.
-      tell: called with the number of pictures that are done, batch by batch.
+    Pictures of the same bytes are embedded once for each path, unless the index has them already.
     """
-    embedded, copied, unusable = 0, 0, []
-    waiting, batch, vectors = [], [], {}  # for the next commit; for the next call of the model; by path
+    done, waiting, batch = Done(0, 0, [], [], []), [], []
+    vectors: dict[str, np.ndarray] = {}  # by path
 
-    def embed():
-        nonlocal embedded
+    def embed_batch():
+        nonlocal done
         if batch:
-            found = searcher.embed_image(np.stack([one.pixels for one in batch]))
-            vectors.update(zip([one.file.path for one in batch], found, strict=True))
-            embedded += len(batch)
+            vectors.update(zip([one.file.path for one in batch], embed(model, batch), strict=True))
+            done = done._replace(embedded=done.embedded + len(batch))
             tell(len(batch))
             batch.clear()
 
     def commit():
-        nonlocal copied
-        embed()
-        copies = [one for one in waiting if not one.fault and one.file.path not in vectors]
-        with gallery.writing():
-            there = gallery.vectors_of({one.sha256 for one in copies})
-            # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
-            vectors.update({one.file.path: there[one.sha256] for one in copies if one.sha256 in there})
-            rows = [
-                Row(*one.file[:1], one.sha256, *one.file[1:], one.fault or OK, vectors.get(one.file.path))
-                for one in waiting
-                if one.fault or one.file.path in vectors
-            ]
-            if rows:
-                gallery.put(root, rows, new)
-        copied += len(copies)
-        unusable.extend((one.file.path, one.fault) for one in waiting if one.fault)
-        tell(len(copies) + sum(bool(one.fault) for one in waiting))
+        nonlocal done
+        embed_batch()
+        copies = put(gallery, work, waiting, vectors)
+        done = done._replace(copied=done.copied + copies)
+        tell(copies + sum(bool(one.fault) for one in waiting))
         waiting.clear()
         vectors.clear()
 
-    for picture in pictures:
-        if picture.pixels is not None:
-            batch.append(picture)
-        waiting.append(picture._replace(pixels=None))  # a thousand pictures' pixels are not kept until the commit
-        if len(batch) >= _BATCH:
-            embed()
+    for one in read(work, work.files, model.image_size):
+        if is_forgotten(work, one):
+            done.met.append(one.file)
+            continue
+        done.hashes.extend([one.sha256] * work.readmit)
+        done.unusable.extend([(one.file.path, one.fault)] * bool(one.fault))
+        if one.pixels is not None:
+            batch.append(one)
+        waiting.append(one._replace(pixels=None))  # a thousand pictures' pixels are not kept until the commit
+        if len(batch) >= BATCH:
+            embed_batch()
         if len(waiting) >= COMMIT:
             commit()
     if waiting:
         commit()
-    return Done(embedded, copied, unusable)
+    return done
+
+
+def read(work: Work, files: Sequence[File], image_size: tuple[int, int], threads: int = 0) -> Iterable[Picture]:
+    """Some of the files, opened; those whose bytes have a vector already come without pixels."""
+    return folder.read(files, work.root, image_size, lambda sha256: sha256 not in work.there, threads)
+
+
+def is_forgotten(work: Work, picture: Picture) -> bool:
+    """Whether a picture was deleted under another name: that is known by its bytes, which takes reading them."""
+    return bool(work.forgotten) and retention.key('bytes', picture.sha256) in work.forgotten
+
+
+def embed(model: Encoder, pictures: Sequence[Picture]) -> np.ndarray:
+    """Unit float32 [n, E] of pictures that have pixels."""
+    return model.embed_image(np.stack([one.pixels for one in pictures]))
+
+
+def row(picture: Picture, vector: np.ndarray | None) -> Row:
+    """What a file becomes."""
+    path, *facts = picture.file
+    return Row(path, picture.sha256, *facts, picture.fault or OK, vector)
+
+
+def put(gallery: Gallery, work: Work, pictures: Sequence[Picture], vectors: dict[str, np.ndarray]) -> int:
+    """Commit pictures with their vectors, by path; how many took theirs from the index, as their bytes were there."""
+    copies = [one for one in pictures if not one.fault and one.file.path not in vectors]
+    with gallery.writing():
+        there = gallery.vectors_of({one.sha256 for one in copies})
+        # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
+        vectors = vectors | {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
+        rows = [row(one, vectors.get(one.file.path)) for one in pictures if one.fault or one.file.path in vectors]
+        if rows:
+            gallery.put(work.key, rows, work.new)
+    return len(copies)

@@ -7,7 +7,6 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.model import Model
 from lcr2s_jax.search import storage, writing
-from lcr2s_jax.training import parallel
 from lcr2s_jax.weights import manifest
 
 
@@ -26,16 +25,12 @@ def open_model(uri: str, new: Model | None = None) -> Model:
     if there is not None:
         found = models.open_model(there)
         _refuse_another(uri, new, found.hash)
-        if found.calibration is None and new.calibration is not None and parallel.is_primary():
+        if found.calibration is None and new.calibration is not None:
             _add_calibration(uri, there, new)
-        parallel.wait_for_all('the calibration is there')
         return models.open_model(storage.model_folder(uri))
-    parallel.wait_for_all('the index was looked at')
-    if parallel.is_primary():
-        with writing.alone(uri):
-            if storage.model_folder(uri) is None:  # another call may have been faster
-                storage.put_model(uri, new.save)
-    parallel.wait_for_all('the model is there')
+    with writing.alone(uri):
+        if storage.model_folder(uri) is None:  # another call may have been faster
+            storage.put_model(uri, new.save)
     made = models.open_model(storage.model_folder(uri))
     _refuse_another(uri, new, made.hash)
     return made

@@ -1,12 +1,14 @@
 """Folders of pictures that lie elsewhere now: their rows, with vectors and columns, become rows of the new place."""
 
+import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, retention, storage
+from lcr2s_jax.search import conditions, retention, storage, stores
+from lcr2s_jax.search.folder import Root
 from lcr2s_jax.search.gallery import FOUND, Gallery
 
 _IN = 500  # values of one SQL list
@@ -26,7 +28,7 @@ class Moved(NamedTuple):
     left: int
 
 
-def move(gallery: Gallery, old: str, root: pathlib.Path) -> Moved:
+def move(gallery: Gallery, old: str, root: Root) -> Moved:
     """Have rows of `old` be rows of `root`, where a file of the same path and size lies below it.
 
     A row that `root` has of such a path already goes: the older one has the columns.
@@ -39,7 +41,8 @@ def move(gallery: Gallery, old: str, root: pathlib.Path) -> Moved:
         known = gallery.known(old)
         if old == key:
             return Moved(old, 0, len(known))
-        paths = [path for path, facts in known.items() if _size(root / path) == facts[0]]
+        size = _sizes(root)
+        paths = [path for path, facts in known.items() if size(path) == facts[0]]
         gallery.drop(key, [path for path in gallery.known(key) if path in set(paths)])
         for start in range(0, len(paths), _IN):
             chosen = conditions.equal(root=old) & conditions.among('path', paths[start : start + _IN])
@@ -47,13 +50,13 @@ def move(gallery: Gallery, old: str, root: pathlib.Path) -> Moved:
     return Moved(old, len(paths), len(known) - len(paths))
 
 
-def lost_folders(gallery: Gallery, root: pathlib.Path) -> list[str]:
+def lost_folders(gallery: Gallery, root: Root) -> list[str]:
     """Folders of the index that are not there any more, and some of whose pictures lie below `root` now."""
-    key, found = storage.stored(gallery.uri, root), []
+    key, found, size = storage.stored(gallery.uri, root), [], _sizes(root)
     for old in roots(gallery):
         if old != key and os.path.isabs(old) and not os.path.isdir(old):
             known = gallery.known(old)
-            if any(_size(root / path) == facts[0] for path, facts in known.items()):
+            if any(size(path) == facts[0] for path, facts in known.items()):
                 found.append(old)
     return found
 
@@ -93,9 +96,16 @@ def _listed(names: Sequence[str]) -> str:
     return shown + f' and {len(names) - 5:,} more' * (len(names) > 5)
 
 
-def _size(path: pathlib.Path) -> int:
-    """Bytes of a file; -1 where there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
+def _sizes(root: Root) -> Callable[[str], int]:
+    """Tells the bytes of a file below a root by its path; -1 where there is none."""
+    if isinstance(root, str):
+        listed = functools.cache(lambda: {path: size for path, size, _ in stores.listing(root)})
+        return lambda path: listed().get(path, -1)
+
+    def size(path: str) -> int:
+        try:
+            return (root / path).stat().st_size
+        except OSError:
+            return -1
+
+    return size

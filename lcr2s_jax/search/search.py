@@ -28,17 +28,17 @@ class Search:
 
     Args:
       gallery: the pictures.
-      searcher: the model that embedded them.
+      model: the model that embedded them.
       tokenizer: the model's own; has `encode` and `lengths`.
       devices: that compare; None for all of this host.
 
     Attributes:
-      gallery, searcher, tokenizer: the same.
+      gallery, model, tokenizer: the same.
     """
 
-    def __init__(self, gallery: Gallery, searcher: Model, tokenizer, devices=None):
-        gallery.refuse_another(searcher.hash)
-        self.gallery, self.searcher, self.tokenizer, self._devices = gallery, searcher, tokenizer, devices
+    def __init__(self, gallery: Gallery, model: Model, tokenizer, devices=None):
+        gallery.refuse_another(model.hash)
+        self.gallery, self.model, self.tokenizer, self._devices = gallery, model, tokenizer, devices
         self._foreign = -1, False  # the version that it is known of
         self._loaded, self._one = None, threading.Lock()  # a server asks from many threads
 
@@ -97,7 +97,7 @@ class Search:
             raise SearchError('found a query without words; expected a sentence such as "a woman in a red coat"')
         if any('\ud800' <= sign <= '\udfff' for text in query.sentences for sign in text):
             raise SearchError('found a sentence that is no UTF-8; type it again, in a terminal whose locale is UTF-8')
-        parts_nE, longest, fitted = [], self.searcher.clip.context_length, self.searcher.calibration
+        parts_nE, longest, fitted = [], self.model.clip.context_length, self.model.calibration
         if query.sentences:
             notes += wording.notes(query.sentences, self.tokenizer.lengths, fitted and fitted.word_pieces)
         for sentence in query.sentences:
@@ -107,7 +107,7 @@ class Search:
                     f'a sentence has {self.tokenizer.lengths([sentence])[0]} tokens and the model reads {longest}: it '
                     f'was searched by {len(parts)} parts, whose scores are averaged'
                 )
-            parts_nE.append(self.searcher.embed_text(self.tokenizer.encode(parts, longest)).mean(axis=0))
+            parts_nE.append(self.model.embed_text(self.tokenizer.encode(parts, longest)).mean(axis=0))
         spread = {'sentence': 1.0, 'example': 1.0} if fitted is None else fitted.deviation
         deviation = [spread['sentence']] * len(parts_nE) + [spread['example']] * len(query.example_nE)
         return asking.fuse(np.stack([*parts_nE, *query.example_nE]), np.array(deviation)).astype(np.float32)
@@ -119,7 +119,7 @@ class Search:
         Raises SearchError where the sentences are too long.
         """
         said = [len(asking.phrases(one)) for one in query.sentences]
-        longest = self.searcher.clip.context_length
+        longest = self.model.clip.context_length
         parts = sum(len(asking.chunks(one, self.tokenizer.lengths, longest)) for one in query.sentences)
         if sum(said) * parts > _MOST_PARTS:
             raise SearchError(
@@ -208,7 +208,7 @@ class Search:
 
     def _outside(self, vector_KE: np.ndarray) -> np.ndarray:
         """Which of some pictures are unlike those that the model was calibrated on; all, where the index is."""
-        fitted, version = self.searcher.calibration, self.gallery.version
+        fitted, version = self.model.calibration, self.gallery.version
         known = fitted and fitted.domain
         if not known:
             return np.zeros(len(vector_KE), bool)
@@ -225,7 +225,7 @@ class Search:
             return self._loaded[1:]
 
     def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked') -> Answer:
-        facts, fitted, kind = self.gallery.facts(row_K), self.searcher.calibration, query.kind
+        facts, fitted, kind = self.gallery.facts(row_K), self.model.calibration, query.kind
         threshold = fitted and fitted.threshold(kind, asked.false_alarms, asked.pictures)
         probability_K = fitted and fitted.probability(kind, score_K, asked.pictures)
         vector_KE = self.gallery.vectors_at(row_K)

@@ -2,11 +2,11 @@
 
 import contextlib
 import errno
-import os
+import pathlib
 from collections.abc import Iterator
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import storage
+from lcr2s_jax.search import storage, stores
 
 _FULL = ('os error 28', 'os error 122', 'os error 27', 'No space left', 'Disk quota')  # ENOSPC, EDQUOT, EFBIG
 _READ_ONLY = ('os error 30', 'os error 13', 'os error 1)', 'Read-only file system', 'Permission denied')
@@ -59,13 +59,14 @@ def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError) as error:
         if not isinstance(error, OSError) and not _of_lancedb(error):
             raise
-        raise SearchError(f'{uri}: {what} failed: {_why(error, quote)}') from error
+        far = stores.in_words(str(error)) if stores.is_remote(uri) else None
+        raise SearchError(f'{uri}: {what} failed: {far or _why(error, quote)}') from error
 
 
 def _of_lancedb(error: Exception) -> bool:
     trace = error.__traceback__
     while trace:
-        if f'{os.sep}lancedb{os.sep}' in trace.tb_frame.f_code.co_filename:
+        if pathlib.PurePath(trace.tb_frame.f_code.co_filename).parent.name in ('lancedb', 'lance'):
             return True
         trace = trace.tb_next
     return False

@@ -25,13 +25,13 @@ class Mean:
     """The student's pictures, averaged.
 
     Args:
-      searcher: the index's model.
+      model: the index's model.
     """
 
     name = 'mean'
 
-    def __init__(self, searcher):
-        self._embed = searcher.embed_image
+    def __init__(self, model):
+        self._embed = model.embed_image
 
     def __call__(self, image_Nhwc: np.ndarray, track_N: np.ndarray) -> np.ndarray:
         """Pixels uint8 and whose picture it is -> unit float32 [P, E], one row a track, in the order of its number."""

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from lcr2s_jax.errors import ConfigError, SearchError
@@ -17,7 +16,6 @@ from lcr2s_jax.files import alone
 from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import columns, folder, retention, storage
 from lcr2s_jax.search.gallery import OK, Gallery, Row
-from lcr2s_jax.training import parallel
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
@@ -63,7 +61,7 @@ def check(options: VideoOptions, uri: str) -> None:
 def update(
     gallery: Gallery, model, options: VideoOptions, pool: Callable, *, readmit: bool = False, progress: Progress = QUIET
 ) -> list[dict]:
-    """Bring an index up to date with videos, this host's share of them; what was done with each.
+    """Bring an index up to date with videos; what was done with each.
 
     Args:
       gallery, model: of the index.
@@ -79,12 +77,9 @@ def update(
             f'{ {name: COLUMNS[name] for name in other} }; choose another --index'
         )
     root = storage.tracks_folder(gallery.uri)
-    if parallel.is_primary():
-        columns.join(gallery, storage.TRACKED, COLUMNS, {})  # the columns
-    parallel.wait_for_all('the columns are there')
-    gallery.refresh()
+    columns.join(gallery, storage.TRACKED, COLUMNS, {})  # the columns
     told = []
-    for file in options.files[jax.process_index() :: jax.process_count()]:
+    for file in options.files:
         try:
             name = video.fingerprint(pathlib.Path(file))[:_NAME]
             with alone(root / f'.{name}.lock', lambda file=file: progress.say(_BUSY.format(file))):
@@ -92,8 +87,6 @@ def update(
             told.append({'video': file, 'fault': ''} | done)
         except video.VideoError as fault:
             told.append({'video': file, 'fault': str(fault)})
-    parallel.wait_for_all('all videos are done')
-    gallery.refresh()
     return told
 
 

@@ -83,6 +83,10 @@ class Tokenizer:
         self.mask_token = ids.get(MASK, self.sot - 1)
         self.ordinary = min(self.sot, self.mask_token)
 
+    def __setstate__(self, state: dict):
+        self.__dict__.update(state)
+        self._backend.encode_special_tokens = True  # which its own pickling forgets
+
     def encode(self, captions: Sequence[str], length: int) -> np.ndarray:
         """Token ids of n captions, int32 [n, length]: SOT, words, EOT, then 0 [OpenAI, IRRA].
 

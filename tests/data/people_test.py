@@ -1,6 +1,7 @@
 """Built datasets: what goes in comes out, once, and anew when what it depends on changes."""
 
 import dataclasses
+import functools
 import pathlib
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from data import people
+from data import builder, people
 from data.records import Record
 from data.sources import Source, open_source
 from lcr2s_jax import files
@@ -31,12 +32,12 @@ class Counted:
 
     def __init__(self, records=RECORDS, splits=('train', 'val'), fingerprint='one'):
         self.passes = 0
-        self.source = Source('tiny', fingerprint, splits, self._read)
-        self._records = records
+        self.source = Source('tiny', fingerprint, splits, lambda split: [functools.partial(self._read, split)])
+        self._records, self._first = records, splits[0]
 
-    def _read(self):
-        self.passes += 1
-        yield from self._records
+    def _read(self, split):
+        self.passes += split == self._first
+        yield from (record for record in self._records if record.split == split)
 
 
 def tokenizer(folder, vocab_size=520):
@@ -58,12 +59,12 @@ def test_bytes_names_captions_and_order_are_kept_exactly(words, tmp_path):
     assert list(splits) == ['train', 'val']
     train = splits['train']
     expected = [record for record in RECORDS if record.split == 'train']
-    assert train.jpegs == [record.jpeg for record in expected]
-    assert train.file_names == ['x/0.jpg', 'x/2.jpg', 'x/3.jpg']
-    assert train.captions == [caption for record in expected for caption in record.captions]
+    assert list(train.jpegs) == [record.jpeg for record in expected]
+    assert list(train.file_names) == ['x/0.jpg', 'x/2.jpg', 'x/3.jpg']
+    assert list(train.captions) == [caption for record in expected for caption in record.captions]
     np.testing.assert_array_equal(train.tokens, words.encode(train.captions, 12))
     np.testing.assert_array_equal(train.caption_image, [0, 0, 1, 2, 2, 2])
-    assert train.tokens.dtype == train.image_pid.dtype == train.caption_image.dtype == np.int32
+    assert train.tokens.dtype == np.uint16 and train.image_pid.dtype == train.caption_image.dtype == np.int32
 
 
 def test_identities_are_numbered_from_zero_within_each_split(words, tmp_path):
@@ -79,7 +80,7 @@ def test_a_dataset_is_built_once_and_anew_when_anything_changes(words, tmp_path)
     first = people.load(counted.source, words, 12, cache)
     again = people.load(counted.source, words, 12, cache)
     assert counted.passes == 1
-    assert first['train'].jpegs == again['train'].jpegs
+    assert list(first['train'].jpegs) == list(again['train'].jpegs)
     people.load(counted.source, tokenizer(tmp_path / 'other', 518), 12, cache)
     assert counted.passes == 2
     assert people.load(counted.source, words, 8, cache)['val'].tokens.shape == (2, 8)
@@ -93,7 +94,7 @@ def test_a_build_that_fails_leaves_nothing_that_looks_built(words, tmp_path):
         yield RECORDS[0]
         raise DataError('row 2: no such file')
 
-    source = Source('tiny', 'one', ('train',), broken)
+    source = Source('tiny', 'one', ('train',), lambda split: [broken])
     with pytest.raises(DataError, match='row 2'):
         people.load(source, words, 12, str(tmp_path))
     assert not list(pathlib.Path(tmp_path).rglob('*array_record*'))
@@ -143,11 +144,11 @@ def test_of_two_that_start_together_one_builds_and_the_other_waits_and_finds_it_
 def test_what_a_killed_build_left_is_removed_and_only_of_this_dataset(words, tmp_path):
     people.load(Counted().source, words, 12, str(tmp_path))
     built = next((tmp_path / 'people').glob('tiny-*'))
-    (built / '1.0.0').rename(built / 'incomplete.ABCDEF_1.0.0')
-    others = tmp_path / 'people' / 'other-1' / 'incomplete.ABCDEF_1.0.0'
+    (built / '2.0.0').rename(built / 'incomplete.ABCDEF_2.0.0')
+    others = tmp_path / 'people' / 'other-1' / 'incomplete.ABCDEF_2.0.0'
     others.mkdir(parents=True)
     people.load(Counted().source, words, 12, str(tmp_path))
-    assert [path.name for path in built.iterdir()] == ['1.0.0'] and others.is_dir()
+    assert [path.name for path in built.iterdir()] == ['2.0.0'] and others.is_dir()
 
 
 def test_without_locks_it_is_built_all_the_same_and_nothing_is_removed(words, tmp_path, monkeypatch):
@@ -157,7 +158,7 @@ def test_without_locks_it_is_built_all_the_same_and_nothing_is_removed(words, tm
     monkeypatch.setattr(files.fcntl, 'flock', unsupported)
     people.load(Counted().source, words, 12, str(tmp_path / 'there'))
     built = next((tmp_path / 'there' / 'people').glob('tiny-*'))
-    left = tmp_path / 'cache' / 'people' / built.name / 'incomplete.ABCDEF_1.0.0'
+    left = tmp_path / 'cache' / 'people' / built.name / 'incomplete.ABCDEF_2.0.0'
     left.mkdir(parents=True)
     assert list(people.load(Counted().source, words, 12, str(tmp_path / 'cache'))) == ['train', 'val']
     assert left.is_dir(), 'somebody may be at work in it'
@@ -166,7 +167,7 @@ def test_without_locks_it_is_built_all_the_same_and_nothing_is_removed(words, tm
 def test_the_home_folder_may_be_written_as_a_tilde(words, tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     people.load(Counted().source, words, 12, '~/cache')
-    assert list((tmp_path / 'cache' / 'people').glob('tiny-*/1.0.0'))
+    assert list((tmp_path / 'cache' / 'people').glob('tiny-*/2.0.0'))
 
 
 def test_a_cache_that_cannot_be_written_is_named(words, tmp_path, monkeypatch, capfd):
@@ -177,7 +178,7 @@ def test_a_cache_that_cannot_be_written_is_named(words, tmp_path, monkeypatch, c
     def full(self, **more):
         raise RuntimeError('No space left on device')  # of array_record, as it was met
 
-    monkeypatch.setattr(people.People, 'download_and_prepare', full)
+    monkeypatch.setattr(builder.People, 'download_and_prepare', full)
     with pytest.raises(DataError, match='No space left on device.*Make room there, or change config.data.cache'):
         people.load(Counted().source, words, 12, str(tmp_path))
     assert 'Built' not in capfd.readouterr().err

@@ -101,7 +101,7 @@ def test_other_pictures_under_the_same_names_in_another_root_are_refused_and_a_m
     cache = str(tmp_path / 'cache')
 
     def load(root):
-        return people.load(open_source('rstpreid', tmp_path / root), words, 12, cache)['train'].jpegs
+        return people.load(open_source('rstpreid', tmp_path / root), words, 12, cache)['train'].jpegs[:]
 
     folders.rstp(tmp_path / 'a')
     blurred = folders.rstp(tmp_path / 'b')

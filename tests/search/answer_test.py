@@ -9,6 +9,7 @@ import io
 import json
 import pathlib
 import re
+import time
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def ask(opened, *sentences, examples=(), hashes=(), **more):
 
 def example(opened, path: pathlib.Path):
     encoded = path.read_bytes()
-    return index.embed_picture(opened.searcher, encoded, path.name), hashlib.sha256(encoded).hexdigest()
+    return index.embed_picture(opened.model, encoded, path.name), hashlib.sha256(encoded).hexdigest()
 
 
 def test_files_with_the_same_bytes_are_one_hit_that_names_the_others(opened):
@@ -107,14 +108,13 @@ def test_nobody_is_said_to_be_absent_unless_that_was_asked_or_the_model_can_tell
     assert ask(opened, WORDS, false_alarms=0.01).found is None
     absent = ask(opened, WORDS, false_alarms=0.01, verify=True)
     assert absent.found is False and 'no such person among 17 pictures' in answer_text.verdict(absent)
-    fitted = opened.searcher.calibration
+    fitted = opened.model.calibration
     for own, found in (((0.1, 0.95), None), ((0.85, 0.95), None), ((0.91, 0.95), False)):
         kinds = {kind: dataclasses.replace(fit, own=own) for kind, fit in fitted.kinds.items()}
-        opened.searcher.calibration = dataclasses.replace(fitted, kinds=kinds)
+        opened.model.calibration = dataclasses.replace(fitted, kinds=kinds)
         answer = ask(opened, WORDS, false_alarms=0.01)
         assert answer.found is found, own
         assert answer.detection == pytest.approx(np.interp(answer.threshold, own, (1, 0)), abs=1e-6)
-    opened.searcher.calibration = fitted
 
 
 def test_the_verdict_is_one_calm_line_with_its_rate():
@@ -290,22 +290,22 @@ def test_a_model_says_in_a_line_what_it_was_trained_on(known, line):
 
 
 def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_reason(opened):
-    fitted, vector_GE = opened.searcher.calibration, opened.gallery.vectors()[0]
+    fitted, vector_GE = opened.model.calibration, opened.gallery.vectors()[0]
     known = Domain.fit(np.repeat(vector_GE, 4, axis=0), np.repeat(np.arange(len(vector_GE)), 4))
     hits = ask(opened, WORDS, top=12).hits
     distance = known.distance(opened.gallery.vectors_at([hit.row for hit in hits]))
     limit = float(np.sort(distance)[-2:].mean())  # one picture lies beyond it
-    opened.searcher.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=limit))
+    opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=limit))
     opened.gallery.refresh()
     answer = ask(opened, WORDS, top=12, verify=True)
     assert [hit.outside for hit in answer.hits] == (distance > limit).tolist() and sum(distance > limit) == 1
     assert all((hit.probability is None) == hit.outside == (hit.passes is None) for hit in answer.hits)
     assert 'no probability for 1 of 12 hits' in answer.notes[-1] and answer.found is False
-    opened.searcher.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=0.0))
+    opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=0.0))
     answer = ask(opened, WORDS, top=12, verify=True)
     assert {hit.probability for hit in answer.hits} == {None} and answer.found is None
     assert answer.notes[-1] == 'no probabilities: these pictures are unlike those that the model was calibrated on'
-    opened.searcher.calibration = fitted
+    opened.model.calibration = fitted
 
 
 def test_phrases_of_a_text_that_is_too_long_are_refused_at_once(opened):

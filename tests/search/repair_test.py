@@ -51,7 +51,7 @@ def test_rows_that_two_calls_wrote_twice_are_one_after_the_next(at, made, tmp_pa
 def moved(at, to) -> service.Service:
     """The service at its index after that was moved."""
     pathlib.Path(at.search.gallery.uri).rename(to)
-    return service.Service(Search(Gallery(str(to)), at.search.searcher, at.search.tokenizer), at._decoders)
+    return service.Service(Search(Gallery(str(to)), at.search.model, at.search.tokenizer), at._decoders)
 
 
 def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tmp_path):

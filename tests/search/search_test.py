@@ -70,7 +70,7 @@ def audit(made):
 
 def test_the_hits_are_the_pictures_nearest_to_the_sentence(made, find):
     opened = made.open()
-    text_E = opened.searcher.embed_text(opened.tokenizer.encode([WORDS], 16))[0]
+    text_E = opened.model.embed_text(opened.tokenizer.encode([WORDS], 16))[0]
     vector_GE, row_G = opened.gallery.vectors()
     order = np.argsort(-(vector_GE @ text_E), kind='stable')[:5]
     (answer,) = find(*WORDS.split())['answers']

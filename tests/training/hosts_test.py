@@ -6,7 +6,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 from typing import NamedTuple
 
 import jax
@@ -15,7 +14,7 @@ import pytest
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.training import report
 from lcr2s_jax.training.parallel import join
-from tests import folders, searching
+from tests import folders
 from tests.road import ROOT, command, free_port, here, wait_for
 from tests.tiny_runs import apart, losses, saved
 
@@ -90,23 +89,6 @@ def test_two_hosts_train_distil_and_rank_like_one(two_hosts):
         ours, theirs = (dict(report.flatten(results[stage], '/')) for results in (two, one))
         assert ours == pytest.approx(theirs, abs=4)
     assert 'student' in two_hosts.ended[0] and 'loss' not in two_hosts.ended[1], 'only the first host speaks of the run'
-
-
-def test_two_hosts_share_the_files_of_an_index_and_embed_each_once(tmp_path):
-    made = searching.index(tmp_path, count=30)
-    flags = [f'--coordinator=localhost:{free_port()}', '--num_processes=2', '--json']
-    line = [sys.executable, 'main.py', 'index', f'--images={made.root}', f'--index={made.uri}', *flags]
-    started = [
-        subprocess.Popen(
-            [*line, f'--process_id={i}'], cwd=ROOT, env=environment(2), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-        )
-        for i in range(2)
-    ]  # fmt: skip
-    outputs = end(started, 0)
-    assert '"embedded": 15' in outputs[0] and '"pictures": 30' in outputs[0] and '"pictures"' not in outputs[1]
-    gallery = made.gallery()
-    assert len({one['path'] for one in gallery.facts(gallery.vectors()[1])}) == gallery.count() == 30
 
 
 def test_flags_that_say_half_are_refused():

@@ -120,7 +120,9 @@ def test_weights_without_a_tokenizer_beside_them_say_what_to_set(tmp_path):
         Tokenizer(str(tmp_path / 'best.pth'))
 
 
-@pytest.mark.parametrize('content', [b'', b'PK', gzip.compress(b'version\n'), gzip.compress(b'version\na b c\n')])
+@pytest.mark.parametrize(
+    'content', [b'', b'PK', gzip.compress(b'version\n', mtime=0), gzip.compress(b'version\na b c\n', mtime=0)]
+)
 def test_a_spoilt_vocabulary_is_named(tmp_path, content):
     (tmp_path / vocabularies.VOCABULARY).write_bytes(content)
     with pytest.raises(DataError, match='txt.gz: found a file that cannot be read'):

@@ -137,7 +137,7 @@ class Service:
     @property
     def index(self) -> Index:
         """What is searched, at this moment."""
-        model = self.search.searcher
+        model = self.search.model
         return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on(model))
 
     def find(self, user: str, asked: SearchRequest) -> SearchResult:
@@ -179,7 +179,7 @@ class Service:
             'user': user,
             'text': list(found.answer.query.sentences),
             'examples': len(found.answer.query.example_nE),
-            'model': self.search.searcher.hash,
+            'model': self.search.model.hash,
             'version': found.version,
         }
         lines = [
@@ -292,11 +292,11 @@ class Service:
         return images.DEFAULT._replace(max_bytes=self.limits.bytes, max_pixels=self.limits.pixels)
 
     def _decode(self, name: str, encoded: bytes, decode: Decoders, png: bool = False):
-        return decode(name, encoded, self.search.searcher.image_size, self._picture_limits(), png)
+        return decode(name, encoded, self.search.model.image_size, self._picture_limits(), png)
 
     def _embed(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
         parts = [pixels[start : start + _EMBEDDED] for start in range(0, len(pixels), _EMBEDDED)]
-        return [vector for part in parts for vector in self.search.searcher.embed_image(np.stack(part))]
+        return [vector for part in parts for vector in self.search.model.embed_image(np.stack(part))]
 
     def _keep(self, gallery: Gallery, root: pathlib.Path, fresh: Mapping[str, tuple[bytes, np.ndarray]]) -> None:
         with gallery.writing():  # or others would take the files for those of a call that was killed
@@ -312,7 +312,7 @@ class Service:
                 repair.settle(gallery)
 
     def _tell(self, user: str, event: str, facts: Mapping) -> None:
-        line = {'user': user, 'event': event, 'model': self.search.searcher.hash, **facts}
+        line = {'user': user, 'event': event, 'model': self.search.model.hash, **facts}
         audit.write(self._uri, [line], self._log)
 
     def _refresh(self) -> None:

@@ -6,12 +6,13 @@ import functools
 import html
 import io
 import json
+import os
 import pathlib
 import urllib.parse
 from collections.abc import Sequence
 
 from lcr2s_jax import images
-from lcr2s_jax.search import answer_text, storage
+from lcr2s_jax.search import answer_text, storage, stores
 from lcr2s_jax.search.answer import Answer, Hit, picture
 from lcr2s_jax.search.web.filters import clock
 from lcr2s_jax.search.web.service import Index, SearchResult
@@ -195,18 +196,24 @@ def _track(hit: Hit) -> str:
 
 
 def _image(root: str, path: str, height: int, alt: str) -> str:
-    file = picture(root, path)
     try:
-        facts = file.stat()
-        content = _thumbnail(file, facts.st_mtime_ns, facts.st_size, height)
-    except (AttributeError, OSError, images.PictureError):  # None is no file
+        content = _thumbnail(root, path, _stamp(root, path), height)
+    except (OSError, images.PictureError):
         return '<span class="none">the file is not there any more</span>'
     return f'<img alt="{alt}" src="data:image/jpeg;base64,{base64.b64encode(content).decode()}">'
 
 
 @functools.lru_cache(maxsize=1000)  # about 10 kB each
-def _thumbnail(file: pathlib.Path, modified: int, size: int, height: int) -> bytes:
-    return images.thumbnail(images.read(file), height)
+def _thumbnail(root: str, path: str, stamp: tuple, height: int) -> bytes:
+    return images.thumbnail(picture(root, path), height)
+
+
+def _stamp(root: str, path: str) -> tuple:
+    """Another one for a changed file; an object is not asked for again."""
+    if stores.is_remote(root):
+        return ()
+    facts = os.stat(os.path.join(root, path))
+    return facts.st_mtime_ns, facts.st_size
 
 
 def _sentence(text: str) -> str:

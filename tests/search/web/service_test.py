@@ -47,7 +47,7 @@ def test_lines_are_sentences_about_one_person_and_the_log_says_who_asked(at):
     assert found.answer.query.sentences == (WORDS, 'a man in white') and len(found.answer.hits) == 5
     (line,) = lines(at)
     assert line['user'] == 'ann' and line['text'] == [WORDS, 'a man in white'] and line['time'].startswith('20')
-    assert line['model'] == at.search.searcher.hash and line['top'][0].endswith(found.answer.hits[0].path)
+    assert line['model'] == at.search.model.hash and line['top'][0].endswith(found.answer.hits[0].path)
 
 
 def test_that_nobody_is_there_is_said_where_it_is_asked_for(at):

@@ -1,0 +1,233 @@
+"""The TFDS builder of people: one example an image, written file by file, in one process or by Apache Beam in many."""
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import rich.console
+import rich.progress
+
+from data import offsets
+from data.records import TOLERATED, Record
+from data.sources import Part, Source
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.weights.tokenizer import Tokenizer
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
+
+import tensorflow as tf  # noqa: E402
+import tensorflow_datasets as tfds  # noqa: E402
+
+_TOGETHER = 64  # images whose captions are tokenised in one call: a call for each takes longer than all else
+
+
+class People(tfds.core.ShardBasedBuilder):
+    """One example = one image: encoded bytes, captions, their tokens, identity, origin."""
+
+    VERSION = tfds.core.Version(offsets.VERSION)
+    RELEASE_NOTES = {offsets.VERSION: 'Several files a split, upright images, their offsets beside them.'}
+
+    def __init__(self, name: str, source: Source, tokenizer: Tokenizer, context_length: int, cache: str):
+        """Take the name of the dataset's folder in that of the cache, and what `data.people.load` is given."""
+        self._source, self._tokenizer, self._length = source, tokenizer, context_length
+        self._at_work, self._seen = source.splits, _Seen(source)
+        config = tfds.core.BuilderConfig(name=name)
+        super().__init__(config=config, data_dir=cache, file_format='array_record')
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(None, None, 3)),
+                    'captions': tfds.features.Sequence(tfds.features.Text()),
+                    'tokens': tfds.features.Tensor(shape=(None, self._length), dtype=np.int32),
+                    'person': tfds.features.Text(),
+                    'file_name': tfds.features.Text(),
+                    'file_size': np.int64,  # of the source's file; a turned image is stored as another
+                }
+            ),
+            description='Images of people with captions, for text-to-image re-identification.',
+            disable_shuffling=True,  # the source's order, which an oracle of the source may rely on
+        )
+
+    def _example_writer(self):
+        return _Uncompressed(self.info.file_format)
+
+    def _shard_iterators_per_split(self, dl_manager):
+        del dl_manager
+        return {
+            split: [
+                _Examples(part, self._tokenizer, self._length, os.fspath(self.data_path / _skipped(split, n)), seen)
+                for n, part in enumerate(self._source.parts(split))
+            ]
+            for seen in [self._seen]
+            for split in self._at_work
+        }
+
+    def _download_and_prepare(self, dl_manager, download_config=None):
+        infos = []
+        beam = download_config is not None and download_config.beam_runner is not None
+        with contextlib.nullcontext() if beam else self._seen.shown():
+            for split in self._source.splits:  # each by itself: a Beam pipeline that has run would run again
+                self._at_work = (split,)
+                super()._download_and_prepare(dl_manager, download_config)
+                infos += self.info.splits.values()
+        self.info.set_splits(tfds.core.splits.SplitDict(infos))
+        self._finish()
+
+    def _finish(self) -> None:
+        """Gather what was skipped, and write down where the other images lie."""
+        folder, skipped, names = pathlib.Path(self.data_dir), [], {}
+        for split, info in self.info.splits.items():
+            for path in sorted(folder.glob(_skipped(split, '*'))):
+                skipped += json.loads(path.read_text())
+                path.unlink()
+            for path in folder.glob(f'*-{split}.*.shard_infos.json'):  # Beam's own
+                path.unlink()
+            names[split] = [os.path.basename(name) for name in info.filenames]
+            if not info.num_examples:
+                raise DataError(
+                    f"dataset '{self._source.name}': found a split without a single image; expected some in each of "
+                    f'{self._source.splits}. Check the annotations below config.data.root.'
+                )
+        if len(skipped) > TOLERATED * (self._source.total or float('inf')):
+            self._seen.stop(self._source.total, skipped)
+        tokens = (self._length,), offsets.token_type(self._tokenizer.vocab_size)
+        read = functools.partial(parse, length=self._length)
+        offsets.write(folder, names, read, tokens, skipped=skipped, images=str(self._source.images or ''))
+
+
+def parse(record: bytes, length: int) -> offsets.Row:
+    """A record, whose captions have `length` tokens."""
+    features = tf.train.Example.FromString(record).features.feature
+    return offsets.Row(
+        record=record,
+        image=features['image'].bytes_list.value[0],
+        person=features['person'].bytes_list.value[0].decode(),
+        file_name=features['file_name'].bytes_list.value[0].decode(),
+        file_size=features['file_size'].int64_list.value[0],
+        captions=[caption.decode() for caption in features['captions'].bytes_list.value],
+        tokens=np.array(features['tokens'].int64_list.value, np.int32).reshape(-1, length),
+    )
+
+
+class _Uncompressed(tfds.core.writer.ExampleWriter):
+    """Writes array_record files whose records lie in them as they are: pictures are compressed already."""
+
+    def write(self, path, examples):
+        from array_record.python.array_record_module import ArrayRecordWriter
+
+        writer = ArrayRecordWriter(os.fspath(path), offsets.LAYOUT)
+        try:
+            for _, example in examples:
+                writer.write(example)
+        finally:
+            writer.close()
+
+
+class _Image:
+    """Encoded bytes that are read once: TFDS keeps the examples of a whole file until it has counted them."""
+
+    def __init__(self, encoded: bytes):
+        self._encoded = encoded
+
+    def read(self) -> bytes:
+        encoded, self._encoded = self._encoded, b''
+        return encoded
+
+
+class _Seen:
+    """The images that a build has met so far, and those that it cannot use. Another process begins with none."""
+
+    def __init__(self, source: Source):
+        self._name, self._total = source.name, source.total
+        self._count, self._skipped = 0, []
+        self._advance: Callable[[], None] = _nothing
+
+    def __getstate__(self):
+        return self.__dict__ | {'_advance': _nothing}
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """A bar that moves meanwhile."""
+        console = rich.console.Console(file=sys.__stderr__)  # stdout is for results, JSON among them
+        length = (rich.progress.BarColumn(), rich.progress.TimeRemainingColumn()) if self._total else ()
+        columns = rich.progress.SpinnerColumn(), *length, '{task.completed:,} images'
+        with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+            task = bar.add_task('', total=self._total)
+            self._advance = lambda: bar.advance(task)
+            yield
+
+    def skip(self, name: str, reason: str) -> None:
+        """Count an image that cannot be used. Raises DataError where there are too many."""
+        self._skipped.append([name, reason])
+        if len(self._skipped) > TOLERATED * (self._total or float('inf')):
+            self.stop(self._count, self._skipped)
+
+    def one(self) -> None:
+        """Count an image."""
+        self._count += 1
+        self._advance()
+
+    def stop(self, count: int, skipped: list) -> None:
+        """Raise DataError, naming the first."""
+        first = '\n'.join(f'  {name}: {reason}' for name, reason in skipped[:10])
+        raise DataError(
+            f"dataset '{self._name}': found {len(skipped)} unusable among the first {count:,} of {self._total:,} "
+            f'images, expected {TOLERATED:.0%} at most; the first:\n{first}\nNothing was built. See all of them with: '
+            'python main.py doctor --config=...'
+        )
+
+
+def _nothing() -> None:
+    pass
+
+
+def _skipped(split: str, number) -> str:
+    """The file in which the writer of a record file leaves what it skipped."""
+    return f'{split}.skipped.{number if number == "*" else f"{number:05d}"}'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examples:
+    """What TFDS calls for the examples of one record file, here or in a worker of Beam."""
+
+    part: Part
+    tokenizer: Tokenizer
+    length: int
+    skipped: str
+    seen: _Seen
+
+    def __call__(self) -> Iterator[tuple[int, dict]]:
+        from data import pictures
+
+        skipped, records, number = [], self.part(), 0
+        while some := list(itertools.islice(records, _TOGETHER)):
+            usable = [record for record in some if isinstance(record, Record)]
+            tokens = self.tokenizer.encode([text for record in usable for text in record.captions], self.length)
+            ends = np.cumsum([len(record.captions) for record in usable], dtype=int)
+            for record, its_tokens in zip(usable, np.split(tokens, ends)[: len(usable)], strict=True):
+                example = {
+                    'image': _Image(pictures.as_shown(record.jpeg)),
+                    'captions': list(record.captions),
+                    'tokens': its_tokens,
+                    'person': record.person,
+                    'file_name': record.file_name,
+                    'file_size': len(record.jpeg),
+                }
+                yield number, example
+                number += 1
+            for record in some:
+                self.seen.one()
+                if not isinstance(record, Record):
+                    skipped.append([record.file_name, record.reason])
+                    self.seen.skip(*skipped[-1])
+        if skipped:
+            pathlib.Path(self.skipped).write_text(json.dumps(skipped))
