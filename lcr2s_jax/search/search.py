@@ -18,7 +18,6 @@ from lcr2s_jax.search.storage import TRACKS, located
 from lcr2s_jax.search.topk import Exact
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
-_MOST_PARTS = 256  # searches by a part of a text, which telling the phrases of one query may take
 _SOME = 5000  # pictures by which a whole index is judged
 KNOWN = 0.5  # detection from which on nobody's reaching the threshold says 'no such person' unasked
 
@@ -116,21 +115,12 @@ class Search:
         """Leave one out: every phrase of the sentences, and what it added to the score of each hit.
 
         A sentence of one phrase is left out whole where there is another sentence or an example; else it is not told.
-        Raises SearchError where the sentences are too long.
         """
-        said = [len(asking.phrases(one)) for one in query.sentences]
-        longest = self.model.clip.context_length
-        parts = sum(len(asking.chunks(one, self.tokenizer.lengths, longest)) for one in query.sentences)
-        if sum(said) * parts > _MOST_PARTS:
-            raise SearchError(
-                f'--why: found {sum(said):,} phrases in texts of {parts:,} parts, each of which is searched once for '
-                f'each phrase; expected {_MOST_PARTS} such searches at most. Ask in fewer words.'
-            )
+        asking.check_phrases(query.sentences, self.tokenizer.lengths, self.model.clip.context_length)
         vector_KE = self.gallery.vectors_at([hit.row for hit in hits])
         whole_K, told = vector_KE @ self.embed(query, []), []
         for place, sentence in enumerate(query.sentences):
-            said = asking.phrases(sentence)
-            for number, phrase in enumerate(said):
+            for number, phrase in enumerate(said := asking.phrases(sentence)):
                 less = [asking.without(sentence, number)] if len(said) > 1 else []
                 rest = query._replace(sentences=(*query.sentences[:place], *less, *query.sentences[place + 1 :]))
                 if rest.sentences or rest.example_nE:

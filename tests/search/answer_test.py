@@ -115,6 +115,7 @@ def test_nobody_is_said_to_be_absent_unless_that_was_asked_or_the_model_can_tell
         answer = ask(opened, WORDS, false_alarms=0.01)
         assert answer.found is found, own
         assert answer.detection == pytest.approx(np.interp(answer.threshold, own, (1, 0)), abs=1e-6)
+    opened.model.calibration = fitted
 
 
 def test_the_verdict_is_one_calm_line_with_its_rate():
@@ -311,6 +312,6 @@ def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_rea
 def test_phrases_of_a_text_that_is_too_long_are_refused_at_once(opened):
     answer = ask(opened, WORDS)
     clock = time.process_time()
-    with pytest.raises(SearchError, match='--why: found 1,000 phrases in texts of'):
+    with pytest.raises(SearchError, match='--why: found 1,000 phrases in texts of 1,000 parts or more'):
         opened.why(Query((','.join(['red'] * 1000),)), answer.hits)
     assert time.process_time() - clock < 5

@@ -175,14 +175,16 @@ def test_a_call_that_is_killed_at_any_moment_is_finished_by_the_same_call(begin,
     process, clock = start()
     assert process.stdout.readline() == b'done\n' and process.wait() == 0
     takes, whole = time.perf_counter() - clock, state(uri)
-    kills, met = KILLS // len(CALLS) + 1, 0
-    for _ in range(kills):
+    kills, met, tries = KILLS // len(CALLS) + 1, 0, 0
+    while met < kills and tries < 5 * kills:
+        tries += 1
         fresh()
         process, _ = start()
         time.sleep(rng.uniform(0, takes))
         process.kill()
-        met += b'done' not in process.stdout.read()
+        done = b'done' in process.stdout.read()
         process.wait()
+        met, takes = met + (not done), takes * 0.8 if done else takes  # the first call may have been a slow one
         CALLS[name](uri)
         # what was forgotten of files that the call itself has written is known by their time, too
         assert state(uri)[: 3 if name in MARKS else 4] == whole[: 3 if name in MARKS else 4]
@@ -195,5 +197,5 @@ def test_a_call_that_is_killed_at_any_moment_is_finished_by_the_same_call(begin,
         log = (pathlib.Path(uri) / audit.NAME).read_bytes() if name == 'delete' else b''
         assert log.isascii() and log.count(b'\n') == len(log.splitlines())
     print(
-        f'{name}: {kills} kills, {met} of them before it was done; the same call ended each like one that nobody killed'
+        f'{name}: {tries} kills, {met} of them before it was done; the same call ended each like one that nobody killed'
     )
