@@ -21,6 +21,8 @@ LATE = {
     'lancedb',
     'pyarrow',
     'cv2',
+    'supervision',
+    'motmetrics',
     'gradio',
     'fastapi',
     'uvicorn',

@@ -46,7 +46,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     many('--workers', type=integer(1), default=0, metavar='N', help='That embed; one a GPU, or a core each.')
     video = parser.add_argument_group('videos').add_argument
     video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds from one frame to the next.')
-    video('--detector', default='hog', metavar='D', help='Finds people: hog, frame (all of it), or module:callable.')
+    video('--detector', default='hog', metavar='D',
+          help='Finds people: hog, rtdetr, hub name or folder of another, frame (all), module:callable.')  # fmt: skip
+    video('--min-seen', type=integer(1), default=3, metavar='N', help='Frames a track must be seen in; 1 keeps all.')
     poolings = ('mean', 'teacher')
     video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),
           help="One vector of a track's crops, by the model or by the run's teacher.")  # fmt: skip
@@ -124,7 +126,7 @@ def _videos(args: argparse.Namespace):
         return None
     from lcr2s_jax.video import update as video
 
-    options = video.VideoOptions(tuple(args.video), args.every, args.detector)
+    options = video.VideoOptions(tuple(args.video), args.every, args.detector, args.min_seen)
     video.check(options, args.index)
     return options
 
@@ -242,7 +244,11 @@ def _text_of_video(told: dict) -> str:
     bad = list(told['unusable'].items())
     out = f', {len(bad):,} tracks cannot be used, such as {bad[0][0]}: {bad[0][1]}' if bad else ''
     out += f', {told["kept_out"]:,} deleted once and kept out (--readmit takes them again)' * bool(told['kept_out'])
-    return (
-        f'{told["video"]}: {told["frames"]:,} frames, {told["tracks"]:,} tracks of {told["crops"]:,} crops; '
-        f'{told["embedded"]:,} crops embedded{out}'
+    if told['left_out']:
+        out += f'; {told["left_out"]:,} tracks seen in too few frames left out (--min-seen=1 keeps them)'
+    expected = '' if told['expected'] is None else f' of {told["expected"]:,} expected'
+    line = (
+        f'{told["video"]}: {told["frames"]:,} frames looked at ({told["read"]:,} read{expected}), '
+        f'{told["tracks"]:,} tracks of {told["crops"]:,} crops; {told["embedded"]:,} crops embedded{out}'
     )
+    return '\n'.join([line, *(f'  {note}' for note in told['notes'])])

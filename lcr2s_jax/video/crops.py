@@ -4,12 +4,14 @@ The folder appears whole or not at all. What the detector found is kept in a log
 nearly all of the time, and a call that was killed should not cost it twice.
 """
 
+import functools
 import hashlib
 import io
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,15 +20,16 @@ from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
 from lcr2s_jax.video import tracker as tracks
 
-FORMAT = 1  # of all that follows: tracker, margin, JPEG; another number cuts again
+FORMAT = 2  # of all that follows: tracker, margin, JPEG; another number cuts again
 FILE = 'tracks.json'
+MIN_SEEN = 3  # frames in which a track must have been seen, as of SORT and DeepSORT
 _MARGIN = 0.05  # of a box's sides, added on every side
 _QUALITY = 95
 
 
-def settings(every: float, detector: str) -> dict:
+def settings(every: float, detector: str, min_seen: int) -> dict:
     """What decides which pictures come of a video, beside the video."""
-    return {'format': FORMAT, 'every': every, 'detector': detector}
+    return {'format': FORMAT, 'every': every, 'detector': detector, 'min_seen': min_seen}
 
 
 def read(folder: pathlib.Path) -> dict | None:
@@ -44,6 +47,7 @@ def cut(
     every: float,
     name: str,
     tell: Callable[[float], None] = lambda seconds: None,
+    min_seen: int = MIN_SEEN,
 ) -> dict:
     """Find, follow and cut out the people of a video.
 
@@ -53,34 +57,37 @@ def cut(
       every: seconds from frame to frame.
       name: of the detector.
       tell: called with seconds that are done.
+      min_seen: frames in which a track must have been seen; others are left out.
 
     Returns:
-      settings, frames and tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
+      settings; frames (looked at), read, expected (by the container, or None), notes (what is not as it should be);
+      left_out (tracks); tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
       sha256, time, box, score, in the order of time.
 
     Raises:
       VideoError: the video cannot be used; DataError: the detector cannot.
     """
     aside = folder.with_name(f'{folder.name}.partial')
-    found = {'settings': settings(every, name), 'frames': 0, 'tracks': []}
-    detector, tracker, kept = detectors.open_detector(name), tracks.Tracker(), {}
+    found = {'settings': settings(every, name, min_seen), 'frames': 0, 'left_out': 0, 'tracks': []}
+    detector, kept = detectors.open_detector(name), {}
 
     def end(numbers):
-        found['tracks'].extend(_write(aside, number, kept.pop(number)) for number in numbers)
+        ended = [(number, kept.pop(number)) for number in numbers]
+        seen = [(number, one) for number, one in ended if one.count >= min_seen]
+        found['left_out'] += len(ended) - len(seen)
+        found['tracks'].extend(_write(aside, number, one) for number, one in seen)
 
-    if not next(video.frames(path, every), None):  # nothing is left of what is no video
-        raise video.VideoError('no frame in it that OpenCV can read')
+    next(video.frames(path, every))  # nothing is left of what is no video
+    reading = video.frames(path, every)
     with _Log(aside / 'detections.jsonl', found['settings']) as log:
-        for seconds, image in video.frames(path, every):
-            box_n5 = log.get(seconds, lambda image=image: detectors.detect(detector, image))
-            number_n, ended = tracker.step(box_n5[:, :4])
-            for number, box in zip(number_n, box_n5, strict=True):
-                one = kept.setdefault(number, tracks.Kept())
-                one.add(seconds, lambda box=box, image=image, seconds=seconds: _crop(seconds, image, box))
-            end(ended)
+        for one in follow(reading, lambda seconds, image: log.get(seconds, lambda: detectors.detect(detector, image))):
+            for number, box in one.boxes():
+                kept.setdefault(number, tracks.Kept()).add(one.seconds, functools.partial(_crop, one, box))
+            end(one.ended)
             found['frames'] += 1
             tell(every)
     end(sorted(kept))
+    found |= {'read': reading.read, 'expected': reading.expected, 'notes': reading.notes()}
     found['tracks'].sort(key=lambda track: track['track'])
     (aside / FILE).write_text(json.dumps(found, indent=1) + '\n')
     (aside / 'detections.jsonl').unlink()
@@ -89,15 +96,44 @@ def cut(
     return found
 
 
-def _crop(seconds: float, image_hwc: np.ndarray, box_5: np.ndarray) -> tracks.Seen:
-    height, width = image_hwc.shape[:2]
+class Followed(NamedTuple):
+    """A frame whose boxes belong to tracks.
+
+    Attributes:
+      image_hwc: uint8, RGB.
+      box_n5: left, top, right, bottom, score.
+      number_n: of each box's track; 0 where it has none.
+      ended: tracks that are at their end.
+    """
+
+    seconds: float
+    image_hwc: np.ndarray
+    box_n5: np.ndarray
+    number_n: list[int]
+    ended: list[int]
+
+    def boxes(self) -> list[tuple[int, np.ndarray]]:
+        """(track, box) of those that have one."""
+        return [(number, box) for number, box in zip(self.number_n, self.box_n5, strict=True) if number]
+
+
+def follow(reading: video.Frames, detect: Callable[[float, np.ndarray], np.ndarray]) -> Iterator[Followed]:
+    """The frames of a video, their boxes as (seconds, image) -> box_n5 finds them, and the tracks of these."""
+    tracker = tracks.Tracker(reading.interval)
+    for seconds, image_hwc in reading:
+        box_n5 = detect(seconds, image_hwc)
+        yield Followed(seconds, image_hwc, box_n5, *tracker.step(seconds, box_n5, reading.piece))
+
+
+def _crop(one: Followed, box_5: np.ndarray) -> tracks.Seen:
+    height, width = one.image_hwc.shape[:2]
     left, top, right, bottom = box_5[:4]
     x, y = _MARGIN * (right - left), _MARGIN * (bottom - top)
     area = max(0, int(left - x)), max(0, int(top - y)), min(width, round(right + x)), min(height, round(bottom + y))
     out = io.BytesIO()
-    Image.fromarray(image_hwc).crop(area).save(out, 'JPEG', quality=_QUALITY)
+    Image.fromarray(one.image_hwc).crop(area).save(out, 'JPEG', quality=_QUALITY)
     box = tuple(round(float(side)) for side in box_5[:4])
-    return tracks.Seen(round(seconds, 3), box, round(float(box_5[4]), 4), out.getvalue())
+    return tracks.Seen(round(one.seconds, 3), box, round(float(box_5[4]), 4), out.getvalue())
 
 
 def _write(aside: pathlib.Path, number: int, kept: tracks.Kept) -> dict:

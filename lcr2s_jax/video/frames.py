@@ -8,6 +8,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.video.clock import Clock
+
+_AGAIN = 1000  # times that a reader which gives no frame is asked again while some should be left: damage in the middle
+_SLACK = (2, 0.01)  # frames, and share of all, by which a container may be wrong about their number
 
 
 class VideoError(DataError):
@@ -34,30 +38,119 @@ def fingerprint(path: pathlib.Path) -> str:
         raise VideoError(error.strerror or 'cannot be read') from None
 
 
-def frames(path: pathlib.Path, every: float) -> Iterator[tuple[float, np.ndarray]]:
-    """The first frame at or after 0, `every`, 2 `every`, ... seconds.
+class Frames:
+    """The first frame at or after 0, `every`, 2 `every`, ... seconds: an iterator.
 
     Yields:
-      Seconds since the beginning, and uint8 [h, w, 3], RGB.
+      Seconds since the first frame, which never go back, and uint8 [h, w, 3], RGB.
+
+    Attributes:
+      expected: frames that the container tells of; None where it does not. An estimate in some formats (MPEG-TS).
+      read: frames that were there, used or not; more as it goes on.
+      broken: of them, those that could not be decoded.
+      piece: how often another scene may have begun up to this frame: the clock jumped, or the size changed.
+      interval: seconds from one given frame to the next, if all goes well.
 
     Raises:
-      VideoError: it cannot be opened.
+      VideoError: it cannot be opened, or has no frame.
     """
-    cv2 = opencv()
-    capture = cv2.VideoCapture(str(path))
-    try:
-        if not capture.isOpened():
-            raise VideoError('no video that OpenCV can open')
-        rate, number, due = capture.get(cv2.CAP_PROP_FPS), 0, 0.0
-        while capture.grab():
-            told = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            seconds = told if told > 0 or number == 0 or rate <= 0 else number / rate  # not every format has clocks
-            number += 1
-            if seconds < due - 1e-6:
-                continue
-            done, image = capture.retrieve()
-            if done:
-                due = (math.floor(seconds / every + 1e-6) + 1) * every
-                yield seconds, np.ascontiguousarray(image[..., ::-1])
-    finally:
-        capture.release()
+
+    def __init__(self, path: pathlib.Path, every: float):
+        self._cv2, self._every = opencv(), every
+        self._capture = self._cv2.VideoCapture(str(path))
+        if not self._capture.isOpened():
+            raise VideoError(
+                'no video that OpenCV can open; what was cut off while it was recorded may lack its index (.mp4, .mov)'
+            )
+        rate, count = self._capture.get(self._cv2.CAP_PROP_FPS), self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)
+        self._clock = Clock(rate)
+        self.expected = int(count) if 0 < count < 1e9 else None
+        self.read, self.broken, self.piece, self._end = 0, 0, 0, 0.0
+        self.interval = max(every, self._clock.step)
+        self._rows = self._all()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> tuple[float, np.ndarray]:
+        return next(self._rows)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the container says that it is."""
+        return self.expected * self._clock.step if self.expected else None
+
+    def notes(self) -> list[str]:
+        """What is not as it should be, a sentence each; after the last frame."""
+        back = [jump for jump in self._clock.jumps if jump.by < 0]
+        ahead = [jump for jump in self._clock.jumps if jump.by > 0]
+        found = []
+        if back:
+            found.append(
+                f'its clock goes back {_times(len(back))}, first at {back[0].seconds:.1f} s (joined streams?): '
+                'times go on from the last one, and tracks end there'
+            )
+        if ahead:
+            found.append(
+                f'its clock leaps ahead {_times(len(ahead))}, first by {ahead[0].by:.1f} s to '
+                f'{ahead[0].seconds:.1f} s: times after it are those of its clock'
+            )
+        found += self._missing()
+        if self.broken:
+            found.append(f'{self.broken:,} of its frames could not be decoded')
+        return found
+
+    def _missing(self) -> list[str]:
+        if not self.expected:
+            return []
+        slack = max(_SLACK[0], _SLACK[1] * self.expected)
+        if self.expected - self.read <= slack:
+            return []
+        count = f'{self.read:,} of the {self.expected:,} frames that its container tells of could be read'
+        if self._end < self.seconds - (slack + 1) * self._clock.step:
+            return [f'it ends early: {count}, up to {self._end:.1f} s']
+        if any(jump.by > 0 for jump in self._clock.jumps):
+            return []  # the number is an estimate, and what is missing is the leap
+        return [f'{count}: some are damaged, or its rate varies and the number is an estimate']
+
+    def _all(self) -> Iterator[tuple[float, np.ndarray]]:
+        due, shape, breaks = 0.0, None, 0
+        try:
+            while self._grab():
+                self._end = self._clock.at(self._capture.get(self._cv2.CAP_PROP_POS_MSEC) / 1000)
+                self.read += 1
+                if self._end < due - 1e-6:
+                    continue
+                done, image = self._capture.retrieve()
+                if not done:
+                    self.broken += 1
+                    continue
+                self.piece += self._clock.breaks > breaks or shape not in (None, image.shape)
+                shape, breaks = image.shape, self._clock.breaks
+                due = (math.floor(self._end / self._every + 1e-6) + 1) * self._every
+                yield self._end, np.ascontiguousarray(image[..., ::-1])
+        finally:
+            self._capture.release()
+        if self.read == self.broken:
+            raise VideoError(
+                'no frame in it that OpenCV can read'
+                + f' of the {self.expected:,} that it should have' * bool(self.expected)
+            )
+
+    def _grab(self) -> bool:
+        """Whether there is another frame; damage in the middle is passed over."""
+        return any(self._capture.grab() for _ in range(_AGAIN if self.read < (self.expected or 0) else 1))
+
+
+def frames(path: pathlib.Path, every: float) -> Frames:
+    """The frames of a video, `every` seconds apart. Raises VideoError."""
+    return Frames(path, every)
+
+
+def duration(path: pathlib.Path) -> float | None:
+    """Seconds, by the container; None where it does not say. Raises VideoError."""
+    return Frames(path, 1.0).seconds
+
+
+def _times(count: int) -> str:
+    return 'once' if count == 1 else f'{count:,} times'

@@ -1,18 +1,29 @@
 """Boxes of one frame after the other become tracks: one a person, as long as somebody is seen often enough.
 
-Ours, and simple: a box belongs to the track whose last box, or that box moved on as it moved before, it overlaps most;
-the largest overlap of a frame is given first. No appearance is used: two people who walk through each other may change
-places, and who is hidden for long comes back as another track.
+ByteTrack (Zhang et al., ECCV 2022), as `supervision` has it (MIT): a Kalman filter a track, sure boxes matched by
+overlap times score, unsure ones with what is left. No appearance is used: two people who walk through each other may
+change places, and who is hidden for long comes back as another track.
 """
 
+import importlib.metadata
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
-OVERLAP = 0.3  # intersection over union, from which a box may go on with a track
-GAP = 5  # frames in a row in which a track may be missed
+from lcr2s_jax.errors import DataError
+
+_VERSION = '0.30'  # of supervision
+LOST = 1.0  # seconds for which a track that is missed is waited for: ByteTrack's 30 frames of 30 a second
 CROPS = 16  # crops kept of a track
+_SURE = 0.25  # score from which a box may take up a lost track; ByteTrack's own, as is a new track's: 0.1 more
+_MATCH = 0.8  # 1 - overlap * score up to which a sure box may go on with a track; ByteTrack's own
+_SAME = 0.5  # overlap of a box with the track that has taken it
+_RATE = 30  # frames a second that ByteTrack's noise of the velocity is meant for
+# Who walks has left a narrow box behind at the next frame. Boxes are matched with half of that way on every side (the
+# buffered overlap of C-BIoU, Yang et al., WACV 2023, which has 0.3 and 0.5 of a side).
+_WALK, _WIDTH, _REACH = 1.4, 0.6, 0.5  # metres a second, metres of a box, most of a box's width
 
 
 class Seen(NamedTuple):
@@ -35,63 +46,93 @@ class Tracker:
     """Gives every box the number of its track.
 
     Args:
-      overlap: 0..1, see OVERLAP.
-      gap: see GAP.
+      interval: seconds from frame to frame.
+      lost: see LOST.
+
+    Raises:
+      DataError: `supervision` is not installed, or is another version.
     """
 
-    def __init__(self, overlap: float = OVERLAP, gap: int = GAP):
-        self._overlap, self._gap, self._open, self._next = overlap, gap, {}, 1
+    def __init__(self, interval: float, lost: float = LOST):
+        self._wait = max(lost, 3 * interval)
+        self._byte, self._last, self._scene = _byte_track(max(1, round(lost / interval)), interval), 0.0, 0
+        self._reach = min(_REACH, _WALK * interval / _WIDTH / 2)
+        self._numbers, self._next = {}, 1
 
-    def step(self, box_n4: np.ndarray) -> tuple[list[int], list[int]]:
-        """Take the next frame's boxes.
+    def step(self, seconds: float, box_n5: np.ndarray, scene: int = 0) -> tuple[list[int], list[int]]:
+        """Take the next frame's boxes: left, top, right, bottom, score.
+
+        Args:
+          seconds: of the frame; after a pause longer than a track is waited for, all of them are at their end.
+          box_n5: scores of 0 to 1; up to 0.1 a box is passed over.
+          scene: its number; with another one all tracks are at their end.
 
         Returns:
-          The number of each box's track, from 1 in the order of their beginning; the tracks that are at their end.
+          The number of each box's track, from 1 in the order of their beginning, 0 where it is none; the tracks that
+          are at their end.
         """
-        number_n, taken = [0] * len(box_n4), set()
-        for number, place in self._pairs(box_n4):
-            if number not in taken and not number_n[place]:
-                self._open[number].go_on(box_n4[place])
-                number_n[place] = number
-                taken.add(number)
-        missed = [number for number in self._open if number not in taken]
-        for number in missed:
-            self._open[number].missed += 1
-        ended = [number for number in missed if self._open[number].missed > self._gap]
-        for number in ended:
-            del self._open[number]
-        for place in (place for place, number in enumerate(number_n) if not number):
-            number_n[place] = self._next
-            self._open[self._next] = _Track(box_n4[place])
-            self._next += 1
-        return number_n, ended
+        ended = self._end() if seconds - self._last > self._wait or scene != self._scene else []
+        self._last, self._scene = seconds, scene
+        box_n5 = _enlarged(box_n5, self._reach)
+        self._byte.update_with_tensors(np.asarray(box_n5, np.float32))
+        tracks = [track for track in self._byte.tracked_tracks if track.frame_id == self._byte.frame_id]
+        number_n = [0] * len(box_n5)
+        for track, place in _taken(np.array([track.tlbr for track in tracks]).reshape(-1, 4), box_n5[:, :4]):
+            number_n[place] = self._number(tracks[track].internal_track_id)
+        alive = {track.internal_track_id for track in (*self._byte.tracked_tracks, *self._byte.lost_tracks)}
+        gone = [inner for inner in self._numbers if inner not in alive]
+        return number_n, ended + [self._numbers.pop(inner) for inner in gone]
 
-    def _pairs(self, box_n4: np.ndarray) -> list[tuple[int, int]]:
-        """(track, place of a box), the largest overlap first."""
-        numbers = list(self._open)
-        if not numbers or not len(box_n4):
-            return []
-        last_T4 = np.array([track.box for track in self._open.values()])
-        ahead_T4 = np.array([track.ahead() for track in self._open.values()])
-        overlap_Tn = np.maximum(overlap(last_T4, box_n4), overlap(ahead_T4, box_n4))
-        order = np.argsort(-overlap_Tn, axis=None, kind='stable')
-        pairs = zip(*np.unravel_index(order, overlap_Tn.shape), strict=True)
-        return [(numbers[t], int(n)) for t, n in pairs if overlap_Tn[t, n] >= self._overlap]
+    def _end(self) -> list[int]:
+        ended, self._numbers = list(self._numbers.values()), {}
+        self._byte.reset()
+        return ended
+
+    def _number(self, inner: int) -> int:
+        if inner not in self._numbers:
+            self._numbers[inner], self._next = self._next, self._next + 1
+        return self._numbers[inner]
 
 
-class _Track:
-    """Attributes: box, the last one; missed, frames in a row without it."""
+def installed() -> None:
+    """Raise DataError where ByteTrack is not there, without importing it."""
+    try:
+        found = f'supervision {importlib.metadata.version("supervision")}'
+    except importlib.metadata.PackageNotFoundError:
+        found = 'no supervision'
+    if not found.startswith(f'supervision {_VERSION}.'):
+        raise DataError(
+            f'--video: found {found}, expected {_VERSION}, which has ByteTrack: '
+            'python -m pip install -r requirements-video.txt'
+        )
 
-    def __init__(self, box_4: np.ndarray):
-        self.box, self.missed, self._speed = box_4, 0, np.zeros(2)
 
-    def ahead(self) -> np.ndarray:
-        """Where the box would be now, had it kept its speed and size."""
-        return self.box + np.tile(self._speed * (self.missed + 1), 2)
+def _byte_track(frames: int, interval: float):
+    installed()
+    with warnings.catch_warnings():  # it left the package for one that needs another OpenCV; the version is pinned
+        warnings.simplefilter('ignore', FutureWarning)
+        import supervision
 
-    def go_on(self, box_4: np.ndarray) -> None:
-        moved = (box_4[:2] + box_4[2:] - self.box[:2] - self.box[2:]) / 2
-        self.box, self.missed, self._speed = box_4, 0, moved / (self.missed + 1)
+        byte = supervision.ByteTrack(_SURE, frames, _MATCH, frame_rate=30)
+    for noise in (byte.kalman_filter, byte.shared_kalman):  # of a random walk: it grows with the root of time
+        noise._std_weight_velocity *= max(1.0, _RATE * interval) ** 0.5
+    return byte
+
+
+def _enlarged(box_n5: np.ndarray, reach: float) -> np.ndarray:
+    """The boxes, larger on every side by a share of their width."""
+    side_n = reach * (box_n5[:, 2] - box_n5[:, 0])
+    return box_n5 + np.stack([-side_n, -side_n, side_n, side_n, 0 * side_n], axis=1)
+
+
+def _taken(track_T4: np.ndarray, box_n4: np.ndarray) -> list[tuple[int, int]]:
+    """(track, box) of each track of this frame: its filtered box lies on the one that it took."""
+    overlap_Tn, pairs = overlap(track_T4, box_n4), []
+    while overlap_Tn.size and overlap_Tn.max() >= _SAME:
+        track, place = np.unravel_index(overlap_Tn.argmax(), overlap_Tn.shape)
+        pairs.append((int(track), int(place)))
+        overlap_Tn[track], overlap_Tn[:, place] = 0, 0
+    return pairs
 
 
 class Kept:

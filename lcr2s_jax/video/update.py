@@ -17,7 +17,7 @@ from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import columns, folder, retention, storage
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.video import crops as cutting
-from lcr2s_jax.video import detectors
+from lcr2s_jax.video import detectors, tracker
 from lcr2s_jax.video import frames as video
 
 COLUMNS = {
@@ -43,11 +43,13 @@ class VideoOptions(NamedTuple):
       files: the videos.
       every: seconds from frame to frame.
       detector: see `lcr2s_jax.video.detectors.open_detector`.
+      min_seen: frames in which a track must have been seen; others are left out.
     """
 
     files: Sequence[str]
     every: float
     detector: str
+    min_seen: int = cutting.MIN_SEEN
 
 
 def check(options: VideoOptions, uri: str) -> None:
@@ -55,6 +57,7 @@ def check(options: VideoOptions, uri: str) -> None:
     if storage.is_remote(uri):
         raise ConfigError(f'--video: found the index {uri}; expected a local folder, where the crops can be kept')
     video.opencv()
+    tracker.installed()
     detectors.open_detector(options.detector)
 
 
@@ -94,19 +97,19 @@ def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, r
     """One video: cut out unless it was, then every track embedded unless it was."""
     forgotten, name = set() if readmit else retention.forgotten(gallery), cut.name
     found = cutting.read(cut)
-    if found and found['settings'] != cutting.settings(options.every, options.detector):
+    if found and found['settings'] != cutting.settings(options.every, options.detector, options.min_seen):
         if any(retention.key('bytes', _hash(track)) in forgotten for track in found['tracks']):
             raise video.VideoError(
-                'tracks of it were deleted, and with another --every or --detector they would come back; --readmit '
-                'takes them again'
+                'tracks of it were deleted, and with another --every, --detector or --min-seen, or this version of the '
+                'tracker, they would come back; --readmit takes them again'
             )
         found = None
     if found and readmit and not all((cut / track['track']).is_dir() for track in found['tracks']):
         found = None  # what was deleted had its pictures deleted
     fresh = found is None
     if fresh:
-        with progress.counting('seconds of video') as tell:
-            found = cutting.cut(path, cut, options.every, options.detector, tell)
+        with progress.counting('seconds of video', video.duration(path)) as tell:
+            found = cutting.cut(path, cut, options.every, options.detector, tell, options.min_seen)
     if readmit:
         retention.readmit(gallery, [retention.key('bytes', _hash(track)) for track in found['tracks']])
     left = [track for track in found['tracks'] if retention.key('bytes', _hash(track)) not in forgotten]
@@ -116,7 +119,7 @@ def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, r
     status = {row: one[3] for row, one in gallery.known(storage.TRACKED).items()}
     statuses = {track['track']: status.get(f'{name}/{_best(track)["file"]}', OK) for track in left}
     return {
-        'frames': found['frames'],
+        **{name: found[name] for name in ('frames', 'read', 'expected', 'notes', 'left_out')},
         'tracks': len(left),
         'crops': sum(len(track['crops']) for track in left),
         'embedded': embedded,

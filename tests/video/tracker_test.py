@@ -1,5 +1,7 @@
 """Boxes become tracks, and a track's pictures one vector; what a detector may give, whoever wrote it."""
 
+import importlib.metadata
+
 import jax
 import numpy as np
 import pytest
@@ -12,41 +14,86 @@ from lcr2s_jax.video import tracker as tracks
 from tests import tiny
 
 
-def boxes(*lefts, top=0):
-    return np.array([[left, top, left + 20, top + 50] for left in lefts], float).reshape(-1, 4)
+def boxes(*lefts, top=0, score=0.9):
+    return np.array([[left, top, left + 20, top + 50, score] for left in lefts], float).reshape(-1, 5)
+
+
+def follow(rows, interval=0.2, start=0.0):
+    """The numbers of each frame's boxes, and of the tracks that ended there."""
+    tracker = tracks.Tracker(interval)
+    return list(zip(*(tracker.step(start + interval * n, box_n5) for n, box_n5 in enumerate(rows)), strict=True))
 
 
 def test_two_people_who_cross_at_a_distance_keep_their_tracks():
-    tracker = tracks.Tracker()
+    rows, orders = [], []
     for number in range(20):
         near, far = boxes(8 * number), boxes(160 - 8 * number, top=30)  # overlapping a little where they pass
-        order = slice(None, None, -1 if number % 2 else 1)  # the detector names them in any order
-        assert tracker.step(np.concatenate([near, far])[order])[0] == [1, 2][order]
+        orders.append(slice(None, None, -1 if number % 2 else 1))  # the detector names them in any order
+        rows.append(np.concatenate([near, far])[orders[-1]])
+    numbers, _ = follow(rows)
+    assert [found[order] for found, order in zip(numbers, orders, strict=True)] == [[1, 2]] * 20
 
 
-def test_who_moves_on_as_before_is_followed_where_boxes_do_not_overlap():
-    tracker = tracks.Tracker()
-    lefts = [0, 9, 18, 27, 50]  # hidden for a while
-    assert [tracker.step(boxes(left))[0] for left in lefts[:4]] == [[1]] * 4
-    tracker.step(boxes()), tracker.step(boxes())
-    assert tracks.overlap(boxes(27), boxes(54)).item() == 0 and tracker.step(boxes(54))[0] == [1]
+@pytest.mark.parametrize('interval', [1 / 30, 0.2, 1.0])
+def test_who_walks_on_is_found_where_he_must_be_after_he_was_hidden(interval):
+    speed = min(8, 1.4 * interval / 0.6 * 20)  # a box of 20 pixels is 0.6 m wide
+    lefts = [speed * number for number in range(20)]
+    rows = [boxes(left) for left in lefts]
+    for hidden in (12,) if interval == 1.0 else (12, 13):
+        rows[hidden] = boxes()
+    numbers, ended = follow(rows, interval)
+    assert sum(numbers, []) == [1] * (19 if interval == 1.0 else 18) and not any(ended)
 
 
-@pytest.mark.parametrize('missed', [0, 1, 3, 4])
-def test_a_gap_longer_than_allowed_starts_a_new_track(missed):
-    tracker = tracks.Tracker(gap=3)
-    tracker.step(boxes(10))
-    ended = [tracker.step(boxes())[1] for _ in range(missed)]
-    assert tracker.step(boxes(10))[0] == [1 if missed <= 3 else 2]
-    assert ended == [[1] if number == 4 else [] for number in range(1, missed + 1)]
+@pytest.mark.parametrize('missed', [0, 4, 5, 8])
+def test_a_track_is_waited_for_a_second_and_then_at_its_end(missed):
+    numbers, ended = follow([boxes(10)] * 5 + [boxes()] * missed + [boxes(10)] * 3)
+    again = 1 if missed <= 5 else 2
+    assert numbers[-3:] == ([again],) * 3 and sum(ended, []) == ([1] if again == 2 else [])
 
 
-def test_the_largest_overlap_is_given_first_and_every_box_gets_one_track():
-    tracker = tracks.Tracker()
-    tracker.step(boxes(0, 12))
-    assert tracker.step(boxes(10, 11))[0] == [1, 2]
-    assert sorted(tracker.step(boxes(10, 11, 100))[0]) == [1, 2, 3]
-    assert tracker.step(boxes())[0] == []
+def test_a_box_that_is_seen_once_has_a_number_of_its_own():
+    numbers, ended = follow([boxes(10), boxes(10), boxes(10, 200), boxes(10), boxes(10)])
+    assert numbers == ([1], [1], [1, 2], [1], [1]) and sum(ended, []) == [2]
+
+
+def test_unsure_boxes_go_on_with_a_track_and_begin_none():
+    weak = boxes(10, score=0.2)
+    numbers, _ = follow([boxes(10), boxes(10), weak, weak, boxes(10)])
+    assert numbers == ([1],) * 5
+    assert follow([weak] * 4)[0] == ([0],) * 4
+    assert follow([boxes(10, score=0.05)] * 2)[0] == ([0],) * 2
+
+
+def test_every_box_of_a_frame_has_another_track():
+    numbers, _ = follow([boxes(0, 12), boxes(0, 12), boxes(1, 13), boxes(1, 13, 100)])
+    assert numbers[2] == [1, 2] and sorted(numbers[3]) == [1, 2, 3]
+    assert follow([boxes(), boxes()])[0] == ([], [])
+
+
+def test_a_pause_or_another_scene_ends_all_tracks():
+    tracker = tracks.Tracker(0.2)
+    assert tracker.step(0.0, boxes(10, 90)) == ([1, 2], []) and tracker.step(0.2, boxes(10, 90)) == ([1, 2], [])
+    assert tracker.step(5.0, boxes(10)) == ([3], [1, 2]), 'as long as that nobody is waited for'
+    assert tracker.step(5.2, boxes(10), scene=1) == ([4], [3])
+
+
+def test_a_picture_each_minute_makes_tracks_of_who_stands_still():
+    numbers, _ = follow([boxes(10)] * 4, interval=60.0)
+    assert numbers == ([1],) * 4
+
+
+@pytest.mark.parametrize('version', ['', '0.29.1', '0.31.2'])
+def test_without_its_library_the_extra_is_named(monkeypatch, version):
+    def told(name):
+        if not version:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, 'version', told)
+    found = f'found supervision {version}' if version else 'found no supervision'
+    with pytest.raises(DataError, match=f'{found}, expected 0.30.*requirements-video.txt'):
+        tracks.Tracker(0.2)
 
 
 def test_a_long_track_keeps_few_crops_evenly_over_its_time():
@@ -65,6 +112,7 @@ def test_a_detectors_boxes_stay_within_the_frame():
     image = np.zeros((10, 20, 3), np.uint8)
     found = detectors.detect(lambda _: [[-5, 2, 8, 40, 1], [30, 0, 40, 5, 1], [1, 1, np.nan, 3, 1]], image)
     np.testing.assert_array_equal(found, [[0, 2, 8, 10, 1]])
+    assert detectors.detect(lambda _: [[0, 0, 9, 9, 7.5]], image)[0, 4] == 1, 'the tracker takes scores of 0 to 1'
     assert detectors.detect(lambda _: [], image).shape == (0, 5)
     assert detectors.detect(detectors.whole_frame, image).tolist() == [[0, 0, 20, 10, 1]]
     with pytest.raises(DataError, match='rows of left, top'):

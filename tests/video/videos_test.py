@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import io
+import json
 import pathlib
 import shutil
 import time
@@ -257,6 +258,25 @@ def test_a_moved_index_knows_its_tracks_and_erases_their_crops(made, told, walki
     assert len(list(there.root.rglob('*.jpg'))) == 10
 
 
+def test_what_a_file_lacks_is_said_and_what_was_seen_too_seldom_is_counted(made, walking, tmp_path):
+    joined = tmp_path / 'joined.ts'
+    out = cv2.VideoWriter(str(tmp_path / 'part.ts'), cv2.VideoWriter_fourcc(*'mp4v'), RATE, (WIDTH, HEIGHT))
+    capture = cv2.VideoCapture(str(walking))
+    for _ in range(2 * RATE):
+        out.write(capture.read()[1])
+    out.release()
+    joined.write_bytes((tmp_path / 'part.ts').read_bytes() * 2)
+    words = 'index', f'--index={made.uri}', f'--video={joined}', f'--detector={DETECTOR}'
+    run = typed(*words)
+    assert run.returncode == 0 and f'{joined}: 20 frames looked at (40 read of 20 expected), 4 tracks' in run.stdout
+    assert 'its clock goes back once, first at 2.0 s' in run.stdout and 'left out' not in run.stdout
+    assert [(row['begins'], row['ends']) for row in made.rows()].count((0.0, 1.8)) == 2, 'tracks end at the joint'
+    run = typed(*words, '--every=1', '--min-seen=3')
+    assert '0 tracks' in run.stdout and '4 tracks seen in too few frames left out (--min-seen=1 keeps' in run.stdout
+    told = json.loads(typed(*words, '--every=1', '--min-seen=1', '--json').stdout)['videos'][0]
+    assert (told['tracks'], told['left_out'], told['read'], told['expected']) == (4, 0, 40, 20) and told['notes']
+
+
 def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(made, told, walking, capsys):
     name = video.fingerprint(walking)[:16]
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -315,8 +335,8 @@ def test_hog_finds_a_drawn_person():
     image = np.full((480, 320, 3), 150, np.uint8)
     image[60:420, 70:250] = cv2.resize(people(17)[16][0][0], (180, 360))
     found = detectors.detect(detectors.open_detector('hog'), image)
-    assert len(found) == 1 and found[0, 4] > 1
-    assert tracks.overlap(found[:, :4], np.array([[90.0, 80, 230, 420]])).item() > 0.7
+    assert len(found) == 1 and found[0, 4] > 0.5
+    assert tracks.overlap(found[:, :4], np.array([[90.0, 85, 218, 415]])).item() > 0.7
 
 
 def test_without_opencv_the_extra_is_named(monkeypatch):

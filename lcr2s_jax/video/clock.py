@@ -1,0 +1,74 @@
+"""When a frame is, whatever the file's own clock says: seconds from 0 that never go back."""
+
+from typing import NamedTuple
+
+_BACK = 0.5  # seconds: a clock that goes back by more has begun anew; by less, frames came out of order
+_HELD = 3  # frames out of order in a row; more, and the clock stands still
+_AHEAD = 10.0  # seconds without a frame that are told
+_RATES = (0.05, 1000.0)  # frames a second that are believed
+
+
+class Jump(NamedTuple):
+    """Where a clock does not go on as it did.
+
+    Attributes:
+      seconds: of the first frame after it, by the time that is given out.
+      by: seconds; below 0, the clock went back and the time goes on from the last frame.
+    """
+
+    seconds: float
+    by: float
+
+
+class Clock:
+    """The time of one frame after the other.
+
+    A clock may begin late (MPEG-TS), go back (streams that were joined, cameras that set their clock), leap ahead (a
+    camera that records only what moves), stand still, or be missing (bare streams).
+
+    Args:
+      rate: frames a second by the container; anything.
+
+    Attributes:
+      jumps: those of more than half a second back or ten ahead.
+      breaks: places where another scene may begin: the jumps, and frames with a clock of their own.
+      step: seconds from frame to frame, where nothing else tells.
+    """
+
+    def __init__(self, rate: float):
+        believed = _RATES[0] <= rate <= _RATES[1]  # False of nan
+        self.jumps: list[Jump] = []
+        self.breaks = 0
+        self.step = 1 / rate if believed else 0.04
+        self._ahead = max(_AHEAD, 3 * self.step)
+        self._first: float | None = None
+        self._moves, self._doubted, self._offset, self._told, self._last, self._held = False, False, 0.0, 0.0, 0.0, 0
+
+    def at(self, told: float) -> float:
+        """Seconds of the next frame, of which the file's clock says `told`."""
+        if self._first is None:
+            self._first, self._offset, self._told = told, -told, told
+            return 0.0
+        if not self._moves and told == self._first:  # no clock, as far as one can see
+            return self._on(self.step)
+        self._moves = True
+        if told - self._told < -_BACK:
+            self._jump(self._last + self.step, told - self._told)
+            self._offset = self._last + self.step - told
+        ahead = told + self._offset - self._last
+        if ahead > self._ahead and not self._doubted:  # one frame's clock may be wrong: the next one tells
+            self._doubted, self.breaks = True, self.breaks + 1
+            return self._on(self.step)
+        if ahead > self._ahead:
+            self._jump(told + self._offset, ahead)
+        self._told, self._doubted = told, False
+        self._held = 0 if ahead > 0 else self._held + 1
+        return self._on(ahead if ahead > 0 else self.step * (self._held > _HELD))
+
+    def _on(self, seconds: float) -> float:
+        self._last += seconds
+        return self._last
+
+    def _jump(self, seconds: float, by: float) -> None:
+        self.jumps.append(Jump(seconds, by))
+        self.breaks += 1
