@@ -8,6 +8,8 @@ make `calls` hostile calls. All ends by itself: nothing goes to another machine.
 """
 
 import argparse
+import collections
+import concurrent.futures
 import contextlib
 import http.client
 import io
@@ -33,13 +35,15 @@ from tests.road import ROOT, free_port
 
 _USERS = {'ann': 'secret', 'eve': 'word'}
 _TYPE = {'Content-Type': 'application/json'}
+# values of no box
+_ODD = ['\0', 1e308, None, {}, [], [[]], 'red ' * 40, True, -1, {'a': 'b'}, [1, 'x'], "' or 1=1 --", '<b>', [None] * 50]
 
 
 class Client:
     """A user of the page by HTTP; without a name, a stranger."""
 
     def __init__(self, port: int, user: str = ''):
-        self.port, self.headers = port, {'Host': f'127.0.0.1:{port}'}
+        self.port, self.headers, self._functions = port, {'Host': f'127.0.0.1:{port}'}, {}
         if user:
             form = urllib.parse.urlencode({'username': user, 'password': _USERS[user]})
             kind = {'Content-Type': 'application/x-www-form-urlencoded'}
@@ -65,11 +69,19 @@ class Client:
     def press(self, button: str, data: list, seconds=120) -> str:
         """What a click answers; '' where it is refused."""
         session, function = uuid.uuid4().hex[:12], self._functions[button]
-        data = data + [[]] * (len(function['inputs']) - len(data))
+        data = (data + [[]] * len(function['inputs']))[: len(function['inputs'])]
         call = {'data': data, 'fn_index': function['id'], 'session_hash': session}
         if self.call('POST', '/gradio_api/queue/join', json.dumps(call).encode(), _TYPE)[0] != 200:
             return ''
         return self.call('GET', f'/gradio_api/queue/data?session_hash={session}', seconds=seconds)[2].decode()
+
+    def odd(self, number: int) -> tuple[int]:
+        """Press a button with values that no box has; 200 once it was answered, 401 for a stranger."""
+        if not self._functions:
+            return self.call('POST', '/gradio_api/queue/join', b'{}', _TYPE)[:1]
+        button = ('go', 'right', 'mark', 'erase', 'keep', 'add', 'answer')[number % 7]
+        answer = self.press(button, _ODD[number % len(_ODD) :] + _ODD, seconds=20)
+        return (200 if 'process_completed' in answer else 403,)
 
     def search(self, text: str) -> float:
         """Seconds that a search takes."""
@@ -166,7 +178,7 @@ def hostile_call(client: Client, number: int) -> int:
     """One of many kinds; its status."""
     name = uuid.uuid4().hex[:12]
     join = {'data': ['x' * (number % 70_000)], 'fn_index': number % 20, 'session_hash': name}
-    form = {'Content-Type': 'application/x-www-form-urlencoded'}
+    fields = {'Content-Type': 'application/x-www-form-urlencoded'}
     parts = {'Content-Type': 'multipart/form-data; boundary=x'}
     kinds = [
         lambda: client.call('GET', f'/gradio_api/file=/etc/passwd{number}'),
@@ -178,37 +190,30 @@ def hostile_call(client: Client, number: int) -> int:
         lambda: client.call('POST', '/gradio_api/queue/join', b'[' * 60_000, _TYPE),
         lambda: client.call('POST', '/gradio_api/queue/join', b'{}', _TYPE | {'Origin': 'http://evil.example'}),
         lambda: client.call('POST', '/gradio_api/upload', os.urandom(2000), parts),
-        lambda: client.call('POST', '/login', b'username=' + name.encode() + b'&password=x', form, seconds=0.05),
+        lambda: client.call('POST', '/login', b'username=' + name.encode() + b'&password=x', fields, seconds=0.05),
         lambda: client.call('GET', '/' + '%2e%2e/' * 20 + name),
         lambda: len(client.upload(form([os.urandom(20_000)]))),
+        lambda: client.odd(number),
     ]  # fmt: skip
     status = kinds[number % len(kinds)]()
     return status[0] if isinstance(status, tuple) else 200
 
 
-def leftovers(process, folder: pathlib.Path, port: int, calls: int) -> dict:
+def leftovers(process, folder: pathlib.Path, port: int, calls: int, rest: float = 12) -> dict:
     """Memory, files and open files before and after hostile calls; one call in two is a user's."""
     stranger, eve, ann = Client(port), Client(port, 'eve'), Client(port, 'ann')
-    statuses: dict[int, int] = {}
-
-    def some(numbers: range) -> None:
-        for number in numbers:
-            status = hostile_call((stranger, eve)[number // 12 % 2], number)
-            statuses[status] = statuses.get(status, 0) + 1
+    statuses: collections.Counter = collections.Counter()
 
     def run(numbers: range) -> None:
-        threads = [threading.Thread(target=some, args=(numbers[part::8],)) for part in range(8)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:  # it raises what a call does
+            statuses.update(pool.map(lambda number: hostile_call((stranger, eve)[number // 13 % 2], number), numbers))
 
     run(range(min(500, calls)))  # what is read and compiled once
     ann.search('a man in blue')
     before = _kept(process, folder)
     run(range(calls))
     ann.search('a man in blue')
-    time.sleep(12)  # connections that do nothing are closed
+    time.sleep(rest)  # connections that do nothing are closed
     return {
         'calls': calls,
         'statuses': dict(sorted(statuses.items())),
@@ -228,7 +233,7 @@ def _kept(process, folder: pathlib.Path) -> dict:
     }
 
 
-def measure(uri: str, folder: pathlib.Path, searches: int, uploads: int, calls: int) -> dict:
+def measure(uri: str, folder: pathlib.Path, searches: int, uploads: int, calls: int, **how) -> dict:
     """Both, of a copy of an index."""
     shutil.copytree(uri, folder / 'index')
     process, port = served(str(folder / 'index'), folder)
@@ -237,7 +242,7 @@ def measure(uri: str, folder: pathlib.Path, searches: int, uploads: int, calls: 
         if searches:
             told['seconds of a search'] = latency(port, searches, uploads)
         if calls:
-            told['hostile calls'] = leftovers(process, folder, port, calls)
+            told['hostile calls'] = leftovers(process, folder, port, calls, **how)
         return told
     finally:
         process.terminate()

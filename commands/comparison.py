@@ -81,7 +81,9 @@ class Comparison(Programs):
         """Evaluate a finished row on test, if that was not done."""
         for seed in seeds:
             path = self._path(name, seed)
-            if path.exists() and 'test' not in (result := json.loads(path.read_text())):
+            if path.exists() and 'test' not in (
+                result := files.read_json(path, ConfigError, 'delete it to make it again')
+            ):
                 row = self.rows[name]
                 self._write(row, self._stage(row, seed), self.params(name, seed), result, ('val', 'test'), True)
 

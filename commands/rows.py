@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.files import read_text
 
 STAGES = ('start', 'baseline', 'teacher', 'fusion', 'student')
 KEEP = ('true', 'pair', 'consensus')
@@ -56,11 +57,11 @@ def read(path: pathlib.Path) -> dict[str, Row]:
     """The rows of a TOML file in its order; `like = NAME` starts from an earlier row, and `set` is merged into its.
 
     Raises:
-      ConfigError: no such file, an unknown field, stage or row.
+      ConfigError: no TOML, an unknown field, stage or row. DataError: no such file.
     """
     try:
-        tables = tomllib.loads(path.read_text(encoding='utf-8')).get('row', {})
-    except (OSError, ValueError) as error:
+        tables = tomllib.loads(read_text(path, '--rows')).get('row', {})
+    except ValueError as error:
         raise ConfigError(f'{path}: cannot be read as rows ({error}); expected TOML with tables [row.NAME]') from None
     if not tables:
         raise ConfigError(f'{path}: found no [row.NAME], expected one or more')

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
-from lcr2s_jax.files import storable
+from lcr2s_jax.files import read_bytes, storable
 
+MOST = 1 << 30  # bytes of an annotation file
 SPLITS = ('train', 'val', 'test')
 
 
@@ -178,7 +179,7 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
 
 def _rows(path: pathlib.Path) -> Sequence[Any]:
     try:
-        rows = json.loads(path.read_text(encoding='utf-8-sig'))
+        rows = json.loads(read_bytes(path, MOST).decode('utf-8-sig'))
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
     except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8

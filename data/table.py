@@ -13,9 +13,9 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from data.annotations import SPLITS, Annotations, Entry, by_split, make_entry, short
+from data.annotations import MOST, SPLITS, Annotations, Entry, by_split, make_entry, short
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
-from lcr2s_jax.files import storable, write
+from lcr2s_jax.files import read_bytes, storable, write
 
 _KINDS = ('.csv', '.jsonl', '.json')
 _COLUMNS = ('image', 'caption', 'id')
@@ -111,7 +111,7 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
             f"{path}: found '{path.suffix}', expected .csv, .jsonl or .json. Change config.data.folder.table."
         )
     try:
-        text = path.read_text(encoding='utf-8-sig')  # what spreadsheets write
+        text = read_bytes(path, MOST).decode('utf-8-sig')  # what spreadsheets write
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
@@ -238,7 +238,7 @@ def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:
     kept = splits_path(path)
     split_of: dict[str, str] = {}
     try:
-        rows = list(_csv(kept.read_text(encoding='utf-8-sig'), kept, ('id', 'split')))
+        rows = list(_csv(read_bytes(kept).decode('utf-8-sig'), kept, ('id', 'split')))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{kept}: cannot be read ({error}); expected the columns id and split, in UTF-8.') from None
 

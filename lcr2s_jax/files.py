@@ -148,6 +148,15 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + '\n'
 
 
+def read_bytes(path: str | pathlib.Path, most: int = _MOST_TEXT) -> bytes:
+    """What a file holds. Raises OSError, also where that is more than `most` bytes, which a sparse file says it is."""
+    with open(path, 'rb') as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f'more than {most >> 20:,} MB', str(path))
+    return content
+
+
 def read_json(path: pathlib.Path, error: type[UserError], advice: str) -> dict:
     """The object that a JSON file holds.
 
@@ -155,7 +164,7 @@ def read_json(path: pathlib.Path, error: type[UserError], advice: str) -> dict:
       error: it cannot be read, or holds something else; the message ends with `advice`.
     """
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(read_bytes(path))
     except (OSError, ValueError, RecursionError) as problem:
         why = problem.strerror if isinstance(problem, OSError) else f'no JSON: {problem}'[:200]
         raise error(f'{path}: cannot be read ({why}); {advice}') from None

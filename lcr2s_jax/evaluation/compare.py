@@ -5,13 +5,14 @@ bootstrap's, with seeds and queries both drawn anew.
 """
 
 import functools
-import json
 import pathlib
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from lcr2s_jax.errors import UserError
+from lcr2s_jax.files import read_json
 
 RESAMPLES = 2000
 METRICS = ('R1', 'R5', 'R10', 'mAP', 'mINP')
@@ -45,10 +46,16 @@ def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
     found: dict[str, dict[int, dict]] = {}
     for path in sorted(folder.glob('*-[0-9]*.json')):
         name, _, seed = path.stem.rpartition('-')
-        result = json.loads(path.read_text())
+        result = read_json(path, UserError, 'delete it, and let `compare` make that row again')
         if path.with_suffix('.npz').exists():
-            with np.load(path.with_suffix('.npz')) as queries:
-                result['queries'] = {key: queries[key].astype(np.float32) for key in queries}
+            try:
+                with np.load(path.with_suffix('.npz')) as queries:
+                    result['queries'] = {key: queries[key].astype(np.float32) for key in queries}
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                raise UserError(
+                    f'{path.with_suffix(".npz")}: cannot be read ({error}); delete it and {path.name}, and let '
+                    '`compare` make that row again'
+                ) from None
         found.setdefault(name, {})[int(seed)] = result
     if not found:
         raise UserError(f'{folder}: found no result (<row>-<seed>.json); expected a finished row of `compare`')

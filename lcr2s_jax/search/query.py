@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lcr2s_jax.errors import SearchError
+
 # where a description goes on to its next thing; what precedes the word stays whole. Of texts with single blanks
 _PHRASES = re.compile(r' ?[,;.] ?(?:and )?| (?=(?:and|with|wearing|carrying|holding|who|in)\b)', re.IGNORECASE)
 _SENTENCES = re.compile(r'(?<=[.!?;]) ')
 _WORDS = re.compile(' ')
+_MOST_PARTS = 256  # searches by a part of a text that telling what each phrase did may take
 
 
 class Query(NamedTuple):
@@ -64,6 +67,17 @@ def chunks(sentence: str, lengths: Callable[[Sequence[str]], np.ndarray], longes
 def phrases(sentence: str) -> list[str]:
     """The things that a sentence says, each as it stands there but for its blanks."""
     return [part.strip() for part in _PHRASES.split(_spaced(sentence)) if part and part.strip()]
+
+
+def check_phrases(sentences: Sequence[str], lengths: Callable[[Sequence[str]], np.ndarray], longest: int) -> None:
+    """Raise SearchError where sentences are too long to be searched once for each of their phrases; see `chunks`."""
+    said = sum(len(phrases(one)) for one in sentences)
+    parts = sum(len(chunks(one, lengths, longest)) for one in sentences) if said <= _MOST_PARTS else said
+    if said * parts > _MOST_PARTS:
+        raise SearchError(
+            f'--why: found {said:,} phrases in texts of {parts:,} parts or more, all of which are searched once a '
+            f'phrase; expected {_MOST_PARTS} such searches at most. Ask in fewer words.'
+        )
 
 
 def without(sentence: str, number: int) -> str:

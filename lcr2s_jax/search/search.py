@@ -116,11 +116,11 @@ class Search:
 
         A sentence of one phrase is left out whole where there is another sentence or an example; else it is not told.
         """
+        asking.check_phrases(query.sentences, self.tokenizer.lengths, self.model.clip.context_length)
         vector_KE = self.gallery.vectors_at([hit.row for hit in hits])
         whole_K, told = vector_KE @ self.embed(query, []), []
         for place, sentence in enumerate(query.sentences):
-            said = asking.phrases(sentence)
-            for number, phrase in enumerate(said):
+            for number, phrase in enumerate(said := asking.phrases(sentence)):
                 less = [asking.without(sentence, number)] if len(said) > 1 else []
                 rest = query._replace(sentences=(*query.sentences[:place], *less, *query.sentences[place + 1 :]))
                 if rest.sentences or rest.example_nE:

@@ -72,13 +72,11 @@ class Checkpoints:
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(2),
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[SCORE], n=1, keep_checkpoints_without_metrics=False
-                ),
+                checkpoint_managers.BestN(get_metric_fn=self._score, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=keep, best_fn=lambda metrics: metrics[SCORE], best_mode='max', create=True
+            preservation_policy=keep, best_fn=self._score, best_mode='max', create=True
         )
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=_ITEMS)
@@ -87,6 +85,14 @@ class Checkpoints:
                 f'{self.folder}: the score of a checkpoint cannot be read ({error}). Expected JSON in '
                 '<step>/metrics/metrics. Delete the folder of that step, or choose another --workdir.'
             ) from error
+
+    def _score(self, metrics) -> float:
+        if not (isinstance(metrics, dict) and isinstance(metrics.get(SCORE), int | float)):
+            raise CheckpointError(
+                f'{self.folder}: found {str(metrics)[:60]} as the score of a checkpoint, expected {SCORE} in it. '
+                'Delete the folder of that step, or choose another --workdir.'
+            )
+        return metrics[SCORE]
 
     def __enter__(self):
         self._tell_unraisable = sys.unraisablehook

@@ -170,7 +170,7 @@ def keep_sample(
 def is_run(path: pathlib.Path) -> bool:
     """Whether a folder is a run's, of this version or an earlier one."""
     try:
-        return 'made_of' in json.loads((path / 'config.json').read_text())
+        return 'made_of' in json.loads(files.read_bytes(path / 'config.json'))
     except (OSError, ValueError, TypeError):
         return False
 

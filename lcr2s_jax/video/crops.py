@@ -35,9 +35,10 @@ def settings(every: float, detector: str, min_seen: int) -> dict:
 def read(folder: pathlib.Path) -> dict | None:
     """What `cut` wrote; None where there is nothing whole."""
     try:
-        return json.loads((folder / FILE).read_text())
+        found = json.loads((folder / FILE).read_text())
     except (OSError, ValueError):
         return None
+    return found if isinstance(found, dict) and {'settings', 'frames', 'tracks'} <= found.keys() else None
 
 
 def cut(

@@ -9,6 +9,7 @@ import io
 import json
 import pathlib
 import re
+import time
 
 import numpy as np
 import pytest
@@ -306,3 +307,11 @@ def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_rea
     assert {hit.probability for hit in answer.hits} == {None} and answer.found is None
     assert answer.notes[-1] == 'no probabilities: these pictures are unlike those that the model was calibrated on'
     opened.model.calibration = fitted
+
+
+def test_phrases_of_a_text_that_is_too_long_are_refused_at_once(opened):
+    answer = ask(opened, WORDS)
+    clock = time.process_time()
+    with pytest.raises(SearchError, match='--why: found 1,000 phrases in texts of 1,000 parts or more'):
+        opened.why(Query((','.join(['red'] * 1000),)), answer.hits)
+    assert time.process_time() - clock < 5

@@ -128,6 +128,18 @@ def test_without_any_whole_checkpoint_nothing_is_started_over(tmp_path, one_devi
         run(tmp_path, tiny.stage('baseline'))
 
 
+def test_a_score_that_is_none_is_told(tmp_path):
+    stage = tiny.stage('baseline')
+    run(tmp_path, stage, validate=lambda params: (0.5, {'val': {'R1': 0.0}}))
+    files = list((tmp_path / 'baseline').glob('[0-9]*/metrics/metrics'))
+    assert files
+    for score in ('[]', '{"other": 1}', '{'):
+        for file in files:
+            file.write_text(score)
+        with pytest.raises(CheckpointError, match='baseline.*score of a checkpoint'):
+            run(tmp_path, stage)
+
+
 def test_a_checksum_is_the_same_on_any_devices_and_another_for_any_change():
     tree = {'a': np.random.default_rng(0).normal(size=(16, 24)).astype(np.float32), 'b': np.int32(7)}
     spread = Parallel('jit', 8, False)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import pathlib
 import signal
@@ -96,6 +97,8 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
     import fastapi
     import gradio
 
+    page.quiet()
+    logging.getLogger('python_multipart').setLevel(logging.ERROR)  # a line for each odd byte of an upload
     limits = middleware.Bounds()
     blocks = page.page(service, audit.user())
     blocks.queue(max_size=_QUEUE, default_concurrency_limit=1)
@@ -130,6 +133,7 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
         waiting=lambda user: page.waiting(blocks, user),
         forget=lambda tab: page.forget(blocks, tab),
         told=service.refused,
+        fits=lambda call: page.fits(blocks, call),
     )
 
 

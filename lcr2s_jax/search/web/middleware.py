@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tempfile
+import traceback
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -83,6 +84,7 @@ class Middleware:
       waiting: user -> how many calls of hers wait or run.
       forget: told the name of a page that is closed, or pushed out by others.
       told: status -> how many calls were refused with it, once a minute at most.
+      fits: whether the page has what a call asks for; gradio would fail with a traceback.
     """
 
     def __init__(
@@ -96,9 +98,10 @@ class Middleware:
         waiting: Callable[[str], int] = lambda user: 0,
         forget: Callable[[str], None] = lambda tab: None,
         told: Callable[[dict[int, int]], None] = lambda refused: None,
+        fits: Callable[[dict], bool] = lambda call: True,
     ):
         self.app, self._room, self._limits, self._people = app, room, limits, people
-        self._waiting, self._forget, self._told = waiting, forget, told
+        self._waiting, self._forget, self._told, self._fits = waiting, forget, told, fits
         self._root = _parts(root)
         own = {self._root.hostname} if self._root.hostname else set()
         self._hosts = None if hosts is None else {*hosts, *own}
@@ -125,6 +128,10 @@ class Middleware:
         except bounds.Late as late:
             self._count(late.status)
             await refusals.refuse(send, late.status, refusals.why(late.status), path.startswith(_API))
+        except Exception as error:
+            if traceback.extract_tb(error.__traceback__)[-1].filename == __file__:
+                raise
+            self._count(500)  # gradio could not read it, and has said so
 
     def _below(self, path: str) -> str:
         """A path without the one that a proxy may have left before it."""
@@ -221,6 +228,8 @@ class Middleware:
             raise
         except (ValueError, RecursionError, KeyError, TypeError):  # TypeError: no object, or no name
             raise _Refused(403 if not content.startswith(b'{"') else 400) from None
+        if not self._fits(call):
+            raise _Refused(400)
         if self._waiting(session.user) >= self._limits.waiting:
             raise _Refused(429)
         for old in session.tab(tab):

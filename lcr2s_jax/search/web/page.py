@@ -2,6 +2,9 @@
 
 import functools
 import pathlib
+import sys
+import traceback
+import types
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
@@ -9,6 +12,7 @@ from lcr2s_jax.search import calibration
 from lcr2s_jax.search.web import filters, style, view
 from lcr2s_jax.search.web.service import MOST_EXAMPLES, MOST_HITS, MOST_LETTERS, SearchRequest, Service
 
+_PROJECT = pathlib.Path(images.__file__).parent
 _PURPOSE = (
     'For research, and for pictures that their subjects or the law let you search. Not for identifying, following or '
     'judging anybody: a sentence fits everybody dressed so. Searches are logged.'
@@ -58,6 +62,27 @@ def waiting(blocks, user: str) -> int:
     waiting_ = [event for one in queue.event_queue_per_concurrency_id.values() for event in one.queue]
     running = [event for job in queue.active_jobs if job for event in job]
     return sum((event.username or '') == user for event in (*waiting_, *running))
+
+
+def fits(blocks, call: dict) -> bool:
+    """Whether a call names a function of the page and brings values."""
+    function = call.get('fn_index')
+    return isinstance(function, int) and function in blocks.fns and isinstance(call.get('data'), list)
+
+
+def quiet() -> None:
+    """Have gradio print no traceback of a call that fits no box: it would hold all that was sent, each time.
+
+    One that goes through this project is of a mistake of ours, and printed.
+    """
+    from gradio import queueing
+
+    def told() -> None:
+        frames = traceback.extract_tb(sys.exc_info()[2])
+        if any(_PROJECT in pathlib.Path(frame.filename).parents for frame in frames):
+            traceback.print_exc()
+
+    queueing.traceback = types.SimpleNamespace(print_exc=told)
 
 
 def forget(blocks, tab: str) -> None:

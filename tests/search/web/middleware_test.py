@@ -117,6 +117,8 @@ def test_a_call_names_uploaded_files_alone(client):
         b'{"session_hash": {}}',
         b'{"session_hash": "../x"}',
         b'{"data": NaN}',
+        b'{"session_hash": "s", "fn_index": 99, "data": []}',
+        b'{"session_hash": "s", "fn_index": 0}',
     ):
         assert http.post('/gradio_api/queue/join', content=odd).status_code in (400, 403), odd[:30]
     words = {'fn_index': 0, 'session_hash': 's', 'data': ['a woman with "path": "/etc/passwd" on her shirt']}
