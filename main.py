@@ -1,6 +1,7 @@
 """Text-to-image person re-identification with LCR2S: every command, those of `lcr2s` and those that need a config.
 
   python main.py --config=configs/demo.py --workdir=runs/demo     train, distil and evaluate; the same again resumes
+  python main.py build --config=configs/cuhk.py [--beam]          the dataset alone, which training builds otherwise
   python main.py doctor --config=configs/cuhk.py [--json]         is the dataset's folder fit to train on?
   python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or another method's checkpoint, as it is
   python main.py compare --config=C --rows=R --out=DIR            rows by seeds in one table, or: compare RUN RUN ...

@@ -1,9 +1,10 @@
-"""Training data that memory cannot hold:  python -m benchmarks.ondisk [--parts memory speed] [--images 100000 1000000]
+"""Training data that memory cannot hold:  python -m benchmarks.ondisk [--parts memory speed] [--images 131072 ...]
 
 memory: the most that a process holds which loads a generated split and takes batches of it, by images and by where
 they lie (config.data.in_memory), and its line over the images; 'trains' adds the demo's model and steps of its
-baseline. A record is a JPEG of about 2 kB with a caption of 77 tokens, an identity has 20. speed: pairs a second of
-both ways in turns, files in the page cache, of such pictures and of crops of about 13 kB.
+baseline. A record is a JPEG of about 2 kB with a caption of 77 tokens, an identity has 20; above 131,072 images their
+record files are copied. speed: pairs a second of both ways in turns, files in the page cache, of such pictures and of
+crops of about 13 kB; and the processor's time a pair, which other work on the machine hardly moves.
 """
 
 import argparse
@@ -12,19 +13,23 @@ import contextlib
 import functools
 import io
 import itertools
+import json
 import multiprocessing
 import os
 import pathlib
+import shutil
 import statistics
 import tempfile
 import time
+import zlib
 
 import numpy as np
 from PIL import Image
 
 from benchmarks import common, input, step
+from lcr2s_jax.errors import ConfigError
 
-OF_PERSON, POOL, A_FILE = 20, 400, 16_384  # images; different ones; of a record file
+OF_PERSON, POOL, A_FILE, WRITTEN = 20, 400, 16_384, 131_072  # images; different ones; of a record file; not copied
 WARM, STEPS = 8, {False: 100, True: 12}  # batches; with training
 WAYS = {'on disk': False, 'in memory': True}
 LIMIT, REACH = 3e9, 4_000_000  # bytes a host; images
@@ -34,18 +39,19 @@ def main() -> None:
     """Measure what the arguments ask for; what they do not ask for stays in the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--parts', nargs='+', default=['memory', 'speed'], choices=['memory', 'speed'])
-    parser.add_argument('--images', nargs='+', type=int, default=[50_000, 100_000, 200_000])
-    parser.add_argument('--most-in-memory', type=int, default=1_000_000, help='images; above, only on disk is tried')
+    parser.add_argument('--images', nargs='+', type=int, default=[WRITTEN, 8 * WRITTEN, 32 * WRITTEN])
+    parser.add_argument('--most-in-memory', type=int, default=8 * WRITTEN, help='images; above, only on disk is tried')
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--batches', type=int, default=48, help='timed in a turn')
+    parser.add_argument('--trains', nargs='*', default=['on disk'], choices=list(WAYS), help='ways that train as well')
     parser.add_argument('--cache', default='', help='keep the generated sets in this folder')
     args = parser.parse_args()
-    found = common.kept('ondisk', 'part', args.parts)
+    found = []
     with contextlib.nullcontext(args.cache) if args.cache else tempfile.TemporaryDirectory() as cache:
         for part in args.parts:
             found += {'memory': memory_rows, 'speed': speed_rows}[part](cache, args)
-            common.save('ondisk', found)
-    common.write('ondisk', found)
+            common.save('ondisk', common.kept('ondisk', 'part', args.parts) + found)
+    common.write('ondisk', common.kept('ondisk', 'part', args.parts) + found)
 
 
 def small() -> list[bytes]:
@@ -83,7 +89,9 @@ def write(kind: str, images: int, folder: pathlib.Path, tokenizer) -> None:
 
     contents = small() if kind == 'small' else list(input.crops(POOL))
     common_parts = [common_part(content, tokenizer, number) for number, content in enumerate(contents)]
-    starts = range(0, images, A_FILE)
+    if images > WRITTEN and images % WRITTEN:
+        raise ConfigError(f'--images: found {images}, expected {WRITTEN} or less, or a multiple of it')
+    starts = range(0, min(images, WRITTEN), A_FILE)
     names = [f'people-train.array_record-{n:05d}-of-{len(starts):05d}' for n in range(len(starts))]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.aside(folder) as partial:
@@ -99,6 +107,33 @@ def write(kind: str, images: int, folder: pathlib.Path, tokenizer) -> None:
         parse = functools.partial(builder.parse, length=input.LENGTH)
         tokens = (input.LENGTH,), offsets.token_type(tokenizer.vocab_size)
         offsets.write(partial, {'train': names}, parse, tokens, skipped=[], images='')
+        if images > WRITTEN:
+            copy(partial, images // WRITTEN)
+
+
+def copy(folder: pathlib.Path, times: int) -> None:
+    """Make a built data set so many times as large: its record files again under other names, other people on them."""
+    from data.offsets import INDEX
+    from lcr2s_jax import files
+
+    index = json.loads((folder / INDEX).read_text())['index']
+    split = index['splits']['train']
+    first, arrays = list(split['files']), split['arrays']
+    for number, one in itertools.product(range(1, times), first):
+        split['files'].append(one | {'name': f'{one["name"]}.{number}'})
+        shutil.copyfile(folder / one['name'], folder / split['files'][-1]['name'])
+    images, texts = arrays['pid']['shape'][0], {name: arrays[name]['shape'][0] for name in ('file_name', 'caption')}
+    shift = {'pid': images // OF_PERSON + 1, 'caption_image': images}
+    shift |= {f'{name}_end': size for name, size in texts.items()}
+    for name, known in arrays.items():
+        values = np.fromfile(folder / known['file'], known['type'])
+        with open(folder / known['file'], 'ab') as file:
+            for number in range(1, times):
+                content = (values + values.dtype.type(number * shift.get(name, 0))).tobytes()
+                file.write(content)
+                known['crc32'] = zlib.crc32(content, known['crc32'])
+        known['shape'][0] *= times
+    files.write(folder / INDEX, files.to_json({'index': index, 'crc32': zlib.crc32(files.to_json(index).encode())}))
 
 
 def common_part(content: bytes, tokenizer, number: int) -> bytes:
@@ -129,7 +164,7 @@ def memory_rows(cache: str, args) -> list[dict]:
         alone(load, 'small', images, cache, False)
         print(f'{images:,} images built, or found built, in {time.perf_counter() - clock:.0f} s', flush=True)
         for (way, in_memory), trains in itertools.product(WAYS.items(), (False, True)):
-            if not in_memory or images <= args.most_in_memory:
+            if (not trains or way in args.trains) and (not in_memory or images <= args.most_in_memory):
                 row = {'part': 'memory', 'what': way, 'trains': trains, 'images': images}
                 rows.append(row | alone(walk, images, cache, in_memory, trains))
                 print(rows[-1], flush=True)
@@ -216,11 +251,12 @@ def speed_rows(cache: str, args) -> list[dict]:
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: input.CORES])
     rows = []
-    for kind, images in (('small', 100_000), ('crop', 20_000)):
+    for kind, images in (('small', 32_768), ('crop', 8_192)):
         loaded = {way: load(kind, images, cache, in_memory) for way, in_memory in WAYS.items()}
         for image in loaded['on disk'][2].jpegs:  # into the page cache
             del image
         rates: dict[str, list[float]] = {way: [] for way in WAYS}
+        work: dict[str, list[float]] = {way: [] for way in WAYS}
         count = WARM + args.batches
         for number in range(args.rounds + 1):
             for way in list(WAYS)[:: 1 if number % 2 else -1]:
@@ -228,12 +264,19 @@ def speed_rows(cache: str, args) -> list[dict]:
                 pairs = config.batch.identities * config.batch.views
                 first = number * count
                 batches = input.our_batches(config, tokenizer, split, first, first + count)
+                clock = time.process_time()
                 rates[way].append(input.rate_of(batches, WARM, pairs)[0])
-        rates = {way: values[1:] for way, values in rates.items()}
+                work[way].append((time.process_time() - clock) / (count * pairs) * 1e6)
+        rates, work = ({way: values[1:] for way, values in some.items()} for some in (rates, work))
         for way, values in rates.items():
             row = {'part': 'speed', 'what': way, 'kind': kind, 'images': images}
             row |= {'pairs_per_s': statistics.median(values), 'lowest': min(values), 'highest': max(values)}
-            rows.append(row | {'to_in_memory': common.ratio(rates, way, 'in memory')})
+            row |= {'to_in_memory': common.ratio(rates, way, 'in memory')}
+            row |= {
+                'cpu_us_a_pair': statistics.median(work[way]),
+                'cpu_to_in_memory': common.ratio(work, way, 'in memory'),
+            }
+            rows.append(row)
             print(rows[-1], flush=True)
     return rows
 

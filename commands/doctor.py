@@ -37,6 +37,7 @@ def doctor(config: ConfigDict, as_json: bool) -> int:
     with contextlib.redirect_stdout(sys.stderr), _bar() as tell:
         found = examine(
             **{name: data[name] for name in ('dataset', 'root', 'max_pixels', 'folder')},
+            room=(data['cache'], data['in_memory']),
             batch=config.batch.to_dict(),
             tokenizer=config.tokenizer or config.model.pretrained,
             context_length=config.model.context_length,

@@ -49,6 +49,24 @@ def _train(args: argparse.Namespace) -> None:
     train(config, pathlib.Path(args.workdir), args.config)
 
 
+def _build_arguments(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.add_argument('--beam', action='store_true', help='Build with Apache Beam, in several processes.')
+    parser.add_argument(
+        '--beam-options', default='', metavar='TEXT',
+        help="Its runner and options, such as '--runner=FlinkRunner --flink_master=HOST:8081'; with --beam.",
+    )  # fmt: skip
+
+
+def _build(args: argparse.Namespace) -> None:
+    if args.beam_options and not args.beam:
+        raise UsageError('build takes --beam-options with --beam alone')
+    config = _read(args)
+    from commands.build import build
+
+    print(build(config, args.beam, args.beam_options))
+
+
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     parser.add_argument('--json', action='store_true', help='Print JSON instead of text.')
@@ -128,6 +146,7 @@ def _compare(args: argparse.Namespace) -> None:
 
 COMMANDS = {
     'train': Command('Train, distil and evaluate; the same again resumes.', _train_arguments, _train),
+    'build': Command('Build the dataset of a config, which training does otherwise.', _build_arguments, _build),
     'doctor': Command("Tell whether a dataset's folder is fit to train on.", _doctor_arguments, _doctor),
     'evaluate': Command(
         'Measure any weights, or a run, on a dataset or on a table of pictures.', _evaluate_arguments, _evaluate

@@ -3,12 +3,15 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import itertools
 import json
+import logging
 import os
 import pathlib
+import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import rich.console
@@ -17,7 +20,8 @@ import rich.progress
 from data import offsets
 from data.records import TOLERATED, Record
 from data.sources import Part, Source
-from lcr2s_jax.errors import DataError
+from lcr2s_jax import files
+from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
@@ -25,6 +29,11 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow
 import tensorflow as tf  # noqa: E402
 import tensorflow_datasets as tfds  # noqa: E402
 
+_SENT, _TOKENIZER = 'sent', 'tokenizer'  # to workers of Beam: folder of a dataset while it is built, a file in it
+_PROCESSES = (  # of this machine, one a core
+    '--runner=DirectRunner', '--direct_running_mode=multi_processing', '--direct_num_workers=0',
+    '--default_sdk_harness_log_level=ERROR',
+)  # fmt: skip
 _TOGETHER = 64  # images whose captions are tokenised in one call: a call for each takes longer than all else
 
 
@@ -64,17 +73,27 @@ class People(tfds.core.ShardBasedBuilder):
         del dl_manager
         return {
             split: [
-                _Examples(part, self._tokenizer, self._length, os.fspath(self.data_path / _skipped(split, n)), seen)
-                for n, part in enumerate(self._source.parts(split))
+                self._examples(part, _skipped(split, number)) for number, part in enumerate(self._source.parts(split))
             ]
-            for seen in [self._seen]
             for split in self._at_work
         }
 
+    def _examples(self, part: Part, skipped: str) -> Callable[[], Iterator]:
+        folder = pathlib.Path(self.data_dir)
+        given = part, self._length, os.fspath(folder / skipped), self._seen
+        if not self._beam:
+            return _Examples(self._tokenizer, *given)
+        # a pipeline is sent to every worker whole, and may not grow with the entries of the annotations
+        path = folder / _SENT / skipped
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(pickle.dumps(given))
+        path.with_name(_TOKENIZER).write_bytes(pickle.dumps(self._tokenizer))
+        return _Sent(os.fspath(path))
+
     def _download_and_prepare(self, dl_manager, download_config=None):
         infos = []
-        beam = download_config is not None and download_config.beam_runner is not None
-        with contextlib.nullcontext() if beam else self._seen.shown():
+        self._beam = download_config is not None and download_config.beam_runner is not None
+        with contextlib.nullcontext() if self._beam else self._seen.shown():
             for split in self._source.splits:  # each by itself: a Beam pipeline that has run would run again
                 self._at_work = (split,)
                 super()._download_and_prepare(dl_manager, download_config)
@@ -85,11 +104,12 @@ class People(tfds.core.ShardBasedBuilder):
     def _finish(self) -> None:
         """Gather what was skipped, and write down where the other images lie."""
         folder, skipped, names = pathlib.Path(self.data_dir), [], {}
+        files.remove(folder / _SENT)
         for split, info in self.info.splits.items():
             for path in sorted(folder.glob(_skipped(split, '*'))):
                 skipped += json.loads(path.read_text())
                 path.unlink()
-            for path in folder.glob(f'*-{split}.*.shard_infos.json'):  # Beam's own
+            for path in folder.glob(f'*-{split}.shard_infos.json'):  # Beam's own
                 path.unlink()
             names[split] = [os.path.basename(name) for name in info.filenames]
             if not info.num_examples:
@@ -127,7 +147,8 @@ class _Uncompressed(tfds.core.writer.ExampleWriter):
         writer = ArrayRecordWriter(os.fspath(path), offsets.LAYOUT)
         try:
             for _, example in examples:
-                writer.write(example)
+                # protobuf orders fields otherwise in every process
+                writer.write(tf.train.Example.FromString(example).SerializeToString(deterministic=True))
         finally:
             writer.close()
 
@@ -199,8 +220,8 @@ def _skipped(split: str, number) -> str:
 class _Examples:
     """What TFDS calls for the examples of one record file, here or in a worker of Beam."""
 
-    part: Part
     tokenizer: Tokenizer
+    part: Part
     length: int
     skipped: str
     seen: _Seen
@@ -231,3 +252,45 @@ class _Examples:
                     self.seen.skip(*skipped[-1])
         if skipped:
             pathlib.Path(self.skipped).write_text(json.dumps(skipped))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sent:
+    """The same in a worker of Beam, which reads what it needs from the folder of the dataset."""
+
+    path: str
+
+    def __call__(self) -> Iterator[tuple[int, dict]]:
+        path = pathlib.Path(self.path)
+        tokenizer = pickle.loads(path.with_name(_TOKENIZER).read_bytes())  # this very build wrote it
+        yield from _Examples(tokenizer, *pickle.loads(path.read_bytes()))()
+
+
+def beam_config(options: Sequence[str]) -> tfds.download.DownloadConfig:
+    """How a build runs on Apache Beam; several processes of this machine where no runner is named.
+
+    Raises:
+      ConfigError: Beam is not installed, or does not know an option.
+    """
+    try:
+        from apache_beam.options import pipeline_options
+        from apache_beam.runners.runner import create_runner
+    except ImportError:
+        raise ConfigError(
+            '--beam: found no apache-beam; expected it to be installed. As it wants other versions of protobuf and '
+            'pyarrow, in an environment of its own: pip install -r requirements-beam.txt'
+        ) from None
+    flags = list(options)
+    if not any(flag.startswith('--runner') for flag in flags):
+        flags = [*_PROCESSES, *flags]
+    logging.getLogger('apache_beam').setLevel(logging.CRITICAL)  # it tells every failure twice, with tracebacks
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = pipeline_options.PipelineOptions(flags)
+            parsed.get_all_options()
+        runner = create_runner(parsed.view_as(pipeline_options.StandardOptions).runner)
+    except (SystemExit, ValueError) as error:
+        why = str(error) if isinstance(error, ValueError) else said.getvalue().strip().rpartition('error: ')[2]
+        raise ConfigError(f'--beam-options: found {" ".join(options)}; {why}') from None
+    return tfds.download.DownloadConfig(beam_runner=runner, beam_options=parsed)

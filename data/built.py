@@ -12,7 +12,7 @@ from data.offsets import INDEX, TEXTS, VERSION, physical, read_at
 from lcr2s_jax import files
 from lcr2s_jax.errors import DataError
 
-_CHUNK = 1 << 22  # bytes
+_CHUNK = 1 << 20  # bytes
 
 
 class Texts(Sequence):

@@ -113,8 +113,15 @@ def load(
     }
 
 
-def build(source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '') -> pathlib.Path:
-    """The folder of a dataset that is built, now or before; arguments and errors as of `load`."""
+def build(
+    source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '', beam: Sequence[str] | None = None
+) -> pathlib.Path:
+    """The folder of a dataset that is built, now or before; arguments and errors as of `load`.
+
+    Args:
+      source, tokenizer, context_length, cache: see `load`.
+      beam: options of Apache Beam, which builds it then; None to build in this process.
+    """
     folder = place(source, tokenizer, context_length, cache)
     if folder.is_dir():
         return folder
@@ -122,14 +129,24 @@ def build(source: Source, tokenizer: Tokenizer, context_length: int, cache: str 
     with _quiet():
         try:
             make = functools.partial(_builder, folder.parent.name, source, tokenizer, context_length, str(where))
-            _build(folder, make, source.name)
+            _build(folder, make, source.name, beam)
         except (OSError, RuntimeError) as error:  # RuntimeError: of what writes the records, on a full disk
+            if beam is not None and 'DataError: ' in str(error):  # of a worker: the source's own mistake
+                raise DataError(_reason(error)) from None
+            on = '' if beam is None else f' on Apache Beam {" ".join(beam)}'.rstrip()
+            expected = 'a folder that all workers can write' if on else 'a folder that can be written'
             raise DataError(
-                f"config.data.cache: found '{where}', where the dataset '{source.name}' cannot be built ({error}); "
-                'expected a folder that can be written, with room for all images. Nothing was built. Make room there, '
-                'or change config.data.cache.'
+                f"config.data.cache: found '{where}', where the dataset '{source.name}' cannot be built{on} "
+                f'({_reason(error)}); expected {expected}, with room for all images. Nothing was built. Make room '
+                'there, or change config.data.cache.'
             ) from error
     return folder
+
+
+def _reason(error: Exception) -> str:
+    """What an error says; of one in a worker of Beam, the end of what it says: before it comes a traceback."""
+    text = str(error).strip()
+    return text.rpartition('Error: ')[2].partition(' [while running')[0] if 'Traceback' in text else text
 
 
 def place(source: Source, tokenizer: Tokenizer, context_length: int, cache: str) -> pathlib.Path:
@@ -162,7 +179,7 @@ def digest(split: Split) -> str:
     return f'{count} images, {hashed.hexdigest()[:32]}'
 
 
-def _build(folder: pathlib.Path, make: Callable, name: str) -> None:
+def _build(folder: pathlib.Path, make: Callable, name: str, beam: Sequence[str] | None) -> None:
     """Build a dataset, unless another process does it meanwhile; what killed builds of it left behind is removed."""
     say = functools.partial(print, file=sys.__stderr__, flush=True)
     waiting = functools.partial(say, f"Dataset '{name}': waiting for another process that builds it")
@@ -173,12 +190,20 @@ def _build(folder: pathlib.Path, make: Callable, name: str) -> None:
         if held:
             for leftover in above.glob('incomplete.*'):  # nobody else is at work here
                 shutil.rmtree(leftover)
-        clock = time.perf_counter()
+        clock, config = time.perf_counter(), None if beam is None else _on_beam(beam)
         say(f"Building dataset '{name}' (once; the next run finds it built)")
         builder = make()
-        builder.download_and_prepare()
+        builder.download_and_prepare(download_config=config)
         images = sum(split.num_examples for split in builder.info.splits.values())
         say(f"Built dataset '{name}': {images:,} images in {time.perf_counter() - clock:.0f} s")
+
+
+def _on_beam(options: Sequence[str]):
+    from data.builder import beam_config  # TFDS
+
+    root = str(pathlib.Path(__file__).parents[1])  # where workers of this machine find this very code
+    os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [root, os.environ.get('PYTHONPATH')]))
+    return beam_config(options)
 
 
 def _tell_skipped(source: Source, folder: pathlib.Path, skipped: Sequence) -> None:

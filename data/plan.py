@@ -54,9 +54,10 @@ class Plan:
         self._pid = np.asarray(image_pid)
         self._count_P = np.bincount(self._pid)
         self._first_P = np.cumsum(self._count_P) - self._count_P
-        self._captions = np.argsort(caption_image, kind='stable')
-        self._captions_of = np.bincount(caption_image, minlength=len(self._pid))
-        self._first_caption = np.cumsum(self._captions_of) - self._captions_of
+        # int32 where there is one an image: at millions of images the plan is most of what is held
+        self._captions = np.argsort(caption_image, kind='stable').astype(np.int32)
+        self._captions_of = np.bincount(caption_image, minlength=len(self._pid)).astype(np.int32)
+        self._first_caption = np.cumsum(self._captions_of, dtype=np.int32) - self._captions_of
         chunks_P = np.maximum(self._count_P // self._K, self._count_P > 0)
         self._random = views == 1  # one-to-one: anybody may meet himself
         self.steps_per_epoch = _steps(chunks_P, identities, self._random)
@@ -80,7 +81,7 @@ class Plan:
 
     def _shuffle(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng = np.random.default_rng((self._seed, epoch))
-        shuffled = np.lexsort((rng.random(len(self._pid)), self._pid))  # images by identity, each at random
+        shuffled = np.lexsort((rng.random(len(self._pid)), self._pid)).astype(np.int32)  # by identity, each at random
         pid, number = self._layout(rng)
         slot = number[..., None] * self._K + np.arange(self._K)
         count = self._count_P[pid][..., None]
@@ -88,12 +89,15 @@ class Plan:
         draw = rng.random(image.shape)
         if self._K > 1:  # a repeat goes on from the caption that its first occurrence drew
             draw = np.take_along_axis(draw, np.where(count < self._K, slot % count, slot % self._K), axis=-1)
-        image, draw, turn = (np.repeat(x, self._slots, axis=-1) for x in (image, draw, slot // count))
-        turn = turn * self._slots + np.arange(image.shape[-1]) % self._slots
+        turn = (slot // count).astype(np.int32)
+        del slot, shuffled, number
+        if self._slots > 1:
+            image, draw, turn = (np.repeat(x, self._slots, axis=-1) for x in (image, draw, turn))
+            turn = turn * self._slots + np.arange(image.shape[-1], dtype=np.int32) % self._slots
         captions = self._captions_of[image]
-        nth = ((draw * captions).astype(np.int64) + turn) % captions
-        caption = self._captions[self._first_caption[image] + nth]
-        return image.astype(np.int32), caption.astype(np.int32), pid.astype(np.int32)
+        draw *= captions
+        nth = (draw.astype(np.int32) + turn) % captions
+        return image, self._captions[self._first_caption[image] + nth], pid.astype(np.int32)
 
     def _layout(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Identity, and which of its chunks, at every place of the epoch: int [steps, B] each."""

@@ -1,9 +1,11 @@
 """A real S3 server for tests, moto's, in a process of its own on 127.0.0.1; and a proxy before it that has faults."""
 
+import base64
 import contextlib
 import http.client
 import http.server
 import itertools
+import json
 import subprocess
 import sys
 import threading
@@ -11,19 +13,28 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.road import free_port
 
-_SERVE = (
-    'import sys; from moto.server import ThreadedMotoServer; '
-    'ThreadedMotoServer("127.0.0.1", int(sys.argv[1]), verbose=False).start(); sys.stdin.read()'
-)
+_SERVE = """
+import base64, json, sys
+from moto.s3.models import s3_backends
+from moto.server import ThreadedMotoServer
+ThreadedMotoServer('127.0.0.1', int(sys.argv[1]), verbose=False).start()
+for line in sys.stdin:  # objects by the thousand, which take minutes as requests
+    bucket, prefix, count, contents = json.loads(line)
+    for n in range(count):
+        content = base64.b64decode(contents[n % len(contents)])
+        s3_backends['123456789012']['aws'].put_object(bucket, f'{prefix}/{n % 100:02}/{n:05}.png', content)
+    print('done', flush=True)
+"""
 _HEADERS = {  # moto looks for no more of a signature than that there is one
     'Content-Type': 'application/octet-stream',
     'Authorization': 'AWS4-HMAC-SHA256 Credential=t/1/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0',
 }
+_HOP = ('transfer-encoding', 'expect', 'content-length', 'connection')  # of one connection, not of the message
 REFUSED = '<Error><Code>InvalidAccessKeyId</Code><Message>The key does not exist.</Message></Error>'
 BUSY = '<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
 Fault = Callable[[str, str], tuple[int, str] | None]  # of method and path: what is answered in place of the server
@@ -32,8 +43,8 @@ Fault = Callable[[str, str], tuple[int, str] | None]  # of method and path: what
 class Server:
     """Buckets at an address."""
 
-    def __init__(self, port: int):
-        self.port = port
+    def __init__(self, port: int, process: subprocess.Popen | None = None):
+        self.port, self._process = port, process
 
     @property
     def environment(self) -> dict[str, str]:
@@ -54,6 +65,13 @@ class Server:
     def put(self, bucket: str, objects: dict[str, bytes]) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda one: self.ask('PUT', f'{bucket}/{one[0]}', one[1]), objects.items()))
+
+    def fill(self, bucket: str, prefix: str, count: int, contents: Sequence[bytes]) -> None:
+        """So many objects below a prefix, of these contents in turns."""
+        told = json.dumps([bucket, prefix, count, [base64.b64encode(one).decode() for one in contents]])
+        self._process.stdin.write(told.encode() + b'\n')
+        self._process.stdin.flush()
+        assert self._process.stdout.readline() == b'done\n'
 
     def delete(self, bucket: str, key: str) -> None:
         self.ask('DELETE', f'{bucket}/{key}')
@@ -78,10 +96,10 @@ class Server:
 @contextlib.contextmanager
 def serving() -> Iterator[Server]:
     """A server that lives as long as the block."""
-    server = Server(free_port())
-    process = subprocess.Popen(
-        [sys.executable, '-c', _SERVE, str(server.port)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    port = free_port()
+    line = [sys.executable, '-c', _SERVE, str(port)]
+    process = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    server = Server(port, process)
     try:
         for _ in range(600):
             with contextlib.suppress(urllib.error.URLError):
@@ -106,16 +124,28 @@ def faulty(server: Server, fault: Fault) -> Iterator[Server]:
                 super().handle_one_request()
 
         def _pass(self):
-            content = self.rfile.read(int(self.headers.get('Content-Length') or 0))
+            content = self._content()
             if answer := fault(self.command, self.path):
                 self._answer(answer[0], {'Content-Type': 'application/xml'}, answer[1].encode())
                 return
             there = http.client.HTTPConnection('127.0.0.1', server.port)
-            there.request(self.command, self.path, content, dict(self.headers.items()))
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            there.request(self.command, self.path, content, headers)
             found = there.getresponse()
             body = found.read()
             self._answer(found.status, dict(found.getheaders()), body)
             there.close()
+
+        def _content(self) -> bytes:
+            if 'chunked' not in self.headers.get('Transfer-Encoding', ''):
+                return self.rfile.read(int(self.headers.get('Content-Length') or 0))
+            parts = []
+            while size := int(self.rfile.readline().split(b';')[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline()
+            while self.rfile.readline().strip():
+                pass
+            return b''.join(parts)
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass
 

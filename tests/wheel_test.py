@@ -68,7 +68,7 @@ def test_pins_of_the_wheel_are_those_of_the_requirements():
         found = (re.match(r'([\w-]+)(?:\[\w+\])?([<>=][^;#\s]*)', line.strip().strip('"')) for line in lines)
         return {one[1].lower().replace('_', '-'): one[2] for one in found if one}
 
-    files = ('requirements.txt', 'requirements-video.txt', 'requirements-cluster.txt')
+    files = ('requirements.txt', 'requirements-video.txt', 'requirements-cluster.txt', 'requirements-beam.txt')
     asked = pins(line for file in files for line in (ROOT / file).read_text().splitlines())
     extras = PROJECT['optional-dependencies']
     given = pins([*PROJECT['dependencies'], *(one for extra in extras.values() for one in extra)])

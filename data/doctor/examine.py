@@ -4,6 +4,8 @@ import collections
 import dataclasses
 import hashlib
 import os
+import pathlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from data import sources
@@ -15,6 +17,8 @@ from lcr2s_jax import images
 from lcr2s_jax.errors import DataError, RowsError
 
 _CUHK_PART = {'cam_a', 'cam_b', 'CUHK03'}  # all that some packages of 2025 hold
+
+_BUILT = 1.05  # bytes of a built dataset for one of its images: captions, tokens, headers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +83,7 @@ def examine(
     batch: Mapping[str, int],
     tokenizer: str,
     context_length: int,
+    room: tuple[str, bool] = ('', False),
     tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> Examination:
     """Look at a dataset as training would, and further; nothing is raised for what is wrong with it.
@@ -88,6 +93,7 @@ def examine(
       batch: identities, views and captions, as `data.plan.Plan` takes them.
       tokenizer: as `lcr2s_jax.weights.tokenizer.Tokenizer` takes it.
       context_length: tokens that the model reads.
+      room: cache and in_memory, as `data.people.load` takes them.
       tell: called with (images looked at, images) as it goes on.
     """
     try:
@@ -114,7 +120,7 @@ def examine(
         *_unusable(seen),
         *_emptied(found, seen),
         *_turned(seen),
-        *_memory(seen),
+        *_room(seen, *room),
         *checks.named_twice(found),
         *_duplicates(seen),
         *checks.captions_per_image(dataset, found),
@@ -217,14 +223,22 @@ def _turned(seen: Seen) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _memory(seen: Seen) -> Iterator[Finding]:
-    """Encoded images are held in memory."""
+def _room(seen: Seen, cache: str, in_memory: bool) -> Iterator[Finding]:
+    """Where encoded images are to lie."""
     have = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    if seen.bytes > have / 2:
+    if in_memory and seen.bytes > have / 2:
         yield Finding(
             'warning', 'memory', f'found {seen.bytes / 2**30:.1f} GiB of images, and {have / 2**30:.1f} GiB of memory',
-            'A run keeps all encoded images in memory, and about twice as much while the dataset is built.',
-            'Smaller images (training resizes them to config.model.image_size), or a machine with more memory.',
+            'With config.data.in_memory a run keeps all encoded images in memory.', 'config.data.in_memory=False.',
+        )  # fmt: skip
+    where = pathlib.Path(cache).expanduser().absolute() if cache else sources.tfds_folder()
+    free = shutil.disk_usage(next(path for path in (where, *where.parents) if path.exists())).free
+    if seen.bytes * _BUILT > free:
+        yield Finding(
+            'warning', 'disk',
+            f'found {seen.bytes / 2**30:.1f} GiB of images, and {free / 2**30:.1f} GiB free in {where}',
+            'A build stops when the disk is full, and leaves nothing; a dataset that is built already needs no more.',
+            'Make room there, or change config.data.cache.',
         )  # fmt: skip
 
 

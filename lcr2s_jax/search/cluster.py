@@ -85,6 +85,7 @@ def _ray():
         logging.getLogger(name).setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.raise_original_map_exception = True  # or a worker's message does not come back
     return ray
 
 
@@ -216,8 +217,8 @@ class _Driver:
             self._copy([(File(*one[:3]), *one[3:]) for one in told['others']])
             self.embedded += len(told['fragment'][1]) - len(told['unusable'])
             self._tell(len(told['fragment'][1]))
-        if time.monotonic() - self._since > _COMMIT:
-            self._commit()
+            if time.monotonic() - self._since > _COMMIT:
+                self._commit()
 
     def _copy(self, others: Sequence[tuple]) -> None:
         """Files whose bytes the index has, or had."""
@@ -253,13 +254,11 @@ def _raised() -> Iterator[None]:
     try:
         yield
     except exceptions.RayError as error:
-        seen = error
-        while seen is not None:
-            if isinstance(seen, UserError) and not isinstance(seen, exceptions.RayError):
-                raise seen from None
-            seen = getattr(seen, 'cause', None) or seen.__cause__
-        said = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+        cause = getattr(error, 'cause', None) or error
+        said = (str(cause).strip().splitlines() or [''])[0]  # Ray writes its own advice below
+        if isinstance(cause, UserError):
+            raise type(cause)(said) from None
         raise SearchError(
-            f'a worker failed: {(said or [type(error).__name__])[-1][:300]}; what was committed is whole, the same '
+            f'a worker failed ({type(cause).__name__}: {said[:300]}); what was committed is whole, and the same '
             'command goes on'
         ) from error

@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import shutil
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -153,13 +155,21 @@ def test_images_that_may_not_be_looked_at_are_an_error_and_no_traceback(tmp_path
     assert 'imgs, which cannot be read (Permission denied)' in finding.found and finding.do == 'Make it readable.'
 
 
-def test_images_that_do_not_fit_into_memory_are_warned_of(tmp_path, monkeypatch):
+def test_images_that_do_not_fit_into_memory_are_warned_of_where_they_are_to_lie_there(tmp_path, monkeypatch):
     folder = folders.cuhk(tmp_path)
-    assert 'memory' not in levels(examine(tmp_path, 'cuhk_pedes'))
+    assert 'memory' not in levels(examine(tmp_path, 'cuhk_pedes', in_memory=True))
     size = sum(folder.path(row).stat().st_size for row in folder.rows)
-    for have, warned in ((2 * size, False), (2 * size - 2, True)):
+    for have, in_memory, warned in ((2 * size, True, False), (2 * size - 2, True, True), (2 * size - 2, False, False)):
         monkeypatch.setattr(os, 'sysconf', lambda name, have=have: have // 2 if name == 'SC_PHYS_PAGES' else 2)
-        assert ('memory' in levels(examine(tmp_path, 'cuhk_pedes'))) == warned
+        assert ('memory' in levels(examine(tmp_path, 'cuhk_pedes', in_memory=in_memory))) == warned
+
+
+def test_a_disk_without_room_for_the_images_is_warned_of(tmp_path, monkeypatch):
+    folder = folders.cuhk(tmp_path)
+    size = sum(folder.path(row).stat().st_size for row in folder.rows)
+    for free, warned in ((2 * size, False), (size, True)):
+        monkeypatch.setattr(shutil, 'disk_usage', lambda path, free=free: SimpleNamespace(free=free))
+        assert ('disk' in levels(examine(tmp_path, 'cuhk_pedes'))) == warned
 
 
 def test_images_that_exif_turns_are_counted(tmp_path):

@@ -136,23 +136,19 @@ def test_a_worker_that_is_killed_loses_and_doubles_nothing(engine, tmp_path, kin
 def test_a_driver_that_is_killed_is_finished_by_the_same_command(tmp_path):
     made, other = twins(tmp_path, 2500)
     made.update()
-    # commits come often here, so that there is something to go on from
-    often = 'import sys, main; from lcr2s_jax.search import cluster; cluster._COMMIT = 0; sys.exit(main.main(sys.argv))'
     flags = ['index', f'--images={made.root}', f'--index={other.uri}', '--engine=ray', '--json']
-    line = [sys.executable, '-c', often, *flags]
-    seen = []
-    for _ in range(2):
-        started = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        begun = Gallery(other.uri, 8).count()
-        while started.poll() is None and Gallery(other.uri, 8).count() == begun:
-            time.sleep(0.2)
-        started.kill()
-        started.wait()
-        seen.append(Gallery(other.uri, 8).count())
+    dies = (
+        'import os, sys, main; from lcr2s_jax.search import cluster\n'
+        'cluster._COMMIT, commit = 0, cluster.fragments.commit\n'
+        'cluster.fragments.commit = lambda *given: (commit(*given), given[2] and os.kill(os.getpid(), 9))\n'
+        'main.main(sys.argv)'
+    )
+    assert subprocess.run([sys.executable, '-c', dies, *flags], cwd=ROOT).returncode == -signal.SIGKILL
+    committed, line = Gallery(other.uri).count(), [sys.executable, 'main.py', *flags]
     run = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     told = json.loads(run.stdout)
-    assert 0 < seen[0] <= seen[1] < 2500 and told['embedded'] == 2500 - seen[1], 'it went on from the last commit'
+    assert 0 < committed < 2500 and told['embedded'] == 2500 - committed, 'it went on from the last commit'
     assert_equal_rows(rows_of(made.uri), rows_of(other.uri))
 
 
@@ -257,6 +253,6 @@ def test_a_store_that_is_lost_meanwhile_loses_and_doubles_nothing(server, tmp_pa
                 far.update(engine=engine)
             broken.clear()
             told = far.update(engine=engine)
+            theirs = {path: one | {'modified': None} for path, one in rows_of(far.uri).items()}
     assert told['pictures'] == 60
-    theirs = {path: one | {'modified': None} for path, one in rows_of(far.uri).items()}
     assert_equal_rows({path: one | {'modified': None} for path, one in rows_of(made.uri).items()}, theirs)
