@@ -1,6 +1,7 @@
 """Whatever writes to an index may be killed at any moment: the same call goes on, nothing is lost or left behind."""
 
 import datetime
+import hashlib
 import pathlib
 import random
 import shutil
@@ -83,9 +84,14 @@ def video(uri):
 
 CALLS = {call.__name__: call for call in (put, delete, expire, prune, tidy, metadata, upload, index, video)}
 
+
+def _hashes(*numbers) -> list[bytes]:
+    return [hashlib.sha256(searching.photo(n, format_='PNG')).hexdigest().encode() for n in numbers]
+
+
 # name -> what the raw files must hold afterwards, and what they must not
 MARKS = {
-    'upload': ([searching.vector(4).tobytes()], [searching.vector(n).tobytes() for n in (1, 2, 3)]),
+    'upload': (_hashes(4), _hashes(1, 2, 3)),
     'video': ([b'00001/00000.000.jpg'], [b'00002/00000.000.jpg']),
 }
 
