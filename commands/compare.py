@@ -110,9 +110,21 @@ def tabulate(out: pathlib.Path, rows_file: pathlib.Path | None, against: str) ->
     measured = out / 'regime.json'
     made = {}
     if measured.exists():
-        made['regime'] = max(json.loads(measured.read_text()), key=lambda found: (found['fits'], found['train']))
+        made['regime'] = _chosen_regime(measured)
     first = next((name for name in order if name in tables.read(out)), '')
     return write_tables(out, order, against or first, made)
+
+
+def _chosen_regime(path: pathlib.Path) -> dict:
+    try:
+        found = files.parse_json(files.read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f'{path}: cannot be read ({error}); restore it from a copy, or delete it') from None
+    if fault := files.misfit(found, [{'fits': (bool, int), 'train': float, str: (float, bool, str, None)}]):
+        raise ConfigError(f'{path}: {fault}; restore it from a copy, or delete it')
+    if not found:
+        raise ConfigError(f'{path}: found an empty list, expected a row for each candidate; delete it')
+    return max(found, key=lambda one: (one['fits'], one['train']))
 
 
 def write_tables(out: pathlib.Path, order: Sequence[str], against: str, made: Mapping) -> str:

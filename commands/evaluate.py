@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from commands.inputs import Encoder, Inputs, open_inputs
-from commands.workdir import config_of
+from commands.workdir import config_of, same_data
 from lcr2s_jax import api
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate as evaluation
@@ -18,6 +18,8 @@ from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.model import TOWERS
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run
+from lcr2s_jax.training.run_files import read_facts
+from lcr2s_jax.weights import layouts
 
 
 def evaluate_weights(config: ConfigDict, weights: str, dtype: str, as_json: bool) -> None:
@@ -48,10 +50,12 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool) -
     """Embed val and test of a run's dataset with its stages; arguments as of `evaluate_weights`, `stage` '' for all."""
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         config = config_of(workdir)
-        names = [stage] if stage else runs.stages_of(workdir, runs.read_facts(workdir))
+        names = [stage] if stage else runs.stages_of(workdir, read_facts(workdir))
         opened = [Run.open(workdir, name, dtype) for name in names or ['']]
         first = Encoder(opened[0].clip, None, opened[0].tokenizer)
-        inputs = open_inputs(config, ('val', 'test'), encoder=lambda config: first)
+        inputs = open_inputs(
+            config, ('val', 'test'), encoder=lambda config: first, check_source=same_data(workdir, config)
+        )
         results = {}
         for one in opened:
             scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views)
@@ -60,7 +64,7 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool) -
 
 
 def _load(config: ConfigDict, weights: str, dtype: str):
-    if runs.is_run(pathlib.Path(weights).expanduser()):
+    if layouts.is_run(pathlib.Path(weights).expanduser()):
         return api.load(weights, dtype=dtype)
     model = config.model
     return api.load(

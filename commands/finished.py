@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from ml_collections import ConfigDict
 
 from commands.inputs import Encoder, Inputs, open_inputs
-from commands.workdir import config_of, refuse_another_config
+from commands.workdir import config_of, same_data
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run
+from lcr2s_jax.training.run_files import read_facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[
     """
     config = config_of(workdir)
     opened: dict[str, Run] = {}
-    for name in dict.fromkeys([*runs.stages_of(workdir, runs.read_facts(workdir)), *needed]):
+    for name in dict.fromkeys([*runs.stages_of(workdir, read_facts(workdir)), *needed]):
         try:
             runs.best_parameters(workdir, name, finished=config.train.steps)
             opened[name] = Run.open(workdir, name)
@@ -58,6 +59,5 @@ def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[
                 raise  # others may still be in training
     first = next(iter(opened.values()))
     encoder = Encoder(first.clip, None, first.tokenizer)
-    inputs = open_inputs(config, reads, encoder=lambda config: encoder)
-    refuse_another_config(workdir, config, made_of={'data': inputs.source.fingerprint})
+    inputs = open_inputs(config, reads, encoder=lambda config: encoder, check_source=same_data(workdir, config))
     return Finished(workdir, config, inputs, opened)

@@ -136,6 +136,7 @@ def open_inputs(
     *,
     encoder: Callable[[ConfigDict], Encoder] | None = None,
     check: Callable[[Encoder], None] = lambda encoder: None,
+    check_source: Callable[[Any], None] = lambda source: None,
 ) -> Inputs:
     """Open and check all that a config names; nothing is written but a dataset that was not built before.
 
@@ -144,6 +145,7 @@ def open_inputs(
       reads: splits; those that the source does not have are an error, val aside.
       encoder: opens the model; by default the starting weights that the config names.
       check: what can be seen from the model, before minutes are spent on data.
+      check_source: what can be seen from the source, before its dataset is built.
 
     Raises:
       UserError: what was found, what was expected, what to change.
@@ -155,10 +157,10 @@ def open_inputs(
         opened = (encoder or starting_encoder)(config)
         check(opened)
         if parallel.is_primary():  # it builds the dataset; where no disk is shared each builds its own
-            source, splits = _load(config, opened, reads)
+            source, splits = _load(config, opened, reads, check_source)
     with parallel.agreed('reading the dataset'):
         if not parallel.is_primary():
-            source, splits = _load(config, opened, reads)
+            source, splits = _load(config, opened, reads, check_source)
     inputs = Inputs(config, opened, devices, source, splits)
     if jax.process_count() > 1:
         parallel.same_everywhere(inputs.made_of)
@@ -180,13 +182,14 @@ def starting_encoder(config: ConfigDict) -> Encoder:
     return Encoder(clip, params, tokenizer)
 
 
-def _load(config: ConfigDict, encoder: Encoder, reads: Sequence[str]):
+def _load(config: ConfigDict, encoder: Encoder, reads: Sequence[str], check: Callable[[Any], None]):
     """Source and splits, built first where they were not."""
     from data import people, sources
 
     data = config.data.to_dict()
     cache, in_memory = data.pop('cache'), data.pop('in_memory')
     source = sources.open_source(**data)
+    check(source)
     length = encoder.clip.context_length
     return source, people.load(source, encoder.tokenizer, length, cache, reads, in_memory=in_memory)
 

@@ -14,7 +14,8 @@ from commands.workdir import refuse_another_config
 from lcr2s_jax import __version__, files
 from lcr2s_jax.evaluation.table import table
 from lcr2s_jax.training import parallel
-from lcr2s_jax.training.run import MODEL, alone_in, read_json
+from lcr2s_jax.training.run import alone_in
+from lcr2s_jax.training.run_files import MODEL, read_results
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, config_file: str = '') -> None:
@@ -30,7 +31,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, config_file: str = '') -> N
         refuse_another_config(workdir, config)
     finished = workdir / 'results.json'
     if finished.exists() and (workdir / MODEL / 'model.json').exists():
-        results = read_json(finished)
+        results = read_results(workdir, config.stages)
         print(f'{workdir} is finished: delete {finished} to evaluate it again')
     else:
         with alone_in(workdir):

@@ -21,6 +21,7 @@ from lcr2s_jax.search import calibration, wording
 from lcr2s_jax.training import checkpoint, optim, parallel, train
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.report import Report
+from lcr2s_jax.training.run_files import read_chosen
 
 
 class Training:
@@ -44,10 +45,10 @@ class Training:
         self.steps: dict[str, int] = {}
         self.embedders: dict[str, evaluate.Embedder] = {}
         self.seconds: dict[str, float] = {}
-        config, chosen = inputs.config, workdir / 'chosen.json'
+        config = inputs.config
         with parallel.agreed('the comparison with the run in the workdir'):
             refuse_another_config(workdir, config, made_of=inputs.made_of)
-            self._chosen = runs.read_json(chosen) if chosen.exists() else {}
+            self._chosen = read_chosen(workdir)
         with parallel.agreed('writing into the workdir'):
             if parallel.is_primary():
                 resolved = json.loads(config.to_json()) | {'made_of': inputs.made_of}

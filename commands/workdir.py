@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from configs import base
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.report import flatten
+from lcr2s_jax.training.run_files import read_config
 
 # When a run is resumed: they say where and how something is computed, and not what.
 _MAY_CHANGE = (
@@ -27,7 +27,7 @@ def config_of(workdir: pathlib.Path) -> ConfigDict:
         raise ConfigError(
             f'--workdir: found no run in {workdir}; expected a folder that training made, with config.json'
         )
-    config, found = base.get_config(), runs.read_json(path)
+    config, found = base.get_config(), read_config(workdir)
     found.pop('made_of', None)
     try:
         config.update(found)
@@ -46,7 +46,7 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
     path = workdir / 'config.json'
     if not path.exists():
         return
-    found = _LATER | dict(flatten(runs.read_json(path), '.'))
+    found = _LATER | dict(flatten(read_config(workdir), '.'))
     now = dict(flatten(json.loads(config.to_json()) | more, '.'))
     differing = [
         f'  {field}: {found.get(field)} there, {now.get(field)} now'
@@ -61,3 +61,8 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
             + '\n'.join(differing)
             + '\nChoose another --workdir, or set these fields as they were.'
         )
+
+
+def same_data(workdir: pathlib.Path, config: ConfigDict):
+    """A function that refuses a source other than the one that the workdir's run was trained on."""
+    return lambda source: refuse_another_config(workdir, config, made_of={'data': source.fingerprint})

@@ -19,7 +19,7 @@ from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Answer, Search
 from lcr2s_jax.training import run as runs
-from lcr2s_jax.weights import pretrained, sidecar, stablehlo
+from lcr2s_jax.weights import layouts, pretrained, sidecar, stablehlo
 from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def load(
     if dtype not in ('float32', 'bfloat16'):
         raise ConfigError(f"dtype: found '{dtype}', expected 'float32' or 'bfloat16'")
     path = pathlib.Path(name).expanduser()
-    if not storage.is_remote(name) and path.is_dir() and runs.is_run(path):
+    if not storage.is_remote(name) and path.is_dir() and layouts.is_run(path):
         _refuse(image_size=image_size, context_length=context_length, tokenizer=tokenizer)
         return runs.Run.open(path, stage, dtype).model()
     if stage:
@@ -161,7 +161,7 @@ def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Mo
         words,
         origin={'weights': name},
         trained_on=beside.get('trained_on', {}),
-        calibration=Calibration.from_json(fitted) if fitted else None,
+        calibration=Calibration.from_json(fitted, f'{name}, {sidecar.FILE}') if fitted else None,
         programs=programs,
     )
 

@@ -18,6 +18,7 @@ from lcr2s_jax.errors import DataError, UserError
 
 _PAUSE = 0.05  # seconds between two looks at a lock that another process holds
 _MOST_TEXT = 64 << 20  # bytes of a file that somebody typed
+_LARGEST = 10**18  # number in a file of ours; nothing that is counted or measured comes near
 _TRIES = 100  # of a lock file that is taken away while it is opened
 
 
@@ -157,20 +158,95 @@ def read_bytes(path: str | pathlib.Path, most: int = _MOST_TEXT) -> bytes:
     return content
 
 
-def read_json(path: pathlib.Path, error: type[UserError], advice: str) -> dict:
+def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any = dict) -> dict:
     """The object that a JSON file holds.
 
+    Args:
+      path: of the file.
+      error: to raise.
+      advice: what to do; messages end with it.
+      like: what it should be, see `misfit`.
+
     Raises:
-      error: it cannot be read, or holds something else; the message ends with `advice`.
+      error: it cannot be read, or holds something else.
     """
     try:
-        found = json.loads(read_bytes(path))
-    except (OSError, ValueError, RecursionError) as problem:
+        found = parse_json(read_bytes(path))
+    except (OSError, ValueError) as problem:
         why = problem.strerror if isinstance(problem, OSError) else f'no JSON: {problem}'[:200]
         raise error(f'{path}: cannot be read ({why}); {advice}') from None
-    if not isinstance(found, dict):
-        raise error(f'{path}: found {type(found).__name__} in it, expected a JSON object; {advice}')
+    if fault := misfit(found, like):
+        raise error(f'{path}: {fault}; {advice}')
     return found
+
+
+def parse_json(content: bytes | str) -> Any:
+    """A JSON value. Raises ValueError, also for a key given twice, NaN, and nesting without end."""
+    try:
+        return json.loads(content, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise ValueError('too deeply nested') from None
+
+
+def misfit(value: Any, like: Any, name: str = '') -> str:
+    """In which way a JSON value is not what it should be, in words; '' where it is.
+
+    Args:
+      value: to look at.
+      like: int, float (finite), str, bool, dict, list or None; (a, b), one of several; [a], a list of such; {'x': a,
+        'y?': b, str: c}, an object with x, perhaps y, and perhaps others, which are c where that is said.
+      name: of the value, for the message.
+    """
+    if isinstance(like, tuple):
+        faults = [misfit(value, one, name) for one in like]
+        return '' if '' in faults else faults[0]
+    kind = type(like) if isinstance(like, dict | list) else like
+    if not _is(value, kind):
+        return f'found {_short(value)}{f" as {name}" * bool(name)}, expected {_KINDS[kind]}'
+    inside = f'{name}.' * bool(name)
+    if isinstance(like, list):
+        parts = [(str(place), one, like[0]) for place, one in enumerate(value)]
+    elif isinstance(like, dict):
+        known = {key.rstrip('?'): key for key in like if key is not str}
+        if missing := [key for key, full in known.items() if key == full and key not in value]:
+            return f'found no {inside}{missing[0]}'
+        parts = [(key, one, like[known.get(key, str)]) for key, one in value.items() if known.get(key, str) in like]
+    else:
+        return ''
+    return next((fault for key, one, part in parts if (fault := misfit(one, part, f'{inside}{key}'[:200]))), '')
+
+
+_KINDS = {
+    int: 'a whole number', float: 'a number', str: 'a text', bool: 'true or false', None: 'null', list: 'a list',
+    dict: 'a JSON object',
+}  # fmt: skip
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if kind is None:
+        return value is None
+    if kind is float:
+        return type(value) in (int, float) and -_LARGEST < value < _LARGEST
+    return type(value) is kind and (kind is not int or abs(value) < _LARGEST)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict | list):
+        return f'{"an object" if isinstance(value, dict) else "a list"} of {len(value):,}'
+    return ascii(value)[:60] if type(value) is not int or abs(value) < _LARGEST else 'a number of many digits'
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f'the key {ascii(twice)[:60]} is given twice')
+    return found
+
+
+def _no_constant(name: str):
+    raise ValueError(f'{name} is no number of JSON')
 
 
 def read_text(path: str | pathlib.Path, what: str) -> str:

@@ -32,6 +32,7 @@ FORMAT = 2  # of the folder; another number is refused
 FILE = 'model.json'
 CALIBRATION = 'calibration.json'
 TOWERS = ('text', 'vision')
+TRAINED_ON = {'dataset?': str, 'kind?': str, 'people?': int, 'images?': int, 'captions?': int}  # in files, see `Model`
 _BATCH = 64  # pictures or sentences embedded at once
 
 Picture = str | os.PathLike | bytes | Image.Image | np.ndarray
@@ -65,6 +66,11 @@ class Model:
         facts: Mapping | None = None,
         programs: Mapping[str, Callable] | None = None,
     ):
+        if calibration and calibration.domain and calibration.domain.mean_E.shape != (clip.embed_dim,):
+            raise SearchError(
+                f'{next(iter(origin.values()), "the model")}: found a calibration for features of '
+                f'{len(calibration.domain.mean_E)} numbers, expected {clip.embed_dim}; it is of another model'
+            )
         self.clip, self.origin, self.trained_on, self.calibration = clip, dict(origin), dict(trained_on), calibration
         self._towers, self._tokenizer, self._facts, self._programs = dict(towers), tokenizer, facts, programs or {}
         self._ready: dict = {}
@@ -225,7 +231,7 @@ def open_model(folder: pathlib.Path) -> Model:
         lambda: Tokenizer(str(folder)),
         origin=facts['origin'],
         trained_on=facts['trained_on'],
-        calibration=calibration and Calibration.from_json(calibration),
+        calibration=calibration and Calibration.from_json(calibration, folder / CALIBRATION),
         facts=facts,
     )
 

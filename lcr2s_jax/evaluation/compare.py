@@ -16,6 +16,14 @@ from lcr2s_jax.files import read_json
 
 RESAMPLES = 2000
 METRICS = ('R1', 'R5', 'R10', 'mAP', 'mINP')
+_SCORES = {name: float for name in METRICS}
+_RESULT = {  # of a row and seed
+    'label?': str,
+    'seconds': float,
+    'train?': {'R1': float},
+    'val?': {'single': _SCORES, str: _SCORES},
+    'test?': {'single': _SCORES, str: _SCORES},
+}
 _WORDS = {'R1': 'R@1', 'R5': 'R@5', 'R10': 'R@10'}
 
 
@@ -46,7 +54,7 @@ def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
     found: dict[str, dict[int, dict]] = {}
     for path in sorted(folder.glob('*-[0-9]*.json')):
         name, _, seed = path.stem.rpartition('-')
-        result = read_json(path, UserError, 'delete it, and let `compare` make that row again')
+        result = read_json(path, UserError, 'delete it, and let `compare` make that row again', _RESULT)
         if path.with_suffix('.npz').exists():
             try:
                 with np.load(path.with_suffix('.npz')) as queries:

@@ -26,10 +26,13 @@ person's own best score: where that is rare, 'no such person' would mean little.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.files import misfit
 from lcr2s_jax.search.domain import Domain
 
 TOP = 10  # hits of each query that the logistic regression sees
@@ -37,6 +40,15 @@ RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # false-alarm rates with a threshold 
 _QUERIES = 4000  # of val that are used, at most
 _DRAWS = 4  # parts of the people drawn for each share
 _OWN = np.linspace(0, 1, 21)  # quantiles that are kept of the person's own best score
+_CONTENT = {  # of a file
+    'pictures': int,
+    'deviation': {'sentence': float, 'example': float},
+    'kinds': {
+        str: {'slope': float, 'offset': float, 'thresholds': [float], 'growth': float, 'queries': int, 'own?': [float]}
+    },
+    'domain?': (None, {'mean_E': str, 'direction_ME': str, 'variance_M': str, 'rest': float, 'limit': float}),
+    'word_pieces?': (None, float),
+}
 _RIDGE = 1.0  # weight of slope^2 / 2 in units of pairs: keeps the slope finite where val is separable
 
 
@@ -107,13 +119,29 @@ class Calibration:
         return content | {'domain': self.domain and self.domain.to_json()}
 
     @classmethod
-    def from_json(cls, content: dict) -> 'Calibration':
-        """The inverse of `to_json`."""
+    def from_json(cls, content: Any, where: Any = 'calibration') -> 'Calibration':
+        """The inverse of `to_json`. Raises SearchError, naming `where` it was found, if the content is none."""
+        try:
+            if fault := misfit(content, _CONTENT):
+                raise ValueError(fault)
+            return cls._of(content)
+        except (TypeError, ValueError) as error:  # TypeError: a name that `Fit` has not
+            raise SearchError(
+                f'{where}: found no calibration ({error}); restore it from a copy, or delete it'
+            ) from None
+
+    @classmethod
+    def _of(cls, content: dict) -> 'Calibration':
         listed = ('thresholds', 'own')
         kinds = {
             kind: Fit(**one | {name: tuple(one[name]) for name in listed if name in one})
             for kind, one in content['kinds'].items()
         }
+        for kind, one in kinds.items():
+            if len(one.thresholds) != len(RATES) or list(one.own) != sorted(one.own):
+                raise ValueError(f'{len(RATES)} thresholds and rising quantiles were expected of kinds.{kind}')
+        if content['pictures'] < 1 or min(content['deviation'].values()) < 0:
+            raise ValueError('pictures or a deviation below what can be')
         known = content.get('domain')
         known = known and Domain.from_json(known)
         return cls(content['pictures'], content['deviation'], kinds, known, content.get('word_pieces'))

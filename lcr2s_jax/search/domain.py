@@ -86,6 +86,8 @@ class Domain:
         """The inverse of `to_json`. Raises ValueError or KeyError where the content is none."""
         mean_E, flat, variance_M = (_array(content[name]) for name in ('mean_E', 'direction_ME', 'variance_M'))
         numbers = float(content['rest']), float(content['limit']), int(content['pictures'])
+        if not numbers[0] > 0 or not (variance_M > 0).all() or not np.isfinite(mean_E.sum() + flat.sum()):
+            raise ValueError('a variance that is not above 0, or a direction that is none')
         return cls(mean_E, flat.reshape(len(variance_M), len(mean_E)), variance_M, *numbers)
 
 

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from lcr2s_jax.errors import Interrupted, UserError
+from lcr2s_jax.files import misfit
 from lcr2s_jax.training.parallel import is_primary, wait_for_all
 
 SCORE = 'score'
@@ -80,14 +81,14 @@ class Checkpoints:
         )
         try:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=_ITEMS)
-        except ValueError as error:  # it reads the scores of all checkpoints at once
+        except (ValueError, RecursionError, OSError) as error:  # it reads the scores of all checkpoints at once
             raise CheckpointError(
                 f'{self.folder}: the score of a checkpoint cannot be read ({error}). Expected JSON in '
                 '<step>/metrics/metrics. Delete the folder of that step, or choose another --workdir.'
             ) from error
 
     def _score(self, metrics) -> float:
-        if not (isinstance(metrics, dict) and isinstance(metrics.get(SCORE), int | float)):
+        if misfit(metrics, {SCORE: float}):
             raise CheckpointError(
                 f'{self.folder}: found {str(metrics)[:60]} as the score of a checkpoint, expected {SCORE} in it. '
                 'Delete the folder of that step, or choose another --workdir.'
@@ -214,6 +215,8 @@ class Checkpoints:
         if reason:  # out of the `except`, whose error holds on to the arrays that Orbax has given up to read
             gc.collect()  # they end here, unheard, and not later with a traceback each
             raise self._unusable(step, reason)
+        if fault := misfit(found.sums, {name: int for name in items}):
+            raise self._unusable(step, f'its checksums: {fault}')
         for name in items:
             if int(checksum(found[name])) != found.sums[name]:
                 raise self._unusable(step, f'the numbers of {name} are not those that were written')

@@ -9,6 +9,8 @@ import jax
 
 from lcr2s_jax import files
 
+_ROW = {'stage': str, 'step': int, 'elapsed?': float}
+
 
 class Report:
     """The one place that writes about a run; on many hosts only the first one does.
@@ -42,9 +44,9 @@ class Report:
             return
         kept = []
         for line in self._jsonl.read_text().splitlines() if self._jsonl.exists() else ():
-            with contextlib.suppress(json.JSONDecodeError):  # a line cut by a kill
+            with contextlib.suppress(ValueError, RecursionError):  # cut by a kill
                 row = json.loads(line)
-                if row['stage'] != stage or row['step'] <= first:
+                if not files.misfit(row, _ROW) and (row['stage'] != stage or row['step'] <= first):
                     kept.append(line)
                     if row['stage'] == stage and 'elapsed' in row:
                         self.seconds[stage] = row['elapsed']

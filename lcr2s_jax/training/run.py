@@ -13,7 +13,6 @@ All of it is relative: a run may be moved, and needs neither its data nor its st
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,11 +30,10 @@ from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.checkpoint import Checkpoints
+from lcr2s_jax.training.run_files import FORMAT, MODEL, read_facts, read_json
 from lcr2s_jax.weights import sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
-MODEL = 'model'
-_FORMAT = 1
 _SAMPLE = 256  # pictures of val that are kept for checks
 
 
@@ -106,7 +104,7 @@ class Run:
     def calibration(self) -> Calibration | None:
         """Fitted on val; None where the dataset has no val, or the run was not evaluated."""
         path = self.workdir / MODEL / f'calibration_{self.stage}.json'
-        return Calibration.from_json(read_json(path)) if path.is_file() else None
+        return Calibration.from_json(read_json(path), path) if path.is_file() else None
 
     def model(self) -> models.Model:
         """The stage's encoder as every index, export and notebook uses it."""
@@ -142,7 +140,7 @@ def keep_model(workdir: pathlib.Path, clip: CLIP, tokenizer: Tokenizer, facts: M
     folder.mkdir(exist_ok=True)
     for name, content in tokenizer.files.items():
         files.write(folder / name, content)
-    files.write(folder / 'model.json', files.to_json({'format': _FORMAT, 'clip': sizes, **facts}))
+    files.write(folder / 'model.json', files.to_json({'format': FORMAT, 'clip': sizes, **facts}))
 
 
 def keep_calibration(workdir: pathlib.Path, stage: str, calibration: Calibration) -> None:
@@ -165,30 +163,6 @@ def keep_sample(
             captions=np.array([captions[row] for row in rows]),
             caption_image=np.asarray(caption_image)[rows],
         )
-
-
-def is_run(path: pathlib.Path) -> bool:
-    """Whether a folder is a run's, of this version or an earlier one."""
-    try:
-        return 'made_of' in json.loads(files.read_bytes(path / 'config.json'))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def read_facts(workdir: pathlib.Path) -> dict:
-    """The content of <workdir>/model/model.json. Raises ConfigError."""
-    path = workdir / MODEL / 'model.json'
-    if not path.is_file():
-        if (workdir / 'config.json').is_file():
-            raise ConfigError(
-                f'{workdir}: found a run without {MODEL}/model.json, as versions before 0.2 left them; type its '
-                'training command again, which adds what is missing and trains nothing'
-            )
-        raise ConfigError(f'--workdir: found no run in {workdir}; expected a folder that training made')
-    facts = read_json(path)
-    if not isinstance(facts, dict) or facts.get('format') != _FORMAT:
-        raise ConfigError(f'{path}: found another format than {_FORMAT}; this version did not write it')
-    return facts
 
 
 def stages_of(workdir: pathlib.Path, facts: Mapping) -> list[str]:
@@ -254,8 +228,3 @@ def _remove_unused(workdir: pathlib.Path, made: list[pathlib.Path]) -> None:
         with contextlib.suppress(OSError):  # somebody else's files are in it by now
             for folder in made:
                 folder.rmdir()
-
-
-def read_json(path: pathlib.Path) -> dict:
-    """A JSON file of the workdir. Raises ConfigError where it is damaged."""
-    return files.read_json(path, ConfigError, 'delete it or choose another --workdir')

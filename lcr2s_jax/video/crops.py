@@ -16,12 +16,25 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from lcr2s_jax import files
+from lcr2s_jax.errors import DataError
 from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
 from lcr2s_jax.video import tracker as tracks
 
 FORMAT = 2  # of all that follows: tracker, margin, JPEG; another number cuts again
 FILE = 'tracks.json'
+_CROP = {'file': str, 'sha256': str, 'time': float, 'box': [float], 'score': float}
+_TRACK = {'track': str, 'begins': float, 'ends': float, 'seen': int, 'crops': [_CROP]}
+_CONTENT = {
+    'settings': dict,
+    'frames': int,
+    'read': int,
+    'expected': (None, int),
+    'notes': [str],
+    'left_out': int,
+    'tracks': [_TRACK],
+}
 MIN_SEEN = 3  # frames in which a track must have been seen, as of SORT and DeepSORT
 _MARGIN = 0.05  # of a box's sides, added on every side
 _QUALITY = 95
@@ -35,10 +48,9 @@ def settings(every: float, detector: str, min_seen: int) -> dict:
 def read(folder: pathlib.Path) -> dict | None:
     """What `cut` wrote; None where there is nothing whole."""
     try:
-        found = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError):
+        return files.read_json(folder / FILE, DataError, '', _CONTENT)
+    except DataError:
         return None
-    return found if isinstance(found, dict) and {'settings', 'frames', 'tracks'} <= found.keys() else None
 
 
 def cut(
@@ -149,6 +161,17 @@ def _write(aside: pathlib.Path, number: int, kept: tracks.Kept) -> dict:
     return {'track': name, **when, 'crops': crops}
 
 
+def _found(line: str) -> tuple[float, list]:
+    """A line of a log, see `_Log.get`. Raises ValueError where it is none."""
+    value = files.parse_json(line)
+    if files.misfit(value, list) or len(value) != 2:
+        raise ValueError('no frame')
+    seconds, box_n5 = value
+    if files.misfit(seconds, float) or files.misfit(box_n5, [[float]]) or any(len(box_5) != 5 for box_5 in box_n5):
+        raise ValueError('no boxes')
+    return seconds, box_n5
+
+
 class _Log:
     """What a detector found, frame by frame: looked up where an earlier call got so far, else asked for and kept.
 
@@ -162,19 +185,26 @@ class _Log:
         self._known: dict[float, list] = {}
 
     def __enter__(self):
-        lines = self._file.read_text().splitlines(keepends=True) if self._file.is_file() else []
-        whole = [line for line in lines if line.endswith('\n')]  # the last may be torn
-        if not whole or whole[0].rstrip() != self._first:
+        try:
+            first, *whole = self._whole()
+            self._known = {seconds: box_n5 for seconds, box_n5 in map(_found, whole)}
+            sound = first == self._first
+        except (OSError, ValueError):  # none yet, or a damaged one
+            sound = False
+        if not sound:
             shutil.rmtree(self._file.parent, ignore_errors=True)
             self._file.parent.mkdir(parents=True)
-            whole = [self._first + '\n']
-        self._known = dict(map(json.loads, whole[1:]))
-        self._file.write_text(''.join(whole))
+            self._known, whole = {}, []
+        self._file.write_text(''.join(f'{line}\n' for line in (self._first, *whole)))
         self._out = self._file.open('a', buffering=1)
         return self
 
     def __exit__(self, *_):
         self._out.close()
+
+    def _whole(self) -> list[str]:
+        *lines, _ = self._file.read_text().split('\n')  # the last may be torn
+        return lines
 
     def get(self, seconds: float, ask: Callable[[], np.ndarray]) -> np.ndarray:
         """float64 [n, 5]."""

@@ -59,7 +59,9 @@ def describe(path: pathlib.Path) -> str:
 
 
 def is_run(folder: pathlib.Path) -> bool:
-    """Whether it is the workdir of a run of this project."""
+    """Whether it is the workdir of a run of this project, or of an earlier version, damaged or not."""
+    if (folder / 'model' / 'model.json').is_file():  # an index has one, too
+        return not any((folder / name).exists() for name in ('model/text.safetensors', 'images.lance'))
     try:
         return 'made_of' in read_object(folder / 'config.json', '')
     except WeightsError:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import jax
 
-from lcr2s_jax.training.run import Run, read_json
+from lcr2s_jax.training.run import Run
+from lcr2s_jax.training.run_files import read_config, read_results
 from lcr2s_jax.weights.pretrained import fingerprint
 
 _BY_APPLICATION = 'academic use, by application to its authors, not to be passed on'
@@ -62,7 +63,7 @@ def card(run: Run, kind: str, folder: pathlib.Path, checked: Sequence[str] | Non
       folder: of the export, everything else in it already.
       checked: what `lcr2s_jax.weights.export.check` compared; None where nothing was checked.
     """
-    config, clip = read_json(run.workdir / 'config.json'), run.clip
+    config, clip = read_config(run.workdir), run.clip
     made_of = config.pop('made_of', {})
     height, width = clip.image_size
     sizes = dict(height=height, width=width, embed_dim=clip.embed_dim, context_length=clip.context_length)
@@ -131,7 +132,7 @@ def _domain(run: Run) -> str:
 def _figures(run: Run, dtype: str) -> str:
     """The stage's rows of results.json, in percent."""
     path = run.workdir / 'results.json'
-    found = read_json(path) if path.is_file() else {}
+    found = read_results(run.workdir) if path.is_file() else {}
     names = ('R1', 'R5', 'R10', 'mAP', 'mINP')
     rows = [
         f'| {split}, {direction} | ' + ' | '.join(f'{found[run.stage][split][way][name]:.1f}' for name in names) + ' |'

@@ -1,11 +1,11 @@
 """Files that strangers wrote, read within bounds: bytes up to a limit, JSON that is one plain object."""
 
-import json
 import pathlib
 import stat
 from typing import Any
 
 from lcr2s_jax.errors import UserError, WeightsError
+from lcr2s_jax.files import parse_json
 
 CONFIG_LIMIT = 1 << 20  # bytes of a config.json; real ones have 4 to 10 thousand
 INDEX_LIMIT = 4 << 20  # bytes of the list of tensors of a file or a folder in shards; 100 a tensor
@@ -37,8 +37,8 @@ def parse_object(data: bytes, where: str, expected: str, error: type[UserError] 
         error: with `where` and `expected` in its message.
     """
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as reason:  # ValueError: of UTF-8, of JSON, of digits without end
+        value = parse_json(data.decode())
+    except ValueError as reason:  # ValueError: of UTF-8, of JSON, of digits without end
         raise error(f'{where}: cannot be read ({_short(reason)}); expected {expected}') from None
     if not isinstance(value, dict):
         raise error(f'{where}: cannot be read (found a JSON {type(value).__name__}); expected {expected}')
@@ -67,20 +67,5 @@ def brief(value: Any) -> str:
     return text[:60]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f'the key {brief(twice)} is given twice')
-    return found
-
-
-def _no_constant(name: str):
-    raise ValueError(f'{name} is no number of JSON')
-
-
 def _short(reason: BaseException) -> str:
-    if isinstance(reason, RecursionError):
-        return 'too deeply nested'
     return getattr(reason, 'strerror', None) or str(reason)[:200]

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 
 from lcr2s_jax import files
 from lcr2s_jax.errors import WeightsError
+from lcr2s_jax.model import TRAINED_ON
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.weights import sizes
 
 FILE = 'lcr2s.json'
 _FORMAT = 1
+_RESTORE = 'restore it from a copy, or delete it'
+_CONTENT = {'context_length?': int, 'clip?': dict, 'trained_on?': TRAINED_ON, 'calibration?': (None, dict)}
 
 
 def read(folder: pathlib.Path) -> dict:
@@ -20,13 +23,15 @@ def read(folder: pathlib.Path) -> dict:
     path = folder / FILE
     if not path.is_file():
         return {}
-    found = files.read_json(path, WeightsError, 'restore it from a copy, or delete it')
+    found = files.read_json(path, WeightsError, _RESTORE)
     size = found.get('image_size')
     sound = (
         isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and 0 < side < 10_000 for side in size)
     )
-    if found.get('format') != _FORMAT or not sound or not isinstance(found.get('trained_on', {}), dict):
-        raise WeightsError(f'{path}: found no image_size, or another format than {_FORMAT}; restore it, or delete it')
+    if found.get('format') != _FORMAT or not sound:
+        raise WeightsError(f'{path}: found no image_size, or another format than {_FORMAT}; {_RESTORE}')
+    if fault := files.misfit(found, _CONTENT):
+        raise WeightsError(f'{path}: {fault}; {_RESTORE}')
     return found
 
 

@@ -1,0 +1,102 @@
+"""The JSON files of a workdir, read: each is what training writes, or refused with a message."""
+
+import functools
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from lcr2s_jax import files
+from lcr2s_jax import model as models
+from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.evaluation.metrics import NAMES
+
+MODEL = 'model'
+FORMAT = 1
+_RESTORE = 'restore it from a copy, or train into another --workdir'
+_FACTS = {
+    'clip': {'image_size': [int], 'context_length': int, str: (str, int, bool, [int], None)},
+    'stages': [str],
+    'fusion': {'heads': int, 'shared': bool},
+    'views': int,
+    'trained_on': models.TRAINED_ON,
+}
+_CONFIG = {
+    'seed': int,
+    'stages': [str],
+    'tokenizer': str,
+    'model': {'image_size': [int], 'context_length': int, 'dtype': str, 'pretrained': str, 'architecture': str},
+    'data': {'dataset': str, 'root': str, 'cache': str},
+    'batch': {'identities': int, 'views': int},
+    'teacher': {'heads': int, 'shared_fusion': bool},
+    'train': {'steps': int},
+    'parallel': dict,
+    'made_of': {str: str},
+}
+_SAID_TWICE = {  # field of config.json: of model.json
+    'model.image_size': 'clip.image_size',
+    'model.context_length': 'clip.context_length',
+    'stages': 'stages',
+    'batch.views': 'views',
+    'teacher.heads': 'fusion.heads',
+    'teacher.shared_fusion': 'fusion.shared',
+}
+_METRICS = {name: float for name in NAMES} | {str: float}
+_SPLITS = {'val?': {'t2i': _METRICS, 'i2t?': _METRICS}, 'test?': {'t2i': _METRICS, 'i2t?': _METRICS}}
+_STAGE = {'step': int, **_SPLITS, 'with_supports_oracle?': _SPLITS}
+_RANDOM = {split: {str: {str: float}} for split in ('val?', 'test?')}
+_RESULTS = {'oracle?': _SPLITS, 'random?': _RANDOM, 'seconds?': {str: float}, str: _STAGE}
+
+
+def read_facts(workdir: pathlib.Path) -> dict:
+    """The content of <workdir>/model/model.json. Raises ConfigError, also where config.json says otherwise."""
+    path = workdir / MODEL / 'model.json'
+    if not path.is_file():
+        if (workdir / 'config.json').is_file():
+            raise ConfigError(
+                f'{workdir}: found a run without {MODEL}/model.json, as versions before 0.2 left them; type its '
+                'training command again, which adds what is missing and trains nothing'
+            )
+        raise ConfigError(f'--workdir: found no run in {workdir}; expected a folder that training made')
+    facts = files.read_json(path, ConfigError, _RESTORE)
+    if facts.get('format') != FORMAT:
+        raise ConfigError(f'{path}: found another format than {FORMAT}; this version did not write it')
+    if fault := files.misfit(facts, _FACTS):
+        raise ConfigError(f'{path}: {fault}; {_RESTORE}')
+    if (workdir / 'config.json').exists():
+        _refuse_disagreement(workdir, facts)
+    return facts
+
+
+def read_config(workdir: pathlib.Path) -> dict:
+    """The content of <workdir>/config.json. Raises ConfigError."""
+    return files.read_json(workdir / 'config.json', ConfigError, _RESTORE, _CONFIG)
+
+
+def read_results(workdir: pathlib.Path, stages: Sequence[str] = ()) -> dict:
+    """The content of <workdir>/results.json, of these stages at least. Raises ConfigError."""
+    advice = 'delete it: the training command evaluates again and trains nothing anew'
+    like = {name: _STAGE for name in stages} | _RESULTS
+    return files.read_json(workdir / 'results.json', ConfigError, advice, like)
+
+
+def read_chosen(workdir: pathlib.Path) -> dict[str, int]:
+    """The step that each stage was left with, by <workdir>/chosen.json; {} where there is none. Raises ConfigError."""
+    path = workdir / 'chosen.json'
+    return read_json(path, {str: int}) if path.exists() else {}
+
+
+def _refuse_disagreement(workdir: pathlib.Path, facts: Mapping) -> None:
+    """Training wrote both files of the same values: where they differ, nobody knows which of them is the model's."""
+    config = read_config(workdir)
+    for one, other in _SAID_TWICE.items():
+        found, expected = (functools.reduce(dict.__getitem__, path.split('.'), tree) for path, tree in
+                           ((one, config), (other, facts)))  # fmt: skip
+        if found != expected:
+            raise ConfigError(
+                f'{workdir}/config.json: found {found} as {one}, but {expected} as {other} in {MODEL}/model.json, and '
+                f'training wrote the same in both: one of them was changed. Set it back, or {_RESTORE}'
+            )
+
+
+def read_json(path: pathlib.Path, like=dict) -> dict:
+    """A JSON file of the workdir. Raises ConfigError where it is damaged."""
+    return files.read_json(path, ConfigError, 'delete it or choose another --workdir', like)
