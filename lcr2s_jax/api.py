@@ -161,7 +161,7 @@ def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Mo
         words,
         origin={'weights': name},
         trained_on=beside.get('trained_on', {}),
-        calibration=Calibration.from_json(fitted, f'{name}, {sidecar.FILE}') if fitted else None,
+        calibration=Calibration.from_json(fitted, f'{name}, {sidecar.FILE}') if fitted is not None else None,
         programs=programs,
     )
 

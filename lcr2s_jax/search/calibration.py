@@ -47,6 +47,7 @@ _CONTENT = {  # of a file
         str: {'slope': float, 'offset': float, 'thresholds': [float], 'growth': float, 'queries': int, 'own?': [float]}
     },
     'domain?': (None, {'mean_E': str, 'direction_ME': str, 'variance_M': str, 'rest': float, 'limit': float}),
+    'rates?': [float],
     'word_pieces?': (None, float),
 }
 _RIDGE = 1.0  # weight of slope^2 / 2 in units of pairs: keeps the slope finite where val is separable
@@ -140,6 +141,8 @@ class Calibration:
         for kind, one in kinds.items():
             if len(one.thresholds) != len(RATES) or list(one.own) != sorted(one.own):
                 raise ValueError(f'{len(RATES)} thresholds and rising quantiles were expected of kinds.{kind}')
+        if list(content.get('rates', RATES)) != list(RATES):
+            raise ValueError(f'expected thresholds of the rates {RATES}')
         if content['pictures'] < 1 or min(content['deviation'].values()) < 0:
             raise ValueError('pictures or a deviation below what can be')
         known = content.get('domain')

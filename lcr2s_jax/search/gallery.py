@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, seal, stores, tables, writing
+from lcr2s_jax.search import conditions, seal, storage, stores, tables, writing
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.lance import lancedb
 from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, not_unit, schema_of
@@ -46,6 +46,7 @@ class Gallery:
         self._one, self._writes = threading.RLock(), False
         self._paths: dict[str, set[str]] = {}  # of the roots that were written to, at version _seen
         self._seen = 0
+        storage.check_name(uri)
         if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
             raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
         if is_remote(uri):

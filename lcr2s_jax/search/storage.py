@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 
 from lcr2s_jax import files
+from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.search import stores
 from lcr2s_jax.search.stores import is_remote
 
@@ -16,6 +17,16 @@ TRACKS = 'tracks'
 UPLOADS = 'uploads'
 # roots of the index's own pictures as its table has them, relative, so that an index may be moved
 TRACKED, UPLOADED = f'./{TRACKS}', f'./{UPLOADS}'
+
+
+def check_name(uri: str) -> None:
+    """Raise ConfigError for a folder whose path LanceDB cannot take: one with a line feed or the like."""
+    path = uri if is_remote(uri) else os.path.abspath(uri)
+    if strange := [sign for sign in path if ord(sign) < 32 or ord(sign) == 127]:
+        raise ConfigError(
+            f'--index: found the control character {strange[0]!a} in the path {path!a}, expected none; rename that '
+            'folder, or choose another'
+        )
 
 
 def tracks_folder(uri: str) -> pathlib.Path | None:

@@ -83,8 +83,8 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options, item_names=_ITEMS)
         except (ValueError, RecursionError, OSError) as error:  # it reads the scores of all checkpoints at once
             raise CheckpointError(
-                f'{self.folder}: the score of a checkpoint cannot be read ({error}). Expected JSON in '
-                '<step>/metrics/metrics. Delete the folder of that step, or choose another --workdir.'
+                f'{self.folder}: a checkpoint cannot be looked at ({error}). Expected JSON in <step>/metrics/metrics '
+                'and <step>/_CHECKPOINT_METADATA. Delete the folder of that step, or choose another --workdir.'
             ) from error
 
     def _score(self, metrics) -> float:

@@ -77,7 +77,7 @@ class Run:
                 f'{stage or "one"}; train it: python main.py --config=... --workdir={workdir}'
             )
         params, step = best_parameters(workdir, stage)
-        clip = sizes.clip_of(workdir, facts.get('clip'))
+        clip = sizes.clip_of(workdir / MODEL / 'model.json', facts['clip'])
         return cls(workdir, stage, step, params, clip.clone(dtype=dtype) if dtype else clip, facts)
 
     @property

@@ -132,7 +132,7 @@ def _domain(run: Run) -> str:
 def _figures(run: Run, dtype: str) -> str:
     """The stage's rows of results.json, in percent."""
     path = run.workdir / 'results.json'
-    found = read_results(run.workdir) if path.is_file() else {}
+    found = read_results(run.workdir, [run.stage]) if path.is_file() else {}
     names = ('R1', 'R5', 'R10', 'mAP', 'mINP')
     rows = [
         f'| {split}, {direction} | ' + ' | '.join(f'{found[run.stage][split][way][name]:.1f}' for name in names) + ' |'
