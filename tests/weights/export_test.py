@@ -50,7 +50,7 @@ def workdir(tmp_path_factory):
     clip, start = pretrained.load(**config.model)
     made_of = {'data': 'demo 1', 'weights': pretrained.fingerprint(start)}
     (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))
-    facts = {'stages': ['teacher', 'student'], 'fusion': {'heads': 8, 'shared': False}, 'views': 4}
+    facts = {'stages': ['teacher', 'student'], 'fusion': {'heads': 8, 'shared': False}, 'views': config.batch.views}
     trained_on = {'dataset': 'demo', 'kind': 'synthetic pedestrians', 'people': 2}
     runs.keep_model(
         folder, clip, Tokenizer(config.tokenizer or config.model.pretrained), facts | {'trained_on': trained_on}
@@ -69,7 +69,9 @@ def workdir(tmp_path_factory):
     with checkpoint.Checkpoints(folder / 'student') as checkpoints:
         checkpoints.save(State(np.int32(STEP), params, ()), score=1.0)
     figures = dict.fromkeys(('R1', 'R5', 'R10', 'mAP', 'mINP'), 12.34)
-    (folder / 'results.json').write_text(json.dumps({'student': {'test': {'t2i': figures, 'i2t': figures}}}))
+    (folder / 'results.json').write_text(
+        json.dumps({'student': {'step': STEP, 'test': {'t2i': figures, 'i2t': figures}}})
+    )
     return folder
 
 
