@@ -137,7 +137,8 @@ def workdir(tmp_path_factory):
     folder = tmp_path_factory.mktemp('run')
     config = demo.get_config()
     config.update(
-        {'stages': ('baseline', 'teacher', 'student'), 'batch': {'views': 3}, 'evaluate': {'batch_size': 40}, 'train': {'steps': 4}, 'parallel': {'devices': 1},
+        {'stages': ('baseline', 'teacher', 'student'), 'batch': {'views': 3},
+         'evaluate': {'batch_size': 40}, 'train': {'steps': 4}, 'parallel': {'devices': 1},
          'data': {'cache': str(folder / 'built'), 'demo': {'people': {'train': 4, 'val': 1, 'test': 18}}}}
     )  # fmt: skip
     made = open_inputs(config, ('test',))
