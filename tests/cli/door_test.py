@@ -205,7 +205,7 @@ def test_help_and_version_import_nothing_heavy():
 
 
 def test_lcr2s_takes_the_commands_that_need_no_config(capsys):
-    assert set(main.COMMANDS) - set(cli.COMMANDS) == {'train', 'doctor', 'explain', 'compare'}
+    assert set(main.COMMANDS) - set(cli.COMMANDS) == {'train', 'build', 'doctor', 'explain', 'compare'}
     assert cli.main(['--version']) == 0 and capsys.readouterr().out.startswith('lcr2s 0.')
     assert cli.main([]) == 0 and 'lcr2s COMMAND --help' in capsys.readouterr().out
     assert cli.main(['--index=i']) == 2 and 'found no command' in capsys.readouterr().err

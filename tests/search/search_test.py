@@ -15,6 +15,7 @@ import pytest
 import rich.console
 
 from lcr2s_jax.errors import SearchError
+from lcr2s_jax.images import PictureError
 from lcr2s_jax.search import answer as answers
 from lcr2s_jax.search import answer_text, calibration, query
 from lcr2s_jax.search import audit as logs
@@ -215,9 +216,10 @@ def test_a_picture_outside_its_root_is_never_read(tmp_path):
     (tmp_path / 'root').mkdir()
     (tmp_path / 'secret.jpg').write_bytes(b'x')
     (tmp_path / 'root' / 'link.jpg').symlink_to(tmp_path / 'secret.jpg')
-    assert answers.picture(str(tmp_path / 'root'), '../secret.jpg') is None
-    assert answers.picture(str(tmp_path / 'root'), 'link.jpg') is None
-    assert answers.picture(str(tmp_path), 'secret.jpg') == tmp_path / 'secret.jpg'
+    for path in ('../secret.jpg', 'link.jpg'):
+        with pytest.raises(PictureError, match='not there any more'):
+            answers.picture(str(tmp_path / 'root'), path)
+    assert answers.picture(str(tmp_path), 'secret.jpg') == b'x'
 
 
 def test_the_terminal_tells_the_verdict_and_no_name_speaks_to_it(ask):

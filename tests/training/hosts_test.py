@@ -43,7 +43,7 @@ def start(workdir, cache, processes=2, devices=2, each=lambda i: {}):
 
 def end(started, status):
     """What each of them printed, after all have ended with `status`."""
-    outputs = [process.communicate(timeout=400)[0] for process in started]
+    outputs = [process.communicate(timeout=900)[0] for process in started]
     assert [process.returncode for process in started] == [status] * len(started), '\n\n'.join(outputs)
     return outputs
 

@@ -279,14 +279,15 @@ def test_what_a_file_lacks_is_said_and_what_was_seen_too_seldom_is_counted(made,
 
 def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(made, told, walking, capsys):
     name = video.fingerprint(walking)[:16]
+    said, err, begun = f'{walking}: another process is looking at it for this index; waiting', '', time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         with files.alone(made.root / f'.{name}.lock', lambda: None):
             waits = pool.submit(made.update, walking)
-            time.sleep(0.5)
-            assert not waits.done() and not (made.root / name).exists()
+            while said not in err and time.monotonic() < begun + 60:
+                time.sleep(0.1)
+                err += capsys.readouterr().err
+            assert said in err and not waits.done() and not (made.root / name).exists()
         (found,) = waits.result()
-    err = capsys.readouterr().err
-    assert f'{walking}: another process is looking at it for this index; waiting' in err
     assert found['tracks'] == 2 and told(walking)[0]['embedded'] == 0
 
 

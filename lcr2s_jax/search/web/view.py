@@ -212,8 +212,9 @@ def _stamp(root: str, path: str) -> tuple:
     """Another one for a changed file; an object is not asked for again."""
     if stores.is_remote(root):
         return ()
-    facts = os.stat(os.path.join(root, path))
-    return facts.st_mtime_ns, facts.st_size
+    file = os.path.realpath(os.path.join(root, path))  # a link that came later leads elsewhere
+    facts = os.stat(file)
+    return file, facts.st_mtime_ns, facts.st_size
 
 
 def _sentence(text: str) -> str:

@@ -89,12 +89,17 @@ def test_a_tracks_hit_tells_when_it_was_seen_and_no_internal_field():
 def test_a_track_is_opened_with_its_crops_and_their_times(tmp_path):
     folder = tmp_path / 'tracks' / 'ab'
     folder.mkdir(parents=True)
-    crops = [{'file': f'{n}.png', 'time': 60.0 * n, 'score': 0.5, 'box': [0, 0, 1, 1]} for n in range(30)]
+    crops = [
+        {'file': f'{n}.png', 'sha256': '', 'time': 60.0 * n, 'score': 0.5, 'box': [0.0, 0.0, 1.0, 1.0]}
+        for n in range(30)
+    ]
     for crop in crops:
         (folder / crop['file']).write_bytes(photo(1, format_='PNG'))
     from lcr2s_jax.video import crops as cutting
 
-    (folder / cutting.FILE).write_text(json.dumps({'tracks': [{'track': '1', 'crops': crops}]}))
+    track = {'track': '1', 'begins': 0.0, 'ends': 1740.0, 'seen': 30, 'crops': crops}
+    facts = {'settings': {}, 'frames': 30, 'read': 30, 'expected': None, 'notes': [], 'left_out': 0}
+    (folder / cutting.FILE).write_text(json.dumps(facts | {'tracks': [track]}))
     one = hit(root=str(tmp_path / 'tracks'), path='ab/3.png')
     text = view.large(result(one), one)
     assert '12 of 30 pictures' in text and text.count('<img') == 13
