@@ -83,8 +83,9 @@ def summarise(
     """
     lines = []
     for name in [*(n for n in order if n in results), *(n for n in results if n not in set(order))]:
-        runs = {seed: run for seed, run in results[name].items() if split in run}
-        for way in next(iter(runs.values()))[split] if runs else ():
+        there = {seed: run for seed, run in results[name].items() if split in run}
+        for way in dict.fromkeys(way for run in there.values() for way in run[split]):
+            runs = {seed: run for seed, run in there.items() if way in run[split]}  # some seeds may have more ways
             values = {m: np.array([run[split][way][m] for run in runs.values()]) for m in METRICS}
             first = next(iter(runs.values()))
             line = {'row': name, 'label': first.get('label', name), 'way': way, 'seeds': sorted(runs)}

@@ -54,3 +54,13 @@ def test_a_row_without_its_split_is_left_out_and_an_empty_folder_is_an_error(tmp
 def test_the_regime_is_one_sentence():
     line = compare.regime_line({'zero_shot': 11.5, 'train': 92, 'val': 24})
     assert line == 'Regime of the baseline, R@1: start 11.5, training 92.0, val 24.0.'
+
+
+def test_a_way_in_which_some_seeds_alone_were_evaluated_has_those_seeds():
+    metric = dict.fromkeys(compare.METRICS, 1.0)
+    runs = {
+        0: {'seconds': 1.0, 'val': {'single': metric, 'neighbours-2': metric}},
+        1: {'seconds': 1.0, 'val': {'single': metric}},
+    }
+    seeds = {line['way']: line['seeds'] for line in compare.summarise({'row': runs}, 'val')}
+    assert seeds == {'single': [0, 1], 'neighbours-2': [0]}
