@@ -174,7 +174,7 @@ def digest(split: Split) -> str:
     hashed, count = hashlib.sha256(), len(split.file_names)
     for start in range(0, count, _HASHED):
         pids, names = (column[start : start + _HASHED] for column in (split.image_pid, split.file_names))
-        lines = '\n'.join(f'{pid} {name}' for pid, name in zip(pids, names, strict=True))
+        lines = '\n'.join(f'{pid} {name}' for pid, name in zip(pids.tolist(), names, strict=True))
         hashed.update(('\n' * (start > 0) + lines).encode())
     return f'{count} images, {hashed.hexdigest()[:32]}'
 

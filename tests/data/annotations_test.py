@@ -1,5 +1,7 @@
 """Annotation files: read as they are published, and refused in words where they are not."""
 
+import dataclasses
+import hashlib
 import pathlib
 
 import numpy as np
@@ -67,6 +69,17 @@ def test_a_blank_caption_is_left_out(tmp_path):
     finding = the(examine(tmp_path, 'rstpreid'), 'blank-captions')
     assert 'found 3 captions of nothing but blanks' in finding.found
     assert finding.examples == (f'{entries[3].file_name}: 1 (entry 3)', f'{entries[9].file_name}: 2 (entry 9)')
+
+
+def test_the_fingerprint_stays_what_built_datasets_and_older_runs_know():
+    entry = annotations.Entry('row 4', 'train', "d'Arc", 'a/0.jpg', ('A man.', 'Ein Mädchen "x"'), 1)
+    found = annotations.Annotations(
+        pathlib.Path('t'), pathlib.Path('.'), (entry, dataclasses.replace(entry, captions=()))
+    )
+    digest = hashlib.sha256()
+    for one in found.entries:
+        digest.update(repr(dataclasses.astuple(one)[1:-1]).encode())
+    assert found.fingerprint == digest.hexdigest()
 
 
 def test_what_is_blank_is_no_part_of_the_fingerprint(tmp_path):
