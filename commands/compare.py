@@ -116,12 +116,8 @@ def tabulate(out: pathlib.Path, rows_file: pathlib.Path | None, against: str) ->
 
 
 def _chosen_regime(path: pathlib.Path) -> dict:
-    try:
-        found = files.parse_json(files.read_bytes(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'{path}: cannot be read ({error}); restore it from a copy, or delete it') from None
-    if fault := files.misfit(found, [{'fits': (bool, int), 'train': float, str: (float, bool, str, None)}]):
-        raise ConfigError(f'{path}: {fault}; restore it from a copy, or delete it')
+    row = {'fits': (bool, int), 'train': float, str: (float, bool, str, None)}
+    found = files.read_json(path, ConfigError, 'restore it from a copy, or delete it', [row])
     if not found:
         raise ConfigError(f'{path}: found an empty list, expected a row for each candidate; delete it')
     return max(found, key=lambda one: (one['fits'], one['train']))

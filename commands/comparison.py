@@ -18,6 +18,7 @@ from commands.rows import Row
 from data.plan import Plan
 from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.evaluation import compare as tables
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.method import stages
 from lcr2s_jax.training import optim, resident
@@ -81,9 +82,7 @@ class Comparison(Programs):
         """Evaluate a finished row on test, if that was not done."""
         for seed in seeds:
             path = self._path(name, seed)
-            if path.exists() and 'test' not in (
-                result := files.read_json(path, ConfigError, 'delete it to make it again')
-            ):
+            if path.exists() and 'test' not in (result := tables.read_result(path)):
                 row = self.rows[name]
                 self._write(row, self._stage(row, seed), self.params(name, seed), result, ('val', 'test'), True)
 

@@ -158,8 +158,8 @@ def read_bytes(path: str | pathlib.Path, most: int = _MOST_TEXT) -> bytes:
     return content
 
 
-def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any = dict) -> dict:
-    """The object that a JSON file holds.
+def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any = dict) -> Any:
+    """What a JSON file holds: an object, or what `like` says.
 
     Args:
       path: of the file.

@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
+from commands.compare import tabulate
 from commands.workdir import config_of
 from configs import smoke
 from lcr2s_jax import api, files
@@ -154,6 +156,14 @@ def test_a_run_whose_config_is_no_object_is_still_a_run(made):
 def test_results_without_a_stage_of_the_run_are_refused(made):
     assert 'found 1 as student, expected a JSON object' in refused(made, 'run/results.json', b'{"student": 1}')
     assert 'found no student' in refused(made, 'run/results.json', b'{}')
+
+
+@pytest.mark.parametrize('content', [b'[]', b'{}', b'[{"fits": true}]', b'[NaN]', b'[' * 10_000])
+def test_a_damaged_choice_of_a_regime_is_refused_by_its_name(made, tmp_path, content):
+    shutil.copytree(made / 'rows', tmp_path / 'rows')
+    (tmp_path / 'rows' / 'regime.json').write_bytes(content)
+    with pytest.raises(ConfigError, match='regime.json: .*delete it'):
+        tabulate(tmp_path / 'rows', None, '')
 
 
 def test_a_video_whose_list_of_tracks_is_damaged_is_cut_again(tmp_path):

@@ -54,7 +54,7 @@ def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
     found: dict[str, dict[int, dict]] = {}
     for path in sorted(folder.glob('*-[0-9]*.json')):
         name, _, seed = path.stem.rpartition('-')
-        result = read_json(path, UserError, 'delete it, and let `compare` make that row again', _RESULT)
+        result = read_result(path)
         if path.with_suffix('.npz').exists():
             try:
                 with np.load(path.with_suffix('.npz')) as queries:
@@ -68,6 +68,11 @@ def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
     if not found:
         raise UserError(f'{folder}: found no result (<row>-<seed>.json); expected a finished row of `compare`')
     return found
+
+
+def read_result(path: pathlib.Path) -> dict:
+    """The result of one row and seed, without its queries. Raises UserError."""
+    return read_json(path, UserError, 'delete it, and let `compare` make that row again', _RESULT)
 
 
 def summarise(

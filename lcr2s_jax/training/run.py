@@ -30,7 +30,7 @@ from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.checkpoint import Checkpoints
-from lcr2s_jax.training.run_files import FORMAT, MODEL, read_facts, read_json
+from lcr2s_jax.training.run_files import FORMAT, MODEL, read_calibration, read_facts
 from lcr2s_jax.weights import sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -103,8 +103,7 @@ class Run:
     @property
     def calibration(self) -> Calibration | None:
         """Fitted on val; None where the dataset has no val, or the run was not evaluated."""
-        path = self.workdir / MODEL / f'calibration_{self.stage}.json'
-        return Calibration.from_json(read_json(path), path) if path.is_file() else None
+        return read_calibration(self.workdir, self.stage)
 
     def model(self) -> models.Model:
         """The stage's encoder as every index, export and notebook uses it."""

@@ -1,6 +1,5 @@
 """The JSON files of a workdir, read: each is what training writes, or refused with a message."""
 
-import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -8,9 +7,12 @@ from lcr2s_jax import files
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation.metrics import NAMES
+from lcr2s_jax.search.calibration import Calibration
+from lcr2s_jax.training.report import flatten
 
 MODEL = 'model'
 FORMAT = 1
+_DELETE = 'delete it or choose another --workdir'
 _RESTORE = 'restore it from a copy, or train into another --workdir'
 _FACTS = {
     'clip': {'image_size': [int], 'context_length': int, str: (str, int, bool, [int], None)},
@@ -81,22 +83,22 @@ def read_results(workdir: pathlib.Path, stages: Sequence[str] = ()) -> dict:
 def read_chosen(workdir: pathlib.Path) -> dict[str, int]:
     """The step that each stage was left with, by <workdir>/chosen.json; {} where there is none. Raises ConfigError."""
     path = workdir / 'chosen.json'
-    return read_json(path, {str: int}) if path.exists() else {}
+    return files.read_json(path, ConfigError, _DELETE, {str: int}) if path.exists() else {}
+
+
+def read_calibration(workdir: pathlib.Path, stage: str) -> Calibration | None:
+    """Of a stage; None where there is none. Raises UserError where it is damaged."""
+    path = workdir / MODEL / f'calibration_{stage}.json'
+    return Calibration.from_json(files.read_json(path, ConfigError, _DELETE), path) if path.is_file() else None
 
 
 def _refuse_disagreement(workdir: pathlib.Path, facts: Mapping) -> None:
     """Training wrote both files of the same values: where they differ, nobody knows which of them is the model's."""
-    config = read_config(workdir)
+    config, model = (dict(flatten(tree, '.')) for tree in (read_config(workdir), facts))
     for one, other in _SAID_TWICE.items():
-        found, expected = (functools.reduce(dict.__getitem__, path.split('.'), tree) for path, tree in
-                           ((one, config), (other, facts)))  # fmt: skip
+        found, expected = config[one], model[other]
         if found != expected:
             raise ConfigError(
                 f'{workdir}/config.json: found {found} as {one}, but {expected} as {other} in {MODEL}/model.json, and '
                 f'training wrote the same in both: one of them was changed. Set it back, or {_RESTORE}'
             )
-
-
-def read_json(path: pathlib.Path, like=dict) -> dict:
-    """A JSON file of the workdir. Raises ConfigError where it is damaged."""
-    return files.read_json(path, ConfigError, 'delete it or choose another --workdir', like)
