@@ -5,7 +5,7 @@ import shlex
 
 from ml_collections import ConfigDict
 
-from commands.inputs import starting_encoder
+from commands.inputs import dataset_of, starting_encoder
 
 
 def build(config: ConfigDict, beam: bool, options: str) -> pathlib.Path:
@@ -19,10 +19,7 @@ def build(config: ConfigDict, beam: bool, options: str) -> pathlib.Path:
     Returns:
       The folder.
     """
-    from data import people, sources
+    from data import people
 
-    encoder, data = starting_encoder(config), config.data.to_dict()
-    cache = data.pop('cache')
-    del data['in_memory']
-    given = sources.open_source(**data), encoder.tokenizer, encoder.clip.context_length, cache
+    given = dataset_of(config, starting_encoder(config))
     return people.build(*given, beam=shlex.split(options) if beam else None)

@@ -182,16 +182,22 @@ def starting_encoder(config: ConfigDict) -> Encoder:
     return Encoder(clip, params, tokenizer)
 
 
-def _load(config: ConfigDict, encoder: Encoder, reads: Sequence[str], check: Callable[[Any], None]):
-    """Source and splits, built first where they were not."""
-    from data import people, sources
+def dataset_of(config: ConfigDict, encoder: Encoder) -> tuple:
+    """What says which dataset a config means: the first arguments of `data.people.load` and `data.people.build`."""
+    from data import sources
 
     data = config.data.to_dict()
-    cache, in_memory = data.pop('cache'), data.pop('in_memory')
-    source = sources.open_source(**data)
+    cache, _ = data.pop('cache'), data.pop('in_memory')
+    return sources.open_source(**data), encoder.tokenizer, encoder.clip.context_length, cache
+
+
+def _load(config: ConfigDict, encoder: Encoder, reads: Sequence[str], check: Callable[[Any], None]):
+    """Source and splits, built first where they were not."""
+    from data import people
+
+    source, *more = dataset_of(config, encoder)
     check(source)
-    length = encoder.clip.context_length
-    return source, people.load(source, encoder.tokenizer, length, cache, reads, in_memory=in_memory)
+    return source, people.load(source, *more, reads, in_memory=config.data.in_memory)
 
 
 def _host() -> dict:

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -63,6 +65,6 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
         )
 
 
-def same_data(workdir: pathlib.Path, config: ConfigDict):
+def same_data(workdir: pathlib.Path, config: ConfigDict) -> Callable[[Any], None]:
     """A function that refuses a source other than the one that the workdir's run was trained on."""
     return lambda source: refuse_another_config(workdir, config, made_of={'data': source.fingerprint})

@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-_STEERING = re.compile(
-    r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]'
-)  # also separators and what turns the line around
+# of terminals: control characters, separators of lines, what turns the direction of a line around
+_STEERING = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]')
 _NAMED = 10  # of many rows
 
 

@@ -260,13 +260,10 @@ def read_text(path: str | pathlib.Path, what: str) -> str:
       DataError: it cannot be read, is above 64 MB, or is no such text.
     """
     try:
-        with open(path, 'rb') as file:
-            content = file.read(_MOST_TEXT + 1)
+        content = read_bytes(path)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         reason = getattr(error, 'strerror', None) or error
         raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file') from None
-    if len(content) > _MOST_TEXT:
-        raise DataError(f'{what}: {path} has more than {_MOST_TEXT >> 20} MB; expected a smaller text file')
     try:
         text = content.decode('utf-8-sig')
     except UnicodeDecodeError as error:

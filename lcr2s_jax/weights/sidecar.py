@@ -10,7 +10,7 @@ from lcr2s_jax import files
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.model import TRAINED_ON
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
-from lcr2s_jax.weights import sizes
+from lcr2s_jax.weights import reading, sizes
 
 FILE = 'lcr2s.json'
 _FORMAT = 1
@@ -24,11 +24,7 @@ def read(folder: pathlib.Path) -> dict:
     if not path.is_file():
         return {}
     found = files.read_json(path, WeightsError, _RESTORE)
-    size = found.get('image_size')
-    sound = (
-        isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and 0 < side < 10_000 for side in size)
-    )
-    if found.get('format') != _FORMAT or not sound:
+    if found.get('format') != _FORMAT or not reading.integers(found.get('image_size'), 2, 1, 9_999):
         raise WeightsError(f'{path}: found no image_size, or another format than {_FORMAT}; {_RESTORE}')
     if fault := files.misfit(found, _CONTENT):
         raise WeightsError(f'{path}: {fault}; {_RESTORE}')
