@@ -36,14 +36,14 @@ class Inputs:
       config: of any file in configs/.
       encoder: the model and its tokenizer.
       parallel: the devices.
-      source: where the data come from.
+      fingerprint: of the source of the data, whose entries are not held.
       splits: name -> data.people.Split, those that were asked for; val may be missing.
     """
 
     config: ConfigDict
     encoder: Encoder
     parallel: parallel.Parallel
-    source: Any
+    fingerprint: str
     splits: dict
 
     @functools.cached_property
@@ -54,7 +54,7 @@ class Inputs:
         named = {f'images_{name}': people.digest(split) for name, split in self.splits.items()}
         missing = {} if 'val' in self.splits else {'images_val': 'none'}
         return {
-            'data': self.source.fingerprint,
+            'data': self.fingerprint,
             **missing,
             **named,
             'weights': pretrained.fingerprint(self.encoder.params),  # 600 MB of ViT-B/16: for those who ask
@@ -161,7 +161,7 @@ def open_inputs(
     with parallel.agreed('reading the dataset'):
         if not parallel.is_primary():
             source, splits = _load(config, opened, reads, check_source)
-    inputs = Inputs(config, opened, devices, source, splits)
+    inputs = Inputs(config, opened, devices, source.fingerprint, splits)
     if jax.process_count() > 1:
         parallel.same_everywhere(inputs.made_of)
     needed = [split for split in reads if split != 'val']

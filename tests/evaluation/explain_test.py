@@ -143,7 +143,7 @@ def workdir(tmp_path_factory):
     )  # fmt: skip
     made = open_inputs(config, ('test',))
     clip, clip_params = made.encoder.clip, made.encoder.params
-    made_of = {'data': made.source.fingerprint, 'weights': pretrained.fingerprint(clip_params)}
+    made_of = {'data': made.fingerprint, 'weights': pretrained.fingerprint(clip_params)}
     facts = {'stages': ['baseline', 'teacher', 'student'], 'fusion': {'heads': 8, 'shared': False}, 'views': 3}
     runs.keep_model(folder, clip, made.encoder.tokenizer, facts | {'trained_on': {}})
     (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))
