@@ -113,8 +113,7 @@ def write(kind: str, images: int, folder: pathlib.Path, tokenizer) -> None:
 
 def copy(folder: pathlib.Path, times: int) -> None:
     """Make a built data set so many times as large: its record files again under other names, other people on them."""
-    from data.offsets import INDEX
-    from lcr2s_jax import files
+    from data.offsets import INDEX, write_index
 
     index = json.loads((folder / INDEX).read_text())['index']
     split = index['splits']['train']
@@ -133,7 +132,7 @@ def copy(folder: pathlib.Path, times: int) -> None:
                 file.write(content)
                 known['crc32'] = zlib.crc32(content, known['crc32'])
         known['shape'][0] *= times
-    files.write(folder / INDEX, files.to_json({'index': index, 'crc32': zlib.crc32(files.to_json(index).encode())}))
+    write_index(folder, index)
 
 
 def common_part(content: bytes, tokenizer, number: int) -> bytes:

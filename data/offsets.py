@@ -87,8 +87,12 @@ def write(
             for one in listed:
                 one['images'] = columns.add(folder / one['name'], parse)
             index['splits'][split] = {'files': listed, 'arrays': columns.close()}
-    text = files.to_json(index)
-    files.write(folder / INDEX, files.to_json({'index': index, 'crc32': zlib.crc32(text.encode())}))
+    write_index(folder, index)
+
+
+def write_index(folder: pathlib.Path, index: Mapping) -> None:
+    """Write what `data.built.read` begins with, under a checksum."""
+    files.write(folder / INDEX, files.to_json({'index': index, 'crc32': zlib.crc32(files.to_json(index).encode())}))
 
 
 class _Columns:

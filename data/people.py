@@ -151,15 +151,9 @@ def _reason(error: Exception) -> str:
 
 def place(source: Source, tokenizer: Tokenizer, context_length: int, cache: str) -> pathlib.Path:
     """The folder of a built dataset, named after all that its examples depend on: a change is built anew."""
-    if '://' in cache:
-        raise DataError(
-            f"config.data.cache: found '{cache}', expected a folder of a disk, or of a bucket that is mounted: images "
-            'are read from it one by one. Change config.data.cache.'
-        )
     key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
     name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
-    where = pathlib.Path(cache).expanduser() if cache else tfds_folder()
-    return where / 'people' / name / offsets.VERSION
+    return tfds_folder(cache) / 'people' / name / offsets.VERSION
 
 
 def _builder(*given):

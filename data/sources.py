@@ -108,9 +108,14 @@ def manual_folder() -> pathlib.Path:
     return tfds_folder() / 'downloads/manual'
 
 
-def tfds_folder() -> pathlib.Path:
-    """Where TFDS keeps what it builds, and what it downloads."""
-    return pathlib.Path(os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+def tfds_folder(cache: str = '') -> pathlib.Path:
+    """Where TFDS keeps what it builds, and what it downloads; `cache` where it is given. Raises DataError: a bucket."""
+    if '://' in cache:
+        raise DataError(
+            f"config.data.cache: found '{cache}', expected a folder of a disk, or of a bucket that is mounted: images "
+            'are read from it one by one. Change config.data.cache.'
+        )
+    return pathlib.Path(cache or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
 
 
 def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:

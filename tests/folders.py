@@ -173,12 +173,12 @@ def open_source(dataset: str, root: pathlib.Path, max_pixels: int = MAX_PIXELS, 
 
 
 def examine(
-    root, dataset, batch=(4, 2), tokenizer=WORDS, context_length=77, in_memory=False, **changes
+    root, dataset, batch=(4, 2), tokenizer=WORDS, context_length=77, in_memory=False, cache='', **changes
 ) -> doctor.Examination:
     """What the doctor says; `batch` is (identities, views[, captions]), `changes` are of config.data.folder."""
     batch = {'captions': 1} | dict(zip(('identities', 'views', 'captions'), batch, strict=False))
     deal = DEAL | changes
-    more = dict(batch=batch, tokenizer=tokenizer, context_length=context_length, room=('', in_memory))
+    more = dict(batch=batch, tokenizer=tokenizer, context_length=context_length, room=(cache, in_memory))
     return doctor.examine(dataset, str(root), MAX_PIXELS, deal, **more)
 
 

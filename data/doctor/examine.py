@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import hashlib
 import os
-import pathlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -231,7 +230,11 @@ def _room(seen: Seen, cache: str, in_memory: bool) -> Iterator[Finding]:
             'warning', 'memory', f'found {seen.bytes / 2**30:.1f} GiB of images, and {have / 2**30:.1f} GiB of memory',
             'With config.data.in_memory a run keeps all encoded images in memory.', 'config.data.in_memory=False.',
         )  # fmt: skip
-    where = pathlib.Path(cache).expanduser().absolute() if cache else sources.tfds_folder()
+    try:
+        where = sources.tfds_folder(cache).absolute()
+    except DataError as error:
+        yield Finding('error', 'disk', str(error), 'Training stops with the same words.', AS_TOLD)
+        return
     free = shutil.disk_usage(next(path for path in (where, *where.parents) if path.exists())).free
     if seen.bytes * _BUILT > free:
         yield Finding(

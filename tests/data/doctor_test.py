@@ -172,6 +172,12 @@ def test_a_disk_without_room_for_the_images_is_warned_of(tmp_path, monkeypatch):
         assert ('disk' in levels(examine(tmp_path, 'cuhk_pedes'))) == warned
 
 
+def test_a_cache_in_a_bucket_is_an_error_as_in_training(tmp_path):
+    folders.cuhk(tmp_path)
+    finding = the(examine(tmp_path, 'cuhk_pedes', cache='gs://bucket/cache'), 'disk')
+    assert finding.level == 'error' and "config.data.cache: found 'gs://bucket/cache'" in finding.found
+
+
 def test_images_that_exif_turns_are_counted(tmp_path):
     folder = folders.cuhk(tmp_path)
     exif = Image.Exif()
