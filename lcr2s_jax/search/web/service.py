@@ -212,7 +212,7 @@ class Service:
                 f'nothing was erased: found {typed.strip()[:20] or "nothing"!r}, expected {len(marked.files)}, the '
                 'number of pictures that are marked'
             )
-        files = [(storage.stored(self._uri, pathlib.Path(root)), path) for root, path in marked.files]
+        files = [(storage.stored(self._uri, root), path) for root, path in marked.files]
         with self._changing:
             gallery = Gallery(self._uri)
             self._tell(user, 'erase', {'paths': paths})
