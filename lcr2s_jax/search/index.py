@@ -15,6 +15,7 @@ from lcr2s_jax.files import storable
 from lcr2s_jax.model import Model
 from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage, stores
+from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.name_pattern import NamePattern
 from lcr2s_jax.search.search import Search, outside
@@ -92,11 +93,7 @@ def bring_up_to_date(
     """
     root = check(uri, images, table, name_pattern)
     pattern = NamePattern(name_pattern, OWN) if name_pattern else None
-    gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
-    repair.own(gallery)
-    repair.doubles(gallery)
-    repair.vectors(gallery)
-    gallery.bind(model.hash)
+    gallery = _whole(uri, model)
     joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
     told: dict = {}
     if root:
@@ -114,10 +111,26 @@ def bring_up_to_date(
     if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
         approximate.build(gallery)
     told |= {'index': uri, 'model': model.hash, 'trained_on': model.trained_on, 'pictures': gallery.count()}
-    unlike = outside(gallery, model.calibration)
-    if unlike is not None and len(unlike):
-        told |= {'outside': round(float(np.mean(unlike)), 3), 'foreign': model.calibration.domain.foreign(unlike)}
-    return told | {'calibrated': model.calibration is not None}
+    return told | _likeness(gallery, model.calibration)
+
+
+def _whole(uri: str, model: Model) -> Gallery:
+    """The gallery of a model; made where there is none, mended where a call was killed."""
+    gallery = Gallery(uri, model.clip.embed_dim)
+    repair.own(gallery)
+    repair.doubles(gallery)
+    repair.vectors(gallery)
+    gallery.bind(model.hash)
+    return gallery
+
+
+def _likeness(gallery: Gallery, fitted: Calibration | None) -> dict:
+    """Whether the pictures are of the kind that the model was calibrated on."""
+    unlike = outside(gallery, fitted)
+    if unlike is None or not len(unlike):
+        return {'calibrated': fitted is not None}
+    share, foreign = round(float(np.mean(unlike)), 3), fitted.domain.foreign(unlike)
+    return {'outside': share, 'foreign': foreign, 'calibrated': True}
 
 
 def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> folder.Root | None:
