@@ -15,7 +15,7 @@ from lcr2s_jax import images
 from lcr2s_jax.search import answer_text, storage, stores
 from lcr2s_jax.search.answer import Answer, Hit, picture
 from lcr2s_jax.search.web.filters import clock
-from lcr2s_jax.search.web.service import Index, SearchResult
+from lcr2s_jax.search.web.values import Index, SearchResult
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video.update import COLUMNS
 
