@@ -221,7 +221,7 @@ def encoded(root: Root, path: str) -> bytes:
     try:
         content = stores.read(f'{root}/{path}', images.DEFAULT.max_bytes + 1)
     except FileNotFoundError:
-        raise images.PictureError('no such file') from None
+        raise images.PictureError(images.MISSING) from None
     images.check_bytes(len(content))
     return content
 
