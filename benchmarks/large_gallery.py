@@ -11,7 +11,6 @@ import json
 import os
 import pathlib
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -130,14 +129,11 @@ def main() -> None:
         return
     rows = []
     for count in args.counts:
-        folder = tempfile.mkdtemp(dir=args.folder)
-        try:
+        with tempfile.TemporaryDirectory(dir=args.folder, ignore_cleanup_errors=True) as folder:
             command = [sys.executable, '-m', 'benchmarks.large_gallery', '--one', str(count), '--folder', folder]
             done = subprocess.run(
                 command, check=True, stdout=subprocess.PIPE, env=os.environ | {'JAX_PLATFORMS': 'cpu'}
             )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         row = json.loads(done.stdout.splitlines()[-1])
         first = rows[0] if rows else row
         rows.append(row | {'query grown': row['query, ms'] / first['query, ms'], 'theory': count / first['rows']})

@@ -10,14 +10,11 @@ from tests.road import ROOT
 LINES, FUNCTION = 300, 60
 LONG_FILES = {
     'benchmarks/input.py': 'one comparison of loaders, told in one place',
-    'lcr2s_jax/search/web/middleware.py': 'every answer to a call before the page, in their order',
-    'lcr2s_jax/search/web/service.py': 'all that a page can ask for, each with its bounds',
 }
 LONG_FUNCTIONS = {
     'configs/base.py:get_config': 'a table of fields',
     'data/pipeline.py:train_batches': 'the one road of a batch, with the docstring of its fields',
     'lcr2s_jax/method/stages.py:student_stage': 'the docstring says every weight and its source',
-    'lcr2s_jax/search/index.py:bring_up_to_date': 'half of it is what its arguments mean',
     'lcr2s_jax/training/train.py:fit': 'the one loop, read from top to bottom',
     'lcr2s_jax/weights/model_card.py:card': 'a page of text',
 }

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lcr2s_jax.model import Model
-from lcr2s_jax.search import calibration
+from lcr2s_jax.search import calibration, workers
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.index import bring_up_to_date, open_search
 from lcr2s_jax.search.model import open_model
@@ -94,6 +94,13 @@ def rows(numbers, status=OK) -> list[Row]:
         )
         for n in numbers
     ]
+
+
+def batch(rows: list[Row]) -> dict:
+    """Rows as a cluster's embedder hands them to a writer."""
+    names = {'path': 'path', 'size': 'bytes', 'modified': 'modified', 'sha256': 'sha256', 'vector': 'vector'}
+    batch = {name: [getattr(row, field) for row in rows] for name, field in names.items()}
+    return batch | {'what': np.full(len(rows), workers.EMBEDDED), 'fault': [''] * len(rows)}
 
 
 class Index(NamedTuple):

@@ -59,10 +59,11 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
+    from lcr2s_jax.search import storage
     from lcr2s_jax.search.model import open_model
 
     clock, progress = time.perf_counter(), Shown()
-    if args.prune and args.images and '://' not in args.images and not pathlib.Path(args.images).exists():
+    if args.prune and args.images and not storage.is_remote(args.images) and not pathlib.Path(args.images).exists():
         return _forget_copies(args)
     indexing.check(args.index, args.images, args.metadata, args.name_pattern)
     options = _videos(args)
@@ -91,9 +92,8 @@ def _engine(args: argparse.Namespace):
     """What embeds and commits, for as long as a block."""
     from lcr2s_jax.search import cluster, ingest
 
-    return (
-        cluster.engine(args.ray_address, args.workers) if args.engine == 'ray' else contextlib.nullcontext(ingest.here)
-    )
+    here = contextlib.nullcontext(ingest.here)
+    return cluster.engine(args.ray_address, args.workers) if args.engine == 'ray' else here
 
 
 def _check(args: argparse.Namespace) -> None:

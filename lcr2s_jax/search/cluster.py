@@ -138,20 +138,20 @@ def _run(ray, crew: Crew, gallery: Gallery, model: Model, work: ingest.Work, tel
     known = ray.put(work._replace(files=()))  # hashes of a large index travel once a node
     done, left = ingest.Done(0, 0, [], [], []), list(work.files)
     for _ in range(_PASSES):
+        if not left:  # from the first: all were deleted once
+            break
         driver = _Driver(gallery, work, done, tell)
         with _raised(), driver:
             for batch in _batches(ray, crew, task, known, work, left):
                 driver.take(batch)
-        if not driver.left:
-            return done._replace(embedded=driver.embedded, copied=driver.copied)
         done = done._replace(embedded=driver.embedded, copied=driver.copied)
-        there = gallery.known_paths(work.key)
+        there = gallery.known_paths(work.key) if driver.left else ()
         left = [file for file in left if file.path in driver.left and file.path not in there]
-        if not left:
-            return done
-    raise SearchError(
-        f'{gallery.uri}: other calls erase rows again and again; wait for them, and give the same command again'
-    )
+    if left:
+        raise SearchError(
+            f'{gallery.uri}: other calls erase rows again and again; wait for them, and give the same command again'
+        )
+    return done
 
 
 def _batches(ray, crew: Crew, task: workers.Task, known, work: ingest.Work, files: Sequence[File]) -> Iterator[dict]:

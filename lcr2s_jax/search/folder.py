@@ -4,13 +4,14 @@ import functools
 import hashlib
 import os
 import pathlib
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lcr2s_jax import images, threads
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.files import storable
 from lcr2s_jax.image_headers import sniff
 from lcr2s_jax.search import stores
@@ -62,6 +63,25 @@ class Listing(NamedTuple):
     files: list[File]
     faults: dict[str, str]
     passed_over: dict[str, dict]
+
+
+def check(root: Root) -> None:
+    """Raise ConfigError or SearchError where there can be no pictures below a root, before any work."""
+    if isinstance(root, str):
+        if root.lower().startswith('file:'):  # behind which a link would lead anywhere
+            path = urllib.parse.unquote(urllib.parse.urlsplit(root).path)
+            raise ConfigError(f'--images: found the URL {root}, expected the folder itself: --images={path}')
+        stores.check(root)
+        return
+    if root.is_file():
+        raise ConfigError(
+            f'--images: found the file {root}, expected a folder, such as its own: --images={root.parent}'
+            + '; a video is --video' * (root.suffix.lower() in ('.mp4', '.avi', '.mov', '.mkv'))
+        )
+    if not root.is_dir():
+        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
+    if not storable(str(root)):
+        raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
 
 
 def walk(root: Root, skip: Sequence[pathlib.Path] = ()) -> Listing:
@@ -221,7 +241,7 @@ def encoded(root: Root, path: str) -> bytes:
     try:
         content = stores.read(f'{root}/{path}', images.DEFAULT.max_bytes + 1)
     except FileNotFoundError:
-        raise images.PictureError('no such file') from None
+        raise images.PictureError(images.MISSING) from None
     images.check_bytes(len(content))
     return content
 

@@ -11,10 +11,10 @@ import numpy as np
 from lcr2s_jax import images
 from lcr2s_jax import model as model_files
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.files import storable
 from lcr2s_jax.model import Model
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage, stores
+from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage
+from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.name_pattern import NamePattern
 from lcr2s_jax.search.search import Search, outside
@@ -92,11 +92,7 @@ def bring_up_to_date(
     """
     root = check(uri, images, table, name_pattern)
     pattern = NamePattern(name_pattern, OWN) if name_pattern else None
-    gallery = Gallery(uri, model.clip.embed_dim)  # makes the table
-    repair.own(gallery)
-    repair.doubles(gallery)
-    repair.vectors(gallery)
-    gallery.bind(model.hash)
+    gallery = _whole(uri, model)
     joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
     told: dict = {}
     if root:
@@ -114,10 +110,26 @@ def bring_up_to_date(
     if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
         approximate.build(gallery)
     told |= {'index': uri, 'model': model.hash, 'trained_on': model.trained_on, 'pictures': gallery.count()}
-    unlike = outside(gallery, model.calibration)
-    if unlike is not None and len(unlike):
-        told |= {'outside': round(float(np.mean(unlike)), 3), 'foreign': model.calibration.domain.foreign(unlike)}
-    return told | {'calibrated': model.calibration is not None}
+    return told | _likeness(gallery, model.calibration)
+
+
+def _whole(uri: str, model: Model) -> Gallery:
+    """The gallery of a model; made where there is none, mended where a call was killed."""
+    gallery = Gallery(uri, model.clip.embed_dim)
+    repair.own(gallery)
+    repair.doubles(gallery)
+    repair.vectors(gallery)
+    gallery.bind(model.hash)
+    return gallery
+
+
+def _likeness(gallery: Gallery, fitted: Calibration | None) -> dict:
+    """Whether the pictures are of the kind that the model was calibrated on."""
+    unlike = outside(gallery, fitted)
+    if unlike is None or not len(unlike):
+        return {'calibrated': fitted is not None}
+    share, foreign = round(float(np.mean(unlike)), 3), fitted.domain.foreign(unlike)
+    return {'outside': share, 'foreign': foreign, 'calibrated': True}
 
 
 def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> folder.Root | None:
@@ -126,10 +138,8 @@ def check(uri: str, images: str | None, table: str | None, name_pattern: str = '
     root = images and (images.rstrip('/') if storage.is_remote(images) else pathlib.Path(images).resolve())
     if not storage.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
         raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
-    if isinstance(root, str):
-        stores.check(root)
-    elif root:
-        _check_folder(root)
+    if root:
+        folder.check(root)
     named = NamePattern(name_pattern, OWN).columns if name_pattern else []
     if table:
         kinds = metadata.read(table, {}, OWN)[0]
@@ -137,18 +147,6 @@ def check(uri: str, images: str | None, table: str | None, name_pattern: str = '
         if twice := [name for name in named if name in kinds]:
             raise ConfigError(f'--name-pattern: found the column {twice[0]}, which --metadata has too; choose one')
     return root
-
-
-def _check_folder(root: pathlib.Path) -> None:
-    if root.is_file():
-        raise ConfigError(
-            f'--images: found the file {root}, expected a folder, such as its own: --images={root.parent}'
-            + '; a video is --video' * (root.suffix.lower() in ('.mp4', '.avi', '.mov', '.mkv'))
-        )
-    if not root.is_dir():
-        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
-    if not storable(str(root)):
-        raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
 
 
 def join(gallery: Gallery, root: folder.Root, kinds: dict, values: dict) -> dict:

@@ -41,7 +41,7 @@ def uploads(uri: str) -> pathlib.Path | None:
 
 def stored(uri: str, root: pathlib.Path | str) -> str:
     """How the table of an index names a root, a resolved folder or a URL: the index's own is TRACKED or UPLOADED."""
-    return {tracks_folder(uri): TRACKED, uploads(uri): UPLOADED}.get(root, str(root))
+    return {str(tracks_folder(uri)): TRACKED, str(uploads(uri)): UPLOADED}.get(str(root), str(root))
 
 
 def located(uri: str, root: str, path: str) -> str:

@@ -76,11 +76,7 @@ def _why(error: Exception, quote: bool) -> str:
     said, number = str(error), getattr(error, 'errno', 0)
     if any(word in said for word in _FULL) or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return 'the disk is full. What was there is whole; make room and give the same command again'
-    if any(word in said for word in _READ_ONLY) or getattr(error, 'errno', 0) in (
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-    ):
+    if any(word in said for word in _READ_ONLY) or number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return 'nothing can be written there; expected a folder that you may write'
     if 'Not found:' in said or 'os error 2)' in said:  # the files of this version
         return 'files of it are gone: pictures were erased meanwhile, and the same again works; or it is damaged'

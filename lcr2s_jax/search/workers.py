@@ -63,7 +63,7 @@ class Reader:
         self._task, self._work = task, ray.get(ray.cloudpickle.loads(work))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        files = [File(str(path), int(size), int(modified)) for path, size, modified in _columns(batch, File._fields)]
+        files = [_file(batch, place) for place in range(len(batch['path']))]
         with _named():
             found = list(ingest.read(self._work, files, self._task.image_size, _THREADS))
         pixels = np.zeros((len(found), *self._task.image_size, 3), np.uint8)
@@ -116,8 +116,8 @@ class Writer:
             done = fragments.write(self._task.uri, self._key, rows) if rows else fragments.Fragment([], [])
         others = [
             [*_file(batch, place), str(batch['sha256'][place]), int(batch['what'][place])]
-            for place in range(len(batch['what']))
-            if place not in set(own)
+            for place, what in enumerate(batch['what'])
+            if what not in (EMBEDDED, UNUSABLE)
         ]
         told = {
             'fragment': done,
@@ -160,7 +160,3 @@ def _picture(batch: dict[str, np.ndarray], place: int) -> Picture:
 
 def _file(batch: dict[str, np.ndarray], place: int) -> File:
     return File(str(batch['path'][place]), int(batch['size'][place]), int(batch['modified'][place]))
-
-
-def _columns(batch: dict[str, np.ndarray], names) -> Iterator[tuple]:
-    return zip(*(batch[name] for name in names), strict=True)

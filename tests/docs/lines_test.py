@@ -50,6 +50,16 @@ def test_its_commands_and_flags_are_there(page):
             assert config.read(str(ROOT / args.config), fields), words
 
 
+def test_a_test_that_a_document_names_is_there():
+    there = {
+        f'{path.stem}::{name}'
+        for path in (ROOT / 'tests').rglob('*_test.py')
+        for name in re.findall(r'^def (test_\w+)', path.read_text(), re.MULTILINE)
+    }
+    named = {name for page in PAGES for name in re.findall(r'\w+_test::test_\w+', page.read_text())}
+    assert len(named) > 50 and named <= there, named - there
+
+
 def test_the_documents_have_commands_to_read():
     found = [words for page in PAGES for _, words in commands(page)]
     assert len(found) > 40 and {'index', 'search', 'serve', 'evaluate', 'export', 'doctor'} <= {

@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.search import cluster, conditions, erasure, fragments, retention, stores, workers
+from lcr2s_jax.search import cluster, conditions, erasure, fragments, ingest, retention, stores, workers
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.model import open_model
 from tests import s3, searching
@@ -72,6 +72,8 @@ def test_a_cluster_makes_the_rows_that_one_process_makes(engine, tmp_path):
     assert_equal_rows(rows_of(made.uri), rows_of(other.uri))
     assert other.gallery().version <= 3, 'one commit'
     assert other.update(engine=engine)['unchanged'] == 21
+    retention.forget(other.uri, "path = 'a/000.png'", 'me', True)
+    assert other.update(engine=engine)['kept_out'] == 1, 'nothing is left for the workers'
 
 
 @pytest.mark.slow
@@ -169,6 +171,35 @@ def test_a_fragment_counts_once_it_is_committed_and_not_beside_another_writers_r
     assert gallery.count(conditions.EVERY) == 3
 
 
+def test_fragments_that_came_before_a_worker_failed_are_committed(tmp_path):
+    made = searching.index(tmp_path, count=0)
+    gallery, work = Gallery(made.uri, 8), ingest.Work('/r', '/r', (), True, frozenset(), frozenset(), False)
+    written = workers.Writer(workers.Task(made.uri, '', (16, 8), 8, 1), '/r')(searching.batch(searching.rows(range(6))))
+    done, tell = ingest.Done(0, 0, [], [], []), lambda count: None
+    with pytest.raises(SearchError, match='on the node'), cluster._Driver(gallery, work, done, tell) as driver:
+        driver.take(written)
+        assert Gallery(made.uri).count() == 0, 'else it was committed at once'
+        raise SearchError('on the node there was none')
+    assert Gallery(made.uri).count() == 6
+
+
+@pytest.mark.slow
+def test_files_whose_fragment_an_erasure_took_are_looked_at_again(engine, tmp_path, monkeypatch):
+    made, other = twins(tmp_path, 20)
+    made.update()
+    erased, commit = [], fragments.commit
+
+    def late(gallery, *given):
+        if not erased:
+            erased.append(erasure.erase(Gallery(gallery.uri)))
+        return commit(gallery, *given)
+
+    monkeypatch.setattr(fragments, 'commit', late)
+    told = other.update(engine=engine)
+    assert erased and told['pictures'] == 20
+    assert_equal_rows(rows_of(made.uri), rows_of(other.uri))
+
+
 def test_a_cluster_that_is_not_there_is_told_within_seconds(tmp_path):
     made = searching.index(tmp_path, count=1)
     for address in ('127.0.0.1:9', 'ray://127.0.0.1:9', 'no-such-host.invalid:6379'):
@@ -207,13 +238,9 @@ def test_a_disk_that_fills_on_one_worker_is_told_with_its_name_and_nothing_is_co
     made = searching.index(tmp_path, count=0)
     gallery = Gallery(made.uri, 8)
     child = (
-        'import resource, signal, sys; import numpy as np\n'
-        'from lcr2s_jax.search import workers; from tests import searching\n'
+        'import resource, signal, sys; from lcr2s_jax.search import workers; from tests import searching\n'
         'signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096,) * 2)\n'
-        'rows = searching.rows(range(400))\n'
-        'names = {"path": "path", "size": "bytes", "modified": "modified", "sha256": "sha256", "vector": "vector"}\n'
-        'batch = {name: [getattr(row, field) for row in rows] for name, field in names.items()}\n'
-        'batch |= {"what": np.zeros(400, np.int8), "fault": [""] * 400}\n'
+        'batch = searching.batch(searching.rows(range(400)))\n'
         'try: workers.Writer(workers.Task(sys.argv[1], "", (16, 8), 8, 1), "/r")(batch)\n'
         'except Exception as error: print(type(error).__name__, error)'
     )

@@ -158,6 +158,20 @@ def test_a_store_that_does_not_work_is_told_within_seconds(server, tmp_path, mon
             assert time.monotonic() - clock < 15
 
 
+def test_credentials_may_come_from_a_profile(server, tmp_path, monkeypatch):
+    made = begun(server, tmp_path, count=1)
+    for name in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv('AWS_EC2_METADATA_DISABLED', 'true')  # nobody there is asked for some
+    monkeypatch.setenv('AWS_SHARED_CREDENTIALS_FILE', str(tmp_path / 'credentials'))
+    monkeypatch.setenv('AWS_CONFIG_FILE', str(tmp_path / 'config'))
+    with pytest.raises(SearchError, match='credentials'):
+        made.update()
+    (tmp_path / 'credentials').write_text('[people]\naws_access_key_id = tests\naws_secret_access_key = tests\n')
+    monkeypatch.setenv('AWS_PROFILE', 'people')
+    assert made.update()['embedded'] == 1 and made.gallery().count() == 1
+
+
 def test_a_bucket_or_a_server_that_is_not_there_is_told_in_a_line(server, tmp_path, monkeypatch):
     made = searching.index(tmp_path, count=1)
     for run in (

@@ -99,7 +99,7 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
 
     page.quiet()
     logging.getLogger('python_multipart').setLevel(logging.ERROR)  # a line for each odd byte of an upload
-    limits = middleware.Bounds()
+    limits = bounds.Bounds()
     blocks = page.page(service, audit.user())
     blocks.queue(max_size=_QUEUE, default_concurrency_limit=1)
     blocks.state_session_capacity = _TABS

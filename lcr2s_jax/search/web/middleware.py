@@ -11,7 +11,6 @@ import re
 import tempfile
 import traceback
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from lcr2s_jax.search.web import bounds, refusals, sessions
@@ -24,50 +23,6 @@ _PROGRESS, _HEARTBEAT = f'{_API}upload_progress', f'{_API}heartbeat/'
 _FIELDS = ('data', 'fn_index', 'session_hash', 'event_data', 'trigger_id')  # of a call
 _FILE = ('path', 'orig_name', 'size', 'mime_type', 'meta')  # of a file in it; no url, which gradio would fetch
 _TAB = re.compile(r'[0-9a-zA-Z_-]{1,40}')
-# the browser's own guard, should a name ever get through as markup; gradio's page has inline scripts and templates
-_POLICY = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'self'; "
-    "form-action 'self'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    'content-security-policy': _POLICY,
-    'referrer-policy': 'no-referrer',
-    'x-content-type-options': 'nosniff',
-}
-_UNKEPT = {'cache-control': 'no-store'}  # pictures of people do not stay in a browser's cache; gradio's own files may
-
-
-class Bounds(NamedTuple):
-    """How much a server takes.
-
-    Attributes:
-      call: bytes of a call: the letters that may be asked, each escaped.
-      login: bytes of a login.
-      upload: bytes of one upload.
-      parts: files of one upload.
-      uploads: bytes of all uploads that lie there or come, together.
-      of_user: bytes of those of one user.
-      kept: seconds that an upload lies there.
-      waiting: calls of one user that wait or run.
-      logins: that are being read at once.
-      streams: open answers of one session; and of all sessions.
-      arrive: seconds in which a call must have come.
-      upload_arrives: the same of an upload.
-    """
-
-    call: int = 256 << 10
-    login: int = 4 << 10
-    upload: int = 64 << 20
-    parts: int = 32
-    uploads: int = 256 << 20
-    of_user: int = 128 << 20
-    kept: float = 900
-    waiting: int = 8
-    logins: int = 64
-    streams: tuple[int, int] = (48, 192)
-    arrive: float = 10
-    upload_arrives: float = 300
 
 
 class Middleware:
@@ -92,7 +47,7 @@ class Middleware:
         app,
         hosts: Collection[str] | None,
         room: bounds.Room,
-        limits: Bounds,
+        limits: bounds.Bounds,
         people: sessions.Sessions | None = None,
         root: str = '',
         waiting: Callable[[str], int] = lambda user: 0,
@@ -129,7 +84,7 @@ class Middleware:
             self._count(late.status)
             await refusals.refuse(send, late.status, refusals.why(late.status), path.startswith(_API))
         except Exception as error:
-            if traceback.extract_tb(error.__traceback__)[-1].filename == __file__:
+            if traceback.extract_tb(error.__traceback__)[-1].filename in (__file__, refusals.__file__):
                 raise
             self._count(500)  # gradio could not read it, and has said so
 
@@ -186,7 +141,7 @@ class Middleware:
         elif path == _DATA or path.startswith(_HEARTBEAT):
             await self._stream(scope, (token, session), receive, send)
         else:
-            await self.app(scope, receive, _with_headers(send, path))
+            await self.app(scope, receive, refusals.with_headers(send, path))
 
     async def _come_or_go(self, scope, headers: dict[str, str], found, receive, send) -> None:
         secure = 'https' in (scope.get('scheme'), headers.get('x-forwarded-proto'), self._root.scheme)
@@ -239,7 +194,7 @@ class Middleware:
             length = [pair for pair in scope['headers'] if pair[0].lower() not in (b'content-length', b'content-type')]
             length += [(b'content-length', str(len(again)).encode()), (b'content-type', b'application/json')]
             scope = scope | {'headers': length}
-            await self.app(scope, bounds.replay(file, receive), _with_headers(send, scope['path']))
+            await self.app(scope, bounds.replay(file, receive), refusals.with_headers(send, scope['path']))
 
     def _file(self, user: str, one: dict) -> dict:
         """Refuse a file that the user has not uploaded, or one of another host, which gradio would fetch."""
@@ -262,7 +217,7 @@ class Middleware:
             begun = begun or message['type'] == 'http.response.start'
             await send(message)
 
-        if not await self._streams.run(token, self.app(scope, receive, _with_headers(noted, path))) and begun:
+        if not await self._streams.run(token, self.app(scope, receive, refusals.with_headers(noted, path))) and begun:
             await send({'type': 'http.response.body', 'body': b''})
         elif not begun:
             raise _Refused(503)
@@ -289,7 +244,7 @@ class Middleware:
                     raise _Refused(413)
                 scope = scope | {'query_string': b''}
                 async with self._taking_apart:
-                    await self.app(scope, bounds.replay(file, receive), _with_headers(noted, scope['path']))
+                    await self.app(scope, bounds.replay(file, receive), refusals.with_headers(noted, scope['path']))
             paths = _listed(taken)
         finally:
             self._room.give(user, reserved, paths)
@@ -331,16 +286,3 @@ def _parts(url: str):
         return found if found.hostname or not url.startswith('//') else urlsplit('')
     except ValueError:  # of brackets that are no address
         return urlsplit('')
-
-
-def _with_headers(send, path: str):
-    added = _HEADERS if path.startswith('/assets/') else _HEADERS | _UNKEPT
-
-    async def sent(message):
-        if message['type'] == 'http.response.start':
-            own = [pair for pair in message.get('headers', []) if pair[0].decode('latin-1').lower() not in added]
-            more = [(name.encode(), value.encode()) for name, value in added.items()]
-            message = message | {'headers': own + more}
-        await send(message)
-
-    return sent

@@ -10,7 +10,8 @@ from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import calibration
 from lcr2s_jax.search.web import filters, style, view
-from lcr2s_jax.search.web.service import MOST_EXAMPLES, MOST_HITS, MOST_LETTERS, SearchRequest, Service
+from lcr2s_jax.search.web.service import MOST_EXAMPLES, MOST_HITS, MOST_LETTERS, Service
+from lcr2s_jax.search.web.values import SearchRequest
 
 _PROJECT = pathlib.Path(images.__file__).parent
 _PURPOSE = (

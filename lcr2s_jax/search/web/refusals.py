@@ -1,4 +1,4 @@
-"""What the page's server answers by itself: why a call is refused and what to do, and the form to log in."""
+"""What the page's server answers by itself: why a call is refused, the form to log in, headers of all that it sends."""
 
 import html
 import json
@@ -46,8 +46,20 @@ _FORM = """{told}<form method="post" action="login">
 <label>Name<input name="username" autocomplete="username" autocapitalize="none" required autofocus></label>
 <label>Password<input name="password" type="password" autocomplete="current-password" required></label>
 <button>Log in</button></form>"""
-# the browser's own guard; the form needs no script
+# policies are the browser's own guard; the form needs no script
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+# should a name ever get through as markup; gradio's page has inline scripts and templates
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; manifest-src 'self'; base-uri 'self'; "
+    "form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    'content-security-policy': _PAGE_POLICY,
+    'referrer-policy': 'no-referrer',
+    'x-content-type-options': 'nosniff',
+}
+_UNKEPT = {'cache-control': 'no-store'}  # pictures of people do not stay in a browser's cache; gradio's own files may
 
 
 def why(status: int, **found: str) -> str:
@@ -88,3 +100,17 @@ async def answer(send, status: int, body: bytes, kind: str, more=()) -> None:
     ]
     await send({'type': 'http.response.start', 'status': status, 'headers': headers})
     await send({'type': 'http.response.body', 'body': body})
+
+
+def with_headers(send, path: str):
+    """A `send` of gradio's page under the headers that guard it."""
+    added = _HEADERS if path.startswith('/assets/') else _HEADERS | _UNKEPT
+
+    async def sent(message):
+        if message['type'] == 'http.response.start':
+            own = [pair for pair in message.get('headers', []) if pair[0].decode('latin-1').lower() not in added]
+            more = [(name.encode(), value.encode()) for name, value in added.items()]
+            message = message | {'headers': own + more}
+        await send(message)
+
+    return sent

@@ -8,19 +8,19 @@ import hashlib
 import pathlib
 import threading
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import answer_text, audit, folder, repair, retention, storage
-from lcr2s_jax.search.answer import Answer, Hit
+from lcr2s_jax.search.answer import Hit
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Search
 from lcr2s_jax.search.web import filters, uploads
 from lcr2s_jax.search.web.decoding import Decoders
+from lcr2s_jax.search.web.values import Index, Limits, Marked, SearchRequest, SearchResult
 
 MOST_SENTENCES, MOST_LETTERS, MOST_HITS, MOST_EXAMPLES = 8, 2000, 100, 4
 MOST_BYTES, MOST_PICTURES = 8 << 20, 32  # of one upload
@@ -28,84 +28,6 @@ MOST_PIXELS = 2  # pictures of the largest size, of all pictures of one upload t
 MOST_NAME = 100  # letters of a user's name in the log
 _TOLD = 300  # letters of a reason in the log
 _EMBEDDED = 4  # pictures embedded at once: a search that comes meanwhile waits for so many
-
-
-class SearchRequest(NamedTuple):
-    """One person that is looked for, as a page has it.
-
-    Attributes:
-      text: a sentence a line, all about that person.
-      examples: (name, bytes) of picture files of that person.
-      where: a condition in SQL, or ''.
-      chosen: column -> values, one of which a picture must have; no values for any.
-      ranges: column -> (from, to), as typed; '' for no bound.
-      top: hits.
-      false_alarms: as of `search.Search`.
-      why: tell what every phrase did.
-      verify: as of `search.Search`.
-    """
-
-    text: str
-    examples: Sequence[tuple[str, bytes]] = ()
-    where: str = ''
-    chosen: Mapping[str, Sequence] = {}
-    ranges: Mapping[str, tuple[str, str]] = {}
-    top: int = 10
-    false_alarms: float = 0.05
-    why: bool = False
-    verify: bool = False
-
-
-class SearchResult(NamedTuple):
-    """What was found.
-
-    Attributes:
-      answer: the answer.
-      why: of `search.Search.why`; [] where it was not asked for.
-      version: of the gallery.
-    """
-
-    answer: Answer
-    why: list[tuple[str, list[float]]]
-    version: int
-
-
-class Marked(NamedTuple):
-    """Pictures that will be erased when that is confirmed: (root, path) of each."""
-
-    files: tuple[tuple[str, str], ...]
-
-
-class Limits(NamedTuple):
-    """What is taken.
-
-    Attributes:
-      bytes: of a file, as it is sent.
-      pixels: width times height, looked up before one is decoded.
-      count: pictures at once.
-      together: pixels of all pictures that are sent at once.
-    """
-
-    bytes: int
-    pixels: int
-    count: int
-    together: int
-
-
-class Index(NamedTuple):
-    """What is said of the index that is searched.
-
-    Attributes:
-      uri: where it lies.
-      pictures: that can be found.
-      model: the beginning of its hash.
-      trained_on: what the model has learnt from, in words.
-    """
-
-    uri: str
-    pictures: int
-    model: str
-    trained_on: str
 
 
 class Service:
@@ -212,7 +134,7 @@ class Service:
                 f'nothing was erased: found {typed.strip()[:20] or "nothing"!r}, expected {len(marked.files)}, the '
                 'number of pictures that are marked'
             )
-        files = [(storage.stored(self._uri, pathlib.Path(root)), path) for root, path in marked.files]
+        files = [(storage.stored(self._uri, root), path) for root, path in marked.files]
         with self._changing:
             gallery = Gallery(self._uri)
             self._tell(user, 'erase', {'paths': paths})

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import pathlib
+import time
 import urllib.parse
 from collections.abc import Sequence
 
@@ -15,11 +16,12 @@ from lcr2s_jax import images
 from lcr2s_jax.search import answer_text, storage, stores
 from lcr2s_jax.search.answer import Answer, Hit, picture
 from lcr2s_jax.search.web.filters import clock
-from lcr2s_jax.search.web.service import Index, SearchResult
+from lcr2s_jax.search.web.values import Index, SearchResult
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video.update import COLUMNS
 
 _SMALL, _CROP, _LARGE = 224, 144, 720  # pixels of height of a hit, of a track's crop, of a hit that was opened
+_KEPT = 900  # seconds at most that a small picture of an object is shown as it was
 _CROPS = 12  # of a track that are shown
 _SHOWN = 3  # of the user's columns below a hit; all of them where it is opened
 _FORMULA = ('=', '+', '-', '@', '\t', '\r')  # a cell that begins so is a program to a spreadsheet
@@ -209,9 +211,9 @@ def _thumbnail(root: str, path: str, stamp: tuple, height: int) -> bytes:
 
 
 def _stamp(root: str, path: str) -> tuple:
-    """Another one for a changed file; an object is not asked for again."""
+    """Another one for a changed file; an object is asked for again after a while: each time would take seconds."""
     if stores.is_remote(root):
-        return ()
+        return (time.monotonic() // _KEPT,)
     file = os.path.realpath(os.path.join(root, path))  # a link that came later leads elsewhere
     facts = os.stat(file)
     return file, facts.st_mtime_ns, facts.st_size

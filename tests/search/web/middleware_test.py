@@ -195,7 +195,7 @@ def test_a_websocket_is_refused_and_a_start_is_passed_on(tmp_path):
         sent.append(message)
 
     room = bounds.Room(tmp_path, 1, 1, 1)
-    guarded = middleware.Middleware(inner, None, room, middleware.Bounds())
+    guarded = middleware.Middleware(inner, None, room, bounds.Bounds())
     for kind in ('websocket', 'lifespan'):
         asyncio.run(guarded({'type': kind}, None, send))
     assert seen == ['lifespan'] and sent == [{'type': 'websocket.close', 'code': 1008}]
@@ -262,7 +262,7 @@ def test_nobody_reads_the_answers_or_uses_the_uploads_of_another_session(client,
 
 def test_a_user_has_so_many_calls_waiting_and_no_more(client):
     page = client().app
-    waiting, page._waiting = page._waiting, lambda user: middleware.Bounds().waiting
+    waiting, page._waiting = page._waiting, lambda user: bounds.Bounds().waiting
     try:
         reply = client().post('/gradio_api/queue/join', json={'fn_index': 0, 'data': [], 'session_hash': 's'})
     finally:

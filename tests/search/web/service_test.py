@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import threading
 
 import pytest
@@ -14,6 +15,7 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import audit, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.index import update
 from lcr2s_jax.search.web import app, service, view
 from tests import searching
 from tests.searching import WORDS, photo
@@ -214,6 +216,19 @@ def test_erasing_takes_two_steps_and_leaves_no_byte_of_an_upload(at, made):
     assert lines(at)[-2]['event'] == 'erase' and len(lines(at)[-2]['paths']) == 2
     with pytest.raises(SearchError, match='mark some first'):
         at.erase('ann', None, '2')
+
+
+def test_pictures_of_an_object_store_are_shown_while_they_are_there_and_can_be_erased(at, made, tmp_path, monkeypatch):
+    shutil.copytree(made.root, tmp_path / 'store')
+    url = (tmp_path / 'store').as_uri()  # the road of s3://, to a disk
+    update(Gallery(at.search.gallery.uri), at.search.model, url)
+    found = at.find('ann', service.SearchRequest(WORDS, where="root like 'file:%'", top=3))
+    assert [hit.root for hit in found.answer.hits] == [url] * 3
+    assert view.answer(found, at.index).count('<img') == 3
+    (tmp_path / 'store' / found.answer.hits[2].path).unlink()
+    monkeypatch.setattr(view, '_KEPT', 1e-9)
+    assert view.answer(found, at.index).count('<img') == 2
+    assert at.erase('ann', at.mark(found, [1]), '1') == 1 and Gallery(at.search.gallery.uri).count() == 23
 
 
 def test_what_was_erased_cannot_be_uploaded_again(at, made):
