@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN = $(VENV)/bin/python
 # On a CPU, XLA asks for its temporary memory anew at every step. Kept by the process, in huge pages, it costs far less;
-# torch gains too (README, "Cost"). Other C libraries than GNU's ignore it.
+# torch gains too (docs/performance.md, "Step"). Other C libraries than GNU's ignore it.
 KEEP = GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.arena_max=1
 
 .PHONY: demo test test-all fuzz soak lint format bench bench-gpu demo-clip lock audit clean

@@ -1,9 +1,10 @@
 """All rows of the testbed, on an accelerator seeds side by side:  python -m benchmarks.device_compare --out FOLDER
 
-Draws the people, lets the baseline's regime choose the testbed (benchmarks/testbed.py), then trains
-the rows of benchmarks/testbed.toml in order until the time is over; of each family the best on val goes to test.
-<out>/compare.zip holds a .json and .npz a row and seed and is written again after every group; <out>/table.md and .json
-say at the end what is in it. `--pilot` trains few rows on one seed, to see on a CPU that all of it works.
+Draws the people, lets the baseline's regime choose the testbed (benchmarks/testbed.py), then trains the rows of
+benchmarks/testbed.toml in order until the time is over; of each family the best on val goes to test. Typed again, it
+goes on with what is left. <out>/compare.zip holds a .json and .npz a row and seed and is written again after every
+group; <out>/table.md and .json say at the end what is in it. `--pilot` trains few rows on one seed, to see on a
+CPU that all of it works.
 """
 
 import argparse
@@ -103,6 +104,7 @@ def report(comparison: Comparison, out: pathlib.Path, regime: dict, rows: dict, 
         return
     made = {
         'command': ' '.join(['python', *sys.orig_argv[1:]]), 'machine': common.machine(), 'regime': regime,
+        'candidates': json.loads((comparison.out.parent / 'regime.json').read_text()),
         'seconds': time.perf_counter() - clock, 'config': comparison.config,
     }  # fmt: skip
     text = [compare.regime_line(regime)]

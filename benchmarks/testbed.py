@@ -10,7 +10,6 @@ below training, and the start <= 15. Needs jax, numpy, PIL and tokenizers; neith
 import argparse
 import dataclasses
 import io
-import itertools
 import json
 import pathlib
 import time
@@ -28,7 +27,7 @@ from lcr2s_jax import files
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import Block, LayerNorm, Mlp
-from lcr2s_jax.training.resident import ResidentSplit
+from lcr2s_jax.training.resident import ResidentSplit, embed_rows
 from lcr2s_jax.weights import pretrained
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -127,8 +126,8 @@ def load(splits: dict[str, ResidentSplit]):
     def of(wanted: dict) -> tuple:
         sizes = {'vision_width': WIDTH, 'text_width': WIDTH, 'vision_heads': 1, 'text_heads': 1, 'embed_dim': EMBED}
         layers = {'vision_layers': wanted['vision_blocks'], 'text_layers': wanted['text_blocks']}
-        data = {'image_size': LOWER['image_size'], 'patch_size': 12, 'context_length': 32, 'vocab_size': 1001}
-        towers = Towers(**sizes, **layers, **data)
+        data = {name: LOWER[name] for name in ('image_size', 'context_length', 'vocab_size')}
+        towers = Towers(**sizes, **layers, **data, patch_size=12)
         one = [jnp.asarray(x[:1]) for x in (splits['train'].image_Ghwc, splits['train'].tokens_QL)]
         return towers, jax.jit(towers.init)(jax.random.key(0), *one)['params']
 
@@ -162,36 +161,31 @@ def _cached(records: list, clip: CLIP, params) -> list:
     tokenizer = Tokenizer('lcr2s_jax/weights/demo_clip')
     tokens = tokenizer.encode([c for record in records for c in record.captions], clip.context_length)
     caption_image = np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
-    image, text = (_in_blocks(lower, x) for lower, x in zip(_lower(clip, params), (images, tokens), strict=True))
+    image, text = (embed_rows(lower, params, x, 256) for lower, x in zip(_lower(clip), (images, tokens), strict=True))
     return [image, text, pid.astype(np.int32), caption_image.astype(np.int32)]
 
 
-def _lower(clip: CLIP, params):
-    """Functions to cached features: of an image its class token and its patches, 2 x 2 of them averaged; of a text the
-    end of text and the mean of its tokens."""
+def _lower(clip: CLIP):
+    """Functions of (params, rows) to cached features: of an image its class token and its patches, 2 x 2 of them
+    averaged; of a text the end of text and the mean of its tokens."""
 
-    def above(x, method: str, tower: str) -> jax.Array:
+    def above(params, x, method: str, tower: str) -> jax.Array:
         kept = {'capture_intermediates': lambda module, _: isinstance(module, Block), 'mutable': 'intermediates'}
         state = clip.apply({'params': params}, x, method=method, **kept)[1]
         return state['intermediates'][tower][BLOCK]['__call__'][0]
 
-    def image(pixels):
-        x = above(pixels, 'encode_image', 'vision')
+    def image(params, pixels):
+        x = above(params, pixels, 'encode_image', 'vision')
         rows, columns = clip.grid
         patches = x[:, 1:].reshape(len(x), rows // 2, 2, columns // 2, 2, -1).mean((2, 4))
         return jnp.concatenate([x[:, 0], patches.reshape(len(x), -1)], axis=1)
 
-    def text(tokens):
-        x, end = above(tokens, 'encode_text', 'text'), jnp.argmax(tokens, axis=1)
+    def text(params, tokens):
+        x, end = above(params, tokens, 'encode_text', 'text'), jnp.argmax(tokens, axis=1)
         inside = (jnp.arange(tokens.shape[1]) <= end[:, None])[..., None]
         return jnp.concatenate([x[jnp.arange(len(x)), end], (x * inside).sum(1) / inside.sum(1)], axis=1)
 
     return jax.jit(image), jax.jit(text)
-
-
-def _in_blocks(function, rows: np.ndarray, size: int = 256) -> np.ndarray:
-    places = np.arange(-(-len(rows) // size) * size) % len(rows)
-    return np.concatenate([np.asarray(function(rows[part])) for part in places.reshape(-1, size)])[: len(rows)]
 
 
 def splits() -> dict[str, ResidentSplit]:
@@ -205,29 +199,26 @@ def ceiling(split: str = 'val') -> float:
     return metrics.from_scores(lambda rows: score_QG[rows], query_pid, gallery_pid)['R1']
 
 
-def regime(candidates: list[Candidate], everything: dict, out: pathlib.Path, top: float, say=print):
-    """What the baseline does with candidates of the same people: the numbers that the rule reads, one by one.
+def regime(candidate: Candidate, everything: dict, out: pathlib.Path, top: float, say=print) -> dict:
+    """What the baseline does with a candidate: the numbers that the rule reads.
 
-    Yields:
+    Returns:
       the candidate, zero_shot, train, val, ceiling (R@1), seconds, fits.
     """
-    people = candidates[0].people
-    chosen = dict(everything) | {'train': everything['train'].people(people)}
-    rates = {f'baseline-lr{candidate.learning_rate:g}': candidate for candidate in candidates}
-    rows = {'start': Row('start', 'start', 'start')}
-    for name, candidate in rates.items():
-        rows[name] = Row(name, name, 'baseline', set={'optim': {'learning_rate': candidate.learning_rate}})
-    folder = out / f'regime-{people}'
-    comparison = Comparison(chosen, CONFIG, rows, folder, load(chosen), say=say)
-    for row, candidate in rates.items():
-        clock = time.perf_counter()
-        comparison.run(['start', row], [CHOICE_SEED])
-        zero, found = (json.loads((folder / f'{n}-{CHOICE_SEED}.json').read_text()) for n in ('start', row))
-        measured = {
-            'zero_shot': zero['val']['single']['R1'], 'train': found['train']['R1'],
-            'val': found['val']['single']['R1'], 'ceiling': top, 'seconds': time.perf_counter() - clock,
-        }  # fmt: skip
-        yield dataclasses.asdict(candidate) | measured | {'fits': fits(measured)}
+    row = f'baseline-lr{candidate.learning_rate:g}'
+    rows = {
+        'start': Row('start', 'start', 'start'),
+        row: Row(row, row, 'baseline', set={'optim': {'learning_rate': candidate.learning_rate}}),
+    }
+    chosen = everything | {'train': everything['train'].people(candidate.people)}
+    folder, clock = out / f'regime-{candidate.people}', time.perf_counter()
+    Comparison(chosen, CONFIG, rows, folder, load(chosen), say=say).run(list(rows), [CHOICE_SEED])
+    zero, found = (json.loads((folder / f'{name}-{CHOICE_SEED}.json').read_text()) for name in rows)
+    measured = {
+        'zero_shot': zero['val']['single']['R1'], 'train': found['train']['R1'],
+        'val': found['val']['single']['R1'], 'ceiling': top, 'seconds': time.perf_counter() - clock,
+    }  # fmt: skip
+    return dataclasses.asdict(candidate) | measured | {'fits': fits(measured)}
 
 
 def fits(measured: dict) -> bool:
@@ -243,13 +234,13 @@ def choose(everything: dict, out: pathlib.Path, say=print) -> dict:
     """Measure candidates in order until one fits; else the one with the largest training R@1. Writes regime.json."""
     out.mkdir(parents=True, exist_ok=True)
     top, measured = ceiling(), []
-    for _, alike in itertools.groupby(CANDIDATES, key=lambda candidate: candidate.people):
-        for found in regime(list(alike), everything, out, top, say):
-            measured.append(found)
-            say(json.dumps(found))
-            files.write(out / 'regime.json', json.dumps(measured, indent=1) + '\n')
-            if found['fits']:
-                return found
+    for candidate in CANDIDATES:
+        found = regime(candidate, everything, out, top, say)
+        measured.append(found)
+        say(json.dumps(found))
+        files.write(out / 'regime.json', json.dumps(measured, indent=1) + '\n')
+        if found['fits']:
+            return found
     return max(measured, key=lambda found: found['train'])
 
 

@@ -7,7 +7,6 @@ Public footage: vtest.avi of Debian's opencv-doc is PETS09-S2L1 of MOT15, whose 
 
 import argparse
 import collections
-import json
 import pathlib
 import sys
 import time
@@ -22,14 +21,14 @@ from lcr2s_jax.video import frames as video
 
 
 def main() -> None:
-    """Print the figures and write docs/evidence/video.json, or --json=FILE."""
+    """Print the figures and write docs/evidence/video.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--video', required=True, type=pathlib.Path)
     parser.add_argument('--truth', required=True, type=pathlib.Path)
     parser.add_argument('--detector', default='hog')
     parser.add_argument('--every', type=float, default=0.2)
     parser.add_argument('--min-seen', type=int, default=crops.MIN_SEEN)
-    parser.add_argument('--json', type=pathlib.Path, help='write there, not into docs/evidence')
+    parser.add_argument('--out', type=pathlib.Path, default=common.OUT, help='folder of video.json')
     args = parser.parse_args()
     try:
         row = measure(args.video, read_truth(args.truth), args.detector, args.every, args.min_seen)
@@ -37,10 +36,7 @@ def main() -> None:
         sys.exit(str(error))
     print('\n'.join(f'{name:22} {value:.3f}' if isinstance(value, float) else f'{name:22} {value}'
                     for name, value in row.items()))  # fmt: skip
-    if args.json:
-        args.json.write_text(json.dumps(row, indent=2) + '\n')
-    else:
-        print(f'written: {common.save("video", [row])}')
+    print(f'written: {common.save("video", [row], args.out)}')
 
 
 def read_truth(path: pathlib.Path) -> dict[int, list[tuple]]:

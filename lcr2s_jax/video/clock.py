@@ -61,7 +61,7 @@ class Clock:
             return self._on(self.step)
         if ahead > self._ahead:
             self._jump(told + self._offset, ahead)
-        self._told, self._doubted = told, False
+        self._told, self._doubted = told, ahead > self._ahead  # whose clock leaps again and again is believed
         self._held = 0 if ahead > 0 else self._held + 1
         return self._on(ahead if ahead > 0 else self.step * (self._held > _HELD))
 

@@ -26,15 +26,8 @@ FORMAT = 2  # of all that follows: tracker, margin, JPEG; another number cuts ag
 FILE = 'tracks.json'
 _CROP = {'file': str, 'sha256': str, 'time': float, 'box': [float], 'score': float}
 _TRACK = {'track': str, 'begins': float, 'ends': float, 'seen': int, 'crops': [_CROP]}
-_CONTENT = {
-    'settings': dict,
-    'frames': int,
-    'read': int,
-    'expected': (None, int),
-    'notes': [str],
-    'left_out': int,
-    'tracks': [_TRACK],
-}
+_TRACKS = {'settings': dict, 'tracks': [_TRACK]}  # of every format
+_CONTENT = _TRACKS | {'frames': int, 'read': int, 'expected': (None, int), 'notes': [str], 'left_out': int}
 MIN_SEEN = 3  # frames in which a track must have been seen, as of SORT and DeepSORT
 _MARGIN = 0.05  # of a box's sides, added on every side
 _QUALITY = 95
@@ -46,11 +39,12 @@ def settings(every: float, detector: str, min_seen: int) -> dict:
 
 
 def read(folder: pathlib.Path) -> dict | None:
-    """What `cut` wrote; None where there is nothing whole."""
+    """What `cut` wrote, of an earlier format its settings and tracks at least; None where there is nothing whole."""
     try:
-        return files.read_json(folder / FILE, DataError, '', _CONTENT)
+        found = files.read_json(folder / FILE, DataError, '', _TRACKS)
     except DataError:
         return None
+    return None if found['settings'].get('format') == FORMAT and files.misfit(found, _CONTENT) else found
 
 
 def cut(

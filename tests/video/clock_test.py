@@ -62,8 +62,13 @@ def test_a_clock_that_stands_still_is_counted_on_and_believed_when_it_goes_on():
     assert (np.diff(found)[12:28] > 0.09).all() and abs(found[-1] - 3.9) < 1e-6
 
 
-def test_a_picture_each_minute_is_no_leap():
-    clock, found = times([60.0 * number for number in range(9)], rate=1 / 15)
-    assert clock.jumps == [] or found[-1] == 480.0
+def test_a_picture_each_quarter_of_a_minute_is_no_leap():
     clock, found = times([15.0 * number for number in range(9)], rate=1 / 15)
     assert clock.jumps == [] and found[-1] == 120.0
+
+
+@pytest.mark.parametrize('rate', [1 / 15, 10.0, 0.0])
+def test_a_clock_that_leaps_from_picture_to_picture_is_believed_from_the_second_leap_on(rate):
+    clock, found = times([60.0 * number for number in range(9)], rate)
+    assert found[1] == pytest.approx(clock.step) and len(clock.jumps) == 7
+    np.testing.assert_allclose(found[2:], 60.0 * np.arange(2, 9))

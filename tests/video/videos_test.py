@@ -22,6 +22,7 @@ from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.index import bring_up_to_date
 from lcr2s_jax.search.model import open_model
 from lcr2s_jax.search.query import Query
+from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
 from lcr2s_jax.video import tracker as tracks
@@ -238,6 +239,11 @@ def test_a_deleted_track_is_gone_with_its_crops_and_stays_out_until_it_is_readmi
     (again,) = told(walking)
     assert (again['kept_out'], again['tracks'], again['embedded']) == (1, 1, 0)
     assert '--readmit' in told(walking, every=0.5)[0]['fault'], 'other settings would bring the person back'
+    (file,) = made.root.rglob(cutting.FILE)
+    facts = json.loads(file.read_text())
+    earlier = {'settings': {'format': 1, 'every': 0.2, 'detector': DETECTOR}, 'tracks': facts['tracks']}
+    file.write_text(json.dumps(earlier))
+    assert 'this version of the tracker' in told(walking)[0]['fault'], 'as would another tracker'
     shutil.rmtree(made.root)  # all crops are lost: it is cut again
     assert told(walking)[0]['kept_out'] == 1 and len(list(made.root.rglob('*.jpg'))) == 10
     assert told(walking, again=True)[0]['tracks'] == 2 and len(made.rows()) == 2
