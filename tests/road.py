@@ -71,15 +71,20 @@ def here(*args, **changes):
 
 def typed(*words):
     """What `python main.py words` would print and return, in this process."""
-    return run_here(['main.py', *map(str, words)])
+    return at_door(main.DOOR, list(map(str, words)))
 
 
 def run_here(argv):
     """What `python main.py ...` would print and return."""
+    return at_door(main.DOOR, argv[1:])
+
+
+def at_door(door, words):
+    """What `python main.py words` or `lcr2s words` would print and return."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = main.main(argv)
-    return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())
+        status = door.main(words)
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 
 def fails(run, status, *words):
