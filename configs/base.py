@@ -103,6 +103,9 @@ def get_config() -> ConfigDict:
             support_views=0,  # supports are those of the batch; K, with cache_teacher: K - 1 others of all of the split
             target='fusion',  # what is richer: MHAF (paper), or the plain 'mean' of the set, or of the 'others' alone
             target_share=1.0,  # of it in the target; 0: the teacher's own single view
+            gate=0.0,  # power of cos(own view, richer one) that the share is multiplied by; 0: no gate
+            fade='',  # both weights above fall to 0 ('out') or rise from it ('in') over fade_steps steps
+            fade_steps=0,  # such as train.steps
         )
     )
 
