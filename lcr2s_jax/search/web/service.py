@@ -13,7 +13,7 @@ import numpy as np
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import answer_text, audit, folder, repair, retention, storage
+from lcr2s_jax.search import answer_text, audit, enrich, folder, repair, retention, storage
 from lcr2s_jax.search.answer import Hit
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
@@ -138,7 +138,9 @@ class Service:
         with self._changing:
             gallery = Gallery(self._uri)
             self._tell(user, 'erase', {'paths': paths})
-            return retention.delete(gallery, retention.plan(gallery, files)).rows
+            rows = retention.delete(gallery, retention.plan(gallery, files)).rows
+            enrich.renew(gallery, enrich.WAITED_FOR)
+            return rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
         """Put pictures into the index, kept below it as PNG files of its own.
@@ -182,6 +184,7 @@ class Service:
             if fresh:
                 self._tell(user, 'upload', {'paths': [f'{root}/{path}' for path in fresh]})
                 self._keep(gallery, root, fresh)
+                enrich.renew(gallery, enrich.WAITED_FOR)
         if refused:
             self._tell(user, 'upload refused', {'count': len(refused), 'why': refused[0].partition(': ')[2][:_TOLD]})
         return len(fresh), refused
