@@ -11,7 +11,7 @@ import numpy as np
 from lcr2s_jax.search import tables
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.gallery import FOUND, Gallery
-from lcr2s_jax.search.rows import VECTOR, VECTORS
+from lcr2s_jax.search.rows import VECTOR
 
 FROM = 1_000_000  # pictures: below, comparing every vector is as quick as one wants
 FEWEST = 256  # pictures: product quantisation learns that many values of a byte
@@ -20,8 +20,11 @@ _PROBES, _REFINE = 48, 5  # lists looked into; candidates with exact scores, tim
 _LEARNING = dict(max_iterations=15, sample_rate=64)  # a tenth of the time of LanceDB's defaults, at the same recall
 
 
-def build(gallery: Gallery, codes: str = 'rq', columns: Sequence[str] = VECTORS) -> None:
-    """Make the approximate index, or make it anew, of those columns that are there; `codes` is 'rq' or 'pq'."""
+def build(gallery: Gallery, codes: str = 'rq', columns: Sequence[str] = ()) -> None:
+    """Make the approximate index, or make it anew; `codes` is 'rq' or 'pq'.
+
+    Of the columns that are given, or else of own vectors and of enriched ones that are not out of date.
+    """
     from lancedb.index import IvfPq, IvfRq
 
     shared = dict(distance_type='dot', num_partitions=max(1, gallery.count() // _LIST), **_LEARNING)
@@ -30,9 +33,8 @@ def build(gallery: Gallery, codes: str = 'rq', columns: Sequence[str] = VECTORS)
     else:
         config = IvfRq(**shared)
     with gallery.writing():
-        for column in columns:
-            if column in gallery.table.schema.names:
-                gallery.table.create_index(column, config=config, replace=True)
+        for column in columns or dict.fromkeys([VECTOR, gallery.compared]):
+            gallery.table.create_index(column, config=config, replace=True)
 
 
 def nearest(

@@ -96,11 +96,12 @@ def _make(gallery: Gallery, progress: Progress) -> None:
     repair.vectors(gallery)
     state, pictures, vector_GE = gallery.enriched, *_pictures(gallery)
     digest = _digest(pictures, vector_GE)
-    if digest != state.digest or not _is_whole(gallery):
+    anew = digest != state.digest or not _is_whole(gallery)
+    if anew:
         _write(gallery, state._replace(version=0, digest=''))
         _put(gallery, pictures, _enriched(gallery, state, pictures, vector_GE, progress))
-        if gallery.approximate and gallery.count() >= approximate.FEWEST:
-            approximate.build(gallery, columns=[ENRICHED])
+    if gallery.approximate and (anew or ENRICHED not in gallery.indexed) and len(vector_GE) >= approximate.FEWEST:
+        approximate.build(gallery, columns=[ENRICHED])
     if storage.is_remote(gallery.uri):
         gallery.refresh()
         if _digest(*_pictures(gallery)) != digest:
