@@ -19,7 +19,7 @@ _MAY_CHANGE = (
 )  # fmt: skip
 
 # Fields that runs of earlier versions did not write down, and what they were.
-_LATER = {'model.activation': '', 'model.heads': 0}
+_LATER = {'model.activation': '', 'model.heads': 0, 'baseline.image_weight': 0.0, 'teacher.wrong_supports': 0.0}
 
 
 def config_of(workdir: pathlib.Path) -> ConfigDict:

@@ -108,10 +108,7 @@ def bring_up_to_date(
         told |= {'metadata': join(gallery, root, *joined)}
     if pattern:
         told |= {'name_pattern': _join_names(gallery, root, pattern)}
-    if gallery.version != before:
-        gallery.tidy()
-    if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
-        approximate.build(gallery)
+    _make_ready(gallery, changed=gallery.version != before)
     told |= enrich.bring_up_to_date(gallery, enriched, progress)
     told |= {'index': uri, 'model': model.hash, 'trained_on': model.trained_on, 'pictures': gallery.count()}
     return told | _likeness(gallery, model.calibration)
@@ -125,6 +122,14 @@ def _whole(uri: str, model: Model) -> Gallery:
     repair.vectors(gallery)
     gallery.bind(model.hash)
     return gallery
+
+
+def _make_ready(gallery: Gallery, changed: bool) -> None:
+    """Have it open and be searched fast."""
+    if changed:
+        gallery.tidy()
+    if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
+        approximate.build(gallery)
 
 
 def _likeness(gallery: Gallery, fitted: Calibration | None) -> dict:
