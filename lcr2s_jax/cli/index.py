@@ -105,12 +105,12 @@ def _engine(args: argparse.Namespace):
 def _check(args: argparse.Namespace) -> None:
     from lcr2s_jax.search import enrichment
 
-    if not args.images and not args.video and not args.enrich and not enrichment.read(args.index):
-        raise UsageError('index needs --images or --video, or --enrich for an index that is there')
     if args.neighbours and args.enrich not in ('neighbours', 'fusion'):
         raise UsageError('--neighbours is of --enrich=neighbours or --enrich=fusion')
     if args.enrich == 'fusion' and not args.workdir:
         raise UsageError('--enrich=fusion: found no --workdir; the fusion is of the teacher of the run')
+    if not args.images and not args.video and not args.enrich and not enrichment.read(args.index):
+        raise UsageError('index needs --images or --video, or --enrich for an index that is there')
     if not args.images and (given := [name for name in _OF_IMAGES if getattr(args, name)]):
         raise UsageError(f'index takes --{given[0].replace("_", "-")} only with --images')
     if args.pooling == 'teacher' and not args.workdir:
@@ -220,7 +220,7 @@ def _text_of_knowledge(told: dict) -> list[str]:
 def _text_of_enrichment(told: dict | None) -> list[str]:
     if told is None:
         return []
-    now = told.get('in_words', 'by what each picture shows itself')
+    now = told.get('in_words', 'each picture by itself')
     before = f'; before: {told["before"]}' if 'before' in told else ''
     return [f'sentences are compared with {now}{before} (in {told["seconds"]} s)']
 
