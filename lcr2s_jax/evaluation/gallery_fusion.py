@@ -20,7 +20,6 @@ from lcr2s_jax import images
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.evaluation.neighbours import unit
 from lcr2s_jax.method.fusion import Fusion
-from lcr2s_jax.training.run import Run
 
 _BLOCK = 256  # rows fused at a time
 _SAMPLE = 64  # pictures of val by which s is measured
@@ -41,11 +40,11 @@ class GalleryFusion:
     scale: float
 
     @classmethod
-    def of_run(cls, run: Run) -> 'GalleryFusion':
+    def of_run(cls, run) -> 'GalleryFusion':
         """The fusion of a run's teacher.
 
         Args:
-          run: of a stage that has one.
+          run: a `training.run.Run` of a stage that has one; not imported here, as every search would wait for Orbax.
 
         Raises:
           ConfigError: the run has kept no pictures of val by which the length of its features is known.
