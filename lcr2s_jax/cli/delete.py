@@ -45,8 +45,6 @@ def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
     files = ', '.join(
         f'{count:,} {what}' for count, what in ((gone.uploads, 'uploads'), (gone.tracks, "tracks' crops")) if count
     )
-    if enrichment.read(uri):
-        _renew(uri)
     print(
         f'{uri}: {gone.rows:,} rows are forgotten, their bytes erased'
         + (f', and the files of {files}; no other file was touched' if files else '; no picture file was touched')
@@ -54,6 +52,8 @@ def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
     )
     if gone.left:
         print(f'{gone.left:,} of them had been changed or removed by others meanwhile, and were left as they are')
+    if enrichment.read(uri):
+        _renew(uri)
 
 
 def _renew(uri: str) -> None:

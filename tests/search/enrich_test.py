@@ -175,6 +175,19 @@ def test_prune_expiry_uploads_and_columns_leave_vectors_of_what_is_there(indexed
     assert Gallery(here.uri).count() == 0 and Gallery(here.uri).compared == ENRICHED
 
 
+def test_copies_of_a_folder_that_is_gone_leave_and_the_vectors_are_made_again(indexed, tmp_path):
+    from tests.road import typed
+
+    here = copied(indexed, tmp_path)
+    shutil.copytree(here.root, tmp_path / 'other')
+    searching.pictures(tmp_path / 'other', 2, first=60)
+    searching.Index(here.uri, tmp_path / 'other').update()
+    shutil.rmtree(tmp_path / 'other')
+    run = typed('index', f'--index={here.uri}', f'--images={tmp_path / "other"}', '--prune')
+    assert run.returncode == 0 and '10 of its pictures' in run.stdout, run.stderr
+    assert assert_enriched(here.uri).count() == 12
+
+
 def test_a_page_leaves_a_large_index_with_its_own_vectors(gallery, monkeypatch):
     retention.delete(gallery, "path = '001.png'")
     assert not enrich.renew(gallery, most=28) and gallery.compared == VECTOR

@@ -4,6 +4,7 @@ The audit log gets a line before anything is shown or changed, and of what is re
 own beside it. Pictures are decoded and embedded before any lock is taken.
 """
 
+import contextlib
 import hashlib
 import pathlib
 import threading
@@ -139,7 +140,7 @@ class Service:
             gallery = Gallery(self._uri)
             self._tell(user, 'erase', {'paths': paths})
             rows = retention.delete(gallery, retention.plan(gallery, files)).rows
-            enrich.renew(gallery, enrich.WAITED_FOR)
+            _renew(gallery)
             return rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
@@ -184,7 +185,7 @@ class Service:
             if fresh:
                 self._tell(user, 'upload', {'paths': [f'{root}/{path}' for path in fresh]})
                 self._keep(gallery, root, fresh)
-                enrich.renew(gallery, enrich.WAITED_FOR)
+                _renew(gallery)
         if refused:
             self._tell(user, 'upload refused', {'count': len(refused), 'why': refused[0].partition(': ')[2][:_TOLD]})
         return len(fresh), refused
@@ -259,6 +260,12 @@ def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: 
     if path in there:
         raise SearchError(f'{name}: is in the index already, as {path}')
     return path
+
+
+def _renew(gallery: Gallery) -> None:
+    """Make enriched vectors again where that is soon done; if not, every answer says that they are out of date."""
+    with contextlib.suppress(SearchError):
+        enrich.renew(gallery, enrich.WAITED_FOR)
 
 
 def _hits(found: SearchResult | None, ranks: Sequence[int]) -> list[Hit]:
