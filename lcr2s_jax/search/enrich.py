@@ -21,7 +21,7 @@ from lcr2s_jax.search.enrichment import Enrichment
 from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.rows import ENRICHED
 
-WAITED_FOR = 20_000  # pictures up to which a page makes them at once: seconds, and four times as long for twice as many
+WAITED_FOR = 10_000  # pictures up to which a page makes them at once: seconds, and four times as long for twice as many
 _ROWS = 10_000  # rows a commit
 _TRIES = 3  # on an object store others may write meanwhile
 
