@@ -64,12 +64,12 @@ CONFIG = {
     'batch': {'identities': 64, 'views': 1, 'captions': 1},
     'augment': {'flip': 0.0, 'pad': 0, 'erase': 0.0},  # the features are cached
     'masking': {'prob': 0.0, 'mask_share': 0.8, 'replace_share': 0.1, 'delete_share': 0.0},
-    'baseline': _LABELS | {'align': 'sdm', 'scale': 50.0, 'others_weight': 0.0},
+    'baseline': _LABELS | {'align': 'sdm', 'scale': 50.0, 'image_weight': 0.0, 'others_weight': 0.0},
     'teacher': _LABELS | {
         'align': 'sdm', 'scale': 50.0, 'heads': 4, 'shared_fusion': False, 'single_weight': 1.0, 'detach': True,
-        'support_dropout': 0.0, 'same_image_texts': False,
+        'support_dropout': 0.0, 'wrong_supports': 0.0, 'same_image_texts': False,
     },
-    'fusion': {'align': 'sdm', 'scale': 50.0, 'support_views': 4},
+    'fusion': {'align': 'sdm', 'scale': 50.0, 'support_views': 4, 'wrong_supports': 0.0},
     'student': _LABELS | {
         'align': 'sdm', 'scale': 50.0, 'feature_weight': 1.0, 'relation_weight': 0.0, 'relation': 'cosine',
         'from_teacher': False, 'cache_teacher': True, 'support_views': 4, 'target': 'fusion', 'target_share': 1.0,

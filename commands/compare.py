@@ -17,7 +17,8 @@ from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import compare as tables
 from lcr2s_jax.training.resident import ResidentSplit
 
-_FUSION = {'align': 'sdm', 'scale': 50.0, 'support_views': 4}  # of rows that are a fusion on trained encoders
+# of rows that are a fusion on trained encoders
+_FUSION = {'align': 'sdm', 'scale': 50.0, 'support_views': 4, 'wrong_supports': 0.0}
 
 
 def compare(

@@ -104,16 +104,17 @@ def _evaluate(args: argparse.Namespace) -> None:
         return pictures.run(args)
     if not models.source(args) or (args.workdir and args.config) or (args.weights and not args.config):
         raise UsageError('evaluate needs --workdir, or --config and --weights, or --weights, --images and --table')
+    enriched = pictures.gallery_side(args)
     if args.workdir:
         from commands.evaluate import evaluate_run
 
-        return evaluate_run(pathlib.Path(args.workdir), args.stage, args.dtype, args.json)
+        return evaluate_run(pathlib.Path(args.workdir), args.stage, args.dtype, args.json, enriched)
     if given := models.of_weights(args):
         raise UsageError(f'evaluate takes --{given[0]} without --config alone; set --config.model.... instead')
     config = _read(args)
     from commands.evaluate import evaluate_weights
 
-    return evaluate_weights(config, args.weights, args.dtype, args.json)
+    return evaluate_weights(config, args.weights, args.dtype, args.json, enriched)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:

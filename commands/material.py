@@ -16,6 +16,7 @@ from commands import noise
 from commands.rows import Row, merged
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.evaluation import evaluate, neighbours
+from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
 from lcr2s_jax.method import stages, targets
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.training import resident
@@ -195,13 +196,20 @@ class Material:
         return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, self.views(row))
 
     def ways(self, row: Row, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
-        """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them."""
+        """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them.
+
+        A gallery's neighbours are averaged ('neighbours-k'), and where the row has a fusion also fused ('fused-k').
+        """
         single = self.embed(row, params, split)
         found = {'single': single}
         if stage.fusion is not None:
             found['supports'] = self.with_supports(row, stage, params, single)
         if tested:
             near = neighbours.nearest(single.image_GE, max(_NEIGHBOURS))
+            length = float(np.linalg.norm(single.image_GE, axis=1).mean())
+            fuse = stage.fusion and GalleryFusion(stage.fusion, {'fusion': params['fusion']}, length)
             for k in _NEIGHBOURS:
                 found[f'neighbours-{k}'] = single._replace(image_GE=neighbours.enriched(single.image_GE, near[:, :k]))
+                if fuse:
+                    found[f'fused-{k}'] = single._replace(image_GE=fuse(single.image_GE, near[:, :k]))
         return found

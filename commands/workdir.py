@@ -20,6 +20,7 @@ _MAY_CHANGE = (
 
 # Fields that runs of earlier versions did not write down, and what they were.
 _LATER = {'model.activation': '', 'model.heads': 0, 'data.images': ''}
+_LATER |= {'baseline.image_weight': 0.0, 'teacher.wrong_supports': 0.0}
 _LATER |= {'student.gate': 0.0, 'student.fade': '', 'student.fade_steps': 0}
 _LATER |= {f'data.folder.fields.{column}': '' for column in ('image', 'caption', 'id', 'split')}
 

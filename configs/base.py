@@ -75,7 +75,12 @@ def get_config() -> ConfigDict:
     )
 
     config.baseline = ConfigDict(  # lcr2s_jax.method.stages.baseline_stage
-        dict(align='sdm', identity_weight=1.0, scale=50.0)  # [IRRA]
+        dict(
+            align='sdm',  # or infonce, tal
+            identity_weight=1.0,
+            scale=50.0,  # [IRRA], as the two above
+            image_weight=0.0,  # of images of one identity attracting each other, for enriched galleries; ours
+        )
     )
     config.teacher = ConfigDict(  # lcr2s_jax.method.stages.teacher_stage
         dict(
@@ -87,6 +92,7 @@ def get_config() -> ConfigDict:
             single_weight=1.0,
             detach=True,  # ours; see the docstring of teacher_stage
             support_dropout=0.0,
+            wrong_supports=0.0,  # share of the supports that is of another identity, for enriched galleries; ours
             same_image_texts=False,  # may a text be supported by its own image's other caption? (batch.captions > 1)
         )
     )

@@ -19,7 +19,7 @@ from lcr2s_jax.arrays import Batch, Embeddings, merge_rows, split_rows
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method import losses, parts, targets
 from lcr2s_jax.method.encoder import DualEncoder
-from lcr2s_jax.method.fusion import Fusion, drop_supports, support_mask
+from lcr2s_jax.method.fusion import Fusion
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training.parallel import Axis
 
@@ -53,6 +53,7 @@ def baseline_stage(
     align: str,
     identity_weight: float,
     scale: float,
+    image_weight: float,
     others_weight: float = 0.0,
 ) -> Stage:
     """The dual encoder alone: the honest comparison, and the pre-training of a CLIP.
@@ -63,6 +64,8 @@ def baseline_stage(
       align: 'sdm', 'infonce' or 'tal'.
       identity_weight: w_id; 0 leaves the classifier out.
       scale: inverse temperature of the alignment loss.
+      image_weight: of `losses.same_person` (ours): images of one identity attract, so that a gallery's neighbours are
+        right. One-to-one batches have next to no such pair.
       others_weight: of the same loss with each view replaced by the mean of the *other* views of its identity in the
         batch, images and texts in turn: richer sets without a teacher (ours, tried in docs/evidence.md).
     """
@@ -72,6 +75,9 @@ def baseline_stage(
         del frozen, key, step
         v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
         total, terms = base(params, v_NE, t_NE, pid_N)
+        if image_weight:
+            terms['image'] = losses.same_person(v_NE, pid_N, axis.gather(merge_rows(batch.view_BK)), scale)
+            total += image_weight * terms['image']
         if not others_weight:
             return total, terms
         view_BK, views = axis.gather(batch.view_BK), batch.view_BK.shape[1]
@@ -96,6 +102,7 @@ def teacher_stage(
     single_weight: float,
     detach: bool,
     support_dropout: float,
+    wrong_supports: float,
     same_image_texts: bool,
 ) -> Stage:
     """The richer model: every image and text is fused with the others of its identity, and many meet many.
@@ -108,6 +115,8 @@ def teacher_stage(
       detach: stop the gradient between encoders and fusion, so that the encoders have the baseline's loss and the
         fusion comes on top (ours): with all views at hand alignment becomes easy, and teaches encoders less.
       support_dropout: share of the supports hidden at random while training, 0..1 (ours).
+      wrong_supports: share of them replaced by views of another identity while training, 0..1 (ours): neighbours in a
+        gallery are often wrong, and a fusion may learn to ignore those.
       same_image_texts: whether a text's support may hold another caption of its own image. The paper draws it from the
         identity's other texts; by default we take those of its other images only. It changes what the teacher is
         trained on; targets and the oracle are fused with texts of other images in any case.
@@ -124,15 +133,11 @@ def teacher_stage(
     def loss(params, frozen, batch, key, axis, step=0):
         del frozen, step
         v_NE, t_NE = parts.encode_rows(clip, params, batch)
-        masks = [support_mask(batch.view_BK), support_mask(batch.caption_BK if same_image_texts else batch.view_BK)]
-        if support_dropout:
-            keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(batch.view_BK.shape[0]))
-            masks = [drop_supports(mask_BKK, keys_B, support_dropout) for mask_BKK in masks]
-        v_BKE, t_BKE = (
-            split_rows(jax.lax.stop_gradient(x) if detach else x, batch.view_BK.shape[1]) for x in (v_NE, t_NE)
-        )
-        rich_v_NE = axis.gather(merge_rows(fusion.enrich(params, 'image', v_BKE, batch.view_BK, masks[0])))
-        rich_t_NE = axis.gather(merge_rows(fusion.enrich(params, 'text', t_BKE, batch.view_BK, masks[1])))
+        masks = parts.support_masks(batch, key, axis, support_dropout, same_image_texts)
+        supported = jax.lax.stop_gradient((v_NE, t_NE)) if detach else (v_NE, t_NE)
+        sets = zip(('image', 'text'), supported, masks, strict=True)
+        fused = [parts.fused(fusion, params, *one, batch, key, axis, wrong_supports) for one in sets]
+        rich_v_NE, rich_t_NE = map(axis.gather, fused)
         pid_N = axis.gather(parts.pid_rows(batch))
         rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
@@ -142,7 +147,14 @@ def teacher_stage(
 
 
 def fusion_stage(
-    teacher: Stage, encoder_params, cache: Embeddings, *, align: str, scale: float, support_views: int
+    teacher: Stage,
+    encoder_params,
+    cache: Embeddings,
+    *,
+    align: str,
+    scale: float,
+    support_views: int,
+    wrong_supports: float = 0.0,
 ) -> Stage:
     """A teacher made of encoders that are trained already: only the fusion learns, from their features (ours).
 
@@ -154,6 +166,7 @@ def fusion_stage(
       cache: its features of the training split.
       align, scale: as of `baseline_stage`.
       support_views: K, 2 or more.
+      wrong_supports: as of `teacher_stage`, drawn from all of the split.
     """
 
     def init(key):
@@ -161,8 +174,8 @@ def fusion_stage(
 
     def loss(params, frozen, batch, key, axis, step=0):
         del step
-        keys_N = parts.row_keys(batch, key, axis)
-        v_NE, t_NE = parts.richer_rows(teacher.fusion, 'fusion', support_views, frozen | params, batch, None, keys_N)
+        given = (frozen | params, batch, None, parts.row_keys(batch, key, axis), wrong_supports)
+        v_NE, t_NE = parts.richer_rows(teacher.fusion, 'fusion', support_views, *given)
         pid_N = axis.gather(parts.pid_rows(batch))
         value = losses.ALIGNMENT[align](axis.gather(v_NE), axis.gather(t_NE), pid_N, scale)
         return value, {f'rich_{align}': value}

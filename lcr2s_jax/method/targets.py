@@ -48,7 +48,13 @@ def _grouped(group_N: np.ndarray, groups: int = 0) -> np.ndarray:
 
 
 def draw(
-    tables: Members, view_N: jax.Array, caption_N: jax.Array, pid_N: jax.Array, keys_N: jax.Array, views: int
+    tables: Members,
+    view_N: jax.Array,
+    caption_N: jax.Array,
+    pid_N: jax.Array,
+    keys_N: jax.Array,
+    views: int,
+    wrong: float = 0.0,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Support sets drawn at random from the split, without the row's own image, images and texts apart.
 
@@ -57,6 +63,7 @@ def draw(
       view_N, caption_N, pid_N: image, caption and identity of each row.
       keys_N: a random key a row.
       views: K, the row itself among them.
+      wrong: share of the others that is exchanged for images, and their captions, of any other identity.
 
     Returns:
       modality -> (item_NK, view_NK): places of images or captions, the row's own first, and the image that each shows.
@@ -69,6 +76,9 @@ def draw(
         image_key, text_key, caption_key = jax.random.split(key, 3)
         images = _others(tables.images_CM[pid], view, image_key, views)
         shown = _others(tables.images_CM[pid], view, text_key, views)
+        if wrong:
+            images = _exchanged(tables.images_CM, images, view, pid, image_key, wrong)
+            shown = _exchanged(tables.images_CM, shown, view, pid, text_key, wrong)
         texts = jax.vmap(_any)(tables.captions_GJ[shown], jax.random.split(caption_key, views))
         return images, jnp.where(shown == view, caption, texts), shown
 
@@ -83,6 +93,16 @@ def _others(places_M: jax.Array, own: jax.Array, key: jax.Array, views: int) -> 
     best, chosen = jax.lax.top_k(score_M, min(views - 1, len(places_M)))
     found = jnp.where(best >= 0, places_M[chosen], own)
     return jnp.concatenate([own[None], found, jnp.broadcast_to(own, (views - 1 - len(found),))]).astype(jnp.int32)
+
+
+def _exchanged(images_CM, item_K, own, pid, key: jax.Array, rate: float) -> jax.Array:
+    """Some supports, not the row itself nor what stands in for one, exchanged for images of other identities."""
+    chosen_key, person_key, image_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+    people = len(images_CM)
+    step_K = 1 + jax.random.randint(person_key, item_K.shape, 0, max(people - 1, 1))
+    strange_K = jax.vmap(_any)(images_CM[(pid + step_K) % people], jax.random.split(image_key, len(item_K)))
+    out_K = jax.random.bernoulli(chosen_key, rate, item_K.shape) & (item_K != own)
+    return jnp.where(out_K, strange_K, item_K)
 
 
 def _any(places_J: jax.Array, key: jax.Array) -> jax.Array:

@@ -290,6 +290,53 @@ def test_a_fusion_alone_is_trained_on_features_and_leaves_the_encoders():
     assert np.isfinite(value) and set(grads) == {'fusion'} and size(grads) > 0
 
 
+def descended(stage, batch, steps=30):
+    """(loss, terms) of every step of a short training on one batch."""
+    tx, params = optax.adam(3e-3), stage.init(jax.random.key(0))
+    state, told = tx.init(params), []
+
+    @jax.jit
+    def step(params, state, key):
+        (value, terms), grads = jax.value_and_grad(stage.loss, has_aux=True)(params, stage.frozen, batch, key, Axis())
+        updates, state = tx.update(grads, state)
+        return optax.apply_updates(params, updates), state, value, terms
+
+    for number in range(steps):
+        params, state, value, terms = step(params, state, jax.random.key(number))
+        told.append((float(value), terms))
+    return told
+
+
+def test_an_image_term_is_added_and_brings_images_of_one_identity_together():
+    told = descended(tiny.stage('baseline', image_weight=0.5), tiny.batch())
+    value, terms = told[0]
+    np.testing.assert_allclose(value, terms['sdm'] + terms['identity'] + 0.5 * terms['image'], rtol=1e-5)
+    assert told[-1][0] < value and told[-1][1]['image'] < 0.7 * terms['image']
+
+
+def test_wrong_supports_change_what_a_teacher_learns_but_not_before_its_first_step():
+    batch = tiny.batch()
+    some = [tiny.stage('teacher', wrong_supports=rate) for rate in (0.0, 0.5)]
+    both = jax.jit(lambda params: [stage.loss(params, None, batch, jax.random.key(1), Axis())[0] for stage in some])
+    params = some[0].init(jax.random.key(0))
+    right, wrong = both(params)
+    np.testing.assert_allclose(wrong, right, rtol=1e-5)
+    right, wrong = both(jax.tree.map(lambda x: x + 0.05, params))
+    assert abs(wrong - right) > 1e-4
+
+
+def test_a_fusion_alone_learns_among_wrong_supports_of_the_whole_split():
+    batch = tiny.batch(repeats=False)
+    teacher, params = tiny.stage('teacher'), tiny.stage('student').frozen
+    cache = with_places(batch, cached(teacher, params, batch))
+    given = dict(align='sdm', scale=20.0, support_views=3)
+    values = [
+        value
+        for value, _ in descended(stages.fusion_stage(teacher, params, cache, **given, wrong_supports=0.5), batch, 10)
+    ]
+    assert np.isfinite(values).all() and values[-1] < values[0]
+
+
 def test_leave_one_out_sets_change_the_loss_and_need_no_teacher():
     batch = tiny.batch()
     base, _, _ = loss_and_grad(tiny.stage('baseline'), batch)

@@ -10,11 +10,14 @@ PID = np.array([0, 1, 0, 0, 2, 1], np.int32)  # of images
 CAPTION_IMAGE = np.array([0, 0, 1, 2, 2, 3, 4, 5, 5], np.int32)
 
 
-def draw(views: int, seed: int = 0):
+_drawn = jax.jit(targets.draw, static_argnums=(5, 6))
+
+
+def draw(views: int, seed: int = 0, wrong: float = 0.0):
     rows = np.arange(len(CAPTION_IMAGE))
     keys = jax.random.split(jax.random.key(seed), len(rows))
     tables = targets.members(PID, CAPTION_IMAGE)
-    return targets.draw(tables, CAPTION_IMAGE, rows, PID[CAPTION_IMAGE], keys, views)
+    return _drawn(tables, CAPTION_IMAGE, rows, PID[CAPTION_IMAGE], keys, views, wrong)
 
 
 def test_supports_are_other_images_of_the_identity_and_no_image_twice():
@@ -36,6 +39,20 @@ def test_texts_are_supported_by_captions_of_the_images_drawn_and_the_rows_own_st
         np.testing.assert_array_equal(caption_NK[:, 0], np.arange(len(CAPTION_IMAGE)))
         drawn |= set(caption_NK[0, 1:].tolist())
     assert drawn == {0, 3, 4, 5}, 'any caption of the other images, and the own one where there are too few'
+
+
+def test_wrong_supports_are_of_other_identities_in_the_place_of_so_many_right_ones_and_never_of_the_row_itself():
+    exchanged, right = 0, 0
+    for seed in range(40):
+        for modality, image_of in (('image', np.arange(len(PID))), ('text', CAPTION_IMAGE)):
+            item_NK, view_NK = map(np.asarray, draw(3, seed, 0.5)[modality])
+            plain_NK = np.asarray(draw(3, seed)[modality][1])
+            np.testing.assert_array_equal(image_of[item_NK], view_NK)
+            changed = view_NK != plain_NK
+            assert not changed[plain_NK == CAPTION_IMAGE[:, None]].any(), 'nor of what stands in for one'
+            assert (PID[view_NK] != PID[plain_NK])[changed].all()
+            exchanged, right = exchanged + changed.sum(), right + (plain_NK != CAPTION_IMAGE[:, None]).sum()
+    assert abs(exchanged / right - 0.5) < 0.05
 
 
 def test_a_mean_has_every_view_once_and_the_mean_of_the_others_leaves_out_the_view_itself():

@@ -81,8 +81,8 @@ CSS = """
 .purpose, .purpose p { font-size: 13px !important; color: var(--ps-soft) !important; }
 .answer { font: 15px/1.45 system-ui, sans-serif; color: var(--ps-text); }
 .answer h2 { font-size: 16px; margin: 0 0 8px; color: var(--ps-text); overflow-wrap: anywhere; }
-.answer ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(112px, 30%), 1fr)); gap: 12px; list-style: none;
-  padding: 0; margin: 0 0 12px; }
+.answer ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(112px, 30%), 1fr)); gap: 12px;
+  list-style: none; padding: 0; margin: 0 0 12px; }
 .answer li { font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; color: var(--ps-soft); }
 .answer li.nothing { width: auto; font-size: 15px; }
 .answer li b { font-size: 14px; color: var(--ps-text); }
