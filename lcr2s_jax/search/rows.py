@@ -39,7 +39,7 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     """Rows of one root as an Arrow table.
 
     Args:
-      schema: of the gallery's table; the user's columns are left out, and enriched vectors are made later.
+      schema: of the gallery's table; the user's columns are left out, enriched vectors are none yet.
       root: of their paths.
       rows: one or more.
       there: path -> (sha256, added) of those that have a row already.
@@ -50,12 +50,12 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     # a file that was merely touched, or copied anew every day, would never get old
     rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
-    schema = pa.schema([f for f in schema if f.name in _ROW])
+    schema = pa.schema([f for f in schema if f.name in OWN])
     width = schema.field('vector').type.list_size
     values = [row.vector if row.vector is not None else np.zeros(width, np.float32) for row in rows]
     flat = pa.array(np.concatenate(values).astype(np.float32))
     missing = pa.array([row.vector is None for row in rows])
-    return pa.table(
+    table = pa.table(
         {
             'root': [root] * len(rows),
             'path': [row.path for row in rows],
@@ -66,8 +66,11 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
             'status': [row.status for row in rows],
             'vector': pa.FixedSizeListArray.from_arrays(flat, width, mask=missing),
         },
-        schema=schema,
+        schema=pa.schema([f for f in schema if f.name != ENRICHED]),
     )
+    if ENRICHED in schema.names:  # a row that was there with other bytes must not keep what it had
+        table = table.append_column(schema.field(ENRICHED), pa.nulls(len(table), schema.field(ENRICHED).type))
+    return table
 
 
 def _is_finite(row: Row) -> bool:
