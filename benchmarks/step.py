@@ -49,7 +49,7 @@ TEACHER = _LABELS | dict(
 )  # fmt: skip
 STUDENT = _LABELS | dict(
     feature_weight=1.0, relation_weight=1.0, relation='cosine', from_teacher=False, cache_teacher=False,
-    support_views=0, target='fusion', target_share=1.0,
+    support_views=0, target='fusion', target_share=1.0, gate=0.0, fade='', fade_steps=0,
 )  # fmt: skip
 OPTIM = dict(
     learning_rate=1e-5, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
@@ -244,13 +244,13 @@ def naive(teacher: stages.Stage) -> stages.Stage:
     The loss is that of the whole larger batch, which costs next to nothing beside the towers.
     """
 
-    def loss(params, frozen, batch, key, axis):
+    def loss(params, frozen, batch, key, axis, step=0):
         views = batch.view_BK.shape[1]
 
         def copies(x):  # [B, K, ...] -> [B*K, K, ...]: one identity's views for each of its views
             return jnp.repeat(x, views, axis=0)
 
-        return teacher.loss(params, frozen, Batch(*map(copies, batch)), key, axis)
+        return teacher.loss(params, frozen, Batch(*map(copies, batch)), key, axis, step)
 
     return dataclasses.replace(teacher, name='naive teacher', loss=loss)
 

@@ -59,7 +59,7 @@ CANDIDATES = (Candidate(400, 1e-3), Candidate(300, 1e-3), Candidate(200, 1e-3))
 WIDTH, EMBED = 256, 128
 _LABELS = {'identity_weight': 0.0}
 CONFIG = {
-    'reseed': {'student': 1},
+    'reseed': {'baseline': 0, 'teacher': 0, 'student': 1},
     'model': {'vision_blocks': 2, 'text_blocks': 2},
     'batch': {'identities': 64, 'views': 1, 'captions': 1},
     'augment': {'flip': 0.0, 'pad': 0, 'erase': 0.0},  # the features are cached
@@ -73,6 +73,7 @@ CONFIG = {
     'student': _LABELS | {
         'align': 'sdm', 'scale': 50.0, 'feature_weight': 1.0, 'relation_weight': 0.0, 'relation': 'cosine',
         'from_teacher': False, 'cache_teacher': True, 'support_views': 4, 'target': 'fusion', 'target_share': 1.0,
+        'gate': 0.0, 'fade': '', 'fade_steps': 0,
     },
     'optim': {
         'learning_rate': 1e-3, 'warmup': 1 / 12, 'warmup_start': 0.1, 'b1': 0.9, 'b2': 0.98, 'eps': 1e-8,

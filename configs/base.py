@@ -40,11 +40,13 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict(  # data.sources.open_source, the last two of data.people.load
         dict(
-            dataset='demo',  # or cuhk_pedes, icfg_pedes, rstpreid, folder
+            dataset='demo',  # or cuhk_pedes, icfg_pedes, rstpreid, orbench, chatpedes, folder
             root='',  # the dataset's folder or the one above; '' for TFDS's folder of manual downloads
+            images='',  # folder of the images, as it is or below root; '' for where the dataset has it
             max_pixels=50_000_000,  # width times height; a larger image is skipped
             folder=dict(  # data.table.read; read where dataset is 'folder'
-                table='people.csv',  # below root: image, caption, id and perhaps split; .csv or .jsonl
+                table='people.csv',  # below root: image, caption, id and perhaps split; .csv, .jsonl or .json
+                fields=dict(image='', caption='', id='', split=''),  # what they are called; several captions: 'a,b'
                 seed=0,  # of dealing identities to splits, where the table has none
                 val=0.1,  # share of the identities
                 test=0.2,  # the same
@@ -107,6 +109,9 @@ def get_config() -> ConfigDict:
             support_views=0,  # supports are those of the batch; K, with cache_teacher: K - 1 others of all of the split
             target='fusion',  # what is richer: MHAF (paper), or the plain 'mean' of the set, or of the 'others' alone
             target_share=1.0,  # of it in the target; 0: the teacher's own single view
+            gate=0.0,  # power of cos(own view, richer one) that the share is multiplied by; 0: no gate
+            fade='',  # both weights above fall to 0 ('out') or rise from it ('in') over fade_steps steps
+            fade_steps=0,  # such as train.steps
         )
     )
 

@@ -16,6 +16,7 @@ TEACHER = dict(
 STUDENT = dict(
     align='sdm', identity_weight=1.0, scale=20.0, feature_weight=1.0, relation_weight=1.0, relation='cosine',
     from_teacher=False, cache_teacher=False, support_views=0, target='fusion', target_share=1.0,
+    gate=0.0, fade='', fade_steps=0,
 )  # fmt: skip
 BASELINE = dict(align='sdm', identity_weight=1.0, scale=20.0, image_weight=0.0)
 

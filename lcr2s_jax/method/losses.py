@@ -120,9 +120,16 @@ def relation_distillation(v_NE: jax.Array, t_NE: jax.Array, rich_v_NE: jax.Array
 
     The paper's inter-modal term; the division by N (not N*N) is ours.
     """
-    chex.assert_equal_shape([v_NE, t_NE, rich_v_NE, rich_t_NE])
+    _assert_pairs(v_NE, t_NE, rich_v_NE, rich_t_NE)
     gap_NN = similarity(v_NE, t_NE) - similarity(rich_v_NE, rich_t_NE)
     return jnp.sum(gap_NN * gap_NN) / gap_NN.shape[0]
+
+
+def _assert_pairs(v_NE, t_NE, rich_v_NE, rich_t_NE) -> None:
+    """Images and texts are alike; a teacher's features may be wider, as those of several teachers are."""
+    chex.assert_equal_shape([v_NE, t_NE])
+    chex.assert_equal_shape([rich_v_NE, rich_t_NE])
+    chex.assert_equal_shape_prefix([v_NE, rich_v_NE], 1)
 
 
 def relation_kl(
@@ -132,7 +139,7 @@ def relation_kl(
 
     An alternative to the paper's Frobenius distance (ours): what is far off in the teacher need not match.
     """
-    chex.assert_equal_shape([v_NE, t_NE, rich_v_NE, rich_t_NE])
+    _assert_pairs(v_NE, t_NE, rich_v_NE, rich_t_NE)
     logits_NN, rich_NN = scale * similarity(v_NE, t_NE), scale * similarity(rich_v_NE, rich_t_NE)
 
     def one_way(logits_NN, rich_NN):

@@ -149,3 +149,43 @@ def richer_rows(
         targets.richer(kind, enrich, modality, frozen[cached][sets[modality][0]], sets[modality][1])[:, 0]
         for modality, cached in (('image', 'image_GE'), ('text', 'text_QE'))
     ]
+
+
+def check_student(relation, target, support_views, cache_teacher, gate, fade, fade_steps) -> None:
+    """Raise ConfigError for options of a student that it has not, or that need others."""
+    choices = (
+        ('relation', relation, ('cosine', 'kl')),
+        ('target', target, targets.KINDS),
+        ('fade', fade, targets.FADES),
+    )
+    for name, found, known in choices:
+        if found not in known:
+            named = ', '.join(repr(one) for one in known)
+            raise ConfigError(f"config.student.{name}: found '{found}', expected one of {named}")
+    if support_views and not cache_teacher:
+        raise ConfigError(
+            f'config.student.support_views: found {support_views} with cache_teacher=False, expected 0 there: only '
+            'cached features can be drawn from all of the split'
+        )
+    if gate < 0:
+        raise ConfigError(f'config.student.gate: found {gate}, expected 0 (none) or a power above')
+    if fade and fade_steps < 1:
+        raise ConfigError(
+            f"config.student.fade_steps: found {fade_steps} with fade='{fade}', expected 1 or more, such as "
+            'config.train.steps'
+        )
+
+
+def check_teacher(can_fuse: bool, embed_dim: int, cache, feature_weight) -> None:
+    """Raise ConfigError for targets that the teacher has not: enriched ones, or features of another width."""
+    if not can_fuse:
+        raise ConfigError(
+            "config.student.target: found 'fusion' of a teacher without one, expected one that fuses; its own view is "
+            "config.student.target_share=0, plain means are target='mean' and 'others'"
+        )
+    width = cache.image_GE.shape[1] if cache else embed_dim
+    if width != embed_dim and not isinstance(feature_weight, jax.Array) and feature_weight:
+        raise ConfigError(
+            f'config.student.feature_weight: found {feature_weight} with {width} numbers a feature of the teacher and '
+            f'{embed_dim} of the student, expected 0: only relations can be compared'
+        )

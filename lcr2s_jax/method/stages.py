@@ -32,7 +32,7 @@ class Stage:
       name: of its folder and its lines in the log.
       encoder: what is trained, and serves queries.
       init: key -> parameters.
-      loss: (params, frozen, batch, key, axis) -> (scalar over the global batch, metrics).
+      loss: (params, frozen, batch, key, axis, step) -> (scalar over the global batch, metrics).
       fusion: of a teacher; None without one.
       frozen: parameters that the loss reads and never changes.
     """
@@ -40,7 +40,7 @@ class Stage:
     name: str
     encoder: DualEncoder
     init: Callable[[jax.Array], Any]
-    loss: Callable[[Any, Any, Batch, jax.Array, Axis], tuple[jax.Array, dict]]
+    loss: Callable[[Any, Any, Batch, jax.Array, Axis, jax.Array], tuple[jax.Array, dict]]
     fusion: Fusion | None = None
     frozen: Any = None
 
@@ -71,8 +71,8 @@ def baseline_stage(
     """
     base = parts.label_loss(num_people, align, identity_weight, scale)
 
-    def loss(params, frozen, batch, key, axis):
-        del frozen, key
+    def loss(params, frozen, batch, key, axis, step=0):
+        del frozen, key, step
         v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
         total, terms = base(params, v_NE, t_NE, pid_N)
         if image_weight:
@@ -130,8 +130,8 @@ def teacher_stage(
         params = parts.start_from(clip, clip_params, num_people, identity_weight)(key)
         return params | {'fusion': fusion.init(key, clip.embed_dim)}
 
-    def loss(params, frozen, batch, key, axis):
-        del frozen
+    def loss(params, frozen, batch, key, axis, step=0):
+        del frozen, step
         v_NE, t_NE = parts.encode_rows(clip, params, batch)
         masks = parts.support_masks(batch, key, axis, support_dropout, same_image_texts)
         supported = jax.lax.stop_gradient((v_NE, t_NE)) if detach else (v_NE, t_NE)
@@ -172,7 +172,8 @@ def fusion_stage(
     def init(key):
         return {'fusion': teacher.init(key)['fusion']}
 
-    def loss(params, frozen, batch, key, axis):
+    def loss(params, frozen, batch, key, axis, step=0):
+        del step
         given = (frozen | params, batch, None, parts.row_keys(batch, key, axis), wrong_supports)
         v_NE, t_NE = parts.richer_rows(teacher.fusion, 'fusion', support_views, *given)
         pid_N = axis.gather(parts.pid_rows(batch))
@@ -203,6 +204,9 @@ def student_stage(
     support_views: int,
     target: str,
     target_share: float,
+    gate: float,
+    fade: str,
+    fade_steps: int,
 ) -> Stage:
     """The light model that serves queries: it sees one image or one text, and is shown what the teacher made of many.
 
@@ -220,20 +224,16 @@ def student_stage(
         K - 1 others are drawn anew in every step from all of the split (paper: at random), for any sampler.
       target: what is richer, see `targets.richer`: 'fusion' (paper), 'mean' or 'others'.
       target_share: 1 for that (paper), 0 for the teacher's own single view (SELF), or between, see `targets.mixed`.
+      gate: 0, or a power of the cosine of own and richer view by which that share shrinks, see `targets.mixed` (ours).
+      fade, fade_steps: '', or 'out' and 'in': both weights fall to 0, or rise from it, over so many steps (ours).
     """
     base = parts.label_loss(num_people, align, identity_weight, scale)
     start = teacher_params['clip'] if from_teacher else clip_params
-    if relation not in ('cosine', 'kl'):
-        raise ConfigError(f"config.student.relation: found '{relation}', expected 'cosine' or 'kl'")
-    if target not in targets.KINDS:
-        raise ConfigError(f"config.student.target: found '{target}', expected one of {', '.join(targets.KINDS)}")
-    if support_views and not cache_teacher:
-        raise ConfigError(
-            f'config.student.support_views: found {support_views} with cache_teacher=False, expected 0 there: only '
-            'cached features can be drawn from all of the split'
-        )
+    fused = target == 'fusion' and target_share
+    parts.check_student(relation, target, support_views, cache_teacher, gate, fade, fade_steps)
+    parts.check_teacher(teacher.fusion is not None or not fused, clip.embed_dim, cache, feature_weight)
 
-    def loss(params, frozen, batch, key, axis):
+    def loss(params, frozen, batch, key, axis, step=0):
         v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
         labels, terms = base(params, v_NE, t_NE, pid_N)
         own = parts.single_views(teacher.encoder.clip, frozen, batch)
@@ -242,17 +242,20 @@ def student_stage(
             rich = parts.richer_rows(
                 teacher.fusion, target, support_views, frozen, batch, own, parts.row_keys(batch, key, axis)
             )
-        told = [targets.mixed(o_NE, r_NE, target_share) for o_NE, r_NE in zip(own, rich, strict=True)]
+        told = [targets.mixed(o_NE, r_NE, target_share, gate) for o_NE, r_NE in zip(own, rich, strict=True)]
         rich_v_NE, rich_t_NE = (axis.gather(x_NE) for x_NE in jax.lax.stop_gradient(told))
-        feature = losses.feature_distillation(v_NE, rich_v_NE) + losses.feature_distillation(t_NE, rich_t_NE)
+        feature = 0.0
+        if rich_v_NE.shape == v_NE.shape:  # of several teachers, relations alone are told
+            feature = losses.feature_distillation(v_NE, rich_v_NE) + losses.feature_distillation(t_NE, rich_t_NE)
         if relation == 'cosine':
             related = losses.relation_distillation(v_NE, t_NE, rich_v_NE, rich_t_NE)
         else:
             related = losses.relation_kl(v_NE, t_NE, rich_v_NE, rich_t_NE, scale)
-        total = labels + feature_weight * feature + relation_weight * related
+        told = feature_weight * feature + relation_weight * related
+        total = labels + (targets.faded(fade, fade_steps, step) * told if fade else told)
         return total, terms | {'feature': feature, 'relation': related}
 
-    frozen = {'fusion': teacher_params['fusion']} if target == 'fusion' and target_share else {}
+    frozen = {'fusion': teacher_params['fusion']} if fused else {}
     frozen |= {'image_GE': cache.image_GE, 'text_QE': cache.text_QE} if cache else {'clip': teacher_params['clip']}
     if support_views and cache:  # without one the stage is only looked at in shapes
         frozen['members'] = targets.members(cache.image_pid_G, cache.text_view_Q)

@@ -1,10 +1,11 @@
 """What a teacher tells its student of a view: its own single view, a richer one, or what lies between.
 
-target = own + share (rich - own) of unit vectors; rich is MHAF over the supports, their plain mean, or the mean of the
-others alone. Supports are those of the batch (paper), or drawn anew from the whole split for any sampler (ours).
+target = own + share max(cos(own, rich), 0)^gate (rich - own) of unit vectors; rich is MHAF over the supports, their
+plain mean, or the mean of the others alone. Supports are those of the batch (paper), or drawn anew from the whole split
+for any sampler (ours). Of several teachers the features are joined before anything is trained (ours).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -12,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.method.fusion import support_mask
 from lcr2s_jax.method.losses import normalise
 
 KINDS = ('fusion', 'mean', 'others')
+FADES = ('', 'out', 'in')
 
 
 class Members(NamedTuple):
@@ -129,8 +132,52 @@ def richer(kind: str, enrich: Callable | None, modality: str, x_BKE: jax.Array, 
     return jnp.einsum('BKJ,BJE->BKE', weight_BKK, normalise(x_BKE))
 
 
-def mixed(own: jax.Array, rich: jax.Array, share: float) -> jax.Array:
-    """own + share (rich - own) of unit vectors; 1 is `rich` as it is, 0 `own` as it is (SELF)."""
-    if share in (0.0, 1.0):
+def mixed(own: jax.Array, rich: jax.Array, share: float, gate: float = 0.0) -> jax.Array:
+    """own + share (rich - own) of unit vectors; 1 is `rich` as it is, 0 `own` as it is (SELF).
+
+    A gate above 0 multiplies the share, row by row, by max(cos(own, rich), 0) ** gate: the less a richer view agrees
+    with what the view itself shows, the less of it is told, and none at a right angle.
+    """
+    if share == 0.0 or (share == 1.0 and not gate):
         return rich if share else own
-    return normalise(own) + share * (normalise(rich) - normalise(own))
+    own, rich = normalise(own), normalise(rich)
+    if gate:
+        share = share * jnp.maximum(jnp.sum(own * rich, axis=-1, keepdims=True), 0.0) ** gate
+    return own + share * (rich - own)
+
+
+def faded(fade: str, steps: int, step: jax.Array) -> jax.Array:
+    """Factor of both distillation weights: 1 in the first of `steps` to 0 in the last ('out'), or 0 to 1 ('in')."""
+    done = jnp.clip(step / max(steps - 1, 1), 0.0, 1.0)
+    return 1.0 - done if fade == 'out' else done
+
+
+def mean_relation(caches: Sequence[Embeddings]) -> Embeddings:
+    """Features whose cosines are the mean of those of several teachers: their unit vectors beside one another."""
+    joined = [
+        np.concatenate([_unit(getattr(cache, field)) for cache in caches], axis=1) / np.sqrt(len(caches))
+        for field in ('image_GE', 'text_QE')
+    ]
+    return caches[0]._replace(image_GE=joined[0], text_QE=joined[1])
+
+
+def crossed(caches: Sequence[Embeddings], sees_G: np.ndarray) -> Embeddings:
+    """Features of two teachers, of every image and its captions by the one that never saw the person.
+
+    The second's are turned into the first's space: the rotation that brings the unit vectors of all images and captions
+    closest (orthogonal Procrustes), which changes no cosine of the second's.
+
+    Args:
+      caches: of the first and of the second teacher, unaugmented training split.
+      sees_G: bool, images of the people that the first was trained on.
+    """
+    sides = [np.concatenate([_unit(cache.image_GE), _unit(cache.text_QE)]) for cache in caches]
+    left, _, right = np.linalg.svd(sides[1].T @ sides[0])
+    turned = sides[1] @ (left @ right)
+    of_second = np.concatenate([sees_G, sees_G[caches[0].text_view_Q]])[:, None]
+    whole = np.where(of_second, turned, sides[0]).astype(np.float32)
+    return caches[0]._replace(image_GE=whole[: len(sees_G)], text_QE=whole[len(sees_G) :])
+
+
+def _unit(x_NE) -> np.ndarray:
+    return np.asarray(normalise(jnp.asarray(x_NE)))

@@ -8,7 +8,7 @@ import pytest
 
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.method import losses, stages
+from lcr2s_jax.method import losses, stages, targets
 from lcr2s_jax.training.parallel import Axis
 from tests import tiny
 
@@ -347,10 +347,52 @@ def test_leave_one_out_sets_change_the_loss_and_need_no_teacher():
 def test_what_a_student_cannot_be_told_is_said_with_what_can():
     with pytest.raises(ConfigError, match='support_views: found 3 with cache_teacher=False'):
         tiny.stage('student', support_views=3)
-    with pytest.raises(ConfigError, match="'all', expected one of fusion, mean, others"):
+    with pytest.raises(ConfigError, match="'all', expected one of 'fusion', 'mean', 'others'"):
         tiny.stage('student', target='all')
-    with pytest.raises(ConfigError, match="'frobenius', expected 'cosine' or 'kl'"):
+    with pytest.raises(ConfigError, match="'frobenius', expected one of 'cosine', 'kl'"):
         tiny.stage('student', relation='frobenius')
+    with pytest.raises(ConfigError, match="fade: found 'slowly', expected one of '', 'out', 'in'"):
+        tiny.stage('student', fade='slowly')
+    with pytest.raises(ConfigError, match="fade_steps: found 0 with fade='out', expected 1 or more"):
+        tiny.stage('student', fade='out')
+    with pytest.raises(ConfigError, match='gate: found -1'):
+        tiny.stage('student', gate=-1)
+    model, params, plain = tiny.clip(), tiny.clip_params(tiny.clip()), tiny.stage('baseline')
+    with pytest.raises(ConfigError, match="target: found 'fusion' of a teacher without one"):
+        stages.student_stage(model, params, tiny.PEOPLE, plain, {'clip': params}, None, **tiny.STUDENT)
+    wide = Embeddings(np.zeros((2, 24), np.float32), np.zeros((2, 24), np.float32), None, None, None, None)
+    with pytest.raises(ConfigError, match='feature_weight: found 1.0 with 24 numbers a feature of the teacher and 8'):
+        tiny.stage('student', cache=wide, cache_teacher=True, target_share=0.0)
+
+
+def test_distillation_that_fades_out_is_whole_in_the_first_step_and_nothing_in_the_last():
+    batch, key = tiny.batch(), jax.random.key(1)
+    stage, fading = tiny.stage('student'), tiny.stage('student', fade='out', fade_steps=4)
+    none = tiny.stage('student', feature_weight=0.0, relation_weight=0.0)
+    params = stage.init(jax.random.key(0))
+    loss = jax.jit(lambda step: fading.loss(params, fading.frozen, batch, key, Axis(), step)[0])
+    first, third, last = (float(loss(step)) for step in (0, 2, 3))
+    whole, alone = (float(s.loss(params, s.frozen, batch, key, Axis())[0]) for s in (stage, none))
+    np.testing.assert_allclose([first, third, last], [whole, alone + (whole - alone) / 3, alone], rtol=1e-5)
+
+
+def test_a_gate_that_lets_nothing_through_leaves_the_teachers_own_view():
+    batch = tiny.batch()
+    gated, own = tiny.stage('student', gate=1e6), tiny.stage('student', target_share=0.0)
+    (_, gated_terms, _), (_, own_terms, _) = loss_and_grad(gated, batch), loss_and_grad(own, batch)
+    np.testing.assert_allclose(gated_terms['feature'], own_terms['feature'], rtol=1e-4)
+    np.testing.assert_allclose(gated_terms['relation'], own_terms['relation'], rtol=1e-3)
+
+
+def test_three_equal_teachers_relation_is_that_of_one():
+    batch = tiny.batch(repeats=False)
+    one = cached(tiny.stage('teacher'), tiny.stage('student').frozen, batch)
+    given = dict(cache_teacher=True, target_share=0.0, feature_weight=0.0)
+    found, expected = (
+        loss_and_grad(tiny.stage('student', cache=cache, **given), batch)[1]['relation']
+        for cache in (targets.mean_relation([one] * 3), one)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_the_relation_is_compared_by_distance_or_by_divergence():
