@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-_ROW = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # of every index
+OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # of every index
 VECTOR, ENRICHED = 'vector', '_enriched'  # the picture's own, and what `enrich` makes of it and its neighbours
-VECTORS = (VECTOR, ENRICHED)
-OWN = (*_ROW, ENRICHED)  # the others are the user's
+VECTORS = (VECTOR, ENRICHED)  # columns that are neither of these nor OWN are the user's
 _NO_VECTOR = 'the model makes no numbers of it'
 _TOLERANCE = 2e-3  # of the square of a vector's length
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
@@ -39,7 +38,7 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     """Rows of one root as an Arrow table.
 
     Args:
-      schema: of the gallery's table; the user's columns are left out, and enriched vectors are made later.
+      schema: of the gallery's table; the user's columns are left out, enriched vectors are none yet.
       root: of their paths.
       rows: one or more.
       there: path -> (sha256, added) of those that have a row already.
@@ -50,12 +49,12 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     # a file that was merely touched, or copied anew every day, would never get old
     rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
-    schema = pa.schema([f for f in schema if f.name in _ROW])
+    schema = pa.schema([f for f in schema if f.name in (*OWN, ENRICHED)])
     width = schema.field('vector').type.list_size
     values = [row.vector if row.vector is not None else np.zeros(width, np.float32) for row in rows]
     flat = pa.array(np.concatenate(values).astype(np.float32))
     missing = pa.array([row.vector is None for row in rows])
-    return pa.table(
+    table = pa.table(
         {
             'root': [root] * len(rows),
             'path': [row.path for row in rows],
@@ -66,8 +65,11 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
             'status': [row.status for row in rows],
             'vector': pa.FixedSizeListArray.from_arrays(flat, width, mask=missing),
         },
-        schema=schema,
+        schema=pa.schema([f for f in schema if f.name != ENRICHED]),
     )
+    if ENRICHED in schema.names:  # a row that was there with other bytes must not keep what it had
+        table = table.append_column(schema.field(ENRICHED), pa.nulls(len(table), schema.field(ENRICHED).type))
+    return table
 
 
 def _is_finite(row: Row) -> bool:
@@ -94,4 +96,4 @@ def schema_of(width: int):
 
     when = pa.timestamp('us', tz='UTC')
     kinds = ['string', 'string', 'string', 'int64', when, when, 'string', pa.list_(pa.float32(), width)]
-    return pa.schema(list(map(pa.field, _ROW, kinds)))
+    return pa.schema(list(map(pa.field, OWN, kinds)))

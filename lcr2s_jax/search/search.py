@@ -15,7 +15,7 @@ from lcr2s_jax.search.conditions import EVERY, Condition
 from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
 from lcr2s_jax.search.nearest import Nearest
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.rows import ENRICHED, VECTOR, VECTORS
+from lcr2s_jax.search.rows import ENRICHED, VECTOR
 from lcr2s_jax.search.storage import TRACKS, located
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
@@ -144,7 +144,7 @@ class Search:
             raise SearchError(f'--false-alarms: found {false_alarms:g}, expected {lowest:g} to {highest:g}')
         if top < 1:
             raise SearchError(f'--top: found {top}, expected 1 or more')
-        if group_by and group_by not in {*OWN, *self.gallery.columns} - {*VECTORS}:
+        if group_by and group_by not in {*OWN, *self.gallery.columns} - {VECTOR}:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
             raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
 
