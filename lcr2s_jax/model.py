@@ -23,9 +23,8 @@ from lcr2s_jax import files, images, threads
 from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
-from lcr2s_jax.training.parallel import fetch
+from lcr2s_jax.training.parallel import fetch, fingerprint
 from lcr2s_jax.weights import manifest, sizes
-from lcr2s_jax.weights.pretrained import fingerprint
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 FORMAT = 2  # of the folder; another number is refused

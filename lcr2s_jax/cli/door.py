@@ -200,7 +200,7 @@ def _collect_seldom() -> None:
     Imports make half a million objects that all stay: looking through them again and again took a fifth of the
     processor's time of a search.
     """
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(20_000)
     atexit.unregister(gc.freeze)  # of an earlier command of this process
     atexit.register(gc.freeze)
 
