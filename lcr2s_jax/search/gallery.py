@@ -15,7 +15,7 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import conditions, seal, storage, stores, tables, writing
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.lance import lancedb
-from lcr2s_jax.search.rows import OK, OWN, Row, as_matrix, as_table, not_unit, schema_of
+from lcr2s_jax.search.rows import LOOK, NUMBERS, OK, OWN, Row, as_matrix, as_table, looks_of, not_unit, schema_of
 from lcr2s_jax.search.storage import is_remote
 
 IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those that were forgotten
@@ -78,8 +78,8 @@ class Gallery:
 
     @property
     def kinds(self) -> dict[str, str]:
-        """What a condition may name: all columns but the vector, with their types."""
-        return {f.name: str(f.type) for f in self.table.schema if f.name != 'vector'}
+        """What a condition may name: all columns but those of numbers, with their types."""
+        return {f.name: str(f.type) for f in self.table.schema if f.name not in NUMBERS}
 
     def condition(self, where: Condition | str) -> Condition:
         """A condition that was typed, checked; one that was is left as it is. Raises SearchError."""
@@ -160,13 +160,21 @@ class Gallery:
         """Of all pictures that have a vector, whatever their path."""
         return set(self.rows(FOUND, ['sha256'])['sha256'].to_pylist())
 
-    def vectors_of(self, hashes: Iterable[str]) -> dict[str, np.ndarray]:
-        """sha256 -> vector, for pictures that are there under another path."""
+    def numbers_of(self, hashes: Iterable[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """sha256 -> vector and look, for pictures that are there under another path."""
         found, hashes = {}, list(hashes)
         for start in range(0, len(hashes), _IN):
-            rows = self.rows(FOUND & conditions.among('sha256', hashes[start : start + _IN]), ['sha256', 'vector'])
-            found |= dict(zip(rows['sha256'].to_pylist(), as_matrix(rows['vector'], self.width), strict=True))
+            chosen = FOUND & conditions.among('sha256', hashes[start : start + _IN])
+            rows = self.rows(chosen, ['sha256', 'vector', *[LOOK] * self.has_looks])
+            looks = looks_of(rows[LOOK].to_pylist()) if self.has_looks else [None] * len(rows)
+            numbers = zip(as_matrix(rows['vector'], self.width), looks, strict=True)
+            found |= dict(zip(rows['sha256'].to_pylist(), numbers, strict=True))
         return found
+
+    @property
+    def has_looks(self) -> bool:
+        """Whether rows hold what their pictures look like; tables of earlier versions do not."""
+        return LOOK in self.table.schema.names
 
     def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
         """One commit of files, each with one row in the end, whoever else puts the same.
@@ -252,10 +260,10 @@ class Gallery:
         return np.sort(found['_rowid'].to_numpy())
 
     def facts(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> list[dict]:
-        """Columns of these rows, in their order; by default all but the vector."""
+        """Columns of these rows, in their order; by default all but those of numbers."""
         if not len(rows):
             return []
-        names = [f.name for f in self.table.schema if f.name != 'vector'] if columns is None else list(columns)
+        names = [f.name for f in self.table.schema if f.name not in NUMBERS] if columns is None else list(columns)
         with tables.told(self.uri, 'reading rows', quote=False):
             taken = self.table.take_row_ids([int(row) for row in rows]).select(names).with_row_id()
             found = taken.to_arrow().to_pylist()
@@ -266,6 +274,10 @@ class Gallery:
         """float32 [n, E] of these rows, in their order."""
         found = [one['vector'] for one in self.facts(rows, ['vector'])]
         return np.array(found, np.float32).reshape(-1, self.width)
+
+    def looks_at(self, rows: Sequence[int]) -> np.ndarray:
+        """`appearance.statistics` of these rows, in their order, NaN for one without: float32 [n, S]."""
+        return looks_of([one[LOOK] for one in self.facts(rows, [LOOK])])
 
     @property
     def approximate(self) -> bool:

@@ -125,16 +125,18 @@ def embed(model: Encoder, pictures: Sequence[Picture]) -> np.ndarray:
 def row(picture: Picture, vector: np.ndarray | None) -> Row:
     """What a file becomes."""
     path, *facts = picture.file
-    return Row(path, picture.sha256, *facts, picture.fault or OK, vector)
+    return Row(path, picture.sha256, *facts, picture.fault or OK, vector, picture.look)
 
 
 def put(gallery: Gallery, work: Work, pictures: Sequence[Picture], vectors: dict[str, np.ndarray]) -> int:
     """Commit pictures with their vectors, by path; how many took theirs from the index, as their bytes were there."""
     copies = [one for one in pictures if not one.fault and one.file.path not in vectors]
     with gallery.writing():
-        there = gallery.vectors_of({one.sha256 for one in copies})
+        there = gallery.numbers_of({one.sha256 for one in copies})
         # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
-        vectors = vectors | {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
+        taken = {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
+        vectors = vectors | {path: vector for path, (vector, _) in taken.items()}
+        pictures = [one._replace(look=taken[one.file.path][1]) if one.file.path in taken else one for one in pictures]
         rows = [row(one, vectors.get(one.file.path)) for one in pictures if one.fault or one.file.path in vectors]
         if rows:
             gallery.put(work.key, rows, work.new)

@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # the others are the user's
+from lcr2s_jax.search import appearance
+
+LOOK = '_look'  # a column that tables of earlier versions lack
+OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector', LOOK)  # the others are the user's
+NUMBERS = ('vector', LOOK)  # columns that no condition names and nobody is shown
 _NO_VECTOR = 'the model makes no numbers of it'
 _TOLERANCE = 2e-3  # of the square of a vector's length
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
@@ -22,6 +26,7 @@ class Row(NamedTuple):
       modified: of the file, microseconds since 1970.
       status: OK, or why there is no vector.
       vector: unit float32 [E], or None.
+      look: `appearance.statistics`, float32 [S], or None.
     """
 
     path: str
@@ -30,6 +35,7 @@ class Row(NamedTuple):
     modified: int
     status: str
     vector: np.ndarray | None
+    look: np.ndarray | None = None
 
 
 def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[str, datetime.datetime]]):
@@ -48,10 +54,9 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
     schema = pa.schema([f for f in schema if f.name in OWN])
-    width = schema.field('vector').type.list_size
-    values = [row.vector if row.vector is not None else np.zeros(width, np.float32) for row in rows]
-    flat = pa.array(np.concatenate(values).astype(np.float32))
-    missing = pa.array([row.vector is None for row in rows])
+    content = {'vector': _lists([row.vector for row in rows], schema.field('vector').type.list_size)}
+    if LOOK in schema.names:
+        content[LOOK] = _lists([row.look for row in rows], schema.field(LOOK).type.list_size)
     return pa.table(
         {
             'root': [root] * len(rows),
@@ -61,10 +66,18 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
             'modified': pa.array([row.modified for row in rows], pa.timestamp('us', tz='UTC')),
             'added': pa.array(added, pa.timestamp('us', tz='UTC')),
             'status': [row.status for row in rows],
-            'vector': pa.FixedSizeListArray.from_arrays(flat, width, mask=missing),
+            **content,
         },
         schema=schema,
     )
+
+
+def _lists(values: Sequence[np.ndarray | None], width: int):
+    """A column of fixed-size lists, some of them missing."""
+    import pyarrow as pa
+
+    flat = np.concatenate([np.zeros(width, np.float32) if x is None else x for x in values]).astype(np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), width, mask=pa.array([x is None for x in values]))
 
 
 def _is_finite(row: Row) -> bool:
@@ -80,6 +93,12 @@ def as_matrix(column, width: int) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
 
 
+def looks_of(found: Sequence) -> np.ndarray:
+    """Lists of numbers, or None -> float32 [n, S], NaN for None."""
+    nothing = [np.nan] * appearance.COUNT
+    return np.array([nothing if one is None else one for one in found], np.float32).reshape(-1, appearance.COUNT)
+
+
 def not_unit(vector_GE: np.ndarray) -> np.ndarray:
     """Places of vectors whose length is not one: every model's is, so that they are damaged."""
     return np.flatnonzero(~(np.abs(np.einsum('ge,ge->g', vector_GE, vector_GE) - 1) < _TOLERANCE))
@@ -90,5 +109,6 @@ def schema_of(width: int):
     import pyarrow as pa
 
     when = pa.timestamp('us', tz='UTC')
-    kinds = ['string', 'string', 'string', 'int64', when, when, 'string', pa.list_(pa.float32(), width)]
+    kinds = ['string', 'string', 'string', 'int64', when, when, 'string']
+    kinds += [pa.list_(pa.float32(), count) for count in (width, appearance.COUNT)]
     return pa.schema(list(map(pa.field, OWN, kinds)))

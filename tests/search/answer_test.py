@@ -291,10 +291,10 @@ def test_a_model_says_in_a_line_what_it_was_trained_on(known, line):
 
 
 def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_reason(opened):
-    fitted, vector_GE = opened.model.calibration, opened.gallery.vectors()[0]
-    known = Domain.fit(np.repeat(vector_GE, 4, axis=0), np.repeat(np.arange(len(vector_GE)), 4))
-    hits = ask(opened, WORDS, top=12).hits
-    distance = known.distance(opened.gallery.vectors_at([hit.row for hit in hits]))
+    fitted, hits = opened.model.calibration, ask(opened, WORDS, top=12).hits
+    look_KS = opened.gallery.looks_at([hit.row for hit in hits])
+    known = Domain.fit(np.repeat(look_KS, 4, axis=0), np.repeat(np.arange(len(look_KS)), 4))
+    distance = known.distance(look_KS)
     limit = float(np.sort(distance)[-2:].mean())  # one picture lies beyond it
     opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=limit))
     opened.gallery.refresh()
