@@ -304,7 +304,7 @@ def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_rea
     assert [hit.outside for hit in answer.hits] == (distance > limit).tolist() and sum(distance > limit) == 1
     assert all((hit.probability is None) == hit.outside == (hit.passes is None) for hit in answer.hits)
     assert 'no probability for 1 of 12 hits' in answer.notes[-1] and answer.found is False
-    opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=0.0))
+    opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=-1.0))
     answer = ask(opened, WORDS, top=12, verify=True)
     assert {hit.probability for hit in answer.hits} == {None} and answer.found is None
     assert answer.notes[-1] == 'no probabilities: these pictures are unlike those that the model was calibrated on'
