@@ -17,7 +17,7 @@ import rich.console
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.images import PictureError
 from lcr2s_jax.search import answer as answers
-from lcr2s_jax.search import answer_text, calibration, query
+from lcr2s_jax.search import answer_text, calibration, likeness, query
 from lcr2s_jax.search import audit as logs
 from tests import searching
 from tests.road import fails, typed
@@ -151,8 +151,8 @@ def test_a_file_of_queries_is_one_batch_and_each_answer_is_as_if_alone(find, tmp
 def test_a_caption_beyond_the_context_is_searched_by_chunks_and_says_so(find):
     long = ', '.join([WORDS, 'white shoes and a yellow hat', 'she holds a long green umbrella', 'and a brown bag'])
     (answer,) = find(long)['answers']
-    assert re.search(r'has \d+ tokens and the model reads 16: it was searched by \d parts', answer['notes'][-1])
-    assert find(WORDS.replace('a black backpack', 'it'))['answers'][0]['notes'] == []
+    assert re.search(r'has \d+ tokens and the model reads 16: it was searched by \d parts', answer['notes'][0])
+    assert find(WORDS.replace('a black backpack', 'it'))['answers'][0]['notes'] == [likeness.UNCHECKED]
 
 
 def test_why_is_what_the_score_loses_without_the_phrase(find):
