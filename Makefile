@@ -12,7 +12,7 @@ demo: $(VENV)/.runtime          ## train teacher and student on synthetic pedest
 	$(KEEP) $(RUN) main.py --config=configs/demo.py --workdir=runs/demo
 
 test: $(VENV)/.dev              ## the tests, less the slow ones
-	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m 'not slow'
 
 test-all: $(VENV)/.dev          ## every test
 	$(RUN) -m pytest

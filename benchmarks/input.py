@@ -106,8 +106,9 @@ def load(root: pathlib.Path):
     from lcr2s_jax.weights.tokenizer import Tokenizer
 
     config, tokenizer = cuhk.get_config(), Tokenizer(TOKENIZER)
-    data = config.data
-    source = sources.open_source(data.dataset, str(root), data.max_pixels, data.folder.to_dict(), data.demo.to_dict())
+    data = config.data.to_dict() | {'root': str(root)}
+    del data['cache'], data['in_memory']
+    source = sources.open_source(**data)
     return config, tokenizer, people.load(source, tokenizer, LENGTH, str(root / 'built'), in_memory=True)
 
 

@@ -41,13 +41,15 @@ MODELS = {
     'demo': dict(architecture='demo', image_size=(96, 48), context_length=32, vocab_size=1001),
     'vit-b16': dict(architecture='ViT-B/16', image_size=(384, 128), context_length=77, vocab_size=49408),
 }
-BASE = dict(align='sdm', identity_weight=1.0, scale=50.0)
-TEACHER = BASE | dict(
-    heads=8, shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0, same_image_texts=False
-)
-STUDENT = BASE | dict(
+_LABELS = dict(align='sdm', identity_weight=1.0, scale=50.0)
+BASE = _LABELS | dict(image_weight=0.0)
+TEACHER = _LABELS | dict(
+    heads=8, shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0, wrong_supports=0.0,
+    same_image_texts=False,
+)  # fmt: skip
+STUDENT = _LABELS | dict(
     feature_weight=1.0, relation_weight=1.0, relation='cosine', from_teacher=False, cache_teacher=False,
-    support_views=0, target='fusion', target_share=1.0,
+    support_views=0, target='fusion', target_share=1.0, gate=0.0, fade='', fade_steps=0,
 )  # fmt: skip
 OPTIM = dict(
     learning_rate=1e-5, warmup=0.1, warmup_start=0.1, b1=0.9, b2=0.999, eps=1e-8, clip_norm=1.0,
@@ -216,7 +218,7 @@ def beside_torch(model: str, clip, params, batch: Batch) -> dict:
     """InfoNCE and Adam: ours and torch's."""
     from benchmarks import torch_step
 
-    stage = stages.baseline_stage(clip, params, 1, align='infonce', identity_weight=0.0, scale=50.0)
+    stage = stages.baseline_stage(clip, params, 1, align='infonce', identity_weight=0.0, scale=50.0, image_weight=0.0)
     return {BASELINE: lambda: stepper(stage, batch)} | {
         f'torch CLIPModel{", compiled" * compiled}': lambda compiled=compiled: torch_step.stepper(
             clip, batch, OPTIM, compiled
@@ -242,13 +244,13 @@ def naive(teacher: stages.Stage) -> stages.Stage:
     The loss is that of the whole larger batch, which costs next to nothing beside the towers.
     """
 
-    def loss(params, frozen, batch, key, axis):
+    def loss(params, frozen, batch, key, axis, step=0):
         views = batch.view_BK.shape[1]
 
         def copies(x):  # [B, K, ...] -> [B*K, K, ...]: one identity's views for each of its views
             return jnp.repeat(x, views, axis=0)
 
-        return teacher.loss(params, frozen, Batch(*map(copies, batch)), key, axis)
+        return teacher.loss(params, frozen, Batch(*map(copies, batch)), key, axis, step)
 
     return dataclasses.replace(teacher, name='naive teacher', loss=loss)
 

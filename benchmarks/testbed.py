@@ -59,20 +59,21 @@ CANDIDATES = (Candidate(400, 1e-3), Candidate(300, 1e-3), Candidate(200, 1e-3))
 WIDTH, EMBED = 256, 128
 _LABELS = {'identity_weight': 0.0}
 CONFIG = {
-    'reseed': {'student': 1},
+    'reseed': {'baseline': 0, 'teacher': 0, 'student': 1},
     'model': {'vision_blocks': 2, 'text_blocks': 2},
     'batch': {'identities': 64, 'views': 1, 'captions': 1},
     'augment': {'flip': 0.0, 'pad': 0, 'erase': 0.0},  # the features are cached
     'masking': {'prob': 0.0, 'mask_share': 0.8, 'replace_share': 0.1, 'delete_share': 0.0},
-    'baseline': _LABELS | {'align': 'sdm', 'scale': 50.0, 'others_weight': 0.0},
+    'baseline': _LABELS | {'align': 'sdm', 'scale': 50.0, 'image_weight': 0.0, 'others_weight': 0.0},
     'teacher': _LABELS | {
         'align': 'sdm', 'scale': 50.0, 'heads': 4, 'shared_fusion': False, 'single_weight': 1.0, 'detach': True,
-        'support_dropout': 0.0, 'same_image_texts': False,
+        'support_dropout': 0.0, 'wrong_supports': 0.0, 'same_image_texts': False,
     },
-    'fusion': {'align': 'sdm', 'scale': 50.0, 'support_views': 4},
+    'fusion': {'align': 'sdm', 'scale': 50.0, 'support_views': 4, 'wrong_supports': 0.0},
     'student': _LABELS | {
         'align': 'sdm', 'scale': 50.0, 'feature_weight': 1.0, 'relation_weight': 0.0, 'relation': 'cosine',
         'from_teacher': False, 'cache_teacher': True, 'support_views': 4, 'target': 'fusion', 'target_share': 1.0,
+        'gate': 0.0, 'fade': '', 'fade_steps': 0,
     },
     'optim': {
         'learning_rate': 1e-3, 'warmup': 1 / 12, 'warmup_start': 0.1, 'b1': 0.9, 'b2': 0.98, 'eps': 1e-8,

@@ -60,6 +60,7 @@ class Comparison(Programs):
           after: called after every group.
         """
         names = self._with_needs(names)
+        self._refuse_others(names, seeds)
         for group in self._groups(names, seeds):
             group = [(row, seed) for row, seed in group if all(self._path(n, seed).exists() for n in row.needs)]
             late = deadline is not None and time.perf_counter() > deadline
@@ -72,7 +73,24 @@ class Comparison(Programs):
                 self.say(f'{group[0][0].name} failed: {type(error).__name__}: {error}')
         undone = {name for name in names if not all(self._path(name, seed).exists() for seed in seeds)}
         if undone:
-            raise ConfigError(f'found {len(undone)} rows left undone: {", ".join(sorted(undone))}')
+            raise ConfigError(
+                f'found {len(undone)} rows left undone: {", ".join(sorted(undone))}; expected all. What stopped them '
+                'is told above: correct it and type the same again, which goes on with these'
+            )
+
+    def _refuse_others(self, names: Sequence[str], seeds: Sequence[int]) -> None:
+        """Raise ConfigError where a result that lies there is of another config, of other data, or of another row."""
+        for name in names:
+            now = self.made_with(self.rows[name])
+            for path in (path for seed in seeds if (path := self._path(name, seed)).exists()):
+                then = tables.read_result(path).get('made_with', {})
+                differ = [field for field in now if field in then and then[field] != now[field]]
+                if differ:
+                    told = '; '.join(f'{field}: {then[field]} there, {now[field]} now' for field in differ[:5])
+                    raise ConfigError(
+                        f'{path}: found a result that was made otherwise ({told}), expected one of this config and '
+                        'row. Choose another --out, or delete it, which makes it again'
+                    )
 
     def prepare(self, names: Sequence[str], seeds: Sequence[int]) -> None:
         """Begin to compile what `run` will need."""
@@ -121,12 +139,18 @@ class Comparison(Programs):
         seconds = (time.perf_counter() - clock) / len(members)
         for member in members:
             row, result = member.row, {'seed': member.seed, 'step': member.step, 'seconds': seconds}
-            result |= {'row': row.name, 'label': row.label, 'side_by_side': len(members), 'history': member.history}
+            result |= {
+                'made_with': self.made_with(row),
+                'row': row.name,
+                'label': row.label,
+                'side_by_side': len(members),
+                'history': member.history,
+            }
             seen = self.embed(row, member.params, 'seen')
             found = metrics.retrieval(seen.text_QE, seen.image_GE, seen.text_pid_Q, seen.image_pid_G, block=2048)
             result['train'] = {name: found[name] for name in metrics.NAMES}
             path = self._path(row.name, member.seed).with_suffix('.msgpack')
-            path.write_bytes(serialization.to_bytes(jax.device_get(member.params)))
+            files.write(path, serialization.to_bytes(jax.device_get(member.params)))
             splits = ('val', 'test') if row.test else ('val',)
             self._write(row, member.stage, member.params, result, splits, row.test)
 
@@ -225,5 +249,6 @@ class Comparison(Programs):
                 result[split][way] = {n: 100 * float(x) for n, x in zip(metrics.NAMES, each_Q5.mean(0), strict=True)}
                 queries[f'{split}/{way}/R1'] = each_Q5[:, 0].astype(bool)
                 queries[f'{split}/{way}/mAP'] = each_Q5[:, 3].astype(np.float16)
-        np.savez_compressed(path.with_suffix('.npz'), **queries)
+        with files.aside(path.with_suffix('.npz')) as partial, partial.open('wb') as file:
+            np.savez_compressed(file, **queries)
         files.write(path, json.dumps(result) + '\n')

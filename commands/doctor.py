@@ -36,7 +36,7 @@ def doctor(config: ConfigDict, as_json: bool) -> int:
     # libraries that greet the terminal must not spoil the JSON
     with contextlib.redirect_stdout(sys.stderr), _bar() as tell:
         found = examine(
-            **{name: data[name] for name in ('dataset', 'root', 'max_pixels', 'folder')},
+            **{name: data[name] for name in ('dataset', 'root', 'images', 'max_pixels', 'folder')},
             room=(data['cache'], data['in_memory']),
             batch=config.batch.to_dict(),
             tokenizer=config.tokenizer or config.model.pretrained,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,7 +14,7 @@ from commands.workdir import config_of, same_data
 from lcr2s_jax import api
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate as evaluation
-from lcr2s_jax.evaluation.table import table
+from lcr2s_jax.evaluation.table import gallery_table, table
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.model import TOWERS
 from lcr2s_jax.training import run as runs
@@ -22,7 +23,9 @@ from lcr2s_jax.training.run_files import read_facts
 from lcr2s_jax.weights import layouts
 
 
-def evaluate_weights(config: ConfigDict, weights: str, dtype: str, as_json: bool) -> None:
+def evaluate_weights(
+    config: ConfigDict, weights: str, dtype: str, as_json: bool, enriched: Mapping | None = None
+) -> None:
     """Embed val and test of the config's dataset with `weights`, without training, and print what that finds.
 
     Args:
@@ -30,6 +33,7 @@ def evaluate_weights(config: ConfigDict, weights: str, dtype: str, as_json: bool
       weights: what `lcr2s_jax.load` takes.
       dtype: compute type; float32 is what comparisons are made in.
       as_json: print the results as JSON instead of tables.
+      enriched: further arguments of `evaluate.gallery_side`; None leaves that out.
     """
     if (pathlib.Path(weights) / 'image.stablehlo').is_file():
         raise ConfigError(f'--weights: found StableHLO programs in {weights}, expected weights; export as hf instead')
@@ -42,11 +46,11 @@ def evaluate_weights(config: ConfigDict, weights: str, dtype: str, as_json: bool
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         inputs = open_inputs(config, ('val', 'test'), encoder=opened)
         encoder = DualEncoder(inputs.encoder.clip)
-        results = {'weights': _scores(inputs, encoder, {'clip': inputs.encoder.params}, None, 0)}
+        results = {'weights': _scores(inputs, encoder, {'clip': inputs.encoder.params}, None, 0, enriched)}
     _tell(inputs, results, dtype, as_json)
 
 
-def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool) -> None:
+def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, enriched: Mapping | None = None) -> None:
     """Embed val and test of a run's dataset with its stages; arguments as of `evaluate_weights`, `stage` '' for all."""
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         config = config_of(workdir)
@@ -58,7 +62,7 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool) -
         )
         results = {}
         for one in opened:
-            scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views)
+            scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views, enriched)
             results[one.stage] = {'step': one.step, **scores}
     _tell(inputs, results, dtype, as_json)
 
@@ -79,7 +83,7 @@ def _load(config: ConfigDict, weights: str, dtype: str):
     )
 
 
-def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int) -> dict:
+def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, enriched: Mapping | None) -> dict:
     embedder, scores = evaluation.Embedder(encoder, inputs.parallel), {}
     for split in inputs.evaluated:
         embeddings = inputs.embed(embedder, params, split)
@@ -87,6 +91,8 @@ def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int) ->
         if fusion:
             rich = evaluation.with_supports(fusion, params, embeddings, views)
             scores.setdefault('with_supports_oracle', {})[split] = evaluation.retrieval_metrics(rich)
+        if enriched:
+            scores.setdefault('gallery_side', {})[split] = evaluation.gallery_side(embeddings, **enriched)
     return scores
 
 
@@ -97,4 +103,6 @@ def _tell(inputs: Inputs, results: dict, dtype: str, as_json: bool) -> None:
         return
     for split in inputs.evaluated:
         print('\n' + table(results, split))
+        if apart := gallery_table(results, split):
+            print('\n' + apart)
     print(f'\ncomputed in {dtype}')

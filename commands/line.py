@@ -104,23 +104,24 @@ def _evaluate(args: argparse.Namespace) -> None:
         return pictures.run(args)
     if not models.source(args) or (args.workdir and args.config) or (args.weights and not args.config):
         raise UsageError('evaluate needs --workdir, or --config and --weights, or --weights, --images and --table')
+    enriched = pictures.gallery_side(args)
     if args.workdir:
         from commands.evaluate import evaluate_run
 
-        return evaluate_run(pathlib.Path(args.workdir), args.stage, args.dtype, args.json)
+        return evaluate_run(pathlib.Path(args.workdir), args.stage, args.dtype, args.json, enriched)
     if given := models.of_weights(args):
         raise UsageError(f'evaluate takes --{given[0]} without --config alone; set --config.model.... instead')
     config = _read(args)
     from commands.evaluate import evaluate_weights
 
-    return evaluate_weights(config, args.weights, args.dtype, args.json)
+    return evaluate_weights(config, args.weights, args.dtype, args.json, enriched)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('runs', nargs='*', type=place, metavar='RUN', help='Finished runs on one dataset.')
     _config(parser, needed=False)
     parser.add_argument('--rows', type=place, metavar='FILE', help='Rows to train, such as benchmarks/demo.toml.')
-    parser.add_argument('--out', type=place, metavar='DIR', help='Their results; alone: tables of what is there.')
+    parser.add_argument('--out', type=place, metavar='DIR', help='Of results; alone: tables of what is there.')
     parser.add_argument('--seeds', type=int, default=3, metavar='N', help='Seeds 0 .. N - 1 of each row.')
     parser.add_argument('--against', default='', metavar='ROW', help='Differences are taken to it; the first row.')
     parser.add_argument('--split', default='test', choices=('val', 'test'), help='Of finished runs.')
@@ -129,14 +130,20 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     """Rows trained on a config's data, or finished runs side by side."""
-    if bool(args.runs) == bool(args.config or args.out) or (args.config and not (args.rows and args.out)):
+    trained = args.config and args.rows and args.out
+    if not (args.runs or args.out) or (args.runs and (args.config or args.rows)) or (args.config and not trained):
         raise UsageError('compare takes finished runs, --config with --rows and --out, or --out alone')
-    from commands.compare import compare, compare_runs, tabulate
+    if args.seeds < 1:
+        raise UsageError(f'--seeds: found {args.seeds}, expected 1 or more')
+    from commands.compare import compare, tabulate
 
+    rows, out = args.rows and pathlib.Path(args.rows), args.out and pathlib.Path(args.out)
     if args.runs:
-        print(compare_runs([pathlib.Path(run) for run in args.runs], args.split, args.stage))
+        from commands.runs_table import compare_runs
+
+        runs = [pathlib.Path(run) for run in args.runs]
+        print(compare_runs(runs, args.split, args.stage, args.against, out))
         return
-    rows, out = args.rows and pathlib.Path(args.rows), pathlib.Path(args.out)
     if not args.config:
         print(tabulate(out, rows, args.against))
         return

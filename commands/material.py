@@ -16,13 +16,17 @@ from commands import noise
 from commands.rows import Row, merged
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.evaluation import evaluate, neighbours
-from lcr2s_jax.method import stages
+from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
+from lcr2s_jax.method import stages, targets
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.training import resident
+from lcr2s_jax.training.report import flatten
 
 KNOBS = {'student': ('feature_weight', 'relation_weight'), 'optim': ('learning_rate',)}
 """Numbers that one compiled program takes as arguments: rows that differ in nothing else share it."""
-_SEEN = 200  # training people whose R@1 tells how much was learnt by heart
+SEEN = 200  # training people whose R@1 tells how much was learnt by heart
+_HOW = ('model.kernel', 'model.remat', 'model.scan', 'model.chunks', 'train.save_every', 'train.log_every')
+_OF_ROW = ('stage', 'teacher', 'teachers', 'combine', 'noise', 'half', 'people', 'keep', 'judges')
 _BLOCK = 500  # rows embedded at a time
 _NEIGHBOURS = (2, 5)
 
@@ -48,7 +52,7 @@ class Material:
     ):
         self.config, self.rows, self.out = config, rows, out
         self._load = load
-        self._host = dict(splits) | {'seen': splits['train'].people(_SEEN)}
+        self._host = dict(splits) | {'seen': splits['train'].people(SEEN)}
         self._resident = {name: jax.device_put(split) for name, split in self._host.items()}
         self._people = int(splits['train'].image_pid_G.max()) + 1
         self._models: dict[str, tuple] = {}
@@ -58,6 +62,16 @@ class Material:
     def given(self, row: Row) -> dict:
         """The config with the row's changes."""
         return merged(self.config, row.set)
+
+    def made_with(self, row: Row) -> dict:
+        """What a result depends on, field by field: the config as the row has it, the data, and the row's captions."""
+        config = self.given(row)
+        groups = ['model', 'batch', 'augment', 'masking', 'optim', 'train', 'reseed', 'made_of', row.stage]
+        groups += ['teacher'] * (row.stage == 'fusion')
+        flat = dict(flatten({group: config[group] for group in groups if group in config}, '.'))
+        told = {field: value for field, value in flat.items() if not field.startswith(_HOW)}
+        told |= {field: getattr(row, field) for field in _OF_ROW}
+        return json.loads(json.dumps(told))
 
     def _path(self, name: str, seed: int) -> pathlib.Path:
         return self.out / f'{name}-{seed}.json'
@@ -87,18 +101,25 @@ class Material:
             return stages.fusion_stage(teacher, teacher_params, cache, **config['fusion'])
         teacher = self._stage(self.rows[row.teacher], seed)
         given = config['student'] | ({k: knobs[k] for k in KNOBS['student']} if knobs else {})
+        cache = cache if given['cache_teacher'] else None
         return stages.student_stage(*teach, teacher, teacher_params, cache, **given)
 
     def _taught(self, row: Row, seed: int) -> tuple:
         """Parameters and training features of a row's teacher; of one that is not trained yet their shapes."""
-        if self._path(row.teacher, seed).exists():
-            return self.params(row.teacher, seed), self.features(row.teacher, seed, 'train')
+        if all(self._path(name, seed).exists() for name in row.taught_by):
+            caches = [self.features(name, seed, 'train') for name in row.taught_by]
+            if row.combine == 'cross':
+                sees_G = self._host['train'].image_pid_G % 2 == self.rows[row.teacher].people
+                caches = [targets.crossed(caches, sees_G)]
+            cache = targets.mean_relation(caches) if row.combine == 'relation' else caches[0]
+            return self.params(row.teacher, seed), cache
         of, split = self.rows[row.teacher], self._host['train']
         clip, encoders, _ = self._model(of)
         params = jax.eval_shape(self._stage(of, seed).init, jax.random.key(0))
         params |= {'clip': jax.eval_shape(lambda: encoders)}
         rows = (len(split.image_pid_G), len(split.tokens_QL))
-        shapes = [jax.ShapeDtypeStruct((n, clip.embed_dim), jnp.float32) for n in rows]
+        width = clip.embed_dim * (len(row.taught_by) if row.combine == 'relation' else 1)
+        shapes = [jax.ShapeDtypeStruct((n, width), jnp.float32) for n in rows]
         return params, Embeddings(*shapes, split.image_pid_G, None, None, split.caption_image_Q)
 
     def params(self, name: str, seed: int) -> dict:
@@ -136,6 +157,8 @@ class Material:
         places = np.arange(len(source_Q))
         nth_Q = places - np.searchsorted(split.caption_image_Q, split.caption_image_Q)
         kept = np.ones(len(places), bool) if row.half is None else nth_Q % 2 == row.half
+        if row.people is not None:
+            kept &= split.image_pid_G[split.caption_image_Q] % 2 == row.people
         if row.keep == 'true':
             kept &= split.image_pid_G[split.caption_image_Q[source_Q]] == split.image_pid_G[split.caption_image_Q]
         elif row.keep:
@@ -173,13 +196,20 @@ class Material:
         return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, self.views(row))
 
     def ways(self, row: Row, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
-        """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them."""
+        """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them.
+
+        A gallery's neighbours are averaged ('neighbours-k'), and where the row has a fusion also fused ('fused-k').
+        """
         single = self.embed(row, params, split)
         found = {'single': single}
         if stage.fusion is not None:
             found['supports'] = self.with_supports(row, stage, params, single)
         if tested:
             near = neighbours.nearest(single.image_GE, max(_NEIGHBOURS))
+            length = float(np.linalg.norm(single.image_GE, axis=1).mean())
+            fuse = stage.fusion and GalleryFusion(stage.fusion, {'fusion': params['fusion']}, length)
             for k in _NEIGHBOURS:
                 found[f'neighbours-{k}'] = single._replace(image_GE=neighbours.enriched(single.image_GE, near[:, :k]))
+                if fuse:
+                    found[f'fused-{k}'] = single._replace(image_GE=fuse(single.image_GE, near[:, :k]))
         return found

@@ -37,7 +37,7 @@ class Programs(Material):
             del static['student']['from_teacher']  # where it starts
             of = self.rows[row.teacher]
             fusion = of.stage in ('teacher', 'fusion') and self.given(of)['teacher']
-            static['of'] = [fusion, self.given(of)['model']]
+            static['of'] = [fusion, self.given(of)['model'], row.combine, len(row.teachers)]
         if row.stage == 'fusion':
             static['teacher'] = config['teacher']
         return json.dumps([row.stage, static], sort_keys=True)

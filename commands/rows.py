@@ -4,16 +4,23 @@
 """
 
 import dataclasses
+import difflib
 import pathlib
 import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.files import read_text
 
 STAGES = ('start', 'baseline', 'teacher', 'fusion', 'student')
 KEEP = ('true', 'pair', 'consensus')
+COMBINE = ('relation', 'cross')
+_KINDS = {
+    'label?': str, 'stage?': str, 'teacher?': str, 'set?': {str: dict}, 'test?': bool, 'family?': str,
+    'noise?': (float, str), 'half?': int, 'people?': int, 'keep?': str, 'judges?': [str],
+    'teachers?': [str], 'combine?': str,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +32,15 @@ class Row:
       label: in tables.
       stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
       teacher: the row that a student learns from, or whose encoders a fusion takes.
+      teachers: further rows that teach a student with it.
+      combine: how: 'relation', the mean of their relations, or 'cross': two rows of `people` 0 and 1, each of which
+        tells of the people that it never saw.
       set: changes to the config, group by group.
       test: whether it is evaluated on test, once; otherwise it is read on val alone.
       family: rows of one family differ in a weight; the best of them on val stands for it on test.
       noise: share of the training captions that stand at an image of someone else, 0..1, or RDE's index file (.npy).
       half: 0 or 1 trains on the images' even or odd captions alone.
+      people: 0 or 1 trains on the identities of even or odd number alone.
       keep: captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the
         *other* images of their identity ('consensus'), as the judges see it; '' for all.
       judges: rows whose encoders judge; of two, each judges the captions that it was not trained on.
@@ -44,13 +55,21 @@ class Row:
     family: str = ''
     noise: float | str = 0.0
     half: int | None = None
+    people: int | None = None
+    teachers: tuple[str, ...] = ()
+    combine: str = ''
     keep: str = ''
     judges: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Rows that come first."""
-        return (self.teacher,) * bool(self.teacher) + self.judges
+        return self.taught_by + self.judges
+
+    @property
+    def taught_by(self) -> tuple[str, ...]:
+        """All of its teachers."""
+        return (self.teacher,) * bool(self.teacher) + self.teachers
 
 
 def read(path: pathlib.Path) -> dict[str, Row]:
@@ -60,10 +79,10 @@ def read(path: pathlib.Path) -> dict[str, Row]:
       ConfigError: no TOML, an unknown field, stage or row. DataError: no such file.
     """
     try:
-        tables = tomllib.loads(read_text(path, '--rows')).get('row', {})
+        tables = tomllib.loads(files.read_text(path, '--rows')).get('row', {})
     except ValueError as error:
         raise ConfigError(f'{path}: cannot be read as rows ({error}); expected TOML with tables [row.NAME]') from None
-    if not tables:
+    if not tables or not isinstance(tables, dict):
         raise ConfigError(f'{path}: found no [row.NAME], expected one or more')
     raw: dict[str, dict] = {}
     rows: dict[str, Row] = {}
@@ -75,6 +94,8 @@ def read(path: pathlib.Path) -> dict[str, Row]:
 
 def _filled(path: pathlib.Path, name: str, table: Mapping, raw: Mapping[str, dict]) -> dict:
     """The table with what it does not say taken from the row that it is like."""
+    if fault := files.misfit(table, _KINDS):
+        raise ConfigError(f'{path}, row {name}: {fault.replace("a JSON object", "a table")}')
     table = dict(table)
     like = table.pop('like', None)
     if like is None:
@@ -90,7 +111,11 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
     if unknown := set(table) - fields:
         known = ', '.join(sorted(fields))
         raise ConfigError(f'{path}, row {name}: found {", ".join(sorted(unknown))}; expected {known}')
-    row = Row(name, **{'label': name} | dict(table) | {'judges': tuple(table.get('judges', ()))})
+    if 'stage' not in table:
+        raise ConfigError(f'{path}, row {name}: found no stage, expected one of {", ".join(STAGES)}')
+    row = Row(
+        name, **{'label': name} | dict(table) | {key: tuple(table.get(key, ())) for key in ('judges', 'teachers')}
+    )
     if row.stage not in STAGES or row.keep not in ('', *KEEP):
         raise ConfigError(
             f"{path}, row {name}: found stage '{row.stage}', keep '{row.keep}'; expected a stage of "
@@ -100,7 +125,25 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
         raise ConfigError(f'{path}, row {name}: found {lost[0]} as a teacher or judge, expected an earlier row')
     if (row.stage in ('student', 'fusion')) != bool(row.teacher):
         raise ConfigError(f'{path}, row {name}: a student or fusion names its teacher, another stage has none')
+    if fault := _fault_of_teachers(row, rows):
+        raise ConfigError(f'{path}, row {name}: {fault}')
     return row
+
+
+def _fault_of_teachers(row: Row, rows: Mapping[str, Row]) -> str:
+    """What is wrong with several teachers, or with a half, in words."""
+    for field in ('half', 'people'):
+        if getattr(row, field) not in (None, 0, 1):
+            return f'found {field} = {getattr(row, field)}, expected 0 or 1'
+    if bool(row.teachers) != (row.combine in COMBINE) or (row.teachers and row.stage != 'student'):
+        return (
+            f"found teachers = {list(row.teachers)} with combine = '{row.combine}' in a {row.stage}; expected both, of "
+            f'a student, and combine one of {", ".join(COMBINE)}'
+        )
+    halves = [rows[name].people for name in row.taught_by]
+    if row.combine == 'cross' and sorted(map(str, halves)) != ['0', '1']:
+        return f'found teachers of people {halves}, expected two rows, one of people = 0 and one of people = 1'
+    return ''
 
 
 def merged(config: Mapping, changes: Mapping) -> dict:
@@ -110,3 +153,33 @@ def merged(config: Mapping, changes: Mapping) -> dict:
         mergeable = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
         found[key] = merged(found[key], value) if mergeable else value
     return found
+
+
+def check(path: pathlib.Path, rows: Mapping[str, Row], config: Mapping) -> None:
+    """Refuse changes of what the config has not, or to values of another kind, before minutes are spent.
+
+    Args:
+      path, rows: of `read`.
+      config: nested plain values.
+
+    Raises:
+      ConfigError: the row, the field, and what was expected.
+    """
+    for row in rows.values():
+        _check(f'{path}, row {row.name}: found set', row.set, config)
+
+
+def _check(found: str, changes: Mapping, there: Mapping) -> None:
+    for key, value in changes.items():
+        if key not in there:
+            near = ''.join(f', such as {name}' for name in difflib.get_close_matches(key, there, 1))
+            raise ConfigError(f'{found}.{key}; expected a field of the config{near}: {", ".join(there)}')
+        if isinstance(there[key], Mapping) and isinstance(value, Mapping):
+            _check(f'{found}.{key}', value, there[key])
+        elif fault := files.misfit(value, _kind(there[key])):
+            raise ConfigError(f'{found}.{key} = {value!r}; {fault.rpartition(", ")[2]}, as {there[key]!r} is')
+
+
+def _kind(value: Any) -> Any:
+    """What `files.misfit` compares with; a whole number may stand for a number."""
+    return dict if isinstance(value, Mapping) else list if isinstance(value, list | tuple) else type(value)

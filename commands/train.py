@@ -73,7 +73,8 @@ def _next(config: ConfigDict, workdir: pathlib.Path) -> str:
     )
     crops, index = workdir / 'crops', f'--index={shlex.quote(str(workdir / "index"))}'
     drawn = config.data.dataset == 'demo' and crops.is_dir()
-    images = shlex.quote(str(crops if drawn else config.data.root or 'DIR'))
+    there = pathlib.Path(config.data.root).expanduser() / pathlib.Path(config.data.images).expanduser()
+    images = shlex.quote(str(crops if drawn else there if config.data.root or config.data.images else 'DIR'))
     metadata = f' --metadata={shlex.quote(str(workdir / "crops.csv"))}' * drawn
     return (
         '\nSearch with it, in these pictures or in a folder of your own:\n'

@@ -14,12 +14,15 @@ from lcr2s_jax.training.run_files import read_config
 
 # When a run is resumed: they say where and how something is computed, and not what.
 _MAY_CHANGE = (
-    'parallel', 'evaluate', 'data.root', 'data.cache', 'data.in_memory', 'model.kernel', 'model.remat', 'model.scan',
-    'model.chunks',
+    'parallel', 'evaluate', 'data.root', 'data.images', 'data.cache', 'data.in_memory', 'model.kernel', 'model.remat',
+    'model.scan', 'model.chunks',
 )  # fmt: skip
 
 # Fields that runs of earlier versions did not write down, and what they were.
-_LATER = {'model.activation': '', 'model.heads': 0}
+_LATER = {'model.activation': '', 'model.heads': 0, 'data.images': ''}
+_LATER |= {'baseline.image_weight': 0.0, 'teacher.wrong_supports': 0.0}
+_LATER |= {'student.gate': 0.0, 'student.fade': '', 'student.fade_steps': 0}
+_LATER |= {f'data.folder.fields.{column}': '' for column in ('image', 'caption', 'id', 'split')}
 
 
 def config_of(workdir: pathlib.Path) -> ConfigDict:

@@ -40,11 +40,13 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict(  # data.sources.open_source, the last two of data.people.load
         dict(
-            dataset='demo',  # or cuhk_pedes, icfg_pedes, rstpreid, folder
+            dataset='demo',  # or cuhk_pedes, icfg_pedes, rstpreid, orbench, chatpedes, folder
             root='',  # the dataset's folder or the one above; '' for TFDS's folder of manual downloads
+            images='',  # folder of the images, as it is or below root; '' for where the dataset has it
             max_pixels=50_000_000,  # width times height; a larger image is skipped
             folder=dict(  # data.table.read; read where dataset is 'folder'
-                table='people.csv',  # below root: image, caption, id and perhaps split; .csv or .jsonl
+                table='people.csv',  # below root: image, caption, id and perhaps split; .csv, .jsonl or .json
+                fields=dict(image='', caption='', id='', split=''),  # what they are called; several captions: 'a,b'
                 seed=0,  # of dealing identities to splits, where the table has none
                 val=0.1,  # share of the identities
                 test=0.2,  # the same
@@ -73,7 +75,12 @@ def get_config() -> ConfigDict:
     )
 
     config.baseline = ConfigDict(  # lcr2s_jax.method.stages.baseline_stage
-        dict(align='sdm', identity_weight=1.0, scale=50.0)  # [IRRA]
+        dict(
+            align='sdm',  # or infonce, tal
+            identity_weight=1.0,
+            scale=50.0,  # [IRRA], as the two above
+            image_weight=0.0,  # of images of one identity attracting each other, for enriched galleries; ours
+        )
     )
     config.teacher = ConfigDict(  # lcr2s_jax.method.stages.teacher_stage
         dict(
@@ -85,6 +92,7 @@ def get_config() -> ConfigDict:
             single_weight=1.0,
             detach=True,  # ours; see the docstring of teacher_stage
             support_dropout=0.0,
+            wrong_supports=0.0,  # share of the supports that is of another identity, for enriched galleries; ours
             same_image_texts=False,  # may a text be supported by its own image's other caption? (batch.captions > 1)
         )
     )
@@ -101,6 +109,9 @@ def get_config() -> ConfigDict:
             support_views=0,  # supports are those of the batch; K, with cache_teacher: K - 1 others of all of the split
             target='fusion',  # what is richer: MHAF (paper), or the plain 'mean' of the set, or of the 'others' alone
             target_share=1.0,  # of it in the target; 0: the teacher's own single view
+            gate=0.0,  # power of cos(own view, richer one) that the share is multiplied by; 0: no gate
+            fade='',  # both weights above fall to 0 ('out') or rise from it ('in') over fade_steps steps
+            fade_steps=0,  # such as train.steps
         )
     )
 

@@ -1,4 +1,4 @@
-"""The published annotation files of CUHK-PEDES, ICFG-PEDES and RSTPReid: from a folder to a list of entries.
+"""The annotation files of published datasets: from a folder to a list of entries.
 
 Nothing is opened here but the annotation file itself; images.py looks at the pictures.
 """
@@ -8,9 +8,11 @@ import hashlib
 import json
 import pathlib
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from data import fields
+from data.fields import short
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import read_bytes, storable
 
@@ -29,6 +31,7 @@ class Entry:
       file_name: below the folder of images, with forward slashes, never leaving it.
       captions: sentences, blank ones left out; an image without any cannot be used.
       blank: how many were left out.
+      gallery: whether it can without any, as one more image to search among.
     """
 
     where: str
@@ -37,6 +40,7 @@ class Entry:
     file_name: str
     captions: tuple[str, ...]
     blank: int = 0
+    gallery: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +88,11 @@ class Layout(NamedTuple):
       captions: sentences that an image usually has.
       published: (identities, images, captions) by split.
       splitless: files of known packages that name no split, so that they cannot be used.
+      test_file: where the file above is of train alone, that of test, beside it.
+      caption_key: the field of captions: a list of sentences; of a dataset in two files what `fields.said` reads.
+      images: folders of images, beside the annotation file; the first that is there.
+      queries_apart: the file of test lists a gallery and its queries (`fields.gallery_rows`), and a person is named by
+        the folder of its images, as the ids of each file begin anew.
     """
 
     title: str
@@ -92,6 +101,10 @@ class Layout(NamedTuple):
     captions: int
     published: Mapping[str, tuple[int, int, int]]
     splitless: tuple[str, ...] = ()
+    test_file: str = ''
+    caption_key: str = 'captions'
+    images: tuple[str, ...] = ('imgs',)
+    queries_apart: bool = False
 
 
 LAYOUTS: Mapping[str, Layout] = {
@@ -108,32 +121,60 @@ LAYOUTS: Mapping[str, Layout] = {
         'RSTPReid', ('data_captions.json',), 'img_path', 2,
         {'train': (3701, 18505, 37010), 'val': (200, 1000, 2000), 'test': (200, 1000, 2000)},
     ),
+    # of these two no counts by split were found published
+    'orbench': Layout(
+        'ORBench', ('train_annos.json',), 'file_path', 1, {}, test_file='test_gallery_and_queries.json',
+        caption_key='caption', images=('',), queries_apart=True,
+    ),
+    'chatpedes': Layout(
+        'ChatPedes', ('train_reid.json',), 'file_path', 1, {}, test_file='test_reid.json',
+        caption_key='chats', images=('imgs', 'imgs00'),
+    ),
 }  # fmt: skip
 
 
 def read(dataset: str, root: pathlib.Path) -> Annotations:
-    """The entries of one of the three published datasets.
+    """The entries of one of the published datasets.
 
     Args:
       dataset: a key of `LAYOUTS`.
-      root: the folder that holds the annotation file and `imgs/`, or the folder above it.
+      root: the folder that holds the annotation file and the images, or the folder above it.
 
     Raises:
       DataError: no such file there. RowsError: entries that are not what the dataset's entries are.
     """
     layout = LAYOUTS[dataset]
     path = find(layout, root)
-    rows = ((f'entry {number}', row) for number, row in enumerate(_rows(path)))
-    entries, faults = each(rows, lambda where, row: _entry(where, row, layout))
+    entries, faults = each(_located(path, layout), lambda where, row: _entry(where, row, layout))
     anew = _counted_anew(entries, layout)
     entries = [
         dataclasses.replace(entry, person=f'{entry.split} {entry.person}') if entry.split in anew else entry
         for entry in entries
     ]
-    found = Annotations(path, path.parent / 'imgs', by_split(entries), counted_anew=anew)
+    folders = [path.parent / name for name in layout.images]
+    images = next((folder for folder in folders if folder.is_dir()), folders[0])
+    found = Annotations(path, images, by_split(entries), counted_anew=anew)
     if faults:
-        raise RowsError(path, faults, found)
+        raise RowsError(path.parent if layout.test_file else path, faults, found)
     return found
+
+
+def _located(path: pathlib.Path, layout: Layout) -> Iterator[tuple[str, Any]]:
+    """(where, row) of a file, or of those of train and test."""
+    if not layout.test_file:
+        yield from ((f'entry {number}', row) for number, row in enumerate(_rows(path)))
+        return
+    files = {'train': path, 'test': path.with_name(layout.test_file)}
+    if not files['test'].is_file():
+        raise DataError(
+            f'{path.parent}: found {path.name} without {layout.test_file}, expected both files of {layout.title} '
+            'in one folder. Put it there.'
+        )
+    for split, file in files.items():
+        apart = split == 'test' and layout.queries_apart
+        rows = fields.gallery_rows(_content(file), str(file)) if apart else _rows(file)
+        for number, row in enumerate(rows):
+            yield f'{file.name}, entry {number}', row | {'split': split} if isinstance(row, dict) else row
 
 
 def _counted_anew(entries: Sequence[Entry], layout: Layout) -> tuple[str, ...]:
@@ -178,13 +219,17 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
     )
 
 
-def _rows(path: pathlib.Path) -> Sequence[Any]:
+def _content(path: pathlib.Path) -> Any:
     try:
-        rows = json.loads(read_bytes(path, MOST).decode('utf-8-sig'))
+        return json.loads(read_bytes(path, MOST).decode('utf-8-sig'))
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
     except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
         raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. Fetch the file again.') from None
+
+
+def _rows(path: pathlib.Path) -> Sequence[Any]:
+    rows = _content(path)
     if not isinstance(rows, list) or not rows:
         what = f'an object of {", ".join(map(str, list(rows)[:5]))}' if isinstance(rows, dict) else type(rows).__name__
         raise DataError(f'{path}: found {what}, expected a list of entries. Fetch the file again.')
@@ -192,14 +237,25 @@ def _rows(path: pathlib.Path) -> Sequence[Any]:
 
 
 def _entry(where: str, row: Any, layout: Layout) -> Entry:
-    kinds = {'split': str, 'captions': list, layout.image_key: str, 'id': (int, str)}
+    if isinstance(row, BadRow):
+        raise row
+    texts = (list, str) if layout.test_file else list
+    kinds = {'split': str, layout.caption_key: texts, layout.image_key: str, 'id': (int, str)}
     wrong = [key for key, kind in kinds.items() if not isinstance(row, dict) or not isinstance(row.get(key), kind)]
     if wrong:
         raise BadRow(
             f'found {short(row)}; expected the fields {", ".join(kinds)}, but {", ".join(wrong)} is missing or of '
             f'another type. Is this the annotation file of {layout.title}?'
         )
-    return make_entry(where, row['split'], row['id'], row[layout.image_key], row['captions'])
+    captions = row[layout.caption_key]
+    if layout.test_file:
+        captions = fields.said(captions)
+    entry = make_entry(where, row['split'], row['id'], row[layout.image_key], captions)
+    if not layout.queries_apart:
+        return entry
+    folder = posixpath.dirname(entry.file_name)
+    person = posixpath.basename(folder) if '/' in folder else entry.person
+    return dataclasses.replace(entry, person=person, gallery=entry.split == 'test')
 
 
 def make_entry(where: str, split: str, person: int | str, file_name: str, captions: Sequence) -> Entry:
@@ -233,9 +289,3 @@ def shared_people(entries: Sequence[Entry]) -> dict[str, list[str]]:
 def by_split(entries: Sequence[Entry]) -> tuple[Entry, ...]:
     """Train, then val, then test; the order within a split stays."""
     return tuple(sorted(entries, key=lambda entry: SPLITS.index(entry.split)))
-
-
-def short(value: Any) -> str:
-    """As Python writes it, for a message."""
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + '...'

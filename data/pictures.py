@@ -103,6 +103,7 @@ def read(entries: Iterable[Entry], folder: pathlib.Path, max_pixels: int) -> Ite
             encoded = images.read(folder / entry.file_name)
         except images.PictureError as error:
             return entry, b'', f'{error}{near(entry.file_name) if str(error) == images.MISSING else ""}'
-        return entry, encoded, fault_of(encoded, max_pixels) or ('' if entry.captions else 'no caption')
+        without = '' if entry.captions or entry.gallery else 'no caption'
+        return entry, encoded, fault_of(encoded, max_pixels) or without
 
     yield from threads.in_order(one, entries)

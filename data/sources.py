@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from data import annotations, table
 from data.annotations import LAYOUTS, Annotations, Entry
 from data.records import Record, Skipped
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import DataError, RowsError
 
 DATASETS = ('demo', *LAYOUTS, 'folder')
 _IMAGES, _FILES = 8192, 256  # of a record file, at least; of a split, at most, where it may have that many images
@@ -39,15 +39,16 @@ class Source:
     images: pathlib.Path | None = None
 
 
-def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo: Mapping) -> Source:
+def open_source(dataset: str, root: str, images: str, max_pixels: int, folder: Mapping, demo: Mapping) -> Source:
     """The source of a dataset by name.
 
     Args:
       dataset: one of `DATASETS`.
       root: the dataset's folder, or the one above it; '' for TFDS's folder of manual downloads. The
         demo has none.
+      images: the folder of the images, as it is or below `root`; '' for where the dataset has it.
       max_pixels: images with more are skipped.
-      folder: table, seed, val and test of the dataset 'folder'; see `data.table.read`.
+      folder: table, seed, val, test and fields of the dataset 'folder'; see `data.table.read`.
       demo: seed, number of people by split and cameras, arguments of `data.demo.synthetic.records`.
 
     Raises:
@@ -56,7 +57,7 @@ def open_source(dataset: str, root: str, max_pixels: int, folder: Mapping, demo:
     check_name(dataset)
     if dataset == 'demo':
         return _drawn(**demo | {'people': {split: number for split, number in demo['people'].items() if number}})
-    found = read_annotations(dataset, root, folder)
+    found = read_annotations(dataset, root, images, folder)
     shared = annotations.shared_people(found.entries)
     if shared:
         person, splits = next(iter(shared.items()))
@@ -78,10 +79,10 @@ def check_name(dataset: str) -> None:
         )
 
 
-def read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
+def read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> Annotations:
     """What the annotation file of a dataset with real images says; arguments and errors as of `open_source`."""
     try:
-        return _read_annotations(dataset, root, folder)
+        return _read_annotations(dataset, root, images, folder)
     except (OSError, RuntimeError) as error:  # it may not be looked at; RuntimeError: the home of nobody
         raise DataError(
             f"config.data.root: found '{root}', which cannot be read ({error}); expected the folder of the dataset "
@@ -89,7 +90,7 @@ def read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
         ) from None
 
 
-def _read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
+def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> Annotations:
     where = pathlib.Path(root).expanduser() if root else manual_folder()
     if not where.is_dir():
         default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
@@ -97,10 +98,22 @@ def _read_annotations(dataset: str, root: str, folder: Mapping) -> Annotations:
             f"config.data.root: found no folder '{where}'{default}, looking from {pathlib.Path.cwd()}; expected the "
             f"folder of the dataset '{dataset}'. Change config.data.root."
         )
-    if dataset != 'folder':
-        return annotations.read(dataset, where)
-    options = dict(folder)
-    return table.read(where / options.pop('table'), **options)
+    elsewhere = {'images': where / pathlib.Path(images).expanduser()} if images else {}
+    if elsewhere and not elsewhere['images'].is_dir():
+        raise DataError(
+            f"config.data.images: found no folder '{elsewhere['images']}'; expected that of the images, as it is or "
+            f"below {where}; '' for where '{dataset}' has it. Change config.data.images."
+        )
+    try:
+        if dataset != 'folder':
+            found = annotations.read(dataset, where)
+        else:
+            options = dict(folder)
+            found = table.read(where / options.pop('table'), **options)
+    except RowsError as error:
+        error.rest = error.rest and dataclasses.replace(error.rest, **elsewhere)
+        raise
+    return dataclasses.replace(found, **elsewhere)
 
 
 def manual_folder() -> pathlib.Path:

@@ -13,18 +13,19 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from data.annotations import MOST, SPLITS, Annotations, Entry, by_split, make_entry, short
+from data import fields as told
+from data.annotations import MOST, SPLITS, Annotations, Entry, by_split, make_entry
+from data.fields import short
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import read_bytes, storable, write
 
 _KINDS = ('.csv', '.jsonl', '.json')
 _COLUMNS = ('image', 'caption', 'id')
-_IMAGE = ('image', 'file_path', 'img_path', 'image_path')  # what published JSON calls it
 _BETWEEN = {';': 'semicolons', '\t': 'tabs', '|': 'bars'}
-_CAPTIONS = ('caption', 'captions', 'fine-grained_caption', 'caption1', 'caption2')  # each a sentence, or several
+_OWN = {column: (column,) for column in told.USUAL}  # the columns of CSV, where the config names no others
 
 
-def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotations:
+def read(path: pathlib.Path, *, seed: int, val: float, test: float, fields: Mapping[str, str]) -> Annotations:
     """The entries of a table; rows of one image are its captions.
 
     Without a column `split`, identities are dealt to splits: by `<table>.splits.csv` where that lies beside the table,
@@ -35,14 +36,21 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float) -> Annotatio
         folder. JSON may have several captions an image, and the names that published datasets give their fields.
       seed: of the dealing; another deals anew.
       val, test: shares of the identities, at least one identity each where above 0.
+      fields: column (image, caption, id, split) -> the field that it is read from, several captions with commas
+        between; '' for the usual names.
 
     Raises:
       DataError: it cannot be read at all. RowsError: rows that cannot be used.
     """
-    rows = list(_rows(path))
+    rows = list(_rows(path, fields))
     if not rows:
         raise DataError(f'{path}: found no rows, expected a header and one row or more. Fill it.')
     with_split = any(isinstance(row, dict) and row.get('split') for _, row in rows)
+    if fields['split'] and not with_split:
+        raise DataError(
+            f"{path}: found no '{fields['split']}' in any row, expected the split. Change "
+            'config.data.folder.fields.split.'
+        )
     rows, faults = each(rows, lambda where, row: (where, _checked(row, with_split)))
     split_of, origin = {}, 'file'
     try:
@@ -103,8 +111,8 @@ def write_splits(annotations: Annotations) -> None:
         ) from None
 
 
-def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
-    """(where, row); in the place of a row that cannot be read, a BadRow."""
+def _rows(path: pathlib.Path, fields: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """(where, row), a row a caption; in the place of a row that cannot be read, a BadRow."""
     kind = path.suffix.lower()
     if kind not in _KINDS:
         raise DataError(
@@ -117,7 +125,10 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, Any]]:
             f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
             'config.data.folder.table.'
         ) from None
-    yield from {'.csv': _csv, '.jsonl': _jsonl, '.json': _json}[kind](text, path)
+    of = told.names(fields, _OWN if kind == '.csv' else told.USUAL)
+    rows = _csv(text, path, of) if kind == '.csv' else {'.jsonl': _jsonl, '.json': _json}[kind](text, path)
+    for where, row in rows:
+        yield from ((where, one) for one in told.one_caption_each(row, of))
 
 
 def _checked(row: Any, with_split: bool) -> Mapping:
@@ -127,9 +138,11 @@ def _checked(row: Any, with_split: bool) -> Mapping:
     if missing:
         raise BadRow(
             f'found no {", ".join(missing)} in {short(row)}; expected {", ".join(_COLUMNS)} and perhaps split. Name '
-            'the columns so, fill in what is empty, or remove the row.'
+            'the columns so or in config.data.folder.fields, fill in what is empty, or remove the row.'
         )
-    if not isinstance(row['image'], str) or not isinstance(row['id'], str | int):
+    if not isinstance(row['caption'], str):
+        raise BadRow(f'found {short(row)}; expected sentences as captions. Correct them.')
+    if not isinstance(row['image'], str) or not isinstance(row['id'], str | int) or isinstance(row['id'], bool):
         raise BadRow(f'found {short(row)}; expected image as text, id as text or a number. Correct it.')
     if not storable(str(row['id'])):
         raise BadRow(f'found characters that no file can hold in {short(row)}. Correct it.')
@@ -138,11 +151,13 @@ def _checked(row: Any, with_split: bool) -> Mapping:
     return row
 
 
-def _csv(text: str, path: pathlib.Path, needed: Sequence[str] = _COLUMNS) -> Iterator[tuple[str, Any]]:
+def _csv(
+    text: str, path: pathlib.Path, of: Mapping[str, Sequence[str]], needed: Sequence[str] = _COLUMNS
+) -> Iterator[tuple[str, Any]]:
     # strict, or a quotation mark that is never closed swallows the rest of the table
     reader = csv.DictReader(io.StringIO(text, newline=''), skipinitialspace=True, strict=True)
     try:
-        reader.fieldnames = _header(list(reader.fieldnames or ()), needed) if text else []
+        reader.fieldnames = _header(list(reader.fieldnames or ()), of, needed) if text else []
     except BadRow as fault:
         raise DataError(f'{path}, row 1: {fault}') from None
     except csv.Error as error:
@@ -163,16 +178,17 @@ def _csv(text: str, path: pathlib.Path, needed: Sequence[str] = _COLUMNS) -> Ite
         )
 
 
-def _header(names: list[str], needed: Sequence[str]) -> list[str]:
+def _header(names: list[str], of: Mapping[str, Sequence[str]], needed: Sequence[str]) -> list[str]:
     """The names of a CSV file's columns. Raises BadRow."""
     read = _names(names)
     if not read:
         raise BadRow('found a blank line, expected the names of the columns. Remove it.')
-    missing = [name for name in needed if name not in read]
+    wanted = [name for column in needed for name in of[column]]
+    missing = [name for name in wanted if name not in read]
     if missing:
         other = next((word for sign, word in _BETWEEN.items() if any(sign in name for name in names)), '')
         raise BadRow(
-            f'found no {", ".join(missing)} in {short(names)}; expected the columns {", ".join(needed)}'
+            f'found no {", ".join(missing)} in {short(names)}; expected the columns {", ".join(wanted)}'
             + (f' with commas between the cells, not {other}: save it so' if other else '. Name them so')
         )
     return read
@@ -195,21 +211,7 @@ def _json(text: str, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
         raise DataError(f'{path}: found no JSON ({error}). Correct it.') from None
     if not isinstance(rows, list):
         raise DataError(f'{path}: found {type(rows).__name__}, expected a list of objects, one an image. Correct it.')
-    for number, row in enumerate(rows):
-        yield from ((f'entry {number}', one) for one in _one_caption_each(row))
-
-
-def _one_caption_each(row: Any) -> Iterator[Any]:
-    """An entry as rows of the table's columns: a row a caption; one without where it has none, for others to tell."""
-    if not isinstance(row, dict):
-        yield row
-        return
-    values = [row[key] for key in _CAPTIONS if row.get(key)]
-    captions = [one for value in values for one in (value if isinstance(value, list) else [value])]
-    kept = {key: row[key] for key in ('id', 'split') if key in row}
-    kept['image'] = next((row[key] for key in _IMAGE if row.get(key)), None)
-    for caption in [one for one in captions if not isinstance(one, str) or one.strip()] or [None]:
-        yield {**kept, 'caption': caption}
+    yield from ((f'entry {number}', row) for number, row in enumerate(rows))
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any] | BadRow:
@@ -238,7 +240,7 @@ def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:
     kept = splits_path(path)
     split_of: dict[str, str] = {}
     try:
-        rows = list(_csv(read_bytes(kept).decode('utf-8-sig'), kept, ('id', 'split')))
+        rows = list(_csv(read_bytes(kept).decode('utf-8-sig'), kept, _OWN, ('id', 'split')))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f'{kept}: cannot be read ({error}); expected the columns id and split, in UTF-8.') from None
 

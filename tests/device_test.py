@@ -15,7 +15,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def run(out, *words, path=''):
     """The script, as it is typed, on one device."""
-    environment = os.environ | {'PYTHONPATH': f'{path}:{ROOT}', 'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+    environment = os.environ | {
+        'PYTHONPATH': f'{path}:{ROOT}',
+        'XLA_FLAGS': '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false',
+    }
     return subprocess.run(
         [sys.executable, '-m', 'benchmarks.device', '--tiny', '--out', str(out), *words],
         cwd=ROOT, env=environment, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""Miniature folders in the three layouts, and tables, with drawn pictures; tests plant mistakes in them."""
+"""Miniature folders in the published layouts, and tables, with drawn pictures; tests plant mistakes in them."""
 
 import csv
 import json
@@ -13,7 +13,8 @@ from data.doctor.checks import Finding
 
 WORDS = str(pathlib.Path(__file__).parents[1] / 'lcr2s_jax' / 'weights' / 'demo_clip')  # a tokenizer
 MAX_PIXELS = 1_000_000
-DEAL = dict(table='people.csv', seed=0, val=0.1, test=0.2)
+USUAL = dict(image='', caption='', id='', split='')
+DEAL = dict(table='people.csv', seed=0, val=0.1, test=0.2, fields=USUAL)
 CUHK_FOLDERS = ('CUHK01', 'CUHK03', 'Market', 'cam_a', 'cam_b', 'test_query', 'train_query')
 _SUFFIX = {'CUHK01': 'png', 'CUHK03': 'png', 'cam_a': 'bmp', 'cam_b': 'bmp'}  # CUHK-PEDES has all three kinds
 _WORDS = ('red', 'blue', 'green', 'black', 'white', 'grey', 'yellow', 'brown')
@@ -128,6 +129,72 @@ def rstp(root: pathlib.Path) -> Folder:
     return folder.save()
 
 
+def orbench(root: pathlib.Path) -> Folder:
+    """ORBench: visible pictures (and other kinds, which are not read), a person a folder, ids of each file from its own
+    start; texts of test belong to persons: here one picture of the gallery has none of its own."""
+    folder = Folder(root / 'ORBench', 'train_annos.json', 'file_path', '')
+    for number, name in enumerate(('0003', '0007', '0001', '0010', '0005', '0012', '0002', '0004'), 1):
+        split = 'train' if number < 6 else 'test'
+        for image in range(4):
+            folder.add(split, number if split == 'train' else number - 5, f'vis/{name}/{image}.jpg', 1)
+    draw(folder.root / 'nir' / '0003' / 'n.jpg', 900)
+    return save_orbench(folder)
+
+
+def save_orbench(folder: Folder) -> Folder:
+    """Write both annotation files."""
+    train = [{**row, 'caption': row['captions'][0]} for row in folder.of('train')]
+    train = [{key: row[key] for key in ('id', 'file_path', 'caption')} for row in train]
+    folder.file.write_text(json.dumps(train))
+    gallery = [[row['id'], row['file_path']] for row in folder.of('test')]
+    texts = [[row['id'], text] for row in folder.of('test')[:-1] for text in row['captions']]
+    both = [[row['id'], row['captions'][0], 'nir/0012/n.jpg'] for row in folder.of('test')[:2]]
+    content = {'RGB_GALLERY': gallery, 'NIR': [[1, 'nir/0012/n.jpg']], 'TEXT': texts, 'TEXT+NIR': both}
+    (folder.root / 'test_gallery_and_queries.json').write_text(json.dumps(content))
+    return folder
+
+
+def chatpedes(root: pathlib.Path, images: str = 'imgs') -> Folder:
+    """ChatPedes: CUHK-PEDES's pictures, train and test apart, a dialogue each in rounds, one picture with two."""
+    folder = Folder(root / 'ChatPedes', 'train_reid.json', 'file_path', images)
+    for person in range(1, 9):
+        for image in range(3):
+            folder.add('train' if person < 6 else 'test', person, f'cam_a/p{person}_{image}.jpg', 1)
+
+    def rounds(text: str) -> list:
+        first = [{'from': 'gpt', 'value': 'What is the person wearing?'}, {'from': 'user', 'value': text}]
+        return [first, [{'from': 'gpt', 'value': 'Is there a bag?'}, {'from': 'user', 'value': 'No.'}]]
+
+    for row in folder.rows:
+        row['chats'] = rounds(row['captions'][0])
+    folder.rows[0]['chats'] = [rounds('A man.'), rounds('A man in red.')[:1]]
+    folder.root.mkdir(exist_ok=True)
+    for split in ('train', 'test'):
+        rows = [{key: row[key] for key in ('id', 'file_path', 'chats')} for row in folder.of(split)]
+        (folder.root / f'{split}_reid.json').write_text(json.dumps(rows))
+    return folder
+
+
+def published_json(root: pathlib.Path, name: str) -> Folder:
+    """A JSON list: 'ufine' (UFine6926, two captions of 80 words), 'interactive' (Interactive-PEDES), or 'models'
+    (captions by models, three a picture, no split)."""
+    folder = Folder(root, f'{name}.json', 'file_path', '')
+    for person in range(12):
+        for image in range(3):
+            folder.add(('test', 'val', 'train')[min(person // 2, 2)], person, f'images/{person}_{image}.jpg', 2)
+    for row in folder.rows:
+        texts = row['captions']
+        if name == 'ufine':
+            row['captions'] = [' '.join([text] * 7) for text in texts]
+        elif name == 'interactive':
+            del row['captions']
+            row |= {'fine-grained_caption': texts[0], 'vague_caption': texts[1], 'coarse-grained_caption': 'A person.'}
+        else:
+            del row['split']
+            row['captions'] = [*texts, f'{texts[0]} Again.']
+    return folder.save()
+
+
 def table(root: pathlib.Path, file: str = 'people.csv', splits: bool = False, people: int = 12) -> Folder:
     """Somebody's own table: a row a caption, two captions an image, three images a person."""
     folder = Folder(root, file, 'image', '')
@@ -157,9 +224,9 @@ def write_table(folder: Folder, splits: bool) -> Folder:
     return folder
 
 
-def read(dataset: str, root: pathlib.Path, **changes) -> Annotations:
+def read(dataset: str, root: pathlib.Path, images: str = '', **changes) -> Annotations:
     """The annotations below `root`; `changes` of config.data.folder."""
-    return sources.read_annotations(dataset, str(root), DEAL | changes)
+    return sources.read_annotations(dataset, str(root), images, DEAL | changes)
 
 
 def read_table(root: pathlib.Path, **changes) -> Annotations:
@@ -167,19 +234,21 @@ def read_table(root: pathlib.Path, **changes) -> Annotations:
     return read('folder', root, **changes)
 
 
-def open_source(dataset: str, root: pathlib.Path, max_pixels: int = MAX_PIXELS, **changes) -> sources.Source:
+def open_source(
+    dataset: str, root: pathlib.Path, max_pixels: int = MAX_PIXELS, images: str = '', **changes
+) -> sources.Source:
     """The source that a build reads."""
-    return sources.open_source(dataset, str(root), max_pixels, DEAL | changes, {})
+    return sources.open_source(dataset, str(root), images, max_pixels, DEAL | changes, {})
 
 
 def examine(
-    root, dataset, batch=(4, 2), tokenizer=WORDS, context_length=77, in_memory=False, cache='', **changes
+    root, dataset, batch=(4, 2), tokenizer=WORDS, context_length=77, in_memory=False, cache='', images='', **changes
 ) -> doctor.Examination:
     """What the doctor says; `batch` is (identities, views[, captions]), `changes` are of config.data.folder."""
     batch = {'captions': 1} | dict(zip(('identities', 'views', 'captions'), batch, strict=False))
     deal = DEAL | changes
     more = dict(batch=batch, tokenizer=tokenizer, context_length=context_length, room=(cache, in_memory))
-    return doctor.examine(dataset, str(root), MAX_PIXELS, deal, **more)
+    return doctor.examine(dataset, str(root), images, MAX_PIXELS, deal, **more)
 
 
 def levels(found: doctor.Examination) -> dict[str, str]:

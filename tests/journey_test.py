@@ -20,7 +20,7 @@ import main
 from commands.workdir import config_of
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.run import alone_in
-from tests.road import ROOT, command, fails, here, wait_for
+from tests.road import ROOT, command, fails, here, typed, wait_for
 from tests.tiny_runs import saved
 
 
@@ -120,6 +120,27 @@ def test_what_a_run_says_to_type_next_works(journey):
         assert run.returncode == 0 and words in run.stdout, run.stderr
     rows = (journey[0] / 'crops.csv').read_text().splitlines()
     assert rows[0] == 'path,person,camera,view' and len(list((journey[0] / 'crops').rglob('*.jpg'))) == len(rows) - 1
+
+
+def test_a_runs_fusion_enriches_a_gallery_in_evaluation_apart_and_in_an_index_alike(journey, tmp_path):
+    workdir = journey[0]
+    run = typed('evaluate', f'--workdir={workdir}', '--enrich=fusion', '--json')
+    assert run.returncode == 0, run.stderr
+    told = json.loads(run.stdout)
+    for stage in ('teacher', 'student'):
+        apart = told[stage]['gallery_side']['test']
+        assert {'first neighbours', 'averaged with 2 nearest', 'MHAF with 2 nearest', 'k-reciprocal re-ranking',
+                'visual neighbours (NAFS)'} == set(apart)  # fmt: skip
+        assert all('mAP' in row['t2i'] for name, row in apart.items() if name != 'first neighbours')
+    words = f'--workdir={workdir}', f'--index={tmp_path / "i"}', '--enrich=fusion', '--neighbours=1'
+    run = typed('index', f'--images={workdir / "crops"}', *words)
+    assert run.returncode == 0 and "fused with its nearest by the run's teacher" in run.stdout, run.stderr
+    run = typed('search', f'--index={tmp_path / "i"}', 'a woman in a red coat')
+    assert 'fused with its nearest' in run.stdout and 'probability' not in run.stdout, run.stderr
+    alone = shutil.copytree(workdir, tmp_path / 'w')
+    shutil.rmtree(alone / 'teacher')
+    run = typed('index', f'--workdir={alone}', f'--index={tmp_path / "i"}', '--enrich=fusion')
+    fails(run, 1, 'found the stages student, expected teacher')
 
 
 def test_a_finished_run_is_shown_again_not_repeated(journey, cache):

@@ -127,3 +127,13 @@ def index(folder_: pathlib.Path, count=12, calibrated=True) -> Index:
     make_model(folder_ / 'index', calibrated=calibrated)
     pictures(made.root, count)
     return made
+
+
+def index_of_two_cameras(folder_: pathlib.Path) -> Index:
+    """Twelve pictures, embedded, with a column `camera`."""
+    made = index(folder_)
+    table = folder_ / 'm.csv'
+    paths = sorted(path.relative_to(made.root).as_posix() for path in made.root.rglob('*.png'))
+    table.write_text('\n'.join(['path,camera', *(f'{path},c{number % 2}' for number, path in enumerate(paths))]))
+    made.update(table=str(table))
+    return made

@@ -10,13 +10,15 @@ from lcr2s_jax.models.clip import CLIP
 PEOPLE, LENGTH, VOCAB = 12, 10, 50
 TEACHER = dict(
     align='sdm', identity_weight=1.0, scale=20.0, heads=2,
-    shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0, same_image_texts=False,
+    shared_fusion=False, single_weight=1.0, detach=True, support_dropout=0.0, wrong_supports=0.0,
+    same_image_texts=False,
 )  # fmt: skip
 STUDENT = dict(
     align='sdm', identity_weight=1.0, scale=20.0, feature_weight=1.0, relation_weight=1.0, relation='cosine',
     from_teacher=False, cache_teacher=False, support_views=0, target='fusion', target_share=1.0,
+    gate=0.0, fade='', fade_steps=0,
 )  # fmt: skip
-BASELINE = dict(align='sdm', identity_weight=1.0, scale=20.0)
+BASELINE = dict(align='sdm', identity_weight=1.0, scale=20.0, image_weight=0.0)
 
 
 def clip(**changes) -> CLIP:

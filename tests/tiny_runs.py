@@ -71,7 +71,7 @@ def saved(workdir, stage, step):
 
 def any_stage(name):
     """A stage whose step draws random numbers, where it has any."""
-    return tiny.stage(name, **({'support_dropout': 0.5} if name == 'teacher' else {}))
+    return tiny.stage(name, **({'support_dropout': 0.5, 'wrong_supports': 0.5} if name == 'teacher' else {}))
 
 
 def apart(tree, other):

@@ -67,7 +67,7 @@ def counts(dataset: str, entries: Sequence[Entry]) -> dict[str, dict]:
 
 def published_counts(dataset: str, found: Mapping[str, Mapping]) -> Iterator[Finding]:
     """Are these the numbers that everybody's scores are of?"""
-    if dataset not in LAYOUTS:
+    if dataset not in LAYOUTS or not LAYOUTS[dataset].published:
         return
     title = LAYOUTS[dataset].title
     other = []
@@ -114,7 +114,9 @@ def splits(dataset: str, found: Annotations, seed: int | None) -> Iterator[Findi
     if 'val' not in found.splits:
         yield Finding(
             'note', 'no-val', 'found no split val', 'No step can be selected: the last step is taken.',
-            'Nothing; ICFG-PEDES is published so.' if dataset == 'icfg_pedes' else 'Give some identities to val.',
+            f'Nothing; {LAYOUTS[dataset].title} is published so.'
+            if dataset in LAYOUTS and 'val' not in LAYOUTS[dataset].published
+            else 'Give some identities to val.',
         )  # fmt: skip
     if dataset == 'folder':
         yield _where_from(found, seed)

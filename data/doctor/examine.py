@@ -76,6 +76,7 @@ class Seen:
 def examine(
     dataset: str,
     root: str,
+    images: str,
     max_pixels: int,
     folder: Mapping,
     *,
@@ -88,7 +89,7 @@ def examine(
     """Look at a dataset as training would, and further; nothing is raised for what is wrong with it.
 
     Args:
-      dataset, root, max_pixels, folder: as `data.sources.open_source` takes them.
+      dataset, root, images, max_pixels, folder: as `data.sources.open_source` takes them.
       batch: identities, views and captions, as `data.plan.Plan` takes them.
       tokenizer: as `lcr2s_jax.weights.tokenizer.Tokenizer` takes it.
       context_length: tokens that the model reads.
@@ -100,7 +101,7 @@ def examine(
         if dataset == 'demo':
             drawn = Finding('good', 'drawn', 'the demo draws its people itself: there is no folder to check')
             return Examination(dataset, '', (drawn,))
-        found, rows = sources.read_annotations(dataset, root, folder), ()
+        found, rows = sources.read_annotations(dataset, root, images, folder), ()
     except RowsError as error:
         found, rows = error.rest, (_rows(error),)
         if not (found and found.entries):
@@ -129,8 +130,7 @@ def examine(
         *checks.single_images(found),
     ]
     train = seen.usable('train')
-    if train:
-        findings += supports.batches(train, **batch)
+    findings += supports.batches(train, **batch) if train else ()
     views = supports.by_views(train, batch['views'], batch['captions']) if train else ()
     return Examination(dataset, str(found.path), tuple(findings), counts, views)
 

@@ -123,6 +123,8 @@ def long_captions(entries: Sequence[Entry], tokenizer: str, context_length: int)
         return
     yield Finding(
         'note', 'tokens', f'found {many(len(cut), "caption")} of more than {context_length} tokens; {longest}',
-        'They are cut: the model does not see their ends.', 'Nothing, if they are few; else shorter sentences.',
+        'They are cut: the model does not see their ends.',
+        'Nothing, if they are few; else shorter sentences, or a larger config.model.context_length: the position table '
+        'of the texts is resized then, and training fits it.',
         first(f'{entry.file_name}: {length} tokens' for length, entry in cut),
     )  # fmt: skip

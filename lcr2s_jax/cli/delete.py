@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
 
 def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
     """Forget what is chosen by condition or (root, path), and write down who did; without `sure` say what it is."""
-    from lcr2s_jax.search import audit, retention
+    from lcr2s_jax.search import audit, enrichment, retention
 
     chosen, gone = retention.forget(uri, what, audit.user(), sure)
     first, *more = chosen.lines()
@@ -52,3 +52,12 @@ def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
     )
     if gone.left:
         print(f'{gone.left:,} of them had been changed or removed by others meanwhile, and were left as they are')
+    if enrichment.read(uri):
+        _renew(uri)
+
+
+def _renew(uri: str) -> None:
+    from lcr2s_jax.search import enrich
+    from lcr2s_jax.search.gallery import Gallery
+
+    enrich.renew(Gallery(uri))

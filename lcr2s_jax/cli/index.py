@@ -40,6 +40,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--readmit', action='store_true', help='Index again what was deleted or expired.')
     add('--json', action='store_true', help='Print JSON instead of text.')
     models.arguments(parser)
+    richer = parser.add_argument_group('gallery enrichment (docs/search.md)').add_argument
+    hows = ('neighbours', 'fusion', 'none')
+    richer('--enrich', type=one_of(*hows), metavar='|'.join(hows),
+           help="Compare sentences with each picture and its nearest: averaged, or by the run's teacher.")  # fmt: skip
+    richer('--neighbours', type=integer(1, 100), metavar='N', help='Of each picture, with --enrich; 2.')
     many = parser.add_argument_group('a cluster, for --images (docs/cluster.md)').add_argument
     many('--engine', type=one_of('here', 'ray'), default='here', metavar='here|ray', help='What embeds and commits.')
     many('--ray-address', default='', metavar='A', help='HOST:PORT, ray://HOST:PORT or auto; without, Ray starts here.')
@@ -80,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
             prune=args.prune,
             readmit=args.readmit,
             videos=_update(args, model, options, progress) if options else None,
+            enriched=_enrich(args),
             progress=progress,
             engine=engine,
         )
@@ -97,8 +103,14 @@ def _engine(args: argparse.Namespace):
 
 
 def _check(args: argparse.Namespace) -> None:
-    if not args.images and not args.video:
-        raise UsageError('index needs --images or --video')
+    from lcr2s_jax.search import enrichment
+
+    if args.neighbours and args.enrich not in ('neighbours', 'fusion'):
+        raise UsageError('--neighbours is of --enrich=neighbours or --enrich=fusion')
+    if args.enrich == 'fusion' and not args.workdir:
+        raise UsageError('--enrich=fusion: found no --workdir; the fusion is of the teacher of the run')
+    if not args.images and not args.video and not args.enrich and not enrichment.read(args.index):
+        raise UsageError('index needs --images or --video, or --enrich for an index that is there')
     if not args.images and (given := [name for name in _OF_IMAGES if getattr(args, name)]):
         raise UsageError(f'index takes --{given[0].replace("_", "-")} only with --images')
     if args.pooling == 'teacher' and not args.workdir:
@@ -142,12 +154,31 @@ def _update(args: argparse.Namespace, model, options, progress):
     return functools.partial(video.update, **more)
 
 
+def _enrich(args: argparse.Namespace):
+    """What says how vectors are enriched; None leaves that as it is."""
+    if not args.enrich:
+        return None
+    from lcr2s_jax.evaluation import neighbours
+    from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
+    from lcr2s_jax.search import enrich
+    from lcr2s_jax.training.run import Run
+
+    fusion = GalleryFusion.of_run(Run.open(args.workdir, 'teacher')) if args.enrich == 'fusion' else None
+    count = args.neighbours or neighbours.NEIGHBOURS
+    return functools.partial(enrich.choose, how=args.enrich, count=count, fusion=fusion)
+
+
 def _forget_copies(args: argparse.Namespace) -> int:
     """--prune of a folder that is gone: rows of it that are elsewhere, too."""
     from lcr2s_jax.search import moved
     from lcr2s_jax.search.gallery import Gallery
 
-    done = moved.forget_copies(Gallery(args.index), args.images)
+    gallery = Gallery(args.index)
+    done = moved.forget_copies(gallery, args.images)
+    if gallery.enriched:
+        from lcr2s_jax.search import enrich
+
+        enrich.renew(gallery)
     if args.json:
         print(json.dumps({'index': args.index, 'root': done.old, 'pruned': done.moved, 'left': done.left}, indent=2))
         return 0
@@ -168,6 +199,7 @@ def _text(told: dict) -> str:
     if 'name_pattern' in told:
         lines += _text_of_names(told['name_pattern'])
     lines += map(_text_of_video, told.get('videos', ()))
+    lines += _text_of_enrichment(told.get('enriched'))
     return '\n'.join([*lines, *_text_of_knowledge(told), f'in {told["seconds"]} s'])
 
 
@@ -186,6 +218,14 @@ def _text_of_knowledge(told: dict) -> list[str]:
     elif 'outside' not in told:
         lines.append(UNCHECKED)
     return lines
+
+
+def _text_of_enrichment(told: dict | None) -> list[str]:
+    if told is None:
+        return []
+    now = told.get('in_words', 'each picture by itself')
+    before = f'; before: {told["before"]}' if 'before' in told else ''
+    return [f'sentences are compared with {now}{before} (in {told["seconds"]} s)']
 
 
 def _text_of_move(told: dict) -> list[str]:

@@ -30,6 +30,12 @@ def _text(found: dict) -> str:
     lines += _text_of_model(found['model'])
     if found['approximate']:
         lines.append('searched by an approximate index; --exact compares every vector')
+    if enriched := found['enriched']:
+        lines.append(f'sentences are compared with {enriched["in_words"]}; no probabilities of these')
+        if not enriched['up_to_date']:
+            lines.append(
+                '  but pictures came or went since: each is compared by itself until the next `lcr2s index --index=...`'
+            )
     if found['columns']:
         lines.append('columns for --where and --group-by:')
         width = max(map(len, found['columns']))

@@ -20,6 +20,7 @@ _SCORES = {name: float for name in METRICS}
 _RESULT = {  # of a row and seed
     'label?': str,
     'seconds': float,
+    'made_with?': dict,
     'train?': {'R1': float},
     'val?': {'single': _SCORES, str: _SCORES},
     'test?': {'single': _SCORES, str: _SCORES},
@@ -167,13 +168,14 @@ def plot(lines: Sequence[Mapping], path: pathlib.Path, reference: str = '') -> N
         axis.barh(places, values, color=colours, height=0.62)
         axis.errorbar(values, places, xerr=spread, fmt='none', ecolor='black', capsize=3)
         for place, value, sd in zip(places, values, spread, strict=True):
-            axis.text(value + sd + 0.6, place, f'{value:.1f}', va='center', size=8)
+            axis.annotate(f'{value:.1f}', (value + sd, place), (4, 0), textcoords='offset points', va='center', size=8)
         for line in lines:
             if (line['row'], line['way']) == (reference, 'single'):
                 axis.axvline(line[metric], color='black', linewidth=0.8, linestyle=':')
         axis.set(xlabel=f'{_WORDS.get(metric, metric)}, percent', ylim=(-0.6, len(lines) - 0.4))
         axis.spines[['top', 'right']].set_visible(False)
-        axis.set_xlim(0, max(values) * 1.12)
+        widest = max((value + sd for value, sd in zip(values, spread, strict=True)), default=0.0)
+        axis.set_xlim(0, max(widest, 0.1) * 1.18)  # room for the number beside the longest bar
     ways = ['' if line['way'] == 'single' else f' ({line["way"].replace("-", " ")})' for line in lines]
     axes[0].set_yticks(places, [line['label'] + way for line, way in zip(lines, ways, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)

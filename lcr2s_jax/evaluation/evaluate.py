@@ -1,14 +1,20 @@
 """Embed a split once, then compare: what every table and every picture of results is made from."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
 
 from lcr2s_jax.arrays import Embeddings
-from lcr2s_jax.evaluation import metrics
+from lcr2s_jax.evaluation import metrics, neighbours
 from lcr2s_jax.training.parallel import Parallel, replicated
+
+_RE_RANKINGS = {
+    'k-reciprocal re-ranking': neighbours.reciprocal_scores,
+    'visual neighbours (NAFS)': neighbours.visual_scores,
+}
+_RE_RANKED = 10_000  # images: re-ranking holds their square
 
 
 class Embedder:
@@ -55,6 +61,36 @@ def retrieval_metrics(e: Embeddings) -> dict:
         't2i': metrics.retrieval(e.text_QE, e.image_GE, e.text_pid_Q, e.image_pid_G),
         'i2t': metrics.retrieval(e.image_GE, e.text_QE, e.image_pid_G, e.text_pid_Q),
     }
+
+
+def gallery_side(e: Embeddings, count: int, fusion: Callable | None = None) -> dict:
+    """What a gallery's own neighbours add, without labels; to be reported apart from `retrieval_metrics`.
+
+    Args:
+      e: a split.
+      count: nearest others of each image.
+      fusion: of a run's teacher, a `GalleryFusion`; None without.
+
+    Returns:
+      'first neighbours': percent of them that show the same person. Name of each way -> {'t2i': metrics, 'i2t':
+      metrics}; re-rankings have no i2t, cost every query a pass over the gallery, and are left out above 10,000 images.
+    """
+    image_GE, near_Gk = neighbours.unit(e.image_GE), neighbours.nearest(e.image_GE, count)
+    found: dict = {'first neighbours': 100 * neighbours.right_neighbours(near_Gk, np.asarray(e.image_pid_G))}
+    combined = {f'averaged with {count} nearest': neighbours.enriched} | (
+        {f'MHAF with {count} nearest': fusion} if fusion else {}
+    )
+    for name, combine in combined.items():
+        found[name] = retrieval_metrics(e._replace(image_GE=combine(image_GE, near_Gk)))
+    again = {
+        'k-reciprocal re-ranking': neighbours.reciprocal_scores,
+        'visual neighbours (NAFS)': neighbours.visual_scores,
+    }
+    for name, rank in again.items() if len(image_GE) <= _RE_RANKED else ():
+        score_QG = rank(e.text_QE, image_GE)
+        pids = e.text_pid_Q, e.image_pid_G
+        found[name] = {'t2i': metrics.from_scores(lambda rows, score_QG=score_QG: score_QG[rows], *pids)}
+    return found
 
 
 def with_supports(fusion, params, e: Embeddings, views: int, seed: int = 0) -> Embeddings:

@@ -1,11 +1,16 @@
 """A gallery's own neighbours as supports: richer gallery features without labels, computed once, at no cost a query.
 
-g+ = normalise(g + sum of its k nearest); k-reciprocal re-ranking (Zhong et al., CVPR 2017) for comparison. NumPy only.
+    g+ = normalise(g + sum of its k nearest)        or MHAF over them, see `lcr2s_jax.evaluation.gallery_fusion`
+
+Beside it what costs every query a pass over the gallery: k-reciprocal re-ranking, and visual neighbours as in NAFS.
 """
 
 import numpy as np
 
-_BLOCK = 2048  # rows compared at a time
+from lcr2s_jax.search.topk import Exact
+
+_BLOCK = 1024  # rows compared, or averaged, at a time: memory is so many times k x E, whatever the gallery's size
+NEIGHBOURS = 2  # more raise mAP a little and cost R@1: docs/evidence.md
 
 
 def unit(x_GE: np.ndarray) -> np.ndarray:
@@ -14,18 +19,26 @@ def unit(x_GE: np.ndarray) -> np.ndarray:
     return x_GE / np.maximum(np.linalg.norm(x_GE, axis=1, keepdims=True), 1e-12)
 
 
-def nearest(x_GE: np.ndarray, k: int) -> np.ndarray:
-    """int64 [G, k]: the k most similar *other* rows by cosine, the nearest first; fewer where G is small."""
-    x_GE, found = unit(x_GE), []
-    k = min(k, len(x_GE) - 1)
+def nearest(x_GE: np.ndarray, k: int, tell=lambda count: None) -> np.ndarray:
+    """int64 [G, k]: the k most similar *other* rows by cosine, the nearest first; -1 where there are no more.
+
+    Args:
+      x_GE: features.
+      k: 1 or more.
+      tell: called with the number of rows that are done, block by block.
+    """
+    x_GE = unit(x_GE)
+    found_Gk = np.full((len(x_GE), k), -1, np.int64)
+    exact = Exact(x_GE)
     for start in range(0, len(x_GE), _BLOCK):
-        sim_bG = x_GE[start : start + _BLOCK] @ x_GE.T
-        rows = np.arange(len(sim_bG))
-        sim_bG[rows, start + rows] = -np.inf
-        best = np.argpartition(-sim_bG, max(k - 1, 0), axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(sim_bG, best, axis=1), axis=1, kind='stable')
-        found.append(np.take_along_axis(best, order, axis=1))
-    return np.concatenate(found)
+        query_bE = x_GE[start : start + _BLOCK]
+        _, row_bK = exact(query_bE, min(k + 1, len(x_GE)))
+        own_bK = row_bK == np.arange(start, start + len(query_bE))[:, None]
+        own_bK[~own_bK.any(axis=1), -1] = True  # so many are equal to it that it is not among them
+        others = row_bK[~own_bK].reshape(len(query_bE), -1)
+        found_Gk[start : start + len(others), : others.shape[1]] = others
+        tell(len(query_bE))
+    return found_Gk
 
 
 def enriched(x_GE: np.ndarray, near_Gk: np.ndarray, weight: float = 1.0) -> np.ndarray:
@@ -37,7 +50,18 @@ def enriched(x_GE: np.ndarray, near_Gk: np.ndarray, weight: float = 1.0) -> np.n
       weight: of each neighbour beside the vector itself.
     """
     x_GE = unit(x_GE)
-    return unit(x_GE + weight * x_GE[near_Gk].sum(axis=1))
+    rich_GE = np.empty_like(x_GE)
+    for start in range(0, len(x_GE), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        there_bk1 = (near_Gk[rows] >= 0)[:, :, None]
+        rich_GE[rows] = unit(x_GE[rows] + weight * np.where(there_bk1, x_GE[near_Gk[rows]], 0).sum(axis=1))
+    return rich_GE
+
+
+def right_neighbours(near_Gk: np.ndarray, pid_G: np.ndarray) -> float:
+    """Share of the nearest neighbours that show the same person, 0..1."""
+    first_G = near_Gk[:, 0]
+    return float(np.mean(pid_G[first_G[first_G >= 0]] == pid_G[first_G >= 0]))
 
 
 def reciprocal_scores(
@@ -54,7 +78,7 @@ def reciprocal_scores(
       weight: of the cosine distance, 0..1.
     """
     query_QE, gallery_GE = unit(query_QE), unit(gallery_GE)
-    near = np.concatenate([np.arange(len(gallery_GE))[:, None], nearest(gallery_GE, k1)], axis=1)
+    near = _with_itself(gallery_GE, k1)
     member_GG = np.zeros((len(near), len(near)), bool)
     np.put_along_axis(member_GG, near, True, axis=1)
     mutual_GG = member_GG & member_GG.T
@@ -69,3 +93,34 @@ def reciprocal_scores(
         smaller_G = np.minimum(own_G, set_GG).sum(axis=1)
         jaccard[row] = smaller_G / (2 - smaller_G)
     return (1 - weight) * jaccard + weight * sim_QG
+
+
+def visual_scores(query_QE: np.ndarray, gallery_GE: np.ndarray, k: int = 10, weight: float = 0.5) -> np.ndarray:
+    """Scores [Q, G] of re-ranking by visual neighbours, larger is better, as in NAFS (Gao et al., 2021).
+
+    Jaccard overlap of the k best images of the query with the k nearest images of each image, itself among them, mixed
+    with the cosine. The paper's idea; k and the mixture are ours.
+
+    Args:
+      query_QE, gallery_GE: features.
+      k: images of a set.
+      weight: of the overlap, 0..1.
+    """
+    query_QE, gallery_GE = unit(query_QE), unit(gallery_GE)
+    near_Gk = _with_itself(gallery_GE, k - 1)
+    k = near_Gk.shape[1]
+    sim_QG = query_QE @ gallery_GE.T
+    score_QG = np.empty_like(sim_QG)
+    for row, sim_G in enumerate(sim_QG):
+        best_G = np.zeros(len(gallery_GE), bool)
+        best_G[np.argpartition(-sim_G, k - 1)[:k]] = True
+        shared_G = best_G[near_Gk].sum(axis=1)
+        score_QG[row] = weight * shared_G / (2 * k - shared_G) + (1 - weight) * sim_G
+    return score_QG
+
+
+def _with_itself(x_GE: np.ndarray, k: int) -> np.ndarray:
+    """[G, 1 + k]: each row and its nearest, fewer where G is small."""
+    k = min(k, len(x_GE) - 1)
+    own = np.arange(len(x_GE))[:, None]
+    return np.concatenate([own, nearest(x_GE, k)], axis=1) if k else own

@@ -2,12 +2,14 @@
 
 import csv
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.evaluation import metrics
+from lcr2s_jax.evaluation import evaluate as evaluation
 from lcr2s_jax.images import PictureError
 from lcr2s_jax.model import Model
 
@@ -67,11 +69,16 @@ def read(file: str, images: str) -> Pictures:
     )
 
 
-def evaluate(model: Model, pictures: Pictures) -> dict:
+def evaluate(model: Model, pictures: Pictures, enriched: Mapping | None = None) -> dict:
     """Embed everything and rank it both ways.
 
+    Args:
+      model: to be measured.
+      pictures: of `read`.
+      enriched: further arguments of `evaluate.gallery_side`; None leaves that out.
+
     Returns:
-      t2i and i2t: what `metrics.retrieval` gives; images, captions, people: how many.
+      t2i and i2t: what `metrics.retrieval` gives; images, captions, people: how many; gallery_side where asked for.
 
     Raises:
       DataError: a picture that cannot be used; the message names it.
@@ -80,10 +87,13 @@ def evaluate(model: Model, pictures: Pictures) -> dict:
         image_GE = model.encode_image(pictures.files)
     except PictureError as error:
         raise DataError(f'--images: {error}') from None
-    text_QE = model.encode_text(pictures.captions)
-    return {
-        't2i': metrics.retrieval(text_QE, image_GE, pictures.text_pid_Q, pictures.image_pid_G),
-        'i2t': metrics.retrieval(image_GE, text_QE, pictures.image_pid_G, pictures.text_pid_Q),
+    image_view_G = np.arange(len(image_GE))
+    pids = pictures.image_pid_G, pictures.text_pid_Q
+    e = Embeddings(image_GE, model.encode_text(pictures.captions), *pids, image_view_G, None)
+    told = evaluation.retrieval_metrics(e) | (
+        {'gallery_side': evaluation.gallery_side(e, **enriched)} if enriched else {}
+    )
+    return told | {
         'images': len(pictures.files),
         'captions': len(pictures.captions),
         'people': int(pictures.text_pid_Q.max()) + 1,

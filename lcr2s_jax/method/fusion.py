@@ -41,6 +41,25 @@ def drop_supports(mask_BKK: jax.Array, keys_B: jax.Array, rate: float) -> jax.Ar
     return mask_BKK & (kept_BKK | jnp.eye(views, dtype=bool))
 
 
+def exchanged(mask_BKK: jax.Array, keys_B: jax.Array, rate: float) -> jax.Array:
+    """The mask of K views followed by K of another identity, bool [B, 2K, 2K], for sets with wrong supports (ours).
+
+    Of each view every support is exchanged with probability `rate` for the view at the same place of the other half; a
+    view keeps itself. What rows of the second half see means nothing.
+
+    Args:
+      mask_BKK: of `support_mask`.
+      keys_B: one random key an identity.
+      rate: 0..1.
+    """
+    chex.assert_rank(mask_BKK, 3)
+    views, eye_KK = mask_BKK.shape[1], jnp.eye(mask_BKK.shape[1], dtype=bool)
+    out_BKK = jax.vmap(lambda key: jax.random.bernoulli(key, rate, (views, views)))(keys_B) & ~eye_KK
+    first_BKJ = jnp.concatenate([mask_BKK & ~out_BKK, mask_BKK & out_BKK], axis=2)
+    second_KJ = jnp.concatenate([jnp.zeros_like(eye_KK), eye_KK], axis=1)
+    return jnp.concatenate([first_BKJ, jnp.broadcast_to(second_KJ, first_BKJ.shape)], axis=1)
+
+
 class AttentionalFusion(nn.Module):
     """MHAF over the views of an identity: with its supports in the batch it is a masked self-attention over K.
 

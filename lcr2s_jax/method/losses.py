@@ -83,6 +83,28 @@ def identity(logits_v_NC: jax.Array, logits_t_NC: jax.Array, pid_N: jax.Array) -
     return (entropy(logits_v_NC, pid_N).mean() + entropy(logits_t_NC, pid_N).mean()) / 2
 
 
+def same_person(v_NE: jax.Array, pid_N: jax.Array, view_N: jax.Array, scale: float) -> jax.Array:
+    """Supervised contrastive loss between images: -log p of the other images of the identity, mean over them and rows.
+
+    p = softmax(scale * cosine) over the *other* images of the batch; rows that are alone with their identity are left
+    out, and 0 where all are. [field: Khosla et al., 2020, arXiv 2004.11362; its use here is ours]
+
+    Args:
+      v_NE: image features.
+      pid_N: identities.
+      view_N: the image of each row; equal numbers are the same image, which is neither positive nor negative.
+      scale: inverse temperature.
+    """
+    chex.assert_rank(v_NE, 2)
+    chex.assert_equal_shape([pid_N, view_N])
+    other_NN = view_N[:, None] != view_N[None, :]
+    positive_NN = other_NN & (pid_N[:, None] == pid_N[None, :])
+    log_p_NN = jax.nn.log_softmax(jnp.where(other_NN, scale * similarity(v_NE, v_NE), -1e4), axis=1)
+    count_N = positive_NN.sum(axis=1)
+    row_N = -jnp.sum(jnp.where(positive_NN, log_p_NN, 0), axis=1) / jnp.maximum(count_N, 1)
+    return row_N.sum() / jnp.maximum((count_N > 0).sum(), 1)
+
+
 def feature_distillation(student_NE: jax.Array, teacher_NE: jax.Array) -> jax.Array:
     """Squared distance of unit vectors, 2 - 2 cos, *summed* over E and averaged over rows: 0..4.
 
@@ -98,9 +120,16 @@ def relation_distillation(v_NE: jax.Array, t_NE: jax.Array, rich_v_NE: jax.Array
 
     The paper's inter-modal term; the division by N (not N*N) is ours.
     """
-    chex.assert_equal_shape([v_NE, t_NE, rich_v_NE, rich_t_NE])
+    _assert_pairs(v_NE, t_NE, rich_v_NE, rich_t_NE)
     gap_NN = similarity(v_NE, t_NE) - similarity(rich_v_NE, rich_t_NE)
     return jnp.sum(gap_NN * gap_NN) / gap_NN.shape[0]
+
+
+def _assert_pairs(v_NE, t_NE, rich_v_NE, rich_t_NE) -> None:
+    """Images and texts are alike; a teacher's features may be wider, as those of several teachers are."""
+    chex.assert_equal_shape([v_NE, t_NE])
+    chex.assert_equal_shape([rich_v_NE, rich_t_NE])
+    chex.assert_equal_shape_prefix([v_NE, rich_v_NE], 1)
 
 
 def relation_kl(
@@ -110,7 +139,7 @@ def relation_kl(
 
     An alternative to the paper's Frobenius distance (ours): what is far off in the teacher need not match.
     """
-    chex.assert_equal_shape([v_NE, t_NE, rich_v_NE, rich_t_NE])
+    _assert_pairs(v_NE, t_NE, rich_v_NE, rich_t_NE)
     logits_NN, rich_NN = scale * similarity(v_NE, t_NE), scale * similarity(rich_v_NE, rich_t_NE)
 
     def one_way(logits_NN, rich_NN):

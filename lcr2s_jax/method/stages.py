@@ -19,7 +19,7 @@ from lcr2s_jax.arrays import Batch, Embeddings, merge_rows, split_rows
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method import losses, parts, targets
 from lcr2s_jax.method.encoder import DualEncoder
-from lcr2s_jax.method.fusion import Fusion, drop_supports, support_mask
+from lcr2s_jax.method.fusion import Fusion
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training.parallel import Axis
 
@@ -32,7 +32,7 @@ class Stage:
       name: of its folder and its lines in the log.
       encoder: what is trained, and serves queries.
       init: key -> parameters.
-      loss: (params, frozen, batch, key, axis) -> (scalar over the global batch, metrics).
+      loss: (params, frozen, batch, key, axis, step) -> (scalar over the global batch, metrics).
       fusion: of a teacher; None without one.
       frozen: parameters that the loss reads and never changes.
     """
@@ -40,7 +40,7 @@ class Stage:
     name: str
     encoder: DualEncoder
     init: Callable[[jax.Array], Any]
-    loss: Callable[[Any, Any, Batch, jax.Array, Axis], tuple[jax.Array, dict]]
+    loss: Callable[[Any, Any, Batch, jax.Array, Axis, jax.Array], tuple[jax.Array, dict]]
     fusion: Fusion | None = None
     frozen: Any = None
 
@@ -53,6 +53,7 @@ def baseline_stage(
     align: str,
     identity_weight: float,
     scale: float,
+    image_weight: float,
     others_weight: float = 0.0,
 ) -> Stage:
     """The dual encoder alone: the honest comparison, and the pre-training of a CLIP.
@@ -63,15 +64,20 @@ def baseline_stage(
       align: 'sdm', 'infonce' or 'tal'.
       identity_weight: w_id; 0 leaves the classifier out.
       scale: inverse temperature of the alignment loss.
+      image_weight: of `losses.same_person` (ours): images of one identity attract, so that a gallery's neighbours are
+        right. One-to-one batches have next to no such pair.
       others_weight: of the same loss with each view replaced by the mean of the *other* views of its identity in the
         batch, images and texts in turn: richer sets without a teacher (ours, tried in docs/evidence.md).
     """
     base = parts.label_loss(num_people, align, identity_weight, scale)
 
-    def loss(params, frozen, batch, key, axis):
-        del frozen, key
+    def loss(params, frozen, batch, key, axis, step=0):
+        del frozen, key, step
         v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
         total, terms = base(params, v_NE, t_NE, pid_N)
+        if image_weight:
+            terms['image'] = losses.same_person(v_NE, pid_N, axis.gather(merge_rows(batch.view_BK)), scale)
+            total += image_weight * terms['image']
         if not others_weight:
             return total, terms
         view_BK, views = axis.gather(batch.view_BK), batch.view_BK.shape[1]
@@ -96,6 +102,7 @@ def teacher_stage(
     single_weight: float,
     detach: bool,
     support_dropout: float,
+    wrong_supports: float,
     same_image_texts: bool,
 ) -> Stage:
     """The richer model: every image and text is fused with the others of its identity, and many meet many.
@@ -108,6 +115,8 @@ def teacher_stage(
       detach: stop the gradient between encoders and fusion, so that the encoders have the baseline's loss and the
         fusion comes on top (ours): with all views at hand alignment becomes easy, and teaches encoders less.
       support_dropout: share of the supports hidden at random while training, 0..1 (ours).
+      wrong_supports: share of them replaced by views of another identity while training, 0..1 (ours): neighbours in a
+        gallery are often wrong, and a fusion may learn to ignore those.
       same_image_texts: whether a text's support may hold another caption of its own image. The paper draws it from the
         identity's other texts; by default we take those of its other images only. It changes what the teacher is
         trained on; targets and the oracle are fused with texts of other images in any case.
@@ -121,18 +130,14 @@ def teacher_stage(
         params = parts.start_from(clip, clip_params, num_people, identity_weight)(key)
         return params | {'fusion': fusion.init(key, clip.embed_dim)}
 
-    def loss(params, frozen, batch, key, axis):
-        del frozen
+    def loss(params, frozen, batch, key, axis, step=0):
+        del frozen, step
         v_NE, t_NE = parts.encode_rows(clip, params, batch)
-        masks = [support_mask(batch.view_BK), support_mask(batch.caption_BK if same_image_texts else batch.view_BK)]
-        if support_dropout:
-            keys_B = jax.vmap(lambda slot: jax.random.fold_in(key, slot))(axis.slots(batch.view_BK.shape[0]))
-            masks = [drop_supports(mask_BKK, keys_B, support_dropout) for mask_BKK in masks]
-        v_BKE, t_BKE = (
-            split_rows(jax.lax.stop_gradient(x) if detach else x, batch.view_BK.shape[1]) for x in (v_NE, t_NE)
-        )
-        rich_v_NE = axis.gather(merge_rows(fusion.enrich(params, 'image', v_BKE, batch.view_BK, masks[0])))
-        rich_t_NE = axis.gather(merge_rows(fusion.enrich(params, 'text', t_BKE, batch.view_BK, masks[1])))
+        masks = parts.support_masks(batch, key, axis, support_dropout, same_image_texts)
+        supported = jax.lax.stop_gradient((v_NE, t_NE)) if detach else (v_NE, t_NE)
+        sets = zip(('image', 'text'), supported, masks, strict=True)
+        fused = [parts.fused(fusion, params, *one, batch, key, axis, wrong_supports) for one in sets]
+        rich_v_NE, rich_t_NE = map(axis.gather, fused)
         pid_N = axis.gather(parts.pid_rows(batch))
         rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
@@ -142,7 +147,14 @@ def teacher_stage(
 
 
 def fusion_stage(
-    teacher: Stage, encoder_params, cache: Embeddings, *, align: str, scale: float, support_views: int
+    teacher: Stage,
+    encoder_params,
+    cache: Embeddings,
+    *,
+    align: str,
+    scale: float,
+    support_views: int,
+    wrong_supports: float = 0.0,
 ) -> Stage:
     """A teacher made of encoders that are trained already: only the fusion learns, from their features (ours).
 
@@ -154,14 +166,16 @@ def fusion_stage(
       cache: its features of the training split.
       align, scale: as of `baseline_stage`.
       support_views: K, 2 or more.
+      wrong_supports: as of `teacher_stage`, drawn from all of the split.
     """
 
     def init(key):
         return {'fusion': teacher.init(key)['fusion']}
 
-    def loss(params, frozen, batch, key, axis):
-        keys_N = parts.row_keys(batch, key, axis)
-        v_NE, t_NE = parts.richer_rows(teacher.fusion, 'fusion', support_views, frozen | params, batch, None, keys_N)
+    def loss(params, frozen, batch, key, axis, step=0):
+        del step
+        given = (frozen | params, batch, None, parts.row_keys(batch, key, axis), wrong_supports)
+        v_NE, t_NE = parts.richer_rows(teacher.fusion, 'fusion', support_views, *given)
         pid_N = axis.gather(parts.pid_rows(batch))
         value = losses.ALIGNMENT[align](axis.gather(v_NE), axis.gather(t_NE), pid_N, scale)
         return value, {f'rich_{align}': value}
@@ -190,6 +204,9 @@ def student_stage(
     support_views: int,
     target: str,
     target_share: float,
+    gate: float,
+    fade: str,
+    fade_steps: int,
 ) -> Stage:
     """The light model that serves queries: it sees one image or one text, and is shown what the teacher made of many.
 
@@ -207,20 +224,16 @@ def student_stage(
         K - 1 others are drawn anew in every step from all of the split (paper: at random), for any sampler.
       target: what is richer, see `targets.richer`: 'fusion' (paper), 'mean' or 'others'.
       target_share: 1 for that (paper), 0 for the teacher's own single view (SELF), or between, see `targets.mixed`.
+      gate: 0, or a power of the cosine of own and richer view by which that share shrinks, see `targets.mixed` (ours).
+      fade, fade_steps: '', or 'out' and 'in': both weights fall to 0, or rise from it, over so many steps (ours).
     """
     base = parts.label_loss(num_people, align, identity_weight, scale)
     start = teacher_params['clip'] if from_teacher else clip_params
-    if relation not in ('cosine', 'kl'):
-        raise ConfigError(f"config.student.relation: found '{relation}', expected 'cosine' or 'kl'")
-    if target not in targets.KINDS:
-        raise ConfigError(f"config.student.target: found '{target}', expected one of {', '.join(targets.KINDS)}")
-    if support_views and not cache_teacher:
-        raise ConfigError(
-            f'config.student.support_views: found {support_views} with cache_teacher=False, expected 0 there: only '
-            'cached features can be drawn from all of the split'
-        )
+    fused = target == 'fusion' and target_share
+    parts.check_student(relation, target, support_views, cache_teacher, gate, fade, fade_steps)
+    parts.check_teacher(teacher.fusion is not None or not fused, clip.embed_dim, cache, feature_weight)
 
-    def loss(params, frozen, batch, key, axis):
+    def loss(params, frozen, batch, key, axis, step=0):
         v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
         labels, terms = base(params, v_NE, t_NE, pid_N)
         own = parts.single_views(teacher.encoder.clip, frozen, batch)
@@ -229,17 +242,20 @@ def student_stage(
             rich = parts.richer_rows(
                 teacher.fusion, target, support_views, frozen, batch, own, parts.row_keys(batch, key, axis)
             )
-        told = [targets.mixed(o_NE, r_NE, target_share) for o_NE, r_NE in zip(own, rich, strict=True)]
+        told = [targets.mixed(o_NE, r_NE, target_share, gate) for o_NE, r_NE in zip(own, rich, strict=True)]
         rich_v_NE, rich_t_NE = (axis.gather(x_NE) for x_NE in jax.lax.stop_gradient(told))
-        feature = losses.feature_distillation(v_NE, rich_v_NE) + losses.feature_distillation(t_NE, rich_t_NE)
+        feature = 0.0
+        if rich_v_NE.shape == v_NE.shape:  # of several teachers, relations alone are told
+            feature = losses.feature_distillation(v_NE, rich_v_NE) + losses.feature_distillation(t_NE, rich_t_NE)
         if relation == 'cosine':
             related = losses.relation_distillation(v_NE, t_NE, rich_v_NE, rich_t_NE)
         else:
             related = losses.relation_kl(v_NE, t_NE, rich_v_NE, rich_t_NE, scale)
-        total = labels + feature_weight * feature + relation_weight * related
+        told = feature_weight * feature + relation_weight * related
+        total = labels + (targets.faded(fade, fade_steps, step) * told if fade else told)
         return total, terms | {'feature': feature, 'relation': related}
 
-    frozen = {'fusion': teacher_params['fusion']} if target == 'fusion' and target_share else {}
+    frozen = {'fusion': teacher_params['fusion']} if fused else {}
     frozen |= {'image_GE': cache.image_GE, 'text_QE': cache.text_QE} if cache else {'clip': teacher_params['clip']}
     if support_views and cache:  # without one the stage is only looked at in shapes
         frozen['members'] = targets.members(cache.image_pid_G, cache.text_view_Q)

@@ -1,10 +1,11 @@
 """What a teacher tells its student of a view: its own single view, a richer one, or what lies between.
 
-target = own + share (rich - own) of unit vectors; rich is MHAF over the supports, their plain mean, or the mean of the
-others alone. Supports are those of the batch (paper), or drawn anew from the whole split for any sampler (ours).
+target = own + share max(cos(own, rich), 0)^gate (rich - own) of unit vectors; rich is MHAF over the supports, their
+plain mean, or the mean of the others alone. Supports are those of the batch (paper), or drawn anew from the whole split
+for any sampler (ours). Of several teachers the features are joined before anything is trained (ours).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -12,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.method.fusion import support_mask
 from lcr2s_jax.method.losses import normalise
 
 KINDS = ('fusion', 'mean', 'others')
+FADES = ('', 'out', 'in')
 
 
 class Members(NamedTuple):
@@ -45,7 +48,13 @@ def _grouped(group_N: np.ndarray, groups: int = 0) -> np.ndarray:
 
 
 def draw(
-    tables: Members, view_N: jax.Array, caption_N: jax.Array, pid_N: jax.Array, keys_N: jax.Array, views: int
+    tables: Members,
+    view_N: jax.Array,
+    caption_N: jax.Array,
+    pid_N: jax.Array,
+    keys_N: jax.Array,
+    views: int,
+    wrong: float = 0.0,
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """Support sets drawn at random from the split, without the row's own image, images and texts apart.
 
@@ -54,6 +63,7 @@ def draw(
       view_N, caption_N, pid_N: image, caption and identity of each row.
       keys_N: a random key a row.
       views: K, the row itself among them.
+      wrong: share of the others that is exchanged for images, and their captions, of any other identity.
 
     Returns:
       modality -> (item_NK, view_NK): places of images or captions, the row's own first, and the image that each shows.
@@ -66,6 +76,9 @@ def draw(
         image_key, text_key, caption_key = jax.random.split(key, 3)
         images = _others(tables.images_CM[pid], view, image_key, views)
         shown = _others(tables.images_CM[pid], view, text_key, views)
+        if wrong:
+            images = _exchanged(tables.images_CM, images, view, pid, image_key, wrong)
+            shown = _exchanged(tables.images_CM, shown, view, pid, text_key, wrong)
         texts = jax.vmap(_any)(tables.captions_GJ[shown], jax.random.split(caption_key, views))
         return images, jnp.where(shown == view, caption, texts), shown
 
@@ -80,6 +93,16 @@ def _others(places_M: jax.Array, own: jax.Array, key: jax.Array, views: int) -> 
     best, chosen = jax.lax.top_k(score_M, min(views - 1, len(places_M)))
     found = jnp.where(best >= 0, places_M[chosen], own)
     return jnp.concatenate([own[None], found, jnp.broadcast_to(own, (views - 1 - len(found),))]).astype(jnp.int32)
+
+
+def _exchanged(images_CM, item_K, own, pid, key: jax.Array, rate: float) -> jax.Array:
+    """Some supports, not the row itself nor what stands in for one, exchanged for images of other identities."""
+    chosen_key, person_key, image_key = jax.random.split(jax.random.fold_in(key, 1), 3)
+    people = len(images_CM)
+    step_K = 1 + jax.random.randint(person_key, item_K.shape, 0, max(people - 1, 1))
+    strange_K = jax.vmap(_any)(images_CM[(pid + step_K) % people], jax.random.split(image_key, len(item_K)))
+    out_K = jax.random.bernoulli(chosen_key, rate, item_K.shape) & (item_K != own)
+    return jnp.where(out_K, strange_K, item_K)
 
 
 def _any(places_J: jax.Array, key: jax.Array) -> jax.Array:
@@ -109,8 +132,52 @@ def richer(kind: str, enrich: Callable | None, modality: str, x_BKE: jax.Array, 
     return jnp.einsum('BKJ,BJE->BKE', weight_BKK, normalise(x_BKE))
 
 
-def mixed(own: jax.Array, rich: jax.Array, share: float) -> jax.Array:
-    """own + share (rich - own) of unit vectors; 1 is `rich` as it is, 0 `own` as it is (SELF)."""
-    if share in (0.0, 1.0):
+def mixed(own: jax.Array, rich: jax.Array, share: float, gate: float = 0.0) -> jax.Array:
+    """own + share (rich - own) of unit vectors; 1 is `rich` as it is, 0 `own` as it is (SELF).
+
+    A gate above 0 multiplies the share, row by row, by max(cos(own, rich), 0) ** gate: the less a richer view agrees
+    with what the view itself shows, the less of it is told, and none at a right angle.
+    """
+    if share == 0.0 or (share == 1.0 and not gate):
         return rich if share else own
-    return normalise(own) + share * (normalise(rich) - normalise(own))
+    own, rich = normalise(own), normalise(rich)
+    if gate:
+        share = share * jnp.maximum(jnp.sum(own * rich, axis=-1, keepdims=True), 0.0) ** gate
+    return own + share * (rich - own)
+
+
+def faded(fade: str, steps: int, step: jax.Array) -> jax.Array:
+    """Factor of both distillation weights: 1 in the first of `steps` to 0 in the last ('out'), or 0 to 1 ('in')."""
+    done = jnp.clip(step / max(steps - 1, 1), 0.0, 1.0)
+    return 1.0 - done if fade == 'out' else done
+
+
+def mean_relation(caches: Sequence[Embeddings]) -> Embeddings:
+    """Features whose cosines are the mean of those of several teachers: their unit vectors beside one another."""
+    joined = [
+        np.concatenate([_unit(getattr(cache, field)) for cache in caches], axis=1) / np.sqrt(len(caches))
+        for field in ('image_GE', 'text_QE')
+    ]
+    return caches[0]._replace(image_GE=joined[0], text_QE=joined[1])
+
+
+def crossed(caches: Sequence[Embeddings], sees_G: np.ndarray) -> Embeddings:
+    """Features of two teachers, of every image and its captions by the one that never saw the person.
+
+    The second's are turned into the first's space: the rotation that brings the unit vectors of all images and captions
+    closest (orthogonal Procrustes), which changes no cosine of the second's.
+
+    Args:
+      caches: of the first and of the second teacher, unaugmented training split.
+      sees_G: bool, images of the people that the first was trained on.
+    """
+    sides = [np.concatenate([_unit(cache.image_GE), _unit(cache.text_QE)]) for cache in caches]
+    left, _, right = np.linalg.svd(sides[1].T @ sides[0])
+    turned = sides[1] @ (left @ right)
+    of_second = np.concatenate([sees_G, sees_G[caches[0].text_view_Q]])[:, None]
+    whole = np.where(of_second, turned, sides[0]).astype(np.float32)
+    return caches[0]._replace(image_GE=whole[: len(sees_G)], text_QE=whole[len(sees_G) :])
+
+
+def _unit(x_NE) -> np.ndarray:
+    return np.asarray(normalise(jnp.asarray(x_NE)))

@@ -4,11 +4,14 @@ The codes are RaBitQ's, one bit a number: at equal recall they are searched fast
 benchmarks/search.py builds beside them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lcr2s_jax.search import tables
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.gallery import FOUND, Gallery
+from lcr2s_jax.search.rows import VECTOR
 
 FROM = 1_000_000  # pictures: below, comparing every vector is as quick as one wants
 FEWEST = 256  # pictures: product quantisation learns that many values of a byte
@@ -17,8 +20,11 @@ _PROBES, _REFINE = 48, 5  # lists looked into; candidates with exact scores, tim
 _LEARNING = dict(max_iterations=15, sample_rate=64)  # a tenth of the time of LanceDB's defaults, at the same recall
 
 
-def build(gallery: Gallery, codes: str = 'rq') -> None:
-    """Make the approximate index, or make it anew; `codes` is 'rq' or 'pq'."""
+def build(gallery: Gallery, codes: str = 'rq', columns: Sequence[str] = ()) -> None:
+    """Make the approximate index, or make it anew; `codes` is 'rq' or 'pq'.
+
+    Of the columns that are given, or else of own vectors and of enriched ones that are not out of date.
+    """
     from lancedb.index import IvfPq, IvfRq
 
     shared = dict(distance_type='dot', num_partitions=max(1, gallery.count() // _LIST), **_LEARNING)
@@ -27,7 +33,8 @@ def build(gallery: Gallery, codes: str = 'rq') -> None:
     else:
         config = IvfRq(**shared)
     with gallery.writing():
-        gallery.table.create_index('vector', config=config, replace=True)
+        for column in columns or dict.fromkeys([VECTOR, gallery.compared]):
+            gallery.table.create_index(column, config=config, replace=True)
 
 
 def nearest(
@@ -38,6 +45,7 @@ def nearest(
     probes: int = _PROBES,
     refine: int = _REFINE,
     memory=None,
+    column: str = VECTOR,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What `topk.Exact` gives, of rows of the table: -inf and -1 where there is nothing.
 
@@ -52,11 +60,12 @@ def nearest(
       refine: so many times K candidates get exact scores.
       memory: (`topk.Exact` of all vectors, their row_G): candidates are scored there instead of from the disk, which is
         most of the time of a large batch.
+      column: of the vectors.
 
     Returns:
       score_QK float32, falling, and row_QK int64.
     """
-    asked = gallery.table.search(list(query_QE), vector_column_name='vector').distance_type('dot')
+    asked = gallery.table.search(list(query_QE), vector_column_name=column).distance_type('dot')
     asked = asked.limit(top * refine).nprobes(probes) if memory else asked.limit(top).nprobes(probes)
     asked = (asked if memory else asked.refine_factor(refine)).select(['_distance']).with_row_id(True)
     chosen = gallery.condition(where)

@@ -10,6 +10,7 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.gallery import OK, Gallery
+from lcr2s_jax.search.rows import ENRICHED
 
 _EXAMPLES = 3  # values of a column
 
@@ -25,6 +26,7 @@ def describe(uri: str) -> dict[str, Any]:
         'bytes': _size(uri),
         'version': gallery.version,
         'approximate': gallery.approximate,
+        'enriched': _enriched(gallery),
         'model': _model(uri),
         'pictures': usable.num_rows,
         'unusable': len(status) - usable.num_rows,
@@ -58,6 +60,14 @@ def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
                 + (f', such as {near[0]!r}' if near else '')
             )
     return chosen
+
+
+def _enriched(gallery: Gallery) -> dict | None:
+    state = gallery.enriched
+    if state is None:
+        return None
+    told = {'how': state.how, 'neighbours': state.neighbours, 'in_words': str(state)}
+    return told | {'up_to_date': gallery.compared == ENRICHED}
 
 
 def _model(uri: str) -> dict | None:

@@ -12,6 +12,7 @@ import numpy as np
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import approximate, storage
 from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.rows import ENRICHED
 
 BEGUN = '.erasing'  # in the index while files of before may be left
 _KEPT = 'latest_version_hint.json'  # LanceDB writes it anew with every version
@@ -19,6 +20,8 @@ _KEPT = 'latest_version_hint.json'  # LanceDB writes it anew with every version
 
 def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
     """Forget rows, in one commit, and leave no byte of them, nor of any that was forgotten before.
+
+    Enriched vectors go as well: others' have a part of a row in them. `enrich.renew` makes them of what is left.
 
     Whoever has an older version open must open the index again. The lock is what makes it safe: files that another
     writer has not committed yet would go with the old ones, and its rows would be lost. A call that was killed is
@@ -58,12 +61,13 @@ def _written_anew(gallery: Gallery, row_n: np.ndarray):
     import pyarrow as pa
 
     old = gallery.table
+    schema = pa.schema([f for f in old.schema if f.name != ENRICHED])  # every one of them may have a part of a row
 
     def kept():
-        for batch in old.search().with_row_id(True).to_batches():
+        for batch in old.search().select(schema.names).with_row_id(True).to_batches():
             if len(row_n):
                 batch = batch.filter(pa.array(~np.isin(batch['_rowid'].to_numpy(), row_n)))
-            yield batch.select(old.schema.names)
+            yield batch.select(schema.names)
 
-    reader = pa.RecordBatchReader.from_batches(old.schema, kept())
-    return gallery.db.create_table(old.name, reader, schema=old.schema, mode='overwrite', on_bad_vectors='null')
+    reader = pa.RecordBatchReader.from_batches(schema, kept())
+    return gallery.db.create_table(old.name, reader, schema=schema, mode='overwrite', on_bad_vectors='null')

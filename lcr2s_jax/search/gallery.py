@@ -7,15 +7,15 @@ import contextlib
 import datetime
 import pathlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, seal, storage, stores, tables, writing
+from lcr2s_jax.search import conditions, enrichment, seal, storage, stores, tables, writing
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.lance import lancedb
-from lcr2s_jax.search.rows import LOOK, NUMBERS, OK, OWN, Row, as_matrix, as_table, looks_of, not_unit, schema_of
+from lcr2s_jax.search.rows import ENRICHED, NUMBERS, OK, OWN, VECTOR, Row, as_matrix, as_table, not_unit, schema_of
 from lcr2s_jax.search.storage import is_remote
 
 IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those that were forgotten
@@ -36,6 +36,7 @@ class Gallery:
       uri: the same.
       db, table: LanceDB's.
       width: E.
+      enriched: how its vectors are enriched by those of their neighbours; None for an index without, see `enrich`.
 
     Raises:
       SearchError: nothing there, or it cannot be read.
@@ -52,7 +53,7 @@ class Gallery:
         if is_remote(uri):
             stores.check(uri)  # LanceDB finds the same mistakes later, and waits longer
         with tables.told(uri, 'opening the index'):
-            self._sealed = seal.read(uri)
+            self._sealed, self.enriched = seal.read(uri), enrichment.read(uri)
             self.db = lancedb().connect(uri, storage_options=stores.options(uri))
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
@@ -81,6 +82,12 @@ class Gallery:
         """What a condition may name: all columns but those of numbers, with their types."""
         return {f.name: str(f.type) for f in self.table.schema if f.name not in NUMBERS}
 
+    @property
+    def compared(self) -> str:
+        """The column that sentences are compared with: ENRICHED where it is of just this version, else VECTOR."""
+        fresh = self.enriched is not None and self.enriched.version == self.version
+        return ENRICHED if fresh and ENRICHED in self.table.schema.names else VECTOR
+
     def condition(self, where: Condition | str) -> Condition:
         """A condition that was typed, checked; one that was is left as it is. Raises SearchError."""
         return where if isinstance(where, Condition) else conditions.parse(where, self.kinds)
@@ -94,7 +101,7 @@ class Gallery:
     def refresh(self) -> None:
         """Go to the last version, if another process has committed one, or has written the table from scratch."""
         with tables.told(self.uri, 'opening the index'):
-            self._sealed = seal.read(self.uri)
+            self._sealed, self.enriched = seal.read(self.uri), enrichment.read(self.uri)
             self.table = self.db.open_table(IMAGES)
             seal.check(self.uri, self._sealed, IMAGES, self.version)
 
@@ -160,22 +167,6 @@ class Gallery:
         """Of all pictures that have a vector, whatever their path."""
         return set(self.rows(FOUND, ['sha256'])['sha256'].to_pylist())
 
-    def numbers_of(self, hashes: Iterable[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """sha256 -> vector and look, for pictures that are there under another path."""
-        found, hashes = {}, list(hashes)
-        for start in range(0, len(hashes), _IN):
-            chosen = FOUND & conditions.among('sha256', hashes[start : start + _IN])
-            rows = self.rows(chosen, ['sha256', 'vector', *[LOOK] * self.has_looks])
-            looks = looks_of(rows[LOOK].to_pylist()) if self.has_looks else [None] * len(rows)
-            numbers = zip(as_matrix(rows['vector'], self.width), looks, strict=True)
-            found |= dict(zip(rows['sha256'].to_pylist(), numbers, strict=True))
-        return found
-
-    @property
-    def has_looks(self) -> bool:
-        """Whether rows hold what their pictures look like; tables of earlier versions do not."""
-        return LOOK in self.table.schema.names
-
     def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
         """One commit of files, each with one row in the end, whoever else puts the same.
 
@@ -233,15 +224,15 @@ class Gallery:
                 chosen = conditions.equal(root=root) & conditions.among('path', paths[start : start + _IN])
                 self.table.delete(chosen.sql)
 
-    def vectors(self) -> tuple[np.ndarray, np.ndarray]:
+    def vectors(self, column: str = VECTOR) -> tuple[np.ndarray, np.ndarray]:
         """vector_GE float32 and row_G int64, rising, of all pictures that can be found, at this version."""
         total, start = self.count(), 0
         vector_GE, row_G = np.empty((total, self.width), np.float32), np.empty(total, np.int64)
-        query = self.table.search().where(FOUND.sql).select(['vector']).with_row_id(True)
+        query = self.table.search().where(FOUND.sql).select([column]).with_row_id(True)
         with tables.told(self.uri, 'reading the vectors'):
             for batch in query.to_batches():
                 part = slice(start, start + batch.num_rows)
-                vector_GE[part], row_G[part] = as_matrix(batch['vector'], self.width), batch['_rowid'].to_numpy()
+                vector_GE[part], row_G[part] = as_matrix(batch[column], self.width), batch['_rowid'].to_numpy()
                 start = part.stop
         if len(spoilt := not_unit(vector_GE)):
             named = ', '.join(one['path'] for one in self.facts(row_G[spoilt[:3]], ['path']))
@@ -263,26 +254,27 @@ class Gallery:
         """Columns of these rows, in their order; by default all but those of numbers."""
         if not len(rows):
             return []
-        names = [f.name for f in self.table.schema if f.name not in NUMBERS] if columns is None else list(columns)
+        names = list(self.kinds if columns is None else columns)
         with tables.told(self.uri, 'reading rows', quote=False):
             taken = self.table.take_row_ids([int(row) for row in rows]).select(names).with_row_id()
             found = taken.to_arrow().to_pylist()
         by_row = {one.pop('_rowid'): one for one in found}
         return [by_row[int(row)] for row in rows]
 
-    def vectors_at(self, rows: Sequence[int]) -> np.ndarray:
+    def vectors_at(self, rows: Sequence[int], column: str = VECTOR) -> np.ndarray:
         """float32 [n, E] of these rows, in their order."""
-        found = [one['vector'] for one in self.facts(rows, ['vector'])]
+        found = [one[column] for one in self.facts(rows, [column])]
         return np.array(found, np.float32).reshape(-1, self.width)
-
-    def looks_at(self, rows: Sequence[int]) -> np.ndarray:
-        """`appearance.statistics` of these rows, in their order, NaN for one without: float32 [n, S]."""
-        return looks_of([one[LOOK] for one in self.facts(rows, [LOOK])])
 
     @property
     def approximate(self) -> bool:
         """Whether there is an index to search without comparing every vector."""
-        return bool(self.table.list_indices())
+        return VECTOR in self.indexed
+
+    @property
+    def indexed(self) -> set[str]:
+        """The columns of vectors that have one."""
+        return {name for one in self.table.list_indices() for name in one.columns}
 
     def tidy(self) -> None:
         """Bring what many commits left into few files, which open faster; versions of the last day stay."""

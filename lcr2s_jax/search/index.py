@@ -13,7 +13,7 @@ from lcr2s_jax import model as model_files
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.model import Model
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import approximate, columns, folder, ingest, metadata, moved, repair, retention, storage
+from lcr2s_jax.search import approximate, columns, enrich, folder, ingest, metadata, moved, repair, retention, storage
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.likeness import outside
@@ -66,10 +66,11 @@ def bring_up_to_date(
     prune: bool = False,
     readmit: bool = False,
     videos: Callable[[Gallery], list[dict]] | None = None,
+    enriched: Callable[[Gallery], None] | None = None,
     progress: Progress = QUIET,
     engine: Engine = ingest.here,
 ) -> dict:
-    """Bring an index up to date with a folder, with videos, or both.
+    """Bring an index up to date with a folder, with videos, or both; and its enriched vectors, where it has any.
 
     Args:
       uri: folder, or URL of an object store; made where there is none.
@@ -82,6 +83,8 @@ def bring_up_to_date(
       readmit: take pictures that were deleted or expired, too.
       videos: brings the videos' tracks into the gallery, such as `lcr2s_jax.video.update.update` with all but the
         gallery given.
+      enriched: says how its vectors are enriched from now on: `enrich.choose` with all but the gallery given. None
+        leaves that as it is.
       progress: is told.
       engine: embeds and commits: this process, or the workers of `lcr2s_jax.search.cluster`.
 
@@ -106,10 +109,8 @@ def bring_up_to_date(
         told |= {'metadata': join(gallery, root, *joined)}
     if pattern:
         told |= {'name_pattern': _join_names(gallery, root, pattern)}
-    if gallery.version != before:
-        gallery.tidy()
-    if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
-        approximate.build(gallery)
+    _make_ready(gallery, changed=gallery.version != before)
+    told |= enrich.bring_up_to_date(gallery, enriched, progress)
     told |= {'index': uri, 'model': model.hash, 'trained_on': model.trained_on, 'pictures': gallery.count()}
     return told | _likeness(gallery, model.calibration)
 
@@ -122,6 +123,14 @@ def _whole(uri: str, model: Model) -> Gallery:
     repair.vectors(gallery)
     gallery.bind(model.hash)
     return gallery
+
+
+def _make_ready(gallery: Gallery, changed: bool) -> None:
+    """Have it open and be searched fast."""
+    if changed:
+        gallery.tidy()
+    if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy
+        approximate.build(gallery)
 
 
 def _likeness(gallery: Gallery, fitted: Calibration | None) -> dict:

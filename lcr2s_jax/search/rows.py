@@ -8,9 +8,11 @@ import numpy as np
 
 from lcr2s_jax.search import appearance
 
-LOOK = '_look'  # a column that tables of earlier versions lack
-OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector', LOOK)  # the others are the user's
-NUMBERS = ('vector', LOOK)  # columns that no condition names and nobody is shown
+VECTOR, ENRICHED = 'vector', '_enriched'  # the picture's own, and what `enrich` makes of it and its neighbours
+LOOK = '_look'  # what it is made of; tables of earlier versions lack it
+_ROW = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', VECTOR, LOOK)  # of every index
+OWN = (*_ROW, ENRICHED)  # the others are the user's
+NUMBERS = (VECTOR, ENRICHED, LOOK)  # columns that no condition names and nobody is shown
 _NO_VECTOR = 'the model makes no numbers of it'
 _TOLERANCE = 2e-3  # of the square of a vector's length
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
@@ -42,7 +44,7 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     """Rows of one root as an Arrow table.
 
     Args:
-      schema: of the gallery's table; the user's columns are left out.
+      schema: of the gallery's table; the user's columns are left out, and enriched vectors are made later.
       root: of their paths.
       rows: one or more.
       there: path -> (sha256, added) of those that have a row already.
@@ -53,8 +55,8 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     # a file that was merely touched, or copied anew every day, would never get old
     rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
-    schema = pa.schema([f for f in schema if f.name in OWN])
-    content = {'vector': _lists([row.vector for row in rows], schema.field('vector').type.list_size)}
+    schema = pa.schema([f for f in schema if f.name in _ROW])
+    content = {VECTOR: _lists([row.vector for row in rows], schema.field(VECTOR).type.list_size)}
     if LOOK in schema.names:
         content[LOOK] = _lists([row.look for row in rows], schema.field(LOOK).type.list_size)
     return pa.table(
@@ -111,4 +113,4 @@ def schema_of(width: int):
     when = pa.timestamp('us', tz='UTC')
     kinds = ['string', 'string', 'string', 'int64', when, when, 'string']
     kinds += [pa.list_(pa.float32(), count) for count in (width, appearance.COUNT)]
-    return pa.schema(list(map(pa.field, OWN, kinds)))
+    return pa.schema(list(map(pa.field, _ROW, kinds)))

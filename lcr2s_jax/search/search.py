@@ -1,6 +1,6 @@
 """Queries in, ranked pictures out: the one road that the command, the page and anybody's own program take."""
 
-import threading
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,17 +8,22 @@ import numpy as np
 
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.model import Model
-from lcr2s_jax.search import approximate, calibration, conditions, likeness, wording
+from lcr2s_jax.search import calibration, conditions, likeness, wording
 from lcr2s_jax.search import query as asking
 from lcr2s_jax.search.answer import Answer, Hit, Place
 from lcr2s_jax.search.conditions import EVERY, Condition
 from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
+from lcr2s_jax.search.nearest import Nearest
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.rows import NUMBERS
+from lcr2s_jax.search.rows import ENRICHED, NUMBERS, VECTOR
 from lcr2s_jax.search.storage import TRACKS, located
-from lcr2s_jax.search.topk import Exact
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
+_ENRICHED = 'compared enriched, {}: scores and ranks alone; probabilities are known of pictures as they are'
+_STALE = (
+    'compared by what each picture shows itself: pictures came or went, and the enriched vectors were not made again; '
+    'lcr2s index --index=... does it'
+)
 KNOWN = 0.5  # detection from which on nobody's reaching the threshold says 'no such person' unasked
 
 
@@ -37,9 +42,8 @@ class Search:
 
     def __init__(self, gallery: Gallery, model: Model, tokenizer, devices=None):
         gallery.refuse_another(model.hash)
-        self.gallery, self.model, self.tokenizer, self._devices = gallery, model, tokenizer, devices
+        self.gallery, self.model, self.tokenizer, self._nearest = gallery, model, tokenizer, Nearest(devices)
         self._foreign = -1, False  # the version that it is known of
-        self._loaded, self._one = None, threading.Lock()  # a server asks from many threads
 
     def __call__(
         self,
@@ -71,23 +75,30 @@ class Search:
         chosen = self.gallery.condition(where)
         noted: list[list[str]] = [[] for _ in queries]
         query_QE = np.stack([self.embed(one, notes) for one, notes in zip(queries, noted, strict=True)])
-        nearest = self._approximate if self.gallery.approximate and not exact else self._exact
         depth = 1 << top.bit_length()  # one more at least, as copies may be among them
-        score_QK, row_QK = nearest(query_QE, 8 * depth if group_by else depth, chosen)
         searched = self._counted(chosen)
         whole = self._counted(EVERY) if chosen.sql else searched
-        found = [
-            self._distinct(nearest, *one, searched.rows, top, chosen, group_by)
-            for one in zip(query_QE, score_QK, row_QK, strict=True)
-        ]
-        asked = _Asked(searched, whole.pictures, nearest == self._exact, false_alarms, verify)
-        return [
-            self._answer(query, *one, notes, asked) for query, one, notes in zip(queries, found, noted, strict=True)
-        ]
+        answers: dict[int, Answer] = {}
+        columns = [self._column(query) for query in queries]
+        for column in dict.fromkeys(columns):
+            every = exact or column not in self.gallery.indexed
+            ask = self._nearest.exact if every else self._nearest.approximate
+            nearest = functools.partial(ask, self.gallery, column)
+            asked = _Asked(searched, whole.pictures, every, false_alarms, verify)
+            places = [place for place, one in enumerate(columns) if one == column]
+            score_QK, row_QK = nearest(query_QE[places], 8 * depth if group_by else depth, chosen)
+            for place, *best in zip(places, score_QK, row_QK, strict=True):
+                found = self._distinct(nearest, query_QE[place], *best, searched.rows, top, chosen, group_by)
+                answers[place] = self._answer(queries[place], *found, noted[place], asked, column)
+        return [answers[place] for place in range(len(queries))]
+
+    def _column(self, query: Query) -> str:
+        """What a query is compared with: an example picture finds its like by what each picture shows itself."""
+        return VECTOR if query.example_nE else self.gallery.compared
 
     def load(self) -> None:
         """Bring all vectors into memory before the first query: for a process that stays."""
-        self._vectors()
+        self._nearest.load(self.gallery, self.gallery.compared)
 
     def embed(self, query: Query, notes: list[str]) -> np.ndarray:
         """The vector [E] of a query; what was done to it goes to `notes`. Raises SearchError."""
@@ -116,7 +127,7 @@ class Search:
         A sentence of one phrase is left out whole where there is another sentence or an example; else it is not told.
         """
         asking.check_phrases(query.sentences, self.tokenizer.lengths, self.model.clip.context_length)
-        vector_KE = self.gallery.vectors_at([hit.row for hit in hits])
+        vector_KE = self.gallery.vectors_at([hit.row for hit in hits], self._column(query))
         whole_K, told = vector_KE @ self.embed(query, []), []
         for place, sentence in enumerate(query.sentences):
             for number, phrase in enumerate(said := asking.phrases(sentence)):
@@ -135,19 +146,6 @@ class Search:
         if group_by and group_by not in {*OWN, *self.gallery.columns} - {*NUMBERS}:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
             raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
-
-    def _exact(self, query_QE: np.ndarray, top: int, where: Condition):
-        exact, row_G = self._vectors()
-        allowed_G = np.isin(row_G, self.gallery.rows_where(where), assume_unique=True) if where.sql else None
-        score_QK, place_QK = exact(query_QE, top, allowed_G)
-        return score_QK, np.where(place_QK < 0, -1, row_G[place_QK]) if len(row_G) else place_QK
-
-    def _approximate(self, query_QE: np.ndarray, top: int, where: Condition):
-        with self._one:
-            if self._loaded and self._loaded[0] != self.gallery.version:
-                self._loaded = None  # to read a million vectors again takes longer than the disk costs a sentence
-            there = self._loaded
-        return approximate.nearest(self.gallery, query_QE, top, where, memory=there and there[1:])
 
     def _counted(self, where: Condition) -> '_Counted':
         """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""
@@ -199,22 +197,15 @@ class Search:
         """Which of some rows are unlike the pictures that the model was calibrated on; all, where the index is."""
         fitted, version = self.model.calibration, self.gallery.version
         known = fitted and fitted.domain
-        if not known or not self.gallery.has_looks:
+        if not known or not likeness.has_looks(self.gallery):
             return np.zeros(len(row_K), bool)
         if self._foreign[0] != version:
             self._foreign = version, known.foreign(likeness.outside(self.gallery, fitted))
-        return np.ones(len(row_K), bool) if self._foreign[1] else known.outside(self.gallery.looks_at(row_K))
+        return np.ones(len(row_K), bool) if self._foreign[1] else known.outside(likeness.looks_at(self.gallery, row_K))
 
-    def _vectors(self):
-        with self._one:
-            version = self.gallery.version
-            if self._loaded is None or self._loaded[0] != version:
-                vector_GE, row_G = self.gallery.vectors()
-                self._loaded = version, Exact(vector_GE, self._devices), row_G
-            return self._loaded[1:]
-
-    def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked') -> Answer:
-        facts, fitted, kind = self.gallery.facts(row_K), self.model.calibration, query.kind
+    def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked', column: str) -> Answer:
+        facts, kind = self.gallery.facts(row_K), query.kind
+        fitted = None if column == ENRICHED else self.model.calibration  # val's scores were of pictures as they are
         threshold = fitted and fitted.threshold(kind, asked.false_alarms, asked.pictures)
         probability_K = fitted and fitted.probability(kind, score_K, asked.pictures)
         vector_KE = self.gallery.vectors_at(row_K)
@@ -237,8 +228,12 @@ class Search:
             )
             for k, one in enumerate(facts)
         ]
-        checked = bool(fitted and fitted.domain and self.gallery.has_looks)
-        notes += likeness.reasons(fitted, threshold, checked, hits)
+        if column == ENRICHED:
+            notes.append(_ENRICHED.format(self.gallery.enriched))
+        else:
+            notes += [_STALE] * (self.gallery.enriched is not None and not query.example_nE)
+            checked = bool(fitted and fitted.domain and likeness.has_looks(self.gallery))
+            notes += likeness.reasons(fitted, threshold, checked, hits)
         detection = fitted and fitted.detection(kind, asked.false_alarms, asked.pictures)
         found = True if any(hit.passes for hit in hits) else None
         if found is None and any(told_K) and (asked.verify or (detection or 0) >= KNOWN):

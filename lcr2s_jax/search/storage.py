@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 
 from lcr2s_jax import files
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.search import stores
 from lcr2s_jax.search.stores import is_remote
 
@@ -99,10 +99,27 @@ def put_model(uri: str, write) -> pathlib.Path:
 
 def add_file(uri: str, name: str, content: bytes) -> None:
     """Put one more file into the model's folder of an index that has one."""
+    write(uri, f'{MODEL}/{name}', content)
+
+
+def read(uri: str, name: str, most: int = 1 << 20) -> bytes | None:
+    """A file of an index, of at most so many bytes; None where there is none. Raises SearchError."""
+    try:
+        if is_remote(uri):
+            return stores.read(f'{uri}/{name}', most)
+        return files.read_bytes(pathlib.Path(uri) / name, most)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SearchError(f'{uri}: {name} cannot be read ({error.strerror}); restore the index from a copy') from None
+
+
+def write(uri: str, name: str, content: bytes) -> None:
+    """Put a file into an index, whole or not at all."""
     if is_remote(uri):
-        stores.write(f'{uri}/{MODEL}/{name}', content)
+        stores.write(f'{uri}/{name}', content)
     else:
-        files.write(pathlib.Path(uri) / MODEL / name, content)
+        files.write(pathlib.Path(uri) / name, content)
 
 
 def listed(uri: str, folder: str) -> set[str]:

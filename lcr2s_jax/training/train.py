@@ -1,6 +1,6 @@
 """The one training loop and the one step; neither knows what it trains.
 
-    state(t+1) = update(state(t), grad loss(params, frozen, batch(t), key(seed, t)))
+    state(t+1) = update(state(t), grad loss(params, frozen, batch(t), key(seed, t), t))
 
 Batches and keys are functions of the step number, so that a state is all that resuming needs.
 """
@@ -49,12 +49,12 @@ def train_step(
 ) -> tuple[State, dict]:
     """One optimiser step; returns the next state and scalar metrics, equal on all devices.
 
-    `loss(params, frozen, batch, key, axis) -> (scalar, metrics)` sees this device's rows and gathers what it needs.
+    `loss(params, frozen, batch, key, axis, step) -> (scalar, metrics)` sees this device's rows and gathers the rest.
     """
     key = jax.random.fold_in(jax.random.key(seed), state.step)
 
     def mean_loss(params):
-        value, metrics = loss(params, frozen, batch, key, axis)
+        value, metrics = loss(params, frozen, batch, key, axis, state.step)
         # averaged inside the differentiated function: the gather's transpose sums over devices, this divides
         return axis.mean(value), axis.mean(metrics)
 
@@ -106,7 +106,7 @@ def fit(
     """Train `stage` to `steps`, resuming from its latest checkpoint; returns the best step's parameters and number.
 
     Args:
-      stage: has `name`, `init(key)`, `loss(params, frozen, batch, key, axis)` and `frozen`.
+      stage: has `name`, `init(key)`, `loss(params, frozen, batch, key, axis, step)` and `frozen`.
       batches: step -> the batches from that step on; this host's rows, as NumPy.
       validate: params -> (score to select by, metrics to log); None selects the last step.
       report: has `start`, `log` and `stop`; see lcr2s_jax/training/report.py.

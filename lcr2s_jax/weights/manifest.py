@@ -37,9 +37,13 @@ def signed(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def read(path: pathlib.Path, advice: str = _ADVICE) -> dict[str, Any]:
     """The facts of a JSON file as they were sealed. Raises SearchError where a letter of them is another."""
-    facts = files.read_json(path, SearchError, advice)
+    return checked(files.read_json(path, SearchError, advice), path, advice)
+
+
+def checked(facts: dict[str, Any], where: Any, advice: str = _ADVICE) -> dict[str, Any]:
+    """The facts, where they are as they were sealed. Raises SearchError."""
     if facts.get(SEAL) != _digest(facts) or not isinstance(facts.get(FILES), dict):
-        raise SearchError(f'{path}: damaged: its content is not what was written; {advice}')
+        raise SearchError(f'{where}: damaged: its content is not what was written; {advice}')
     return facts
 
 

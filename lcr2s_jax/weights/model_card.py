@@ -17,6 +17,8 @@ _DATA = {
     'cuhk_pedes': ('CUHK-PEDES, photographs of people', _BY_APPLICATION),
     'icfg_pedes': ('ICFG-PEDES, photographs of people', _BY_APPLICATION),
     'rstpreid': ('RSTPReid, photographs of people', _BY_APPLICATION),
+    'orbench': ('ORBench, photographs of people', _BY_APPLICATION),
+    'chatpedes': ('ChatPedes: dialogues on the photographs of CUHK-PEDES', _BY_APPLICATION),
     'folder': ('a table of images of the one who trained it', 'theirs to say; the rights of those who are shown hold'),
 }
 _LIBRARY = {'hf': 'transformers', 'open_clip': 'open_clip', 'stablehlo': 'jax'}

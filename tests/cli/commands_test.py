@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -51,6 +52,35 @@ def test_evaluate_measures_weights_on_a_table_of_pictures_in_float32(table, made
     best = [whose[names[place]] == row['id'] for place, row in zip((text @ image.T).argmax(1), rows, strict=True)]
     assert found['t2i']['R1'] == pytest.approx(100 * np.mean(best)) and 0 < found['i2t']['mAP'] <= 100
     assert 'in float32' in typed(*words).stdout
+
+
+def test_neighbours_in_the_gallery_are_measured_apart_and_not_without_being_asked_for(table, made):
+    images, file = table
+    words = 'evaluate', f'--images={images}', f'--table={file}', f'--weights={made.uri}', '--enrich=neighbours'
+    found = json.loads(typed(*words, '--neighbours=3', '--json').stdout)
+    apart = found['gallery_side']
+    names = ['averaged with 3 nearest', 'k-reciprocal re-ranking', 'visual neighbours (NAFS)']
+    assert list(apart) == ['first neighbours', *names] and 0 <= apart['first neighbours'] <= 100
+    assert found['t2i'] != apart[names[0]]['t2i'] and 'i2t' not in apart[names[1]]
+    out = typed(*words).stdout
+    assert 'averaged with 2 nearest' in out and 'no labels, apart' in out
+    fails(typed(*words[:4], '--neighbours=3'), 2, '--neighbours is of --enrich')
+    fails(typed(*words[:4], '--enrich=fusion'), 2, 'found no --workdir')
+
+
+def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(made, tmp_path):
+    uri = shutil.copytree(made.uri, tmp_path / 'i')
+    out = typed('index', f'--index={uri}', '--enrich=neighbours', '--neighbours=1').stdout
+    assert 'each picture averaged with its nearest (in' in out
+    assert 'averaged with its nearest; no probabilities' in typed('info', f'--index={uri}').stdout
+    out = typed('index', f'--index={uri}', '--enrich=neighbours').stdout
+    assert 'averaged with its 2 nearest; before: each picture averaged with its nearest' in out
+    assert typed('delete', f'--index={uri}', '--where=true', '--yes').returncode == 0
+    assert 'by itself' not in typed('info', f'--index={uri}').stdout, 'of an empty index the vectors are up to date'
+    assert '; before: ' in typed('index', f'--index={uri}', '--enrich=none').stdout
+    fails(typed('index', f'--index={uri}'), 2, 'index needs --images or --video')
+    fails(typed('index', f'--index={uri}', '--neighbours=2'), 2, '--neighbours is of --enrich')
+    fails(typed('index', f'--index={uri}', '--enrich=fusion'), 2, 'found no --workdir')
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from benchmarks import testbed
 from commands.comparison import Comparison
 from commands.rows import Row, merged
+from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import compare
 from lcr2s_jax.training.resident import ResidentSplit
@@ -16,6 +17,26 @@ ROWS = {
     'fusion': Row('fusion', 'fusion', 'fusion', 'sdm'),
     'rich': Row('rich', 'enriched', 'student', 'fusion', test=True),
     'rich-3': Row('rich-3', 'enriched, 3', 'student', 'fusion', set={'student': {'feature_weight': 3.0}}),
+    'even': Row('even', 'half', 'baseline', people=0),
+    'odd': Row('odd', 'half', 'baseline', people=1),
+    'cross': Row(
+        'cross',
+        'crossed',
+        'student',
+        'even',
+        teachers=('odd',),
+        combine='cross',
+        set={'student': {'target_share': 0.0}},
+    ),
+    'three': Row(
+        'three',
+        'mean relation',
+        'student',
+        'sdm',
+        teachers=('even', 'odd'),
+        combine='relation',
+        set={'student': {'target_share': 0.0, 'feature_weight': 0.0, 'relation_weight': 1.0}},
+    ),
     'kept': Row('kept', 'kept', 'baseline', noise=0.5, keep='consensus', judges=('sdm',)),
 }
 
@@ -81,6 +102,47 @@ def test_captions_at_the_wrong_picture_are_left_to_a_row_that_keeps_those_that_f
     true = one._kept_captions(Row('t', '', 'baseline', noise=0.5, keep='true'), 0)
     source = one._source(ROWS['kept'])
     assert (source[true] // 3 == true // 3).all()
+
+
+def test_of_crossed_teachers_no_one_tells_of_people_it_was_trained_on(alone):
+    one, _ = alone
+    one.run(['cross', 'three'], [0])
+    pid_G = one._host['train'].image_pid_G
+    for name, half in (('even', 0), ('odd', 1)):
+        member = one._member(ROWS[name], 0)
+        batches = one.index(member, 0, 50)
+        assert set(pid_G[batches[0]].ravel() % 2) == {half}, 'all that it ever sees'
+    _, told = one._taught(ROWS['cross'], 0)
+    even, odd = (one.features(name, 0, 'train').image_GE for name in ('even', 'odd'))
+    unit = even / np.linalg.norm(even, axis=1, keepdims=True)
+    np.testing.assert_allclose(told.image_GE[pid_G % 2 == 1], unit[pid_G % 2 == 1], atol=1e-5)
+    assert not np.allclose(told.image_GE[pid_G % 2 == 0], unit[pid_G % 2 == 0], atol=1e-2)
+    results = compare.read(one.out)
+    assert np.isfinite(results['cross'][0]['val']['single']['R1'])
+    width = one._taught(ROWS['three'], 0)[1].image_GE.shape[1]
+    assert width == 3 * told.image_GE.shape[1] and results['three'][0]['history']
+
+
+def test_results_of_another_config_or_another_row_are_not_mixed_in(alone):
+    one, said = alone
+    changed = Comparison.__new__(Comparison)
+    changed.__dict__ |= one.__dict__
+    changed.config = merged(one.config, {'optim': {'b1': 0.8}})
+    with pytest.raises(
+        ConfigError, match='sdm-0.json: found a result that was made otherwise .optim.b1: 0.9 there, 0.8'
+    ):
+        changed.run(['sdm'], [0])
+    changed.config, changed.rows = one.config, ROWS | {'sdm': Row('sdm', 'another label', 'baseline', noise=0.5)}
+    with pytest.raises(ConfigError, match='noise: 0.0 there, 0.5 now'):
+        changed.run(['sdm'], [0])
+    changed.rows = ROWS | {'sdm': Row('sdm', 'another label', 'baseline', test=True)}
+    changed.config = merged(one.config, {'model': {'chunks': 2}})
+    changed.run(['sdm'], [0])
+    path = one.out / 'sdm-0.json'
+    older = compare.read_result(path)
+    del older['made_with']  # those of earlier versions
+    files.write(one.out / 'sdm-0.json', files.to_json(older))
+    one.run(['sdm'], [0])
 
 
 def test_a_row_that_fails_is_told_and_those_that_need_it_are_left_out(tmp_path):

@@ -32,12 +32,45 @@ def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
         ('[row.a]\nstage="student"\nteacher="b"', 'found b as a teacher'),
         ('[row.a]\nlike="b"', "like = 'b'"),
         ('x = 1', 'found no .row.NAME.'),
+        ('row = 3', 'found no .row.NAME.'),
+        ('[row]\na = 3', 'row a: found 3, expected a table'),
+        ('[row.a]\nlabel = "A"', 'row a: found no stage, expected one of'),
+        ('[row.a]\nstage = "baseline"\nlabel = 4', 'found 4 as label, expected a text'),
+        ('[row.a]\nstage = "baseline"\nset = 3', 'found 3 as set, expected a table'),
+        ('[row.a]\nstage = "baseline"\nset.optim = 3', 'found 3 as set.optim, expected a table'),
+        ('[row.a]\nstage = "baseline"\npeople = 2', 'found people = 2, expected 0 or 1'),
+        ('[row.a]\nstage = "baseline"\n[row.b]\nstage = "student"\nteacher = "a"\nteachers = ["a"]', 'combine one of'),
+        (
+            '[row.a]\nstage="baseline"\n[row.b]\nstage="student"\nteacher="a"\nteachers=["a"]\ncombine="cross"',
+            'expected two rows, one of people = 0',
+        ),
         ('[row.a', 'cannot be read as rows'),
     ],
 )
 def test_a_mistake_in_a_file_of_rows_is_told(tmp_path, text, told):
     with pytest.raises(ConfigError, match=told):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'told'),
+    [
+        ({'optin': {'learning_rate': 1}}, 'found set.optin; expected a field of the config, such as optim'),
+        ({'optim': {'learning_rat': 1}}, 'found set.optim.learning_rat; expected .* such as learning_rate'),
+        ({'optim': {'learning_rate': 'x'}}, "learning_rate = 'x'; expected a number, as 0.001 is"),
+        ({'train': {'steps': 2.5}}, 'set.train.steps = 2.5; expected a whole number, as 2400 is'),
+        ({'student': {'cache_teacher': 1}}, 'cache_teacher = 1; expected true or false'),
+        ({'optim': {'rules': 'x'}}, "rules = 'x'; expected a list"),
+    ],
+)
+def test_a_change_of_what_the_config_has_not_is_told_before_anything_is_trained(changes, told):
+    from benchmarks import testbed
+
+    row = rows.Row('a', 'a', 'baseline', set=changes)
+    with pytest.raises(ConfigError, match=told):
+        rows.check(pathlib.Path('rows.toml'), {'a': row}, testbed.CONFIG)
+    fine = rows.Row('a', 'a', 'baseline', set={'optim': {'learning_rate': 1}, 'batch': {'views': 4}})
+    rows.check(pathlib.Path('rows.toml'), {'a': fine}, testbed.CONFIG)
 
 
 def test_the_rows_of_the_testbed_change_fields_that_there_are():

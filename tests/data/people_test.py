@@ -214,7 +214,7 @@ def test_the_terminal_shows_the_build_and_nothing_else(words, tmp_path, capfd):
 
 def test_the_demo_s_fingerprint_follows_its_seed_its_people_and_who_films_them():
     def fingerprint(seed, cameras=True, **numbers):
-        return open_source('demo', '', 1, {}, dict(seed=seed, people=numbers, cameras=cameras)).fingerprint
+        return open_source('demo', '', '', 1, {}, dict(seed=seed, people=numbers, cameras=cameras)).fingerprint
 
     assert fingerprint(0, train=3) == fingerprint(0, train=3, val=0)
     others = {fingerprint(0, train=3), fingerprint(1, train=3), fingerprint(0, train=4), fingerprint(0, val=3)}
@@ -224,4 +224,4 @@ def test_the_demo_s_fingerprint_follows_its_seed_its_people_and_who_films_them()
 
 def test_an_unknown_dataset_is_named():
     with pytest.raises(DataError, match="found 'cuhkk', expected one of demo"):
-        open_source('cuhkk', '', 1, {}, {})
+        open_source('cuhkk', '', '', 1, {}, {})

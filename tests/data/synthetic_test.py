@@ -206,6 +206,6 @@ def test_this_version_of_the_data_has_these_bytes(cameras, golden):
 
 def test_the_identity_of_the_data_is_version_and_settings_and_not_source_code():
     drawn = dict(seed=0, people=dict(train=4, val=1, test=1), cameras=True)
-    one, other = (sources.open_source('demo', '', 1, {}, drawn | {'seed': seed}) for seed in (0, 1))
+    one, other = (sources.open_source('demo', '', '', 1, {}, drawn | {'seed': seed}) for seed in (0, 1))
     assert one.fingerprint != other.fingerprint
     assert one.fingerprint.startswith(f'demo {demo.VERSION} ')

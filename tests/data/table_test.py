@@ -46,7 +46,12 @@ def test_json_as_newer_datasets_publish_it_is_a_table(entry, tmp_path):
     [
         ('{"id": 1}', 'found dict, expected a list'),
         ('[', 'found no JSON'),
-        ('[{"id": 1, "file_path": "a.jpg", "captions": [" "]}]', 'entry 0: found no caption'),
+        ('[{"id": 1, "file_path": "a.jpg", "captions": null}]', 'entry 0: found no caption'),
+        ('[{"id": true, "file_path": "a.jpg", "captions": ["x"]}]', 'id as text or a number'),
+        ('[{"id": 1, "file_path": "a.jpg", "chats": [[{"from": "user"}]]}]', 'found the message'),
+        ('[{"id": 1, "file_path": "a.jpg", "chats": [[[7]]]}]', 'found the message'),
+        ('[{"id": 1, "file_path": "a.jpg", "chats": [["x"], 7]}]', 'found '),
+        ('[{"id": 1, "file_path": "a.jpg", "captions": {"a": 1}}]', 'expected sentences'),
         ('[{"id": 1, "captions": ["x"]}]', 'entry 0: found no image'),
         ('[7]', 'entry 0: found no image'),
         ('[{"id": 1, "split": "train", "file_path": "a.jpg", "captions": [7]}]', 'expected sentences'),

@@ -22,6 +22,8 @@ ELSEWHERE = {
     '--weights=checkpoint_best': 'a download: weights',
     '--out=DIR': 'the zip file of a benchmark: benchmarks_test',
     '--rows=benchmarks/demo.toml': 'rows of half an hour: commands/comparison_test',
+    '--rows=rows.toml': 'the rows that the page shows: commands/compare_test',
+    'runs/one runs/two': 'two runs: commands/compare_test',
     'gate.mp4': 'two recordings: video',
     'my_pedes': 'code that the page adds: extending_test',
     'sigmoid': 'code that the page adds: extending_test',
@@ -40,7 +42,8 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp('place')
     for name in ('benchmarks', 'configs', 'data'):
         (place / name).symlink_to(road.ROOT / name)
-    folders.cuhk(place / 'DATASETS')
+    for make in (folders.cuhk, folders.orbench, folders.chatpedes):
+        make(place / 'DATASETS')
     folders.table(place / 'DIR')
     folders.table(place / 'mine')
     (place / 'W').symlink_to(road.tiny_clip())

@@ -38,5 +38,33 @@ def test_reciprocal_neighbours_re_rank_for_the_better():
     assert again > metrics.retrieval(query, gallery, query_pid, gallery_pid)['mAP'] + 3
 
 
+def test_visual_neighbours_re_rank_for_the_better():
+    query, gallery, query_pid, gallery_pid = noisy_people()
+    score = neighbours.visual_scores(query, gallery, k=4)
+    again = metrics.from_scores(lambda rows: score[rows], query_pid, gallery_pid)['mAP']
+    assert again > metrics.retrieval(query, gallery, query_pid, gallery_pid)['mAP'] + 1
+    one = neighbours.visual_scores(query, gallery, k=4, weight=0.0)
+    np.testing.assert_allclose(one, neighbours.unit(query) @ neighbours.unit(gallery).T, atol=1e-6)
+
+
+def test_equal_rows_and_blocks_change_nothing(monkeypatch):
+    _, gallery, _, _ = noisy_people(people=10)
+    gallery = np.concatenate([gallery, np.repeat(gallery[:1], 9, axis=0)])
+    whole = neighbours.nearest(gallery, 3)
+    assert not (whole == np.arange(len(gallery))[:, None]).any() and (whole >= 0).all()
+    monkeypatch.setattr(neighbours, '_BLOCK', 16)
+    parts = neighbours.nearest(gallery, 3)
+    np.testing.assert_array_equal(parts[1:40], whole[1:40])
+    np.testing.assert_allclose(neighbours.enriched(gallery, parts), neighbours.enriched(gallery, whole), atol=1e-5)
+
+
+def test_the_share_of_right_first_neighbours_is_counted():
+    assert neighbours.right_neighbours(np.array([[1, 2], [2, 0], [0, 1], [-1, -1]]), np.array([0, 0, 1, 1])) == 1 / 3
+
+
 def test_a_gallery_smaller_than_its_neighbourhood_is_fine():
-    assert neighbours.enriched(np.eye(2), neighbours.nearest(np.eye(2), 5)).shape == (2, 2)
+    for rows in range(3):
+        x_GE = np.eye(3)[:rows]
+        near_Gk = neighbours.nearest(x_GE, 5)
+        assert near_Gk.shape == (rows, 5) and (near_Gk[:, max(rows - 1, 0) :] == -1).all()
+        assert neighbours.enriched(x_GE, near_Gk).shape == (rows, 3)

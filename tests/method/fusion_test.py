@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcr2s_jax.method.fusion import AttentionalFusion, drop_supports, support_mask
+from lcr2s_jax.method.fusion import AttentionalFusion, drop_supports, exchanged, support_mask
 
 VIEW_BK = np.array([[0, 1, 2, 3], [4, 5, 4, 5], [6, 6, 6, 6]])
 
@@ -78,6 +78,16 @@ def told(fusion, params, v_BKE, mask_BKK):
     """What the fusion gives, and the weights that it tells of."""
     rich, kept = fusion.apply(params, v_BKE, mask_BKK, mutable='intermediates')
     return rich, np.asarray(kept['intermediates']['attention']['weights'][0])
+
+
+def test_an_exchanged_support_is_seen_in_one_half_and_a_view_keeps_itself():
+    mask_BKK = np.asarray(support_mask(np.array([[0, 1, 2, 1], [4, 5, 6, 7]] * 500)))
+    both_BJJ = np.asarray(exchanged(mask_BKK, jax.random.split(jax.random.key(0), 1000), 0.25))
+    own, other = both_BJJ[:, :4, :4], both_BJJ[:, :4, 4:]
+    np.testing.assert_array_equal(own | other, mask_BKK)
+    assert not (own & other).any() and own[:, np.eye(4, dtype=bool)].all()
+    assert abs(other.sum() / (mask_BKK.sum() - 4000) - 0.25) < 0.02
+    assert both_BJJ[:, 4:].any(axis=2).all(), 'a row that sees nothing would not be finite'
 
 
 def test_attention_weights_sum_to_one_and_are_exactly_zero_where_masked():

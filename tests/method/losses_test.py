@@ -115,6 +115,24 @@ def test_identity_is_its_reference():
     )
 
 
+def test_images_of_one_identity_attract_as_in_the_reference_and_a_copy_is_no_pair():
+    rng = np.random.default_rng(0)
+    v, pid, view = rng.normal(size=(7, 5)), np.array([0, 0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 2, 3, 4, 4])
+    unit = v / np.linalg.norm(v, axis=1, keepdims=True)
+    total, rows = 0.0, 0
+    for i in range(7):
+        others = [j for j in range(7) if view[j] != view[i]]
+        positive = [j for j in others if pid[j] == pid[i]]
+        if positive:
+            log_sum = np.log(sum(np.exp(20 * unit[i] @ unit[j]) for j in others))
+            total += np.mean([log_sum - 20 * unit[i] @ unit[j] for j in positive])
+            rows += 1
+    assert rows == 5
+    np.testing.assert_allclose(losses.same_person(v, pid, view, 20.0), total / rows, rtol=1e-4)
+    alone = jax.grad(lambda v: losses.same_person(v, np.arange(7), view, 20.0))(jnp.asarray(v))
+    assert not np.asarray(alone).any(), 'nobody has another image: no loss, and no NaN'
+
+
 def test_feature_distillation_is_two_minus_two_cosines():
     (a, b, *_), _ = draw(3)
     slow = sum(2 - 2 * cosine(a[i], b[i]) for i in range(N)) / N

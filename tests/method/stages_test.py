@@ -8,7 +8,7 @@ import pytest
 
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.method import losses, stages
+from lcr2s_jax.method import losses, stages, targets
 from lcr2s_jax.training.parallel import Axis
 from tests import tiny
 
@@ -290,6 +290,53 @@ def test_a_fusion_alone_is_trained_on_features_and_leaves_the_encoders():
     assert np.isfinite(value) and set(grads) == {'fusion'} and size(grads) > 0
 
 
+def descended(stage, batch, steps=30):
+    """(loss, terms) of every step of a short training on one batch."""
+    tx, params = optax.adam(3e-3), stage.init(jax.random.key(0))
+    state, told = tx.init(params), []
+
+    @jax.jit
+    def step(params, state, key):
+        (value, terms), grads = jax.value_and_grad(stage.loss, has_aux=True)(params, stage.frozen, batch, key, Axis())
+        updates, state = tx.update(grads, state)
+        return optax.apply_updates(params, updates), state, value, terms
+
+    for number in range(steps):
+        params, state, value, terms = step(params, state, jax.random.key(number))
+        told.append((float(value), terms))
+    return told
+
+
+def test_an_image_term_is_added_and_brings_images_of_one_identity_together():
+    told = descended(tiny.stage('baseline', image_weight=0.5), tiny.batch())
+    value, terms = told[0]
+    np.testing.assert_allclose(value, terms['sdm'] + terms['identity'] + 0.5 * terms['image'], rtol=1e-5)
+    assert told[-1][0] < value and told[-1][1]['image'] < 0.7 * terms['image']
+
+
+def test_wrong_supports_change_what_a_teacher_learns_but_not_before_its_first_step():
+    batch = tiny.batch()
+    some = [tiny.stage('teacher', wrong_supports=rate) for rate in (0.0, 0.5)]
+    both = jax.jit(lambda params: [stage.loss(params, None, batch, jax.random.key(1), Axis())[0] for stage in some])
+    params = some[0].init(jax.random.key(0))
+    right, wrong = both(params)
+    np.testing.assert_allclose(wrong, right, rtol=1e-5)
+    right, wrong = both(jax.tree.map(lambda x: x + 0.05, params))
+    assert abs(wrong - right) > 1e-4
+
+
+def test_a_fusion_alone_learns_among_wrong_supports_of_the_whole_split():
+    batch = tiny.batch(repeats=False)
+    teacher, params = tiny.stage('teacher'), tiny.stage('student').frozen
+    cache = with_places(batch, cached(teacher, params, batch))
+    given = dict(align='sdm', scale=20.0, support_views=3)
+    values = [
+        value
+        for value, _ in descended(stages.fusion_stage(teacher, params, cache, **given, wrong_supports=0.5), batch, 10)
+    ]
+    assert np.isfinite(values).all() and values[-1] < values[0]
+
+
 def test_leave_one_out_sets_change_the_loss_and_need_no_teacher():
     batch = tiny.batch()
     base, _, _ = loss_and_grad(tiny.stage('baseline'), batch)
@@ -300,10 +347,52 @@ def test_leave_one_out_sets_change_the_loss_and_need_no_teacher():
 def test_what_a_student_cannot_be_told_is_said_with_what_can():
     with pytest.raises(ConfigError, match='support_views: found 3 with cache_teacher=False'):
         tiny.stage('student', support_views=3)
-    with pytest.raises(ConfigError, match="'all', expected one of fusion, mean, others"):
+    with pytest.raises(ConfigError, match="'all', expected one of 'fusion', 'mean', 'others'"):
         tiny.stage('student', target='all')
-    with pytest.raises(ConfigError, match="'frobenius', expected 'cosine' or 'kl'"):
+    with pytest.raises(ConfigError, match="'frobenius', expected one of 'cosine', 'kl'"):
         tiny.stage('student', relation='frobenius')
+    with pytest.raises(ConfigError, match="fade: found 'slowly', expected one of '', 'out', 'in'"):
+        tiny.stage('student', fade='slowly')
+    with pytest.raises(ConfigError, match="fade_steps: found 0 with fade='out', expected 1 or more"):
+        tiny.stage('student', fade='out')
+    with pytest.raises(ConfigError, match='gate: found -1'):
+        tiny.stage('student', gate=-1)
+    model, params, plain = tiny.clip(), tiny.clip_params(tiny.clip()), tiny.stage('baseline')
+    with pytest.raises(ConfigError, match="target: found 'fusion' of a teacher without one"):
+        stages.student_stage(model, params, tiny.PEOPLE, plain, {'clip': params}, None, **tiny.STUDENT)
+    wide = Embeddings(np.zeros((2, 24), np.float32), np.zeros((2, 24), np.float32), None, None, None, None)
+    with pytest.raises(ConfigError, match='feature_weight: found 1.0 with 24 numbers a feature of the teacher and 8'):
+        tiny.stage('student', cache=wide, cache_teacher=True, target_share=0.0)
+
+
+def test_distillation_that_fades_out_is_whole_in_the_first_step_and_nothing_in_the_last():
+    batch, key = tiny.batch(), jax.random.key(1)
+    stage, fading = tiny.stage('student'), tiny.stage('student', fade='out', fade_steps=4)
+    none = tiny.stage('student', feature_weight=0.0, relation_weight=0.0)
+    params = stage.init(jax.random.key(0))
+    loss = jax.jit(lambda step: fading.loss(params, fading.frozen, batch, key, Axis(), step)[0])
+    first, third, last = (float(loss(step)) for step in (0, 2, 3))
+    whole, alone = (float(s.loss(params, s.frozen, batch, key, Axis())[0]) for s in (stage, none))
+    np.testing.assert_allclose([first, third, last], [whole, alone + (whole - alone) / 3, alone], rtol=1e-5)
+
+
+def test_a_gate_that_lets_nothing_through_leaves_the_teachers_own_view():
+    batch = tiny.batch()
+    gated, own = tiny.stage('student', gate=1e6), tiny.stage('student', target_share=0.0)
+    (_, gated_terms, _), (_, own_terms, _) = loss_and_grad(gated, batch), loss_and_grad(own, batch)
+    np.testing.assert_allclose(gated_terms['feature'], own_terms['feature'], rtol=1e-4)
+    np.testing.assert_allclose(gated_terms['relation'], own_terms['relation'], rtol=1e-3)
+
+
+def test_three_equal_teachers_relation_is_that_of_one():
+    batch = tiny.batch(repeats=False)
+    one = cached(tiny.stage('teacher'), tiny.stage('student').frozen, batch)
+    given = dict(cache_teacher=True, target_share=0.0, feature_weight=0.0)
+    found, expected = (
+        loss_and_grad(tiny.stage('student', cache=cache, **given), batch)[1]['relation']
+        for cache in (targets.mean_relation([one] * 3), one)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_the_relation_is_compared_by_distance_or_by_divergence():

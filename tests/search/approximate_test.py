@@ -81,6 +81,6 @@ def test_a_large_index_gets_one_and_a_search_uses_it_unless_told_otherwise(tmp_p
         assert found == sorted(found, reverse=True) and not answer.exact
     opened.gallery.put('r', [Row('late', 'late', 0, 0, OK, searching.vector(0))], new=True)
     late = opened(asked, top=3, false_alarms=0.05)[0]
-    assert late.searched == 301 and opened._loaded is None, 'vectors of another version serve nobody'
+    assert late.searched == 301 and not opened._nearest.loaded, 'vectors of another version serve nobody'
     assert opened.gallery.approximate and (near.exact, exact.exact) == (False, True)
     assert near.searched == exact.searched == 300

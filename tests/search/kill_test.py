@@ -11,8 +11,9 @@ import time
 
 import pytest
 
-from lcr2s_jax.search import approximate, audit, columns, conditions, erasure, repair, retention, storage
+from lcr2s_jax.search import approximate, audit, columns, conditions, enrich, erasure, repair, retention, storage
 from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.rows import ENRICHED
 from tests import searching
 from tests.search.erasure_test import SECRET, by_path, fill, traces
 
@@ -82,7 +83,13 @@ def video(uri):
     retention.forget(uri, "track like '%/00002'", 'ann', True)
 
 
-CALLS = {call.__name__: call for call in (put, delete, expire, prune, tidy, metadata, upload, index, video)}
+def enriched(uri):
+    """As `index --enrich=neighbours` of what is there."""
+    enrich.choose(Gallery(uri), 'neighbours', 2)
+    enrich.renew(Gallery(uri))
+
+
+CALLS = {call.__name__: call for call in (put, delete, expire, prune, tidy, metadata, upload, index, video, enriched)}
 
 
 def _hashes(*numbers) -> list[bytes]:
@@ -107,8 +114,14 @@ def child(name: str, uri: str) -> None:
 
         open_model(uri)
     print('go', flush=True)
-    CALLS[name](uri)
+    finish(name, uri)
     print('done', flush=True)
+
+
+def finish(name: str, uri: str) -> None:
+    """A call to its end; of an enriched index, as the commands end it."""
+    CALLS[name](uri)
+    enrich.renew(Gallery(uri))
 
 
 def holding(uri: str, mark: bytes) -> list[pathlib.Path]:
@@ -125,6 +138,10 @@ def state(uri: str) -> tuple:
     rows = sorted(map(str, gallery.rows('', names).to_pylist()))
     vector_GE, row_G = gallery.vectors()
     vectors = sorted(zip((one['path'] for one in gallery.facts(row_G)), map(bytes, vector_GE), strict=True))
+    if gallery.enriched:
+        assert gallery.compared == ENRICHED
+        rich_GE, _ = gallery.vectors(ENRICHED)
+        vectors += sorted(zip((one['path'] for one in gallery.facts(row_G)), map(bytes, rich_GE), strict=True))
     own = [folder for folder in (storage.uploads(uri), storage.tracks_folder(uri)) if folder.is_dir()]
     kept = sorted(str(path.relative_to(uri)) for folder in own for path in folder.rglob('*'))
     return rows, vectors, kept, retention.forgotten(gallery)
@@ -159,13 +176,18 @@ def _film(path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('rich', [False, True])
 @pytest.mark.parametrize('name', CALLS)
-def test_a_call_that_is_killed_at_any_moment_is_finished_by_the_same_call(begin, tmp_path, name):
+def test_a_call_that_is_killed_at_any_moment_is_finished_by_the_same_call(begin, tmp_path, name, rich):
     source, pictures = begin(name)
     if name == 'video':
         _film(pictures / 'walk.mp4')
     if pictures:
         shutil.copytree(pictures, tmp_path / 'crops')
+    if rich:
+        source = shutil.copytree(source, tmp_path / 'rich')
+        Gallery(str(source), searching.clip().embed_dim if name == 'video' else None)
+        enriched(str(source))
     uri, rng = str(tmp_path / 'i'), random.Random(name)
 
     def fresh():
@@ -191,7 +213,7 @@ def test_a_call_that_is_killed_at_any_moment_is_finished_by_the_same_call(begin,
         done = b'done' in process.stdout.read()
         process.wait()
         met, takes = met + (not done), takes * 0.8 if done else takes  # the first call may have been a slow one
-        CALLS[name](uri)
+        finish(name, uri)
         # what was forgotten of files that the call itself has written is known by their time, too
         assert state(uri)[: 3 if name in MARKS else 4] == whole[: 3 if name in MARKS else 4]
         gallery = Gallery(uri)

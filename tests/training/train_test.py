@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path
     stage = tiny.stage('baseline')
     poisoned = stage.init(jax.random.key(0))
 
-    def explode(params, frozen, batch, key, axis):
+    def explode(params, frozen, batch, key, axis, step):
         value, terms = stage.loss(params, frozen, batch, key, axis)
         return jnp.where(batch.pid_B[0] == tiny.batch(seed=4).pid_B[0], jnp.nan, 1.0) * value, terms
 

@@ -4,6 +4,7 @@ The audit log gets a line before anything is shown or changed, and of what is re
 own beside it. Pictures are decoded and embedded before any lock is taken.
 """
 
+import contextlib
 import hashlib
 import pathlib
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import answer_text, appearance, audit, folder, repair, retention, storage
+from lcr2s_jax.search import answer_text, appearance, audit, enrich, folder, repair, retention, storage
 from lcr2s_jax.search.answer import Hit
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
@@ -138,7 +139,9 @@ class Service:
         with self._changing:
             gallery = Gallery(self._uri)
             self._tell(user, 'erase', {'paths': paths})
-            return retention.delete(gallery, retention.plan(gallery, files)).rows
+            rows = retention.delete(gallery, retention.plan(gallery, files)).rows
+            _renew(gallery)
+            return rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
         """Put pictures into the index, kept below it as PNG files of its own.
@@ -182,6 +185,7 @@ class Service:
             if fresh:
                 self._tell(user, 'upload', {'paths': [f'{root}/{path}' for path in fresh]})
                 self._keep(gallery, root, fresh)
+                _renew(gallery)
         if refused:
             self._tell(user, 'upload refused', {'count': len(refused), 'why': refused[0].partition(': ')[2][:_TOLD]})
         return len(fresh), refused
@@ -256,6 +260,12 @@ def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: 
     if path in there:
         raise SearchError(f'{name}: is in the index already, as {path}')
     return path
+
+
+def _renew(gallery: Gallery) -> None:
+    """Make enriched vectors again where that is soon done; if not, every answer says that they are out of date."""
+    with contextlib.suppress(SearchError):
+        enrich.renew(gallery, enrich.WAITED_FOR)
 
 
 def _hits(found: SearchResult | None, ranks: Sequence[int]) -> list[Hit]:

@@ -81,13 +81,14 @@ CSS = """
 .purpose, .purpose p { font-size: 13px !important; color: var(--ps-soft) !important; }
 .answer { font: 15px/1.45 system-ui, sans-serif; color: var(--ps-text); }
 .answer h2 { font-size: 16px; margin: 0 0 8px; color: var(--ps-text); overflow-wrap: anywhere; }
-.answer ol { display: flex; flex-wrap: wrap; gap: 12px; list-style: none; padding: 0; margin: 0 0 12px; }
-.answer li { width: 112px; font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; color: var(--ps-soft); }
+.answer ol { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(112px, 30%), 1fr)); gap: 12px;
+  list-style: none; padding: 0; margin: 0 0 12px; }
+.answer li { font-size: 12px; line-height: 1.35; overflow-wrap: anywhere; color: var(--ps-soft); }
 .answer li.nothing { width: auto; font-size: 15px; }
 .answer li b { font-size: 14px; color: var(--ps-text); }
-.answer li button { display: flex; align-items: end; justify-content: center; width: 112px; height: 152px; padding: 0;
+.answer li button { display: flex; align-items: end; justify-content: center; width: 100%; height: 152px; padding: 0;
   border: 0; background: var(--ps-panel); border-radius: 4px; cursor: zoom-in; }
-.answer li img { max-width: 112px; max-height: 152px; object-fit: contain; border-radius: 4px; }
+.answer li img { max-width: 100%; max-height: 152px; object-fit: contain; border-radius: 4px; }
 .answer .passes button { outline: 3px solid var(--ps-good); }
 .answer .none, .large .none { color: var(--ps-soft); padding: 8px; font-size: 12px; }
 .answer p { margin: 6px 0; color: var(--ps-soft); font-size: 14px; }

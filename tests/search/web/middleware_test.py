@@ -15,13 +15,7 @@ from tests import searching
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
-    """Twelve pictures of two cameras."""
-    made = searching.index(tmp_path_factory.mktemp('page'))
-    table = made.root.parent / 'm.csv'
-    paths = sorted(path.relative_to(made.root).as_posix() for path in made.root.rglob('*.png'))
-    table.write_text('\n'.join(['path,camera', *(f'{path},c{number % 2}' for number, path in enumerate(paths))]))
-    made.update(table=str(table))
-    return made
+    return searching.index_of_two_cameras(tmp_path_factory.mktemp('page'))
 
 
 @pytest.fixture(scope='module')

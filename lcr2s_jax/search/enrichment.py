@@ -1,0 +1,102 @@
+"""What an index says of its enriched vectors: how they are made, and of which version of the table they are.
+
+They are made by `enrich`; whoever only reads an index needs no more than this. A table of another version than the one
+that is written here has changed since: then its own vectors are compared, until they are made again.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from lcr2s_jax import files
+from lcr2s_jax.errors import SearchError
+from lcr2s_jax.search import storage
+from lcr2s_jax.weights import manifest
+
+FILE = 'enriched.json'
+HOWS = ('neighbours', 'fusion')
+_ADVICE = 'remove it, and the pictures are compared by their own vectors; `index --enrich=...` makes it again'
+_MOST = 1 << 30  # bytes of a fusion's file
+_CONTENT = {
+    'how': str, 'neighbours': int, 'fusion': (None, {'heads': int, 'shared': bool, 'scale': float}),
+    'version': int, 'digest': str, 'files': {str: str}, 'seal': str,
+}  # fmt: skip
+
+
+class Enrichment(NamedTuple):
+    """How the vectors of an index are enriched.
+
+    Attributes:
+      how: one of HOWS.
+      neighbours: of each picture.
+      fusion: see `GalleryFusion.shape`; None without one.
+      file: of the fusion's parameters, '' without one; its name is of its content.
+      version: of the table that they were made of; 0 while they are not whole.
+      digest: of all that they were made of, see `enrich`.
+    """
+
+    how: str
+    neighbours: int
+    fusion: Mapping | None = None
+    file: str = ''
+    version: int = 0
+    digest: str = ''
+
+    @property
+    def settings(self) -> tuple:
+        """What decides the vectors, of given pictures."""
+        return self.how, self.neighbours, self.file, self.fusion and self.fusion['scale']
+
+    def __str__(self) -> str:
+        nearest = 'its nearest' if self.neighbours == 1 else f'its {self.neighbours} nearest'
+        return (
+            f'each picture averaged with {nearest}'
+            if self.how == 'neighbours'
+            else f"each picture fused with {nearest} by the run's teacher"
+        )
+
+
+def read(uri: str) -> Enrichment | None:
+    """What was written last; None for an index without. Raises SearchError where it is damaged."""
+    where, content = f'{uri}/{FILE}', storage.read(uri, FILE)
+    if content is None:
+        return None
+    try:
+        found = files.parse_json(content)
+        fault = files.misfit(found, _CONTENT)
+    except ValueError as error:
+        fault = f'no JSON: {error}'[:200]
+    if not fault and (found['how'] not in HOWS or found['neighbours'] < 1):
+        fault = f'how {found["how"]!r} with {found["neighbours"]} neighbours'
+    if fault:
+        raise SearchError(f'{where}: damaged: {fault}; {_ADVICE}')
+    found = manifest.checked(found, where, _ADVICE)
+    facts = {name: found[name] for name in ('how', 'neighbours', 'fusion', 'version', 'digest')}
+    return Enrichment(file=next(iter(found['files']), ''), **facts)
+
+
+def write(uri: str, state: Enrichment) -> None:
+    """Write it down, whole or not at all; by whoever holds the lock of the index."""
+    facts = {'how': state.how, 'neighbours': state.neighbours, 'fusion': state.fusion, 'version': state.version}
+    facts |= {'digest': state.digest, 'files': {state.file: _hash_in(state.file)} if state.file else {}}
+    storage.write(uri, FILE, files.to_json(manifest.signed(facts)).encode())
+
+
+def keep_fusion(uri: str, content: bytes) -> str:
+    """Keep a fusion's parameters in an index; the file's name, which is of its content."""
+    name = f'fusion-{hashlib.sha256(content).hexdigest()}.safetensors'
+    if storage.read(uri, name, _MOST) != content:
+        storage.write(uri, name, content)
+    return name
+
+
+def fusion_bytes(uri: str, name: str) -> bytes:
+    """What `keep_fusion` kept. Raises SearchError where it is gone or damaged."""
+    content = storage.read(uri, name, _MOST)
+    if content is None or hashlib.sha256(content).hexdigest() != _hash_in(name):
+        raise SearchError(f'{uri}: {name} is {"gone" if content is None else "damaged"}; {_ADVICE}')
+    return content
+
+
+def _hash_in(name: str) -> str:
+    return name.removeprefix('fusion-').removesuffix('.safetensors')

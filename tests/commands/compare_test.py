@@ -1,0 +1,90 @@
+"""`compare` as it is typed: rows of a file on a config's data, taken up again after a kill, and finished runs."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests import folders, road
+
+ROWS = """
+[row.sdm]
+stage = "baseline"
+test = true
+
+[row.wrong]
+label = "a fifth of the captions wrong"
+like = "sdm"
+noise = "NOISE"
+"""
+SMALL = {
+    'tokenizer': folders.WORDS, 'train.steps': 2, 'train.eval_every': 2, 'train.save_every': 2, 'batch.identities': 8,
+    'batch.views': 2, 'evaluate.batch_size': 16, 'stages': "('baseline',)", 'model.context_length': 24,
+}  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """A folder with a table of captions by models, an index file of wrong captions, and rows that name it."""
+    root = tmp_path_factory.mktemp('compare')
+    folders.published_json(root, 'interactive')
+    wrong = np.arange(24)
+    wrong[[3, 7, 11, 15]] = [7, 11, 15, 3]
+    np.save(root / '0.2.npy', wrong)
+    (root / 'rows.toml').write_text(ROWS.replace('NOISE', str(root / '0.2.npy')))
+    return root
+
+
+def typed(root, *words, **changes):
+    data = {'data.dataset': 'folder', 'data.root': str(root), 'data.folder.table': 'interactive.json'}
+    given = SMALL | data | {'data.cache': str(root / 'cache')} | changes
+    return road.run_here(road.line(*words, config='configs/smoke.py', **given))
+
+
+def test_rows_are_trained_once_and_killed_in_between_go_on(made):
+    words = ('compare', f'--rows={made / "rows.toml"}', f'--out={made / "out"}', '--seeds=2')
+    first = typed(made, *words)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count('2/2') == 4, 'two rows of two seeds'
+    (made / 'out' / 'wrong-1.json').unlink()  # it is written last: killed before
+    again = typed(made, *words)
+    assert again.returncode == 0 and again.stdout.count('2/2') == 1, again.stderr
+    table = (made / 'out' / 'table.md').read_text()
+    assert table.startswith('Regime of the baseline, R@1: training ') and '## test' in table
+    assert '| a fifth of the captions wrong |' in table and ' ± ' in table and '] |' in table
+    content = json.loads((made / 'out' / 'table.json').read_text())
+    assert [line['row'] for line in content['val'] if line['way'] == 'single'] == ['sdm', 'wrong']
+    assert (made / 'out' / 'plot.png').stat().st_size > 5000
+    road.fails(typed(made, *words, **{'optim.b1': 0.5}), 1, 'made otherwise', 'optim.b1: 0.9 there, 0.5 now')
+    alone = road.typed('compare', f'--out={made / "out"}')
+    assert alone.stdout.startswith('Regime of the baseline'), 'as it was told before'
+
+
+def test_what_is_asked_for_wrongly_is_told(made):
+    words = ('compare', f'--rows={made / "rows.toml"}', f'--out={made / "other"}')
+    road.fails(typed(made, *words, '--against=nobody'), 1, "--against: found 'nobody', expected one of sdm, wrong")
+    road.fails(typed(made, *words, '--seeds=0'), 2, '--seeds: found 0')
+    road.fails(road.typed('compare', 'a', f'--rows={made / "rows.toml"}'), 2, 'compare takes finished runs')
+    assert not (made / 'other').exists()
+
+
+def test_finished_runs_of_one_dataset_are_one_table_and_others_are_refused(made):
+    for name, changes in (
+        ('one', {}),
+        ('two', {'seed': 1}),
+        ('other', {'data.folder.fields.caption': 'vague_caption'}),
+    ):
+        run = typed(made, f'--workdir={made / name}', **changes)
+        assert run.returncode == 0, run.stderr
+    found = road.typed('compare', made / 'one', made / 'two', f'--out={made / "runs"}')
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith('Regime of the baseline, R@1: training ')
+    assert '| baseline | ' in found.stdout and ' ± ' in found.stdout
+    assert {path.name for path in (made / 'runs').iterdir()} == {'table.md', 'table.json', 'plot.png'}
+    road.fails(road.typed('compare', made / 'one', made / 'other'), 1, 'found other images or captions in test')
+    road.fails(road.typed('compare', made / 'one', made / 'one'), 1, 'found seed 0 of a config that an earlier run has')
+    road.fails(typed(made, f'--workdir={made / "one"}', **{'train.steps': 4}), 1, 'train.steps')
+    config = json.loads((made / 'two' / 'config.json').read_text())
+    config['train']['steps'] = 4  # as if it had been stopped
+    (made / 'two' / 'config.json').write_text(json.dumps(config))
+    road.fails(road.typed('compare', made / 'one', made / 'two'), 1, 'at step 2 of 4, expected a finished one')
