@@ -88,17 +88,23 @@ def make_index(folder: pathlib.Path) -> str:
 
 def started(command: list[str], cache: str) -> tuple[float, float]:
     """Seconds of a process from start to end, and processor seconds of it."""
-    kept = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
-    if cache:
-        kept = {'JAX_COMPILATION_CACHE_DIR': cache, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
-    root, before = pathlib.Path(__file__).parents[1], resource.getrusage(resource.RUSAGE_CHILDREN)
-    clock = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], cwd=root, env=os.environ | kept, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f'{command}: {done.stderr}')
+    before, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    output(command, cache)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - clock, cpu
+
+
+def output(command: list[str], cache: str) -> str:
+    """What a process prints; JAX keeps compiled programs in `cache`, or nowhere where that is ''."""
+    kept = {'JAX_ENABLE_COMPILATION_CACHE': 'false'}
+    if cache:
+        kept = {'JAX_COMPILATION_CACHE_DIR': cache, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    root = pathlib.Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, *command], cwd=root, env=os.environ | kept, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f'{command}: {done.stderr}')
+    return done.stdout
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ import numpy as np
 from lcr2s_jax import files
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.training import parallel
-from lcr2s_jax.weights import pretrained
 
 _FIELDS = ('image_GE', 'text_QE')
 
@@ -21,7 +20,7 @@ def teacher_features(run) -> Embeddings:
       run: a `commands.training.Training` whose teacher is trained.
     """
     teacher = run.params['teacher']
-    folder = run.workdir / 'teacher_features' / pretrained.fingerprint(teacher)[:16]
+    folder = run.workdir / 'teacher_features' / parallel.fingerprint(teacher)[:16]
     parallel.wait_for_all('all look for the same features')
     done = all((folder / f'{field}.npy').exists() for field in _FIELDS)
     parallel.wait_for_all('the features were looked for')

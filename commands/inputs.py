@@ -57,7 +57,7 @@ class Inputs:
             'data': self.fingerprint,
             **missing,
             **named,
-            'weights': pretrained.fingerprint(self.encoder.params),  # 600 MB of ViT-B/16: for those who ask
+            'weights': parallel.fingerprint(self.encoder.params),  # 600 MB of ViT-B/16: for those who ask
         }
 
     @property

@@ -1,5 +1,7 @@
 """A run in its workdir: stages trained one after the other, evaluated, drawn. Nothing else writes a workdir."""
 
+import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -7,17 +9,18 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from commands.cache import teacher_features
 from commands.inputs import Encoder, Inputs, open_inputs
 from commands.workdir import refuse_another_config
-from lcr2s_jax import files
+from lcr2s_jax import files, images, threads
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, Interrupted, UserError
 from lcr2s_jax.evaluation import evaluate, figures, metrics
 from lcr2s_jax.method import stages
-from lcr2s_jax.search import calibration, wording
+from lcr2s_jax.search import appearance, calibration, rows, wording
 from lcr2s_jax.training import checkpoint, optim, parallel, train
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.report import Report
@@ -123,7 +126,18 @@ class Training:
             return
         said = self.inputs.splits['val'].captions
         pieces = wording.pieces_of(said, self.inputs.encoder.tokenizer.lengths)
-        runs.keep_calibration(self.workdir, name, calibration.fit(val, word_pieces=pieces))
+        runs.keep_calibration(self.workdir, name, calibration.fit(val, word_pieces=pieces, look_GS=self._looks))
+
+    @functools.cached_property
+    def _looks(self) -> np.ndarray:
+        """What val's pictures look like, read as an index reads its own; NaN for one that it would refuse."""
+        val, size = self.inputs.splits['val'], self.inputs.encoder.clip.image_size
+
+        def look(number: int) -> np.ndarray | None:
+            with contextlib.suppress(images.PictureError):
+                return appearance.statistics(images.pixels(val.jpegs[number], size))
+
+        return rows.looks_of(list(threads.in_order(look, range(len(val.jpegs)))))
 
     def _facts(self) -> dict:
         """What model.json of the run says beside the sizes."""

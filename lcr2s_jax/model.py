@@ -23,9 +23,8 @@ from lcr2s_jax import files, images, threads
 from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
-from lcr2s_jax.training.parallel import fetch
+from lcr2s_jax.training.parallel import fetch, fingerprint
 from lcr2s_jax.weights import manifest, sizes
-from lcr2s_jax.weights.pretrained import fingerprint
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 FORMAT = 2  # of the folder; another number is refused
@@ -66,11 +65,6 @@ class Model:
         facts: Mapping | None = None,
         programs: Mapping[str, Callable] | None = None,
     ):
-        if calibration and calibration.domain and calibration.domain.mean_E.shape != (clip.embed_dim,):
-            raise SearchError(
-                f'{next(iter(origin.values()), "the model")}: found a calibration for features of '
-                f'{len(calibration.domain.mean_E)} numbers, expected {clip.embed_dim}; it is of another model'
-            )
         self.clip, self.origin, self.trained_on, self.calibration = clip, dict(origin), dict(trained_on), calibration
         self._towers, self._tokenizer, self._facts, self._programs = dict(towers), tokenizer, facts, programs or {}
         self._ready: dict = {}

@@ -18,8 +18,8 @@ from PIL import Image
 
 import main
 from commands.workdir import config_of
+from lcr2s_jax.training import parallel
 from lcr2s_jax.training.run import alone_in
-from lcr2s_jax.weights import pretrained
 from tests.road import ROOT, command, fails, here, typed, wait_for
 from tests.tiny_runs import saved
 
@@ -312,7 +312,7 @@ def test_a_cached_teacher_looks_at_the_training_split_once_and_its_student_goes_
     assert run.returncode == 0 and 'the teacher looks at the training split once' in run.stdout, run.stderr
     kept = sorted((tmp_path / 'w' / 'teacher_features').rglob('*.npy'))
     assert [path.name for path in kept] == ['image_GE.npy', 'text_QE.npy']
-    of = pretrained.fingerprint(saved(tmp_path / 'w', 'teacher', 2))[:16]
+    of = parallel.fingerprint(saved(tmp_path / 'w', 'teacher', 2))[:16]
     assert {path.parent.name for path in kept} == {of}
     before = json.loads((tmp_path / 'w' / 'results.json').read_text())
     for path in (tmp_path / 'w' / 'student', tmp_path / 'w' / 'results.json'):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lcr2s_jax.model import Model
-from lcr2s_jax.search import calibration, workers
+from lcr2s_jax.search import appearance, calibration, workers
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.index import bring_up_to_date, open_search
 from lcr2s_jax.search.model import open_model
@@ -100,6 +100,7 @@ def batch(rows: list[Row]) -> dict:
     """Rows as a cluster's embedder hands them to a writer."""
     names = {'path': 'path', 'size': 'bytes', 'modified': 'modified', 'sha256': 'sha256', 'vector': 'vector'}
     batch = {name: [getattr(row, field) for row in rows] for name, field in names.items()}
+    batch['look'] = [np.full(appearance.COUNT, np.nan) if row.look is None else row.look for row in rows]
     return batch | {'what': np.full(len(rows), workers.EMBEDDED), 'fault': [''] * len(rows)}
 
 

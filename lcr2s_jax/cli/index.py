@@ -205,6 +205,7 @@ def _text(told: dict) -> str:
 
 def _text_of_knowledge(told: dict) -> list[str]:
     from lcr2s_jax.search import answer_text
+    from lcr2s_jax.search.likeness import UNCHECKED
 
     lines = [answer_text.trained_on(told['trained_on'])]
     if told.get('foreign'):
@@ -214,6 +215,8 @@ def _text_of_knowledge(told: dict) -> list[str]:
         )
     elif not told['calibrated']:
         lines.append('searches give scores and ranks, no probabilities: the model has no people to calibrate on')
+    elif 'outside' not in told:
+        lines.append(UNCHECKED)
     return lines
 
 

@@ -64,10 +64,11 @@ def run(args: argparse.Namespace) -> None:
     asked = _queries(args)  # a mistake in it should not wait for the index to open
     if args.html:
         _check_page(pathlib.Path(args.html))
-    from lcr2s_jax.search import audit, index
+    from lcr2s_jax.search import audit, index, lance
     from lcr2s_jax.search import html as report
     from lcr2s_jax.search.query import Query
 
+    lance.without_pandas()
     opened = index.open_search(args.index)
     examples = [_bytes(file) for file in args.like]
     vectors = [index.embed_picture(opened.model, *one) for one in zip(examples, args.like, strict=True)]

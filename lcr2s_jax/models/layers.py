@@ -62,15 +62,19 @@ def attend(
     *,
     causal: bool = False,
     kernel: str = 'einsum',
+    fill: bool | None = None,
     tell: Callable[[jax.Array], object] = lambda weights: None,
 ) -> jax.Array:
     """Softmax attention, softmax in f32.
 
     q [N, T, H, d], k and v [N, S, H, d], mask boolean [N or 1, T, S] (True: may look) -> [N, T, H, d]. `causal` hides
     the places that follow. Each row must have a place left to look at. `kernel` is one of KERNELS; for 'einsum', `tell`
-    gets the weights: f32 [N, H, T, S], 0 where masked.
+    gets the weights: f32 [N, H, T, S], 0 where masked. `fill`, of the others, fills odd lengths up with a place that
+    nobody looks at, which changes no result; by default for 'cudnn' alone, which refuses odd lengths in training.
     """
     if kernel != 'einsum':
+        if (q.shape[1] % 2 or k.shape[1] % 2) and (kernel == 'cudnn' if fill is None else fill):
+            return _attend_even(q, k, v, mask, causal, kernel)
         mask = None if mask is None else mask[:, None]
         return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=kernel)
     if causal:
@@ -84,6 +88,25 @@ def attend(
     weights = jax.nn.softmax(scores, axis=-1)
     tell(weights)
     return jnp.einsum('NHTS,NHSd->NHTd', weights.astype(v.dtype), v).swapaxes(1, 2)
+
+
+def _attend_even(q, k, v, mask, causal: bool, kernel: str) -> jax.Array:
+    """`attend` by jax.nn.dot_product_attention at lengths filled up to even ones."""
+    rows, queries, keys = len(q), q.shape[1], k.shape[1]
+    odd_queries, odd_keys = queries % 2, keys % 2
+    filled = zip((q, k, v), (odd_queries, odd_keys, odd_keys), strict=True)
+    q, k, v = (jnp.pad(x, ((0, 0), (0, odd), (0, 0), (0, 0))) for x, odd in filled)
+    more = {}
+    if mask is not None:
+        mask = jnp.pad(mask, ((0, 0), (0, odd_queries), (0, odd_keys)))[:, None]
+        mask = mask.at[:, :, queries:].set(
+            True
+        )  # a row that may look at nothing could become NaN, and its gradient too
+    elif odd_keys and not causal:  # a causal place never sees what follows it
+        lengths = {'query_seq_lengths': queries, 'key_value_seq_lengths': keys}
+        more = {name: jnp.full(rows, length, jnp.int32) for name, length in lengths.items()}
+    mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=kernel, **more)
+    return mixed[:, :queries]
 
 
 class MultiHeadAttention(nn.Module):

@@ -46,7 +46,11 @@ _CONTENT = {  # of a file
     'kinds': {
         str: {'slope': float, 'offset': float, 'thresholds': [float], 'growth': float, 'queries': int, 'own?': [float]}
     },
-    'domain?': (None, {'mean_E': str, 'direction_ME': str, 'variance_M': str, 'rest': float, 'limit': float}),
+    'domain?': (
+        None,
+        {'mean_S': str, 'deviation_S': str, 'direction_MS': str, 'variance_M': str, 'rest': float, 'limit': float},
+        {'mean_E': str},
+    ),
     'rates?': [float],
     'word_pieces?': (None, float),
 }
@@ -81,7 +85,8 @@ class Calibration:
       pictures: N0.
       deviation: of the scores of one query over the gallery, for a 'sentence' and an 'example'.
       kinds: `query.Query.kind` -> Fit; without 'example' where val has one picture a person.
-      domain: what val's pictures look like; None where they were too few, or in a file of an earlier version.
+      domain: what val's pictures look like; None where they were too few, or in a file of an earlier version, which
+        compared vectors.
       word_pieces: tokens of a word of val's captions at most, see `wording.pieces_of`; None where not counted.
     """
 
@@ -146,24 +151,31 @@ class Calibration:
         if content['pictures'] < 1 or min(content['deviation'].values()) < 0:
             raise ValueError('pictures or a deviation below what can be')
         known = content.get('domain')
-        known = known and Domain.from_json(known)
+        known = Domain.from_json(known) if known and 'mean_S' in known else None
         return cls(content['pictures'], content['deviation'], kinds, known, content.get('word_pieces'))
 
 
-def fit(e: Embeddings, seed: int = 0, word_pieces: float | None = None) -> Calibration:
+def fit(
+    e: Embeddings, seed: int = 0, word_pieces: float | None = None, look_GS: np.ndarray | None = None
+) -> Calibration:
     """Calibrate on a split that the student was not trained on.
 
     Args:
       e: val, embedded.
       seed: of the queries and the people that are drawn where there are too many.
       word_pieces: of val's captions, see `wording.pieces_of`.
+      look_GS: `appearance.statistics` of val's pictures, NaN for one without; None for a calibration that does not know
+        the unfamiliar.
     """
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(e.text_pid_Q))[:_QUERIES])
     deviation, kinds = scores(e, chosen)
     people_G = np.asarray(e.image_pid_G)
     fits = {kind: _fit(*one, people_G, rng) for kind, one in kinds.items()}
-    known = Domain.fit(_unit(e.image_GE), people_G, seed)
+    known = None
+    if look_GS is not None:
+        usable_G = np.isfinite(look_GS).all(axis=1)
+        known = Domain.fit(look_GS[usable_G], people_G[usable_G], seed)
     return Calibration(len(people_G), deviation, fits, known, word_pieces)
 
 

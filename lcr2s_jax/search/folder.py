@@ -14,7 +14,7 @@ from lcr2s_jax import images, threads
 from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.files import storable
 from lcr2s_jax.image_headers import sniff
-from lcr2s_jax.search import stores
+from lcr2s_jax.search import appearance, stores
 
 _NAMED = 3  # files that are named for each reason why they are passed over
 _HIDDEN = 'hidden by a dot before their name'
@@ -43,12 +43,14 @@ class Picture(NamedTuple):
       sha256: of its bytes, hex; '' where they cannot be read.
       pixels: uint8 [h, w, 3]; None where they were not wanted or there is a fault.
       fault: why it cannot be used, half a sentence; '' where it can.
+      look: `appearance.statistics` of the pixels; None without pixels.
     """
 
     file: File
     sha256: str
     pixels: np.ndarray | None
     fault: str
+    look: np.ndarray | None = None
 
 
 class Listing(NamedTuple):
@@ -231,7 +233,8 @@ def _open(root: Root, image_size: tuple[int, int], wanted: Callable[[str], bool]
     except images.PictureError as fault:
         return Picture(file, '', None, str(fault))
     sha256 = hashlib.sha256(content).hexdigest()
-    return Picture(file, sha256, *(decode(content, image_size) if wanted(sha256) else (None, '')))
+    pixels, fault = decode(content, image_size) if wanted(sha256) else (None, '')
+    return Picture(file, sha256, pixels, fault, None if pixels is None else appearance.statistics(pixels))
 
 
 def encoded(root: Root, path: str) -> bytes:

@@ -7,7 +7,7 @@ import contextlib
 import datetime
 import pathlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import conditions, enrichment, seal, storage, stores, tables, writing
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.lance import lancedb
-from lcr2s_jax.search.rows import ENRICHED, OK, OWN, VECTOR, VECTORS, Row, as_matrix, as_table, not_unit, schema_of
+from lcr2s_jax.search.rows import ENRICHED, NUMBERS, OK, OWN, VECTOR, Row, as_matrix, as_table, not_unit, schema_of
 from lcr2s_jax.search.storage import is_remote
 
 IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those that were forgotten
@@ -75,12 +75,12 @@ class Gallery:
     @property
     def columns(self) -> dict[str, str]:
         """The user's columns by name, with their types."""
-        return {f.name: str(f.type) for f in self.table.schema if f.name not in (*OWN, *VECTORS)}
+        return {f.name: str(f.type) for f in self.table.schema if f.name not in (*OWN, *NUMBERS)}
 
     @property
     def kinds(self) -> dict[str, str]:
-        """What a condition may name: all columns but the vectors, with their types."""
-        return {f.name: str(f.type) for f in self.table.schema if f.name not in VECTORS}
+        """What a condition may name: all columns but those of numbers, with their types."""
+        return {f.name: str(f.type) for f in self.table.schema if f.name not in NUMBERS}
 
     @property
     def compared(self) -> str:
@@ -167,14 +167,6 @@ class Gallery:
         """Of all pictures that have a vector, whatever their path."""
         return set(self.rows(FOUND, ['sha256'])['sha256'].to_pylist())
 
-    def vectors_of(self, hashes: Iterable[str]) -> dict[str, np.ndarray]:
-        """sha256 -> vector, for pictures that are there under another path."""
-        found, hashes = {}, list(hashes)
-        for start in range(0, len(hashes), _IN):
-            rows = self.rows(FOUND & conditions.among('sha256', hashes[start : start + _IN]), ['sha256', 'vector'])
-            found |= dict(zip(rows['sha256'].to_pylist(), as_matrix(rows['vector'], self.width), strict=True))
-        return found
-
     def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
         """One commit of files, each with one row in the end, whoever else puts the same.
 
@@ -259,7 +251,7 @@ class Gallery:
         return np.sort(found['_rowid'].to_numpy())
 
     def facts(self, rows: Sequence[int], columns: Sequence[str] | None = None) -> list[dict]:
-        """Columns of these rows, in their order; by default all but the vectors."""
+        """Columns of these rows, in their order; by default all but those of numbers."""
         if not len(rows):
             return []
         names = list(self.kinds if columns is None else columns)

@@ -16,8 +16,9 @@ from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import approximate, columns, enrich, folder, ingest, metadata, moved, repair, retention, storage
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.search.gallery import OWN, Gallery
+from lcr2s_jax.search.likeness import outside
 from lcr2s_jax.search.name_pattern import NamePattern
-from lcr2s_jax.search.search import Search, outside
+from lcr2s_jax.search.search import Search
 
 Engine = Callable[[Gallery, Model, ingest.Work, Callable[[int], None]], ingest.Done]
 

@@ -8,12 +8,14 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lcr2s_jax.search import folder, retention
+from lcr2s_jax.search import conditions, folder, retention
 from lcr2s_jax.search.folder import File, Picture
-from lcr2s_jax.search.gallery import OK, Gallery, Row
+from lcr2s_jax.search.gallery import FOUND, OK, Gallery, Row
+from lcr2s_jax.search.rows import LOOK, VECTOR, as_matrix, looks_of
 
 COMMIT = 1024  # pictures a commit: what a kill can cost
 BATCH = 64  # pictures embedded at once
+_IN = 500  # values of one SQL list
 
 
 class Encoder(Protocol):
@@ -125,17 +127,31 @@ def embed(model: Encoder, pictures: Sequence[Picture]) -> np.ndarray:
 def row(picture: Picture, vector: np.ndarray | None) -> Row:
     """What a file becomes."""
     path, *facts = picture.file
-    return Row(path, picture.sha256, *facts, picture.fault or OK, vector)
+    return Row(path, picture.sha256, *facts, picture.fault or OK, vector, picture.look)
 
 
 def put(gallery: Gallery, work: Work, pictures: Sequence[Picture], vectors: dict[str, np.ndarray]) -> int:
     """Commit pictures with their vectors, by path; how many took theirs from the index, as their bytes were there."""
     copies = [one for one in pictures if not one.fault and one.file.path not in vectors]
     with gallery.writing():
-        there = gallery.vectors_of({one.sha256 for one in copies})
+        there = _numbers_of(gallery, {one.sha256 for one in copies})
         # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
-        vectors = vectors | {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
+        taken = {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
+        vectors = vectors | {path: vector for path, (vector, _) in taken.items()}
+        pictures = [one._replace(look=taken[one.file.path][1]) if one.file.path in taken else one for one in pictures]
         rows = [row(one, vectors.get(one.file.path)) for one in pictures if one.fault or one.file.path in vectors]
         if rows:
             gallery.put(work.key, rows, work.new)
     return len(copies)
+
+
+def _numbers_of(gallery: Gallery, hashes: Iterable[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """sha256 -> vector and look, for pictures that are there under another path."""
+    found, hashes, seen = {}, list(hashes), LOOK in gallery.table.schema.names
+    for start in range(0, len(hashes), _IN):
+        chosen = FOUND & conditions.among('sha256', hashes[start : start + _IN])
+        rows = gallery.rows(chosen, ['sha256', VECTOR, *[LOOK] * seen])
+        looks = looks_of(rows[LOOK].to_pylist()) if seen else [None] * len(rows)
+        numbers = zip(as_matrix(rows[VECTOR], gallery.width), looks, strict=True)
+        found |= dict(zip(rows['sha256'].to_pylist(), numbers, strict=True))
+    return found

@@ -1,4 +1,4 @@
-"""LanceDB, imported without the client of its catalogue service: 150 pydantic classes that no index of ours uses."""
+"""LanceDB, imported without what no index of ours uses: the 150 pydantic classes of a catalogue service, and pandas."""
 
 import functools
 import importlib.abc
@@ -31,6 +31,26 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module) -> None:
         pass
+
+
+class _NoPandas(importlib.abc.MetaPathFinder):
+    def find_spec(self, name: str, path=None, target=None):
+        if name == 'pandas':
+            raise ModuleNotFoundError("No module named 'pandas'", name=name)
+
+
+def without_pandas() -> None:
+    """Import pyarrow.dataset, which LanceDB needs, as it is where pandas is not installed.
+
+    For a command, whose process reads no data frame: pyarrow would take a later Series for any sequence.
+    """
+    if 'pandas' in sys.modules:
+        return
+    sys.meta_path.insert(0, finder := _NoPandas())
+    try:
+        import pyarrow.dataset  # noqa: F401
+    finally:
+        sys.meta_path.remove(finder)
 
 
 @functools.cache

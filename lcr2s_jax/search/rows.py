@@ -6,9 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', 'vector')  # of every index
+from lcr2s_jax.search import appearance
+
 VECTOR, ENRICHED = 'vector', '_enriched'  # the picture's own, and what `enrich` makes of it and its neighbours
-VECTORS = (VECTOR, ENRICHED)  # columns that are neither of these nor OWN are the user's
+LOOK = '_look'  # statistics of its pixels; tables of earlier versions lack it
+OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', VECTOR)  # of every index
+NUMBERS = (VECTOR, ENRICHED, LOOK)  # columns that no condition names and nobody is shown
+# columns that are neither of OWN nor of NUMBERS are the user's
 _NO_VECTOR = 'the model makes no numbers of it'
 _TOLERANCE = 2e-3  # of the square of a vector's length
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
@@ -24,6 +28,7 @@ class Row(NamedTuple):
       modified: of the file, microseconds since 1970.
       status: OK, or why there is no vector.
       vector: unit float32 [E], or None.
+      look: `appearance.statistics`, float32 [S], or None.
     """
 
     path: str
@@ -32,6 +37,7 @@ class Row(NamedTuple):
     modified: int
     status: str
     vector: np.ndarray | None
+    look: np.ndarray | None = None
 
 
 def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[str, datetime.datetime]]):
@@ -49,12 +55,13 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     # a file that was merely touched, or copied anew every day, would never get old
     rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
-    schema = pa.schema([f for f in schema if f.name in (*OWN, ENRICHED)])
-    width = schema.field('vector').type.list_size
-    values = [row.vector if row.vector is not None else np.zeros(width, np.float32) for row in rows]
-    flat = pa.array(np.concatenate(values).astype(np.float32))
-    missing = pa.array([row.vector is None for row in rows])
-    table = pa.table(
+    schema = pa.schema([f for f in schema if f.name in (*OWN, *NUMBERS)])
+    content = {VECTOR: _lists([row.vector for row in rows], schema.field(VECTOR).type.list_size)}
+    if LOOK in schema.names:
+        content[LOOK] = _lists([row.look for row in rows], schema.field(LOOK).type.list_size)
+    if ENRICHED in schema.names:  # a row that was there with other bytes must not keep what it had
+        content[ENRICHED] = pa.nulls(len(rows), schema.field(ENRICHED).type)
+    return pa.table(
         {
             'root': [root] * len(rows),
             'path': [row.path for row in rows],
@@ -63,13 +70,18 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
             'modified': pa.array([row.modified for row in rows], pa.timestamp('us', tz='UTC')),
             'added': pa.array(added, pa.timestamp('us', tz='UTC')),
             'status': [row.status for row in rows],
-            'vector': pa.FixedSizeListArray.from_arrays(flat, width, mask=missing),
+            **content,
         },
-        schema=pa.schema([f for f in schema if f.name != ENRICHED]),
+        schema=schema,
     )
-    if ENRICHED in schema.names:  # a row that was there with other bytes must not keep what it had
-        table = table.append_column(schema.field(ENRICHED), pa.nulls(len(table), schema.field(ENRICHED).type))
-    return table
+
+
+def _lists(values: Sequence[np.ndarray | None], width: int):
+    """A column of fixed-size lists, some of them missing."""
+    import pyarrow as pa
+
+    flat = np.concatenate([np.zeros(width, np.float32) if x is None else x for x in values]).astype(np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), width, mask=pa.array([x is None for x in values]))
 
 
 def _is_finite(row: Row) -> bool:
@@ -85,6 +97,12 @@ def as_matrix(column, width: int) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
 
 
+def looks_of(found: Sequence) -> np.ndarray:
+    """Lists of numbers, or None -> float32 [n, S], NaN for None."""
+    nothing = [np.nan] * appearance.COUNT
+    return np.array([nothing if one is None else one for one in found], np.float32).reshape(-1, appearance.COUNT)
+
+
 def not_unit(vector_GE: np.ndarray) -> np.ndarray:
     """Places of vectors whose length is not one: every model's is, so that they are damaged."""
     return np.flatnonzero(~(np.abs(np.einsum('ge,ge->g', vector_GE, vector_GE) - 1) < _TOLERANCE))
@@ -95,5 +113,6 @@ def schema_of(width: int):
     import pyarrow as pa
 
     when = pa.timestamp('us', tz='UTC')
-    kinds = ['string', 'string', 'string', 'int64', when, when, 'string', pa.list_(pa.float32(), width)]
-    return pa.schema(list(map(pa.field, OWN, kinds)))
+    kinds = ['string', 'string', 'string', 'int64', when, when, 'string']
+    kinds += [pa.list_(pa.float32(), count) for count in (width, appearance.COUNT)]
+    return pa.schema(list(map(pa.field, (*OWN, LOOK), kinds)))

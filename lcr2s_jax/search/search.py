@@ -8,18 +8,17 @@ import numpy as np
 
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.model import Model
-from lcr2s_jax.search import calibration, conditions, wording
+from lcr2s_jax.search import calibration, conditions, likeness, wording
 from lcr2s_jax.search import query as asking
 from lcr2s_jax.search.answer import Answer, Hit, Place
 from lcr2s_jax.search.conditions import EVERY, Condition
 from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
 from lcr2s_jax.search.nearest import Nearest
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.rows import ENRICHED, VECTOR
+from lcr2s_jax.search.rows import ENRICHED, NUMBERS, VECTOR
 from lcr2s_jax.search.storage import TRACKS, located
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
-_SOME = 5000  # pictures by which a whole index is judged
 _ENRICHED = 'compared enriched, {}: scores and ranks alone; probabilities are known of pictures as they are'
 _STALE = (
     'compared by what each picture shows itself: pictures came or went, and the enriched vectors were not made again; '
@@ -144,7 +143,7 @@ class Search:
             raise SearchError(f'--false-alarms: found {false_alarms:g}, expected {lowest:g} to {highest:g}')
         if top < 1:
             raise SearchError(f'--top: found {top}, expected 1 or more')
-        if group_by and group_by not in {*OWN, *self.gallery.columns} - {VECTOR}:
+        if group_by and group_by not in {*OWN, *self.gallery.columns} - {*NUMBERS}:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
             raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
 
@@ -194,15 +193,15 @@ class Search:
         best = [first for first, *_ in kept]
         return score_K[best], row_K[best], copies
 
-    def _outside(self, vector_KE: np.ndarray) -> np.ndarray:
-        """Which of some pictures are unlike those that the model was calibrated on; all, where the index is."""
+    def _outside(self, row_K: np.ndarray) -> np.ndarray:
+        """Which of some rows are unlike the pictures that the model was calibrated on; all, where the index is."""
         fitted, version = self.model.calibration, self.gallery.version
         known = fitted and fitted.domain
-        if not known:
-            return np.zeros(len(vector_KE), bool)
+        if not known or not likeness.has_looks(self.gallery):
+            return np.zeros(len(row_K), bool)
         if self._foreign[0] != version:
-            self._foreign = version, known.foreign(outside(self.gallery, fitted))
-        return np.ones(len(vector_KE), bool) if self._foreign[1] else known.outside(vector_KE)
+            self._foreign = version, known.foreign(likeness.outside(self.gallery, fitted))
+        return np.ones(len(row_K), bool) if self._foreign[1] else known.outside(likeness.looks_at(self.gallery, row_K))
 
     def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked', column: str) -> Answer:
         facts, kind = self.gallery.facts(row_K), query.kind
@@ -210,7 +209,7 @@ class Search:
         threshold = fitted and fitted.threshold(kind, asked.false_alarms, asked.pictures)
         probability_K = fitted and fitted.probability(kind, score_K, asked.pictures)
         vector_KE = self.gallery.vectors_at(row_K)
-        outside_K = self._outside(vector_KE)
+        outside_K = self._outside(row_K)
         same_K = [_is_example(one['sha256'], vector_E, query) for one, vector_E in zip(facts, vector_KE, strict=True)]
         told_K = [threshold is not None and not outside_K[k] and not same_K[k] for k in range(len(row_K))]
         hits = [
@@ -221,7 +220,7 @@ class Search:
                 score=float(score_K[k]),
                 probability=float(probability_K[k]) if told_K[k] else None,
                 passes=bool(score_K[k] >= threshold) if told_K[k] else None,
-                metadata={name: value for name, value in one.items() if name not in OWN},
+                metadata={name: value for name, value in one.items() if name not in (*OWN, *NUMBERS)},
                 row=int(row_K[k]),
                 copies=copies[k],
                 same=same_K[k],
@@ -233,7 +232,8 @@ class Search:
             notes.append(_ENRICHED.format(self.gallery.enriched))
         else:
             notes += [_STALE] * (self.gallery.enriched is not None and not query.example_nE)
-            notes += _reasons(fitted, threshold, hits)
+            checked = bool(fitted and fitted.domain and likeness.has_looks(self.gallery))
+            notes += likeness.reasons(fitted, threshold, checked, hits)
         detection = fitted and fitted.detection(kind, asked.false_alarms, asked.pictures)
         found = True if any(hit.passes for hit in hits) else None
         if found is None and any(told_K) and (asked.verify or (detection or 0) >= KNOWN):
@@ -242,15 +242,6 @@ class Search:
             query, hits, found, threshold, asked.searched.pictures, asked.exact, asked.false_alarms, notes, detection,
             asked.searched.tracks, asked.searched.crops,
         )  # fmt: skip
-
-
-def outside(gallery: Gallery, fitted: calibration.Calibration | None) -> np.ndarray | None:
-    """Which pictures of an index, at most the first 5,000, are unlike those of a calibration; None without one."""
-    if fitted is None or fitted.domain is None:
-        return None
-    some = gallery.table.search().where(FOUND.sql).select(['vector']).limit(_SOME).to_arrow()
-    flat = some['vector'].combine_chunks().flatten().to_numpy()
-    return fitted.domain.outside(flat.reshape(-1, gallery.width))
 
 
 class _Counted(NamedTuple):
@@ -279,17 +270,3 @@ def _is_example(sha256: str, vector_E: np.ndarray, query: Query) -> bool:
     """Whether a row is an example picture of the query: by its bytes, or as nothing else has its vector."""
     near = any(float(np.linalg.norm(vector_E - example_E)) < SAME for example_E in query.example_nE)
     return near or sha256 in query.example_sha256
-
-
-def _reasons(fitted: calibration.Calibration | None, threshold: float | None, hits: Sequence[Hit]) -> list[str]:
-    """Why there are no probabilities, or not of all hits."""
-    if fitted is None:
-        return ['scores and ranks alone, no probabilities: this model came without people to calibrate it on']
-    if threshold is None:
-        return ['scores and ranks alone, no probabilities: the model was not calibrated for this kind of query']
-    outside = sum(hit.outside for hit in hits)
-    if not outside:
-        return []
-    if outside == len(hits):
-        return ['no probabilities: these pictures are unlike those that the model was calibrated on']
-    return [f'no probability for {outside} of {len(hits)} hits: unlike the pictures that the model was calibrated on']

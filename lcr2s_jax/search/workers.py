@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError, UserError
-from lcr2s_jax.search import fragments, ingest, storage
+from lcr2s_jax.search import appearance, fragments, ingest, storage
 from lcr2s_jax.search.folder import File, Picture
 from lcr2s_jax.search.gallery import Row
 
@@ -67,6 +67,7 @@ class Reader:
         with _named():
             found = list(ingest.read(self._work, files, self._task.image_size, _THREADS))
         pixels = np.zeros((len(found), *self._task.image_size, 3), np.uint8)
+        looks = np.full((len(found), appearance.COUNT), np.nan, np.float32)
         what = np.zeros(len(found), np.int8)
         for place, one in enumerate(found):
             if ingest.is_forgotten(self._work, one):
@@ -74,10 +75,10 @@ class Reader:
             elif one.pixels is None:
                 what[place] = UNUSABLE if one.fault else KNOWN
             else:
-                pixels[place] = one.pixels
+                pixels[place], looks[place] = one.pixels, one.look
         facts = {'sha256': [one.sha256 for one in found], 'fault': [one.fault for one in found]}
         return batch | {name: np.array(values, object) for name, values in facts.items()} | {
-            'what': what, 'pixels': pixels
+            'what': what, 'pixels': pixels, 'look': looks
         }  # fmt: skip
 
 
@@ -155,7 +156,14 @@ def row_of(batch: dict[str, np.ndarray], place: int) -> Row:
 
 def _picture(batch: dict[str, np.ndarray], place: int) -> Picture:
     pixels = batch['pixels'][place] if 'pixels' in batch else None
-    return Picture(_file(batch, place), str(batch['sha256'][place]), pixels, str(batch['fault'][place]))
+    look = np.asarray(batch['look'][place], np.float32)
+    return Picture(
+        _file(batch, place),
+        str(batch['sha256'][place]),
+        pixels,
+        str(batch['fault'][place]),
+        None if np.isnan(look).any() else look,
+    )
 
 
 def _file(batch: dict[str, np.ndarray], place: int) -> File:

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.training.parallel import fingerprint
 from lcr2s_jax.training.run import Run
-from lcr2s_jax.weights.pretrained import fingerprint
 
 POOLINGS = ('mean', 'teacher')
 _BATCH = 64  # pictures embedded at once

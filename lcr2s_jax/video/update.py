@@ -167,7 +167,9 @@ def _commit(gallery, model, pool, cut, title: str, some: list) -> int:
         _, size, modified = folder.look(root, root / path)
         fault = next(pictures[place].fault for place in np.flatnonzero(track_N == number))  # told where all have one
         status = OK if number in vectors else fault
-        rows.append(Row(path, _hash(track), size, modified, status, vectors.get(number)))
+        looks = [pictures[place].look for place in used if track_N[place] == number]
+        look = np.mean(looks, axis=0) if looks else None
+        rows.append(Row(path, _hash(track), size, modified, status, vectors.get(number), look))
     values = {path: _values(track, name, title, pool.name) for path, track in some}
     gallery.put(storage.TRACKED, rows, new=True)
     columns.join(gallery, storage.TRACKED, COLUMNS, values)

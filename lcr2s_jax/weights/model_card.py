@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import jax
 
+from lcr2s_jax.training.parallel import fingerprint
 from lcr2s_jax.training.run import Run
 from lcr2s_jax.training.run_files import read_config, read_results
-from lcr2s_jax.weights.pretrained import fingerprint
 
 _BY_APPLICATION = 'academic use, by application to its authors, not to be passed on'
 _DATA = {

@@ -5,19 +5,16 @@ What the files hold is in huggingface.py, open_clip.py and openai.py; what a fol
 
 import dataclasses
 import difflib
-import hashlib
 import logging
 import pathlib
 import re
 
 import jax
-import numpy as np
 
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, KERNELS
 from lcr2s_jax.models.resnet import STRIDE
-from lcr2s_jax.training.parallel import fetch
 from lcr2s_jax.weights import hub, huggingface, layouts, open_clip, openai
 from lcr2s_jax.weights.reading import read_object
 from lcr2s_jax.weights.sizes import Sizes, check_asked
@@ -157,14 +154,6 @@ def build(
     except WeightsError as error:
         where = '' if str(error).startswith(str(source.where)) else f'{source.where}: '
         raise WeightsError(f'{where}{error}') from None
-
-
-def fingerprint(params) -> str:
-    """SHA-256 in hex of all numbers of a tree of parameters, in its order; the same on every host."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.ascontiguousarray(fetch(leaf)))
-    return digest.hexdigest()
 
 
 def _open(name: str) -> Source:

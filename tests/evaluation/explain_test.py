@@ -11,8 +11,7 @@ from PIL import Image
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, UserError
 from lcr2s_jax.evaluation import explain
-from lcr2s_jax.training import checkpoint, train
-from lcr2s_jax.weights import pretrained
+from lcr2s_jax.training import checkpoint, parallel, train
 from tests import tiny
 from tests.road import fails, typed
 
@@ -143,7 +142,7 @@ def workdir(tmp_path_factory):
     )  # fmt: skip
     made = open_inputs(config, ('test',))
     clip, clip_params = made.encoder.clip, made.encoder.params
-    made_of = {'data': made.fingerprint, 'weights': pretrained.fingerprint(clip_params)}
+    made_of = {'data': made.fingerprint, 'weights': parallel.fingerprint(clip_params)}
     facts = {'stages': ['baseline', 'teacher', 'student'], 'fusion': {'heads': 8, 'shared': False}, 'views': 3}
     runs.keep_model(folder, clip, made.encoder.tokenizer, facts | {'trained_on': {}})
     (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))

@@ -169,6 +169,40 @@ def test_how_blocks_are_computed_changes_no_parameter_name_and_no_gradient(how):
     assert program != plain and 'remat' not in plain and 'scan' not in plain
 
 
+@pytest.mark.parametrize(
+    'queries, keys, hidden',
+    [(5, 5, 'nothing'), (6, 5, 'nothing'), (5, 5, 'what follows'), (5, 6, 'by a mask'), (5, 5, 'by a mask')],
+)
+def test_lengths_filled_up_to_even_ones_change_neither_attention_nor_gradient(queries, keys, hidden):
+    rng = np.random.default_rng(0)
+    qkv = [rng.standard_normal((2, length, 3, 4)).astype(np.float32) for length in (queries, keys, keys)]
+    mask = rng.random((2, queries, keys)) < 0.5
+    mask[..., 0] = True
+    how = {'mask': mask} if hidden == 'by a mask' else {'causal': hidden == 'what follows'}
+
+    def loss(kernel, fill, *qkv):
+        return jnp.sum(jnp.sin(layers.attend(*qkv, kernel=kernel, fill=fill, **how)))
+
+    plain, filled = (functools.partial(loss, *of) for of in (('einsum', None), ('xla', True)))
+    found = [jax.jit(jax.value_and_grad(one, argnums=(0, 1, 2)))(*qkv) for one in (plain, filled)]
+    chex.assert_trees_all_close(*found, rtol=1e-4, atol=1e-5)
+    assert ' pad[' in str(jax.make_jaxpr(filled)(*qkv)), 'it was filled'
+
+
+def test_only_the_kernel_of_nvidia_is_given_filled_lengths_unasked(monkeypatch):
+    asked = []
+
+    def record(q, k, v, **how):
+        asked.append((how['implementation'], q.shape[1], k.shape[1]))
+        return q
+
+    monkeypatch.setattr(jax.nn, 'dot_product_attention', record)
+    q = jnp.ones((1, 193, 1, 8))
+    for kernel in ('xla', 'cudnn'):
+        assert layers.attend(q, q, q, kernel=kernel).shape == q.shape
+    assert asked == [('xla', 193, 193), ('cudnn', 194, 194)]
+
+
 def test_attention_equals_its_definition_and_looks_only_where_the_mask_allows():
     rng = np.random.default_rng(0)
     q, k, v = (rng.standard_normal((2, length, 3, 4)).astype(np.float32) for length in (5, 6, 6))

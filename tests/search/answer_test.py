@@ -17,7 +17,7 @@ from PIL import Image
 
 from lcr2s_jax.cli import search as command
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import answer_text, index
+from lcr2s_jax.search import answer_text, index, likeness
 from lcr2s_jax.search import html as report
 from lcr2s_jax.search.answer import Answer, Hit, Place
 from lcr2s_jax.search.domain import Domain
@@ -291,10 +291,12 @@ def test_a_model_says_in_a_line_what_it_was_trained_on(known, line):
 
 
 def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_reason(opened):
-    fitted, vector_GE = opened.model.calibration, opened.gallery.vectors()[0]
-    known = Domain.fit(np.repeat(vector_GE, 4, axis=0), np.repeat(np.arange(len(vector_GE)), 4))
-    hits = ask(opened, WORDS, top=12).hits
-    distance = known.distance(opened.gallery.vectors_at([hit.row for hit in hits]))
+    fitted, hits = opened.model.calibration, ask(opened, WORDS, top=12).hits
+    look_KS = likeness.looks_at(opened.gallery, [hit.row for hit in hits])
+    known = Domain.fit(np.repeat(look_KS, 4, axis=0), np.repeat(np.arange(len(look_KS)), 4))
+    copied = next(k for k, hit in enumerate(hits) if hit.copies)  # six of 17 pictures: outside, they would be too many
+    known = dataclasses.replace(known, mean_S=look_KS[copied])
+    distance = known.distance(look_KS)
     limit = float(np.sort(distance)[-2:].mean())  # one picture lies beyond it
     opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=limit))
     opened.gallery.refresh()
@@ -302,7 +304,7 @@ def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_rea
     assert [hit.outside for hit in answer.hits] == (distance > limit).tolist() and sum(distance > limit) == 1
     assert all((hit.probability is None) == hit.outside == (hit.passes is None) for hit in answer.hits)
     assert 'no probability for 1 of 12 hits' in answer.notes[-1] and answer.found is False
-    opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=0.0))
+    opened.model.calibration = dataclasses.replace(fitted, domain=dataclasses.replace(known, limit=-1.0))
     answer = ask(opened, WORDS, top=12, verify=True)
     assert {hit.probability for hit in answer.hits} == {None} and answer.found is None
     assert answer.notes[-1] == 'no probabilities: these pictures are unlike those that the model was calibrated on'

@@ -156,6 +156,18 @@ def test_a_calibration_of_an_earlier_version_says_nothing_of_detection_and_domai
 
 
 def test_what_val_looked_like_is_kept_with_its_calibration(fitted):
-    e = split(150, seed=1)
-    assert fitted.domain == Domain.fit(calibration._unit(e.image_GE), e.image_pid_G)
-    assert fitted.domain.outside(calibration._unit(split(150, seed=8).image_GE)).mean() < 0.05
+    e, rng = split(150, seed=1), np.random.default_rng(0)
+    look_GS = rng.normal(size=(len(e.image_pid_G), 27))
+    look_GS[5] = np.nan  # a picture that cannot be read
+    known = calibration.fit(e, look_GS=look_GS)
+    others = np.arange(len(look_GS)) != 5
+    assert fitted.domain is None and known.kinds == fitted.kinds
+    assert known.domain == Domain.fit(look_GS[others], e.image_pid_G[others])
+    again = calibration.Calibration.from_json(json.loads(json.dumps(known.to_json())))
+    assert again == known and known.domain.outside(rng.normal(size=(500, 27))).mean() < 0.05
+
+
+def test_a_domain_of_vectors_as_earlier_versions_kept_it_is_left_out(fitted):
+    content = json.loads(json.dumps(fitted.to_json()))
+    content['domain'] = {'mean_E': '', 'direction_ME': '', 'variance_M': '', 'rest': 1.0, 'limit': 1.0, 'pictures': 9}
+    assert calibration.Calibration.from_json(content) == fitted

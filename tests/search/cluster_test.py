@@ -22,7 +22,7 @@ from lcr2s_jax.search.model import open_model
 from tests import s3, searching
 from tests.road import ROOT, fails, typed
 
-COLUMNS = ['root', 'path', 'sha256', 'bytes', 'modified', 'status', 'vector']
+COLUMNS = ['root', 'path', 'sha256', 'bytes', 'modified', 'status', '_look', 'vector']
 
 
 @pytest.fixture(scope='module')

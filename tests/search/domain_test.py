@@ -44,9 +44,24 @@ def test_a_person_is_held_out_whole_so_that_his_other_pictures_do_not_vouch_for_
     assert Domain.fit(image_GE, pid).limit > alone.limit
 
 
-def test_a_collection_is_foreign_by_its_share_and_only_where_it_is_large_enough(fitted):
-    assert not fitted.foreign(np.ones(5, bool))
-    assert fitted.foreign(np.arange(100) < 11) and not fitted.foreign(np.arange(100) < 10)
+@pytest.mark.parametrize('total, most', [(2, 2), (3, 2), (14, 4), (100, 18), (2000, 232)])
+def test_a_collection_is_foreign_where_more_lie_outside_than_is_likely_if_a_tenth_does(fitted, total, most):
+    assert not fitted.foreign(np.arange(total) < most)
+    if most < total:
+        assert fitted.foreign(np.arange(total) < most + 1)
+
+
+def test_a_picture_without_statistics_is_not_called_strange(fitted):
+    assert not fitted.outside(np.full((1, 48), np.nan)).any()
+
+
+def test_a_number_counts_by_how_much_it_varies_unless_all_are_of_one_kind():
+    image_GE, pid = people(60, seed=7)
+    scaled = image_GE * np.geomspace(1, 1000, 48)
+    one, other = Domain.fit(image_GE, pid), Domain.fit(scaled, pid)
+    np.testing.assert_allclose(one.distance(image_GE), other.distance(scaled), rtol=1e-2)
+    as_they_are = [Domain.fit(x, pid, standardise=False).distance(x) for x in (image_GE, scaled)]
+    assert np.abs(as_they_are[0] / as_they_are[1] - 1).max() > 0.1
 
 
 def test_too_few_pictures_or_people_say_nothing():

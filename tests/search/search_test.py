@@ -17,7 +17,7 @@ import rich.console
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.images import PictureError
 from lcr2s_jax.search import answer as answers
-from lcr2s_jax.search import answer_text, calibration, query
+from lcr2s_jax.search import answer_text, calibration, likeness, query
 from lcr2s_jax.search import audit as logs
 from tests import searching
 from tests.road import fails, typed
@@ -151,8 +151,8 @@ def test_a_file_of_queries_is_one_batch_and_each_answer_is_as_if_alone(find, tmp
 def test_a_caption_beyond_the_context_is_searched_by_chunks_and_says_so(find):
     long = ', '.join([WORDS, 'white shoes and a yellow hat', 'she holds a long green umbrella', 'and a brown bag'])
     (answer,) = find(long)['answers']
-    assert re.search(r'has \d+ tokens and the model reads 16: it was searched by \d parts', answer['notes'][-1])
-    assert find(WORDS.replace('a black backpack', 'it'))['answers'][0]['notes'] == []
+    assert re.search(r'has \d+ tokens and the model reads 16: it was searched by \d parts', answer['notes'][-2])
+    assert find(WORDS.replace('a black backpack', 'it'))['answers'][0]['notes'] == [likeness.UNCHECKED]
 
 
 def test_why_is_what_the_score_loses_without_the_phrase(find):
@@ -286,11 +286,26 @@ def test_an_open_search_stays_at_its_version_until_it_is_refreshed(tmp_path):
     assert opened(asked, top=5, false_alarms=0.05)[0].searched == 5
 
 
+def test_data_frames_work_as_ever_after_pandas_was_left_out():
+    pytest.importorskip('pandas')
+    code = (
+        'import sys\n'
+        'from lcr2s_jax.search import lance\n'
+        'lance.without_pandas()\n'
+        'import pyarrow\n'
+        'assert lance.lancedb().connect and "pandas" not in sys.modules\n'
+        'table = pyarrow.table({"a": [1, 2]})\n'
+        'assert pyarrow.Table.from_pandas(table.to_pandas()).equals(table)'
+    )
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_a_search_reads_neither_tensorflow_nor_checkpoints(made):
     code = (
         'import sys, main\n'
         'status = main.main(["main.py", "search", "--index=" + sys.argv[1], "a woman in red", "--json"])\n'
-        'heavy = "tensorflow orbax transformers torch matplotlib lance_namespace_urllib3_client"\n'
+        'heavy = "tensorflow orbax transformers torch matplotlib pandas scipy lance_namespace_urllib3_client"\n'
         'loaded = set(heavy.split()) & set(sys.modules)\n'
         'sys.exit(f"{loaded}" if loaded else status)'
     )

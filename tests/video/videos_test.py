@@ -17,11 +17,12 @@ from lcr2s_jax import api, files
 from lcr2s_jax import model as models
 from lcr2s_jax.cli.progress import Shown
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
-from lcr2s_jax.search import columns, folder, retention
+from lcr2s_jax.search import appearance, columns, folder, retention
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.index import bring_up_to_date
 from lcr2s_jax.search.model import open_model
 from lcr2s_jax.search.query import Query
+from lcr2s_jax.search.rows import LOOK
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
@@ -100,7 +101,7 @@ class Made:
         return bring_up_to_date(self.uri, model, videos=update)['videos']
 
     def rows(self):
-        return sorted(Gallery(self.uri).rows("status = 'ok'", ['path', 'vector', *COLUMNS]).to_pylist(), key=str)
+        return sorted(Gallery(self.uri).rows("status = 'ok'", ['path', 'vector', LOOK, *COLUMNS]).to_pylist(), key=str)
 
 
 @pytest.fixture
@@ -138,6 +139,8 @@ def test_every_track_is_a_row_with_its_best_crop_and_the_mean_of_all_its_crops(m
         pixels = np.stack([folder.decode(crop.read_bytes(), (16, 8))[0] for crop in crops])
         mean_E = model.embed_image(pixels).mean(axis=0)
         np.testing.assert_allclose(row['vector'], mean_E / np.linalg.norm(mean_E), atol=1e-5)
+        looks = [appearance.statistics(one) for one in pixels]
+        np.testing.assert_allclose(row[LOOK], np.mean(looks, axis=0), rtol=1e-5, atol=1e-6)
 
 
 def test_the_same_bytes_again_are_neither_looked_at_nor_embedded(made, told, walking, tmp_path, monkeypatch):

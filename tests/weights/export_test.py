@@ -25,7 +25,7 @@ from lcr2s_jax import images
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import CLIP
-from lcr2s_jax.training import checkpoint
+from lcr2s_jax.training import checkpoint, parallel
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run, alone_in
 from lcr2s_jax.training.train import State
@@ -48,7 +48,7 @@ def workdir(tmp_path_factory):
     config = demo.get_config()
     config.data.cache = '/secret/place'
     clip, start = pretrained.load(**config.model)
-    made_of = {'data': 'demo 1', 'weights': pretrained.fingerprint(start)}
+    made_of = {'data': 'demo 1', 'weights': parallel.fingerprint(start)}
     (folder / 'config.json').write_text(json.dumps(json.loads(config.to_json()) | {'made_of': made_of}))
     facts = {'stages': ['teacher', 'student'], 'fusion': {'heads': 8, 'shared': False}, 'views': config.batch.views}
     trained_on = {'dataset': 'demo', 'kind': 'synthetic pedestrians', 'people': 2}
@@ -156,7 +156,7 @@ def test_the_card_tells_figures_hashes_and_config_and_not_where_the_data_lay(wor
     command.export(workdir, 'open_clip', tmp_path / 'oc', unchecked=True)
     text = (tmp_path / 'oc' / 'README.md').read_text()
     assert '| 12.3 |' in text and '**Unchecked**' in text and f'step\n{STEP}' in text
-    assert pretrained.fingerprint(student.params['clip']) in text and '`open_clip_model.safetensors` | `' in text
+    assert parallel.fingerprint(student.params['clip']) in text and '`open_clip_model.safetensors` | `' in text
     assert '"learning_rate": 0.0002' in text and '/secret/place' not in text and 'synthetic pedestrians only' in text
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import answer_text, audit, enrich, folder, repair, retention, storage
+from lcr2s_jax.search import answer_text, appearance, audit, enrich, folder, repair, retention, storage
 from lcr2s_jax.search.answer import Hit
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
@@ -181,7 +181,7 @@ class Service:
                 except SearchError as error:
                     refused.append(str(error))
                 else:
-                    fresh[path] = one.png, vector
+                    fresh[path] = one.png, vector, appearance.statistics(one.pixels)
             if fresh:
                 self._tell(user, 'upload', {'paths': [f'{root}/{path}' for path in fresh]})
                 self._keep(gallery, root, fresh)
@@ -224,15 +224,15 @@ class Service:
         parts = [pixels[start : start + _EMBEDDED] for start in range(0, len(pixels), _EMBEDDED)]
         return [vector for part in parts for vector in self.search.model.embed_image(np.stack(part))]
 
-    def _keep(self, gallery: Gallery, root: pathlib.Path, fresh: Mapping[str, tuple[bytes, np.ndarray]]) -> None:
+    def _keep(self, gallery: Gallery, root: pathlib.Path, fresh: Mapping[str, tuple]) -> None:
         with gallery.writing():  # or others would take the files for those of a call that was killed
             repair.begin(gallery, list(fresh))
             try:
                 rows = []
-                for path, (content, vector) in fresh.items():
+                for path, (content, *numbers) in fresh.items():
                     uploads.keep(root / path, content)
                     file = folder.look(root, root / path)
-                    rows.append(Row(*file[:1], hashlib.sha256(content).hexdigest(), *file[1:], OK, vector))
+                    rows.append(Row(*file[:1], hashlib.sha256(content).hexdigest(), *file[1:], OK, *numbers))
                 gallery.put(storage.UPLOADED, rows, new=True)
             finally:
                 repair.settle(gallery)
