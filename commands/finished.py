@@ -1,6 +1,7 @@
 """A run's finished stages, and the data that its config names: what explaining and measuring a run start from."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -33,8 +34,12 @@ class Finished:
 
     def features(self, name: str, split: str) -> Embeddings:
         """Every image and caption of a split, embedded by a stage."""
-        stage = self.stages[name]
-        return self.inputs.embed(evaluate.Embedder(stage.encoder, self.inputs.parallel), stage.params, split)
+        return self.inputs.embed(self._embedder, self.stages[name].params, split)
+
+    @functools.cached_property
+    def _embedder(self) -> evaluate.Embedder:
+        """Compiled once: all stages have the same towers."""
+        return evaluate.Embedder(next(iter(self.stages.values())).encoder, self.inputs.parallel)
 
 
 def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[str]) -> Finished:

@@ -143,6 +143,18 @@ def test_a_runs_fusion_enriches_a_gallery_in_evaluation_apart_and_in_an_index_al
     fails(run, 1, 'found the stages student, expected teacher')
 
 
+def test_finished_runs_that_differ_in_their_seed_are_one_row(journey, tmp_path):
+    shutil.copytree(journey[0], tmp_path / 'two')
+    config = json.loads((tmp_path / 'two' / 'config.json').read_text())
+    (tmp_path / 'two' / 'config.json').write_text(json.dumps(config | {'seed': 1}))
+    found = typed('compare', journey[0], tmp_path / 'two', f'--out={tmp_path / "out"}', '--stage=student')
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith('Regime of the baseline, R@1: training ') and 'ceiling' in found.stdout
+    assert '| student | ' in found.stdout and ' ± 0.0' in found.stdout
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'table.md', 'table.json', 'plot.png'}
+    fails(typed('compare', journey[0], journey[0]), 1, 'found seed 0 of a config that an earlier run has')
+
+
 def test_a_finished_run_is_shown_again_not_repeated(journey, cache):
     before = (journey[0] / 'results.json').stat().st_mtime_ns
     run = here(journey[0], cache)

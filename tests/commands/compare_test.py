@@ -1,10 +1,12 @@
 """`compare` as it is typed: rows of a file on a config's data, taken up again after a kill, and finished runs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from commands.rows import merged
 from tests import folders, road
 
 ROWS = """
@@ -19,7 +21,8 @@ noise = "NOISE"
 """
 SMALL = {
     'tokenizer': folders.WORDS, 'train.steps': 2, 'train.eval_every': 2, 'train.save_every': 2, 'batch.identities': 8,
-    'batch.views': 2, 'evaluate.batch_size': 16, 'stages': "('baseline',)", 'model.context_length': 24,
+    'batch.views': 2, 'evaluate.batch_size': 16, 'stages': "('baseline',)", 'parallel.devices': 1,
+    'model.image_size': '(96,48)',
 }  # fmt: skip
 
 
@@ -37,7 +40,7 @@ def made(tmp_path_factory):
 
 def typed(root, *words, **changes):
     data = {'data.dataset': 'folder', 'data.root': str(root), 'data.folder.table': 'interactive.json'}
-    given = SMALL | data | {'data.cache': str(root / 'cache')} | changes
+    given = SMALL | data | {'data.cache': str(root / 'cache'), 'model.pretrained': road.tiny_clip()} | changes
     return road.run_here(road.line(*words, config='configs/smoke.py', **given))
 
 
@@ -68,23 +71,29 @@ def test_what_is_asked_for_wrongly_is_told(made):
     assert not (made / 'other').exists()
 
 
+def copied(made, name: str, made_of: str = '', **changes) -> None:
+    """The run 'one' as it would be of another config."""
+    shutil.copytree(made / 'one', made / name)
+    config = json.loads((made / name / 'config.json').read_text())
+    config = merged(config, changes)
+    config['made_of']['data'] = made_of or config['made_of']['data']
+    (made / name / 'config.json').write_text(json.dumps(config))
+
+
+@pytest.mark.slow
 def test_finished_runs_of_one_dataset_are_one_table_and_others_are_refused(made):
-    for name, changes in (
-        ('one', {}),
-        ('two', {'seed': 1}),
-        ('other', {'data.folder.fields.caption': 'vague_caption'}),
-    ):
-        run = typed(made, f'--workdir={made / name}', **changes)
-        assert run.returncode == 0, run.stderr
+    run = typed(made, f'--workdir={made / "one"}')
+    assert run.returncode == 0, run.stderr
+    copied(made, 'two', seed=1)
     found = road.typed('compare', made / 'one', made / 'two', f'--out={made / "runs"}')
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith('Regime of the baseline, R@1: training ')
     assert '| baseline | ' in found.stdout and ' ± ' in found.stdout
     assert {path.name for path in (made / 'runs').iterdir()} == {'table.md', 'table.json', 'plot.png'}
+    fields = folders.USUAL | {'caption': 'vague_caption'}
+    source = folders.open_source('folder', made, 50_000_000, table='interactive.json', fields=fields)
+    copied(made, 'other', source.fingerprint, data={'folder': {'fields': fields}})
     road.fails(road.typed('compare', made / 'one', made / 'other'), 1, 'found other images or captions in test')
     road.fails(road.typed('compare', made / 'one', made / 'one'), 1, 'found seed 0 of a config that an earlier run has')
-    road.fails(typed(made, f'--workdir={made / "one"}', **{'train.steps': 4}), 1, 'train.steps')
-    config = json.loads((made / 'two' / 'config.json').read_text())
-    config['train']['steps'] = 4  # as if it had been stopped
-    (made / 'two' / 'config.json').write_text(json.dumps(config))
-    road.fails(road.typed('compare', made / 'one', made / 'two'), 1, 'at step 2 of 4, expected a finished one')
+    copied(made, 'stopped', train={'steps': 4})
+    road.fails(road.typed('compare', made / 'one', made / 'stopped'), 1, 'at step 2 of 4, expected a finished one')
