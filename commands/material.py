@@ -107,12 +107,7 @@ class Material:
     def _taught(self, row: Row, seed: int) -> tuple:
         """Parameters and training features of a row's teacher; of one that is not trained yet their shapes."""
         if all(self._path(name, seed).exists() for name in row.taught_by):
-            caches = [self.features(name, seed, 'train') for name in row.taught_by]
-            if row.combine == 'cross':
-                sees_G = self._host['train'].image_pid_G % 2 == self.rows[row.teacher].people
-                caches = [targets.crossed(caches, sees_G)]
-            cache = targets.mean_relation(caches) if row.combine == 'relation' else caches[0]
-            return self.params(row.teacher, seed), cache
+            return self.params(row.teacher, seed), self._joined(row, seed)
         of, split = self.rows[row.teacher], self._host['train']
         clip, encoders, _ = self._model(of)
         params = jax.eval_shape(self._stage(of, seed).init, jax.random.key(0))
@@ -121,6 +116,17 @@ class Material:
         width = clip.embed_dim * (len(row.taught_by) if row.combine == 'relation' else 1)
         shapes = [jax.ShapeDtypeStruct((n, width), jnp.float32) for n in rows]
         return params, Embeddings(*shapes, split.image_pid_G, None, None, split.caption_image_Q)
+
+    def _joined(self, row: Row, seed: int) -> Embeddings:
+        """The training features of a row's teacher, or what those of several are made into."""
+        key = ('joined', row.name, seed)
+        if key not in self._features:
+            caches = [self.features(name, seed, 'train') for name in row.taught_by]
+            if row.combine == 'cross':
+                sees_G = self._host['train'].image_pid_G % 2 == self.rows[row.teacher].people
+                caches = [targets.crossed(caches, sees_G)]
+            self._features[key] = targets.mean_relation(caches) if row.combine == 'relation' else caches[0]
+        return self._features[key]
 
     def params(self, name: str, seed: int) -> dict:
         """The best parameters of a finished row."""

@@ -136,10 +136,9 @@ def teacher_stage(
         masks = parts.support_masks(batch, key, axis, support_dropout, same_image_texts)
         supported = jax.lax.stop_gradient((v_NE, t_NE)) if detach else (v_NE, t_NE)
         sets = zip(('image', 'text'), supported, masks, strict=True)
-        fused = [parts.fused(fusion, params, *one, batch, key, axis, wrong_supports) for one in sets]
-        rich_v_NE, rich_t_NE = map(axis.gather, fused)
+        rich = [axis.gather(parts.fused(fusion, params, *one, batch, key, axis, wrong_supports)) for one in sets]
         pid_N = axis.gather(parts.pid_rows(batch))
-        rich, rich_terms = base(params, rich_v_NE, rich_t_NE, pid_N)
+        rich, rich_terms = base(params, *rich, pid_N)
         single, terms = base(params, axis.gather(v_NE), axis.gather(t_NE), pid_N)
         return rich + single_weight * single, terms | {f'rich_{name}': value for name, value in rich_terms.items()}
 
@@ -228,7 +227,6 @@ def student_stage(
       fade, fade_steps: '', or 'out' and 'in': both weights fall to 0, or rise from it, over so many steps (ours).
     """
     base = parts.label_loss(num_people, align, identity_weight, scale)
-    start = teacher_params['clip'] if from_teacher else clip_params
     fused = target == 'fusion' and target_share
     parts.check_student(relation, target, support_views, cache_teacher, gate, fade, fade_steps)
     parts.check_teacher(teacher.fusion is not None or not fused, clip.embed_dim, cache, feature_weight)
@@ -237,11 +235,9 @@ def student_stage(
         v_NE, t_NE, pid_N = parts.global_rows(clip, params, batch, axis)
         labels, terms = base(params, v_NE, t_NE, pid_N)
         own = parts.single_views(teacher.encoder.clip, frozen, batch)
-        rich = own
+        rich, keys_N = own, parts.row_keys(batch, key, axis)
         if target_share:
-            rich = parts.richer_rows(
-                teacher.fusion, target, support_views, frozen, batch, own, parts.row_keys(batch, key, axis)
-            )
+            rich = parts.richer_rows(teacher.fusion, target, support_views, frozen, batch, own, keys_N)
         told = [targets.mixed(o_NE, r_NE, target_share, gate) for o_NE, r_NE in zip(own, rich, strict=True)]
         rich_v_NE, rich_t_NE = (axis.gather(x_NE) for x_NE in jax.lax.stop_gradient(told))
         feature = 0.0
@@ -259,7 +255,7 @@ def student_stage(
     frozen |= {'image_GE': cache.image_GE, 'text_QE': cache.text_QE} if cache else {'clip': teacher_params['clip']}
     if support_views and cache:  # without one the stage is only looked at in shapes
         frozen['members'] = targets.members(cache.image_pid_G, cache.text_view_Q)
-    init = parts.start_from(clip, start, num_people, identity_weight)
+    init = parts.start_from(clip, teacher_params['clip'] if from_teacher else clip_params, num_people, identity_weight)
     return Stage('student', DualEncoder(clip), init, loss, frozen=frozen)
 
 

@@ -34,7 +34,12 @@ def choose(gallery: Gallery, how: str, count: int = neighbours.NEIGHBOURS, fusio
       how: 'neighbours', 'fusion', or 'none' to have its own vectors compared again.
       count: neighbours of each picture.
       fusion: of a run's teacher, for 'fusion'.
+
+    Raises:
+      SearchError: one without the other.
     """
+    if (how == 'fusion') != (fusion is not None):
+        raise SearchError(f"--enrich={how}: found {'a' if fusion else 'no'} fusion; 'fusion' needs one, others none")
     with gallery.writing():
         old = gallery.enriched
         if how == 'none':
@@ -44,7 +49,7 @@ def choose(gallery: Gallery, how: str, count: int = neighbours.NEIGHBOURS, fusio
         new = Enrichment(how, count, fusion and fusion.shape, name)
         if old is None or old.settings != new.settings:
             _write(gallery, new)
-            if old and old.file != name:
+            if old and old.file and old.file != name:
                 storage.unlink(gallery.uri, [old.file])
 
 
@@ -77,6 +82,8 @@ def renew(gallery: Gallery, most: int = 0, progress: Progress = QUIET) -> bool:
     Raises:
       SearchError: an object store on which others write again and again.
     """
+    if gallery.enriched is None:
+        return True
     with gallery.writing():
         for _ in range(_TRIES):
             if gallery.enriched is None or gallery.compared == ENRICHED:

@@ -68,6 +68,8 @@ def read(uri: str) -> Enrichment | None:
         fault = f'no JSON: {error}'[:200]
     if not fault and (found['how'] not in HOWS or found['neighbours'] < 1):
         fault = f'how {found["how"]!r} with {found["neighbours"]} neighbours'
+    elif not fault and [found['how'] == 'fusion'] * 2 != [bool(found['files']), found['fusion'] is not None]:
+        fault = f'how {found["how"]!r} and the files {list(found["files"])}'
     if fault:
         raise SearchError(f'{where}: damaged: {fault}; {_ADVICE}')
     found = manifest.checked(found, where, _ADVICE)

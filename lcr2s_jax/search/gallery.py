@@ -75,7 +75,7 @@ class Gallery:
     @property
     def columns(self) -> dict[str, str]:
         """The user's columns by name, with their types."""
-        return {f.name: str(f.type) for f in self.table.schema if f.name not in OWN}
+        return {f.name: str(f.type) for f in self.table.schema if f.name not in (*OWN, *NUMBERS)}
 
     @property
     def kinds(self) -> dict[str, str]:

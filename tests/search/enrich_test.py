@@ -175,6 +175,16 @@ def test_prune_expiry_uploads_and_columns_leave_vectors_of_what_is_there(indexed
     assert Gallery(here.uri).count() == 0 and Gallery(here.uri).compared == ENRICHED
 
 
+def test_files_that_change_places_change_their_vectors(indexed, tmp_path):
+    here = copied(indexed, tmp_path)
+    one, other = sorted(here.root.rglob('*.png'))[:2]
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    assert here.update()['changed'] >= 1
+    assert_enriched(here.uri)
+
+
 def test_copies_of_a_folder_that_is_gone_leave_and_the_vectors_are_made_again(indexed, tmp_path):
     from tests.road import typed
 
@@ -344,6 +354,11 @@ def test_an_index_of_an_earlier_version_is_as_it_was_until_it_is_asked_for(tmp_p
     gallery = filled(tmp_path / 'i', range(30))
     assert gallery.enriched is None and gallery.compared == VECTOR and enrich.renew(gallery)
     assert not (tmp_path / 'i' / enrichment.FILE).exists() and ENRICHED not in gallery.table.schema.names
+
+
+def test_a_fusion_that_is_not_given_is_told(gallery):
+    with pytest.raises(SearchError, match="'fusion' needs one"):
+        enrich.choose(gallery, 'fusion', 2)
 
 
 @pytest.mark.parametrize('content', [b'', b'[]', b'{"how": 1}', b'{}', None])
