@@ -7,6 +7,7 @@ folder that is new. Then the parts of such a search, measured within a process t
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -65,6 +66,7 @@ def main() -> None:
             draw(folder / f'crops{count}', count)
         calls = commands(folder)
         found: dict[str, list[tuple]] = {name: [] for name in calls}
+        before = os.getloadavg()[1]
         parts: list[dict] = []
         for _ in range(args.rounds + 1):  # the first fills caches of files and programs
             for name, call in calls.items():
@@ -73,6 +75,8 @@ def main() -> None:
             parts.append(json.loads(said))
     rows = [{'what': name, **_medians(values[1:])} for name, values in found.items()]
     rows += [{'what': f'part: {name}', 'cpu_s': statistics.median(one[name] for one in parts[1:])} for name in parts[0]]
+    loads = {'before': before, 'after': os.getloadavg()[1]}
+    rows.append({'what': 'load of the machine, five minutes: other work beside it', **loads})
     common.write('answer', rows, args.out)
 
 

@@ -9,10 +9,9 @@ import numpy as np
 from lcr2s_jax.search import appearance
 
 VECTOR, ENRICHED = 'vector', '_enriched'  # the picture's own, and what `enrich` makes of it and its neighbours
-LOOK = '_look'  # statistics of its pixels; tables of earlier versions lack it
-OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', VECTOR)  # of every index
-NUMBERS = (VECTOR, ENRICHED, LOOK)  # columns that no condition names and nobody is shown
-# columns that are neither of OWN nor of NUMBERS are the user's
+LOOK = '_look'  # what it is made of; tables of earlier versions lack it
+OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', VECTOR, LOOK)  # of every index
+NUMBERS = (VECTOR, ENRICHED, LOOK)  # shown to nobody; columns that are neither of these nor OWN are the user's
 _NO_VECTOR = 'the model makes no numbers of it'
 _TOLERANCE = 2e-3  # of the square of a vector's length
 OK = 'ok'  # status of a row that has a vector; any other says why it has none
@@ -55,12 +54,12 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     # a file that was merely touched, or copied anew every day, would never get old
     rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
-    schema = pa.schema([f for f in schema if f.name in (*OWN, *NUMBERS)])
+    schema = pa.schema([f for f in schema if f.name in (*OWN, ENRICHED)])
     content = {VECTOR: _lists([row.vector for row in rows], schema.field(VECTOR).type.list_size)}
     if LOOK in schema.names:
         content[LOOK] = _lists([row.look for row in rows], schema.field(LOOK).type.list_size)
     if ENRICHED in schema.names:  # a row that was there with other bytes must not keep what it had
-        content[ENRICHED] = pa.nulls(len(rows), schema.field(ENRICHED).type)
+        content[ENRICHED] = _lists([None] * len(rows), schema.field(ENRICHED).type.list_size)
     return pa.table(
         {
             'root': [root] * len(rows),
@@ -115,4 +114,4 @@ def schema_of(width: int):
     when = pa.timestamp('us', tz='UTC')
     kinds = ['string', 'string', 'string', 'int64', when, when, 'string']
     kinds += [pa.list_(pa.float32(), count) for count in (width, appearance.COUNT)]
-    return pa.schema(list(map(pa.field, (*OWN, LOOK), kinds)))
+    return pa.schema(list(map(pa.field, OWN, kinds)))
