@@ -74,8 +74,8 @@ class Comparison(Programs):
         undone = {name for name in names if not all(self._path(name, seed).exists() for seed in seeds)}
         if undone:
             raise ConfigError(
-                f'found {len(undone)} rows left undone: {", ".join(sorted(undone))}; expected all. What stopped them '
-                'is told above: correct it and type the same again, which goes on with these'
+                f'found {len(undone)} rows left undone: {", ".join(sorted(undone))}; expected all. The time was '
+                'over, or what stopped them is told above: correct it and type the same again, which goes on with these'
             )
 
     def _refuse_others(self, names: Sequence[str], seeds: Sequence[int]) -> None:
