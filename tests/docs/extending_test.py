@@ -57,7 +57,11 @@ def test_the_diffs_apply_and_do_what_they_say(tree):
 @pytest.mark.slow
 def test_a_new_stage_has_its_row_in_the_table(tree, tmp_path):
     words = ['--config=configs/smoke.py', f'--workdir={tmp_path / "run"}', f'--config.data.cache={tmp_path / "cache"}']
-    words += ["--config.stages=('teacher','student','again')", '--config.student.align=sigmoid']
+    words += [
+        "--config.stages=('teacher','student','again')",
+        '--config.student.align=sigmoid',
+        '--config.parallel.devices=1',
+    ]
     done = subprocess.run([sys.executable, 'main.py', *words], cwd=tree, capture_output=True, text=True)
     assert done.returncode == 0 and pathlib.Path(tmp_path / 'run' / 'again').is_dir(), done.stderr
     assert '│ again ' in done.stdout

@@ -32,7 +32,7 @@ ELSEWHERE = {
 STAND_FOR = {
     '/data/CUHK-PEDES': 'DATASETS', 'openai/clip-vit-base-patch16': 'W', 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K': 'W',
 }  # fmt: skip
-SMALL = road.SMALL | {'batch.identities': 2, 'batch.views': 2, 'model.chunks': 1}
+SMALL = road.SMALL | {'batch.identities': 2, 'batch.views': 2, 'parallel.devices': 1}
 PAGES = [page for page in lines.PAGES if any(True for _ in lines.commands(page))]
 
 
