@@ -189,6 +189,7 @@ def test_what_many_devices_made_is_looked_at_on_one(journey, tmp_path):
     assert config_of(tmp_path).parallel.to_dict() == {'driver': 'jit', 'devices': 1, 'fsdp': False}
 
 
+@pytest.mark.slow
 def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
     run = here(tmp_path / 'w', cache, **{'parallel.driver': 'pmap'})
     assert run.returncode == 0, run.stderr
@@ -289,6 +290,7 @@ def used_by_ended():
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_143_and_a_second_run_in_the_workdir_is_refused_meanwhile(cache, tmp_path):
     workdir, log = tmp_path / 'w', (tmp_path / 'log').open('w')
     endless = {'train.steps': 100_000}
@@ -318,6 +320,7 @@ def test_main_returns_its_exit_status():
     assert main.main(['main.py', '--no-such-flag']) == 2
 
 
+@pytest.mark.slow
 def test_a_cached_teacher_looks_at_the_training_split_once_and_its_student_goes_on_from_what_is_kept(cache, tmp_path):
     changes = {'student.cache_teacher': True, 'student.support_views': 3, 'train.steps': 2}
     run = here(tmp_path / 'w', cache, **changes)

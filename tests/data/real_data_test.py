@@ -21,7 +21,14 @@ def call(*words, config, root, cache):
     return run_here(line(*words, config=f'configs/{config}.py', **FEW | given))
 
 
-@pytest.mark.parametrize('config,made', [('cuhk', folders.cuhk), ('icfg', folders.icfg), ('folder', folders.table)])
+@pytest.mark.parametrize(
+    'config,made',
+    [
+        ('cuhk', folders.cuhk),
+        pytest.param('icfg', folders.icfg, marks=pytest.mark.slow),  # its layout has faster tests: no val, one caption
+        ('folder', folders.table),
+    ],
+)
 def test_a_folder_becomes_a_trained_student(tmp_path, config, made):
     folder, workdir = made(tmp_path / 'root'), tmp_path / 'w'
     run = call(f'--workdir={workdir}', config=config, root=tmp_path / 'root', cache=tmp_path / 'cache')

@@ -55,7 +55,7 @@ def damage(folder, how):
 
 
 @pytest.mark.filterwarnings('error::pytest.PytestUnraisableExceptionWarning')
-@pytest.mark.parametrize('part', ['params', 'progress'])
+@pytest.mark.parametrize('part', ['params', pytest.param('progress', marks=pytest.mark.slow)])
 def test_one_flipped_bit_is_told_or_it_changes_nothing(tmp_path, one_device, part):
     """It may meet bytes that nothing refers to any more: the order in which storage writes is that of its threads."""
     folder = shutil.copytree(one_device('baseline')[0] / 'baseline', tmp_path / 'baseline')
