@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -217,17 +218,30 @@ def _processor() -> str:
 
 @contextlib.contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM raises `_Terminated`; a command may have a handler of its own."""
+    """SIGTERM raises `_Terminated`; a command may have a handler of its own.
+
+    Python drops what is raised in a finaliser or a callback of a weak reference, as imports have many: the signal is
+    sent again then, and so is Ctrl-C's.
+    """
 
     def stop(*_):
         raise _Terminated
 
+    def dropped(lost):
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            number = signal.SIGTERM if issubclass(lost.exc_type, _Terminated) else signal.SIGINT
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+        else:
+            hook(lost)
+
     try:
-        before = signal.signal(signal.SIGTERM, stop)
+        before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
     except ValueError:  # no main thread, as in tests
         yield
         return
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)

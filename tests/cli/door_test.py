@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 
 import pytest
 
 import main
 from lcr2s_jax import cli
-from lcr2s_jax.cli.door import Door
+from lcr2s_jax.cli.door import Door, _Terminated, _terminated
 from lcr2s_jax.errors import ConfigError, Interrupted
 from tests.road import ROOT, fails, typed
 
@@ -242,3 +243,17 @@ def test_a_line_of_progress_tells_rate_and_time_left(monkeypatch):
 
 def test_main_is_short():
     assert len((ROOT / 'main.py').read_text().splitlines()) < 120
+
+
+@pytest.mark.parametrize('number,raised', [(signal.SIGTERM, _Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_a_signal_that_falls_into_a_finaliser_is_not_lost(number, raised):
+    class Closing:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+            for _ in range(1000):  # Python looks for signals between its own instructions
+                pass
+
+    with pytest.raises(raised), _terminated():
+        Closing()
+        for _ in range(500):
+            time.sleep(0.01)
