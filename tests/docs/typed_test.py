@@ -34,7 +34,8 @@ STAND_FOR = {
     '/data/CUHK-PEDES': 'DATASETS', 'openai/clip-vit-base-patch16': 'W', 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K': 'W',
 }  # fmt: skip
 SMALL = road.SMALL | {
-    'batch.identities': 2, 'batch.views': 2, 'parallel.devices': 1, 'model.image_size': '(96, 48)', 'model.context_length': 32,
+    'batch.identities': 2, 'batch.views': 2, 'parallel.devices': 1,
+    'model.image_size': '(96, 48)', 'model.context_length': 32,
 }  # fmt: skip
 PAGES = [page for page in lines.PAGES if any(True for _ in lines.commands(page))]
 
