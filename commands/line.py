@@ -104,7 +104,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         return pictures.run(args)
     if not models.source(args) or (args.workdir and args.config) or (args.weights and not args.config):
         raise UsageError('evaluate needs --workdir, or --config and --weights, or --weights, --images and --table')
-    enriched = pictures.gallery_side(args)
+    models.check_enriching(args)
+    enriched = models.enriched(args)
     if args.workdir:
         from commands.evaluate import evaluate_run
 

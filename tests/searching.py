@@ -14,6 +14,7 @@ from lcr2s_jax.search import appearance, calibration, workers
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.index import bring_up_to_date, open_search
 from lcr2s_jax.search.model import open_model
+from lcr2s_jax.search.rows import LOOK, looks_of
 from lcr2s_jax.weights import tokenizer as tokens
 from tests import folders, tiny
 
@@ -137,3 +138,8 @@ def index_of_two_cameras(folder_: pathlib.Path) -> Index:
     table.write_text('\n'.join(['path,camera', *(f'{path},c{number % 2}' for number, path in enumerate(paths))]))
     made.update(table=str(table))
     return made
+
+
+def looks(gallery: Gallery, numbers) -> np.ndarray:
+    """What the pictures of some rows look like, float32 [n, S]."""
+    return looks_of([one[LOOK] for one in gallery.facts(numbers, [LOOK])])

@@ -53,11 +53,7 @@ def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
     if gone.left:
         print(f'{gone.left:,} of them had been changed or removed by others meanwhile, and were left as they are')
     if enrichment.read(uri):
-        _renew(uri)
+        from lcr2s_jax.search import enrich  # imports JAX, for which few deletions should wait
+        from lcr2s_jax.search.gallery import Gallery
 
-
-def _renew(uri: str) -> None:
-    from lcr2s_jax.search import enrich
-    from lcr2s_jax.search.gallery import Gallery
-
-    enrich.renew(Gallery(uri))
+        enrich.renew(Gallery(uri))

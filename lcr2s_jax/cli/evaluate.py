@@ -4,7 +4,7 @@ import argparse
 import json
 
 from lcr2s_jax.cli import model as models
-from lcr2s_jax.cli.parser import UsageError, integer, one_of, place
+from lcr2s_jax.cli.parser import UsageError, one_of, place
 
 ABOUT = 'Measure how well a model ranks pictures that a table describes.'
 WORDS = ''
@@ -18,27 +18,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     dtypes = ('float32', 'bfloat16')
     add('--dtype', type=one_of(*dtypes), default='float32', metavar='|'.join(dtypes), help='Compute type.')
     add('--json', action='store_true', help='Print JSON instead of text.')
-    hows = ('neighbours', 'fusion')
     help_ = "Also each picture with its nearest, averaged or fused by the run's teacher; and re-ranked."
-    add('--enrich', type=one_of(*hows), metavar='|'.join(hows), help=help_)
-    add('--neighbours', type=integer(1, 100), metavar='N', help='Of each picture, with --enrich; 2.')
+    models.enriching(add, 'neighbours', 'fusion', help=help_)
     models.arguments(parser)
-
-
-def gallery_side(args: argparse.Namespace) -> dict | None:
-    """What --enrich asks for, as `evaluate.gallery_side` takes it; None without. Raises UsageError."""
-    if not args.enrich:
-        if args.neighbours:
-            raise UsageError('--neighbours is of --enrich')
-        return None
-    if args.enrich == 'fusion' and not args.workdir:
-        raise UsageError('--enrich=fusion: found no --workdir; the fusion is of the teacher of the run')
-    from lcr2s_jax.evaluation import neighbours
-    from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
-    from lcr2s_jax.training.run import Run
-
-    fusion = GalleryFusion.of_run(Run.open(args.workdir, 'teacher')) if args.enrich == 'fusion' else None
-    return {'count': args.neighbours or neighbours.NEIGHBOURS, 'fusion': fusion}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,8 +30,9 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f'evaluate needs {" and ".join(missing)}')
     from lcr2s_jax.evaluation import pictures
 
-    enriched = gallery_side(args)
-    told = pictures.evaluate(models.load(args, args.dtype), pictures.read(args.table, args.images), enriched)
+    models.check_enriching(args)
+    table = pictures.read(args.table, args.images)
+    told = pictures.evaluate(models.load(args, args.dtype), table, models.enriched(args))
     told |= {'model': models.source(args), 'dtype': args.dtype}
     print(json.dumps(told, indent=2) if args.json else _text(told))
 

@@ -41,10 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--json', action='store_true', help='Print JSON instead of text.')
     models.arguments(parser)
     richer = parser.add_argument_group('gallery enrichment (docs/search.md)').add_argument
-    hows = ('neighbours', 'fusion', 'none')
-    richer('--enrich', type=one_of(*hows), metavar='|'.join(hows),
-           help="Compare sentences with each picture and its nearest: averaged, or by the run's teacher.")  # fmt: skip
-    richer('--neighbours', type=integer(1, 100), metavar='N', help='Of each picture, with --enrich; 2.')
+    help_ = "Compare sentences with each picture and its nearest: averaged, or by the run's teacher."
+    models.enriching(richer, 'neighbours', 'fusion', 'none', help=help_)
     many = parser.add_argument_group('a cluster, for --images (docs/cluster.md)').add_argument
     many('--engine', type=one_of('here', 'ray'), default='here', metavar='here|ray', help='What embeds and commits.')
     many('--ray-address', default='', metavar='A', help='HOST:PORT, ray://HOST:PORT or auto; without, Ray starts here.')
@@ -105,10 +103,7 @@ def _engine(args: argparse.Namespace):
 def _check(args: argparse.Namespace) -> None:
     from lcr2s_jax.search import enrichment
 
-    if args.neighbours and args.enrich not in ('neighbours', 'fusion'):
-        raise UsageError('--neighbours is of --enrich=neighbours or --enrich=fusion')
-    if args.enrich == 'fusion' and not args.workdir:
-        raise UsageError('--enrich=fusion: found no --workdir; the fusion is of the teacher of the run')
+    models.check_enriching(args)
     if not args.images and not args.video and not args.enrich and not enrichment.read(args.index):
         raise UsageError('index needs --images or --video, or --enrich for an index that is there')
     if not args.images and (given := [name for name in _OF_IMAGES if getattr(args, name)]):
@@ -158,14 +153,9 @@ def _enrich(args: argparse.Namespace):
     """What says how vectors are enriched; None leaves that as it is."""
     if not args.enrich:
         return None
-    from lcr2s_jax.evaluation import neighbours
-    from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
     from lcr2s_jax.search import enrich
-    from lcr2s_jax.training.run import Run
 
-    fusion = GalleryFusion.of_run(Run.open(args.workdir, 'teacher')) if args.enrich == 'fusion' else None
-    count = args.neighbours or neighbours.NEIGHBOURS
-    return functools.partial(enrich.choose, how=args.enrich, count=count, fusion=fusion)
+    return functools.partial(enrich.choose, how=args.enrich, **models.enriched(args))
 
 
 def _forget_copies(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """The flags that say which model embeds, and what they open."""
 
 import argparse
+from collections.abc import Callable
 
 from lcr2s_jax.cli.parser import UsageError, integer, one_of, place, size
 
@@ -58,3 +59,29 @@ def load(args: argparse.Namespace, dtype: str = 'float32'):
 
     given = {name: getattr(args, name) for name in _OF_WEIGHTS if getattr(args, name)}
     return lcr2s_jax.load(source(args), stage=args.stage, dtype=dtype, **given)
+
+
+def enriching(add: Callable, *hows: str, help: str) -> None:
+    """--enrich, one of `hows`, and --neighbours."""
+    add('--enrich', type=one_of(*hows), metavar='|'.join(hows), help=help)
+    add('--neighbours', type=integer(1, 100), metavar='N', help='Of each picture, with --enrich; 2.')
+
+
+def check_enriching(args: argparse.Namespace) -> None:
+    """Raise UsageError where --enrich and --neighbours do not go together, or lack a run."""
+    if args.neighbours and args.enrich not in ('neighbours', 'fusion'):
+        raise UsageError('--neighbours is of --enrich=neighbours or --enrich=fusion')
+    if args.enrich == 'fusion' and not args.workdir:
+        raise UsageError('--enrich=fusion: found no --workdir; the fusion is of the teacher of the run')
+
+
+def enriched(args: argparse.Namespace) -> dict | None:
+    """How many neighbours and which fusion --enrich asks for; None without it. Raises UserError."""
+    if not args.enrich:
+        return None
+    from lcr2s_jax.evaluation import neighbours
+    from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
+    from lcr2s_jax.training.run import Run
+
+    fusion = GalleryFusion.of_run(Run.open(args.workdir, 'teacher')) if args.enrich == 'fusion' else None
+    return {'count': args.neighbours or neighbours.NEIGHBOURS, 'fusion': fusion}

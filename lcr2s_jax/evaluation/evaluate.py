@@ -82,11 +82,7 @@ def gallery_side(e: Embeddings, count: int, fusion: Callable | None = None) -> d
     )
     for name, combine in combined.items():
         found[name] = retrieval_metrics(e._replace(image_GE=combine(image_GE, near_Gk)))
-    again = {
-        'k-reciprocal re-ranking': neighbours.reciprocal_scores,
-        'visual neighbours (NAFS)': neighbours.visual_scores,
-    }
-    for name, rank in again.items() if len(image_GE) <= _RE_RANKED else ():
+    for name, rank in _RE_RANKINGS.items() if len(image_GE) <= _RE_RANKED else ():
         score_QG = rank(e.text_QE, image_GE)
         pids = e.text_pid_Q, e.image_pid_G
         found[name] = {'t2i': metrics.from_scores(lambda rows, score_QG=score_QG: score_QG[rows], *pids)}

@@ -247,8 +247,8 @@ def student_stage(
             related = losses.relation_distillation(v_NE, t_NE, rich_v_NE, rich_t_NE)
         else:
             related = losses.relation_kl(v_NE, t_NE, rich_v_NE, rich_t_NE, scale)
-        told = feature_weight * feature + relation_weight * related
-        total = labels + (targets.faded(fade, fade_steps, step) * told if fade else told)
+        distilled = feature_weight * feature + relation_weight * related
+        total = labels + (targets.faded(fade, fade_steps, step) * distilled if fade else distilled)
         return total, terms | {'feature': feature, 'relation': related}
 
     frozen = {'fusion': teacher_params['fusion']} if fused else {}

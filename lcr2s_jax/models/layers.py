@@ -99,9 +99,7 @@ def _attend_even(q, k, v, mask, causal: bool, kernel: str) -> jax.Array:
     more = {}
     if mask is not None:
         mask = jnp.pad(mask, ((0, 0), (0, odd_queries), (0, odd_keys)))[:, None]
-        mask = mask.at[:, :, queries:].set(
-            True
-        )  # a row that may look at nothing could become NaN, and its gradient too
+        mask = mask.at[:, :, queries:].set(True)  # a row that may look at nothing could become NaN, its gradient too
     elif odd_keys and not causal:  # a causal place never sees what follows it
         lengths = {'query_seq_lengths': queries, 'key_value_seq_lengths': keys}
         more = {name: jnp.full(rows, length, jnp.int32) for name, length in lengths.items()}

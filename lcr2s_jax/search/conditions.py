@@ -6,7 +6,7 @@ known here, and what LanceDB gets is made of the parsed parts alone. Time and me
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import sql, sql_text
@@ -31,6 +31,7 @@ class Condition:
 
 
 EVERY = Condition('', '')
+_IN = 500  # values of one SQL list
 
 
 def parse(text: str, columns: Mapping[str, str]) -> Condition:
@@ -69,6 +70,12 @@ def among(column: str, values: Iterable[str | int]) -> Condition:
     """The column has one of these texts or whole numbers."""
     listed = ', '.join(sql_text.quoted(value) if isinstance(value, str) else str(int(value)) for value in values)
     return _written(f'{sql_text.name_of(column)} in ({listed})' if listed else 'false')
+
+
+def in_lists(values: Sequence) -> Iterator[Sequence]:
+    """Values in parts that are as long as one list of SQL may be."""
+    for start in range(0, len(values), _IN):
+        yield values[start : start + _IN]
 
 
 def ending(column: str, text: str) -> Condition:

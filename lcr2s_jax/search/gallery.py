@@ -22,7 +22,6 @@ IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those tha
 _NONE = 'found no index; make one: lcr2s index --weights=... --images=... --index=...'
 KEY = ('root', 'path')
 FOUND = conditions.equal(status=OK)  # rows that a search can find
-_IN = 500  # values of one SQL list
 
 
 class Gallery:
@@ -207,8 +206,8 @@ class Gallery:
     def _there(self, root: str, paths: Sequence[str]) -> dict[str, tuple[str, datetime.datetime]]:
         """path -> (sha256, added) of the files that have a row."""
         found = {}
-        for start in range(0, len(paths), _IN):
-            chosen = conditions.equal(root=root) & conditions.among('path', paths[start : start + _IN])
+        for some in conditions.in_lists(paths):
+            chosen = conditions.equal(root=root) & conditions.among('path', some)
             rows = self.rows(chosen, ['path', 'sha256', 'added'])
             found |= {one['path']: (one['sha256'], one['added']) for one in rows.to_pylist()}
         return found
@@ -220,8 +219,8 @@ class Gallery:
     def drop(self, root: str, paths: Sequence[str]) -> None:
         """Forget files that are no more; should they come back, they are indexed again."""
         with self.writing():
-            for start in range(0, len(paths), _IN):
-                chosen = conditions.equal(root=root) & conditions.among('path', paths[start : start + _IN])
+            for some in conditions.in_lists(paths):
+                chosen = conditions.equal(root=root) & conditions.among('path', some)
                 self.table.delete(chosen.sql)
 
     def vectors(self, column: str = VECTOR) -> tuple[np.ndarray, np.ndarray]:

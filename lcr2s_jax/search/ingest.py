@@ -15,7 +15,6 @@ from lcr2s_jax.search.rows import LOOK, VECTOR, as_matrix, looks_of
 
 COMMIT = 1024  # pictures a commit: what a kill can cost
 BATCH = 64  # pictures embedded at once
-_IN = 500  # values of one SQL list
 
 
 class Encoder(Protocol):
@@ -147,9 +146,9 @@ def put(gallery: Gallery, work: Work, pictures: Sequence[Picture], vectors: dict
 
 def _numbers_of(gallery: Gallery, hashes: Iterable[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """sha256 -> vector and look, for pictures that are there under another path."""
-    found, hashes, seen = {}, list(hashes), LOOK in gallery.table.schema.names
-    for start in range(0, len(hashes), _IN):
-        chosen = FOUND & conditions.among('sha256', hashes[start : start + _IN])
+    found, seen = {}, LOOK in gallery.table.schema.names
+    for some in conditions.in_lists(list(hashes)):
+        chosen = FOUND & conditions.among('sha256', some)
         rows = gallery.rows(chosen, ['sha256', VECTOR, *[LOOK] * seen])
         looks = looks_of(rows[LOOK].to_pylist()) if seen else [None] * len(rows)
         numbers = zip(as_matrix(rows[VECTOR], gallery.width), looks, strict=True)

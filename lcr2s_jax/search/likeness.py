@@ -16,19 +16,14 @@ UNCHECKED = (
 _SOME = 5000  # pictures by which a whole index is judged
 
 
-def has_looks(gallery: Gallery) -> bool:
-    """Whether rows hold what their pictures look like; tables of earlier versions do not."""
-    return LOOK in gallery.table.schema.names
-
-
-def looks_at(gallery: Gallery, rows: Sequence[int]) -> np.ndarray:
-    """`appearance.statistics` of these rows, in their order, NaN for one without: float32 [n, S]."""
-    return looks_of([one[LOOK] for one in gallery.facts(rows, [LOOK])])
+def is_checked(gallery: Gallery, fitted: Calibration | None) -> bool:
+    """Whether it is known what pictures look like, val's and the index's; neither is of earlier versions."""
+    return bool(fitted and fitted.domain) and LOOK in gallery.table.schema.names
 
 
 def outside(gallery: Gallery, fitted: Calibration | None) -> np.ndarray | None:
     """Which of an index's first 5,000 pictures are unlike those of a calibration; None where that is not known."""
-    if fitted is None or fitted.domain is None or not has_looks(gallery):
+    if not is_checked(gallery, fitted):
         return None
     some = gallery.table.search().where(FOUND.sql).select([LOOK]).limit(_SOME).to_arrow()
     return fitted.domain.outside(looks_of(some[LOOK].to_pylist()))

@@ -11,8 +11,6 @@ from lcr2s_jax.search import conditions, retention, storage, stores
 from lcr2s_jax.search.folder import Root
 from lcr2s_jax.search.gallery import FOUND, Gallery
 
-_IN = 500  # values of one SQL list
-
 
 class Moved(NamedTuple):
     """What became of the rows of a folder.
@@ -44,8 +42,8 @@ def move(gallery: Gallery, old: str, root: Root) -> Moved:
         size = _sizes(root)
         paths = [path for path, facts in known.items() if size(path) == facts[0]]
         gallery.drop(key, [path for path in gallery.known(key) if path in set(paths)])
-        for start in range(0, len(paths), _IN):
-            chosen = conditions.equal(root=old) & conditions.among('path', paths[start : start + _IN])
+        for some in conditions.in_lists(paths):
+            chosen = conditions.equal(root=old) & conditions.among('path', some)
             gallery.table.update(where=chosen.sql, values={'root': key})
     return Moved(old, len(paths), len(known) - len(paths))
 

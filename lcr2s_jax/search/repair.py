@@ -14,7 +14,6 @@ from lcr2s_jax.search.web import uploads
 
 SPOILT = 'its vector was damaged; index it again'  # status of a row
 _NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)  # the time of no file: it is taken for changed
-_IN = 500  # values of one SQL list
 
 
 def own(gallery: Gallery) -> None:
@@ -51,8 +50,8 @@ def doubles(gallery: Gallery) -> int:
             file = one['root'], one['path']
             second += [one['_rowid']] * (file in seen)
             seen.add(file)
-        for start in range(0, len(second), _IN):
-            gallery.table.delete(f'_rowid in ({", ".join(map(str, second[start : start + _IN]))})')
+        for some in conditions.in_lists(second):
+            gallery.table.delete(f'_rowid in ({", ".join(map(str, some))})')
         return len(second)
 
 
@@ -65,8 +64,8 @@ def vectors(gallery: Gallery) -> int:
     with gallery.writing():
         found = gallery.rows(FOUND, ['vector'], with_rows=True)
         spoilt = found['_rowid'].to_numpy()[not_unit(as_matrix(found['vector'], gallery.width))]
-        for start in range(0, len(spoilt), _IN):
-            where = f'_rowid in ({", ".join(map(str, spoilt[start : start + _IN]))})'
+        for some in conditions.in_lists(spoilt):
+            where = f'_rowid in ({", ".join(map(str, some))})'
             gallery.table.update(where=where, values={'status': SPOILT, 'modified': _NEVER})
     return len(spoilt)
 
@@ -94,6 +93,6 @@ def _pending(gallery: Gallery) -> pathlib.Path:
 
 
 def _rename(gallery: Gallery, root: str, to: str, paths: Sequence[str]) -> None:
-    for start in range(0, len(paths), _IN):
-        chosen = conditions.equal(root=root) & conditions.among('path', paths[start : start + _IN])
+    for some in conditions.in_lists(paths):
+        chosen = conditions.equal(root=root) & conditions.among('path', some)
         gallery.table.update(where=chosen.sql, values={'root': to})

@@ -1,7 +1,7 @@
 """Queries in, ranked pictures out: the one road that the command, the page and anybody's own program take."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from lcr2s_jax.search.conditions import EVERY, Condition
 from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
 from lcr2s_jax.search.nearest import Nearest
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.rows import ENRICHED, NUMBERS, VECTOR
+from lcr2s_jax.search.rows import ENRICHED, LOOK, NUMBERS, VECTOR, looks_of
 from lcr2s_jax.search.storage import TRACKS, located
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
@@ -193,24 +193,24 @@ class Search:
         best = [first for first, *_ in kept]
         return score_K[best], row_K[best], copies
 
-    def _outside(self, row_K: np.ndarray) -> np.ndarray:
-        """Which of some rows are unlike the pictures that the model was calibrated on; all, where the index is."""
+    def _outside(self, look_KS: np.ndarray) -> np.ndarray:
+        """Which of some pictures are unlike those that the model was calibrated on; all, where the index is."""
         fitted, version = self.model.calibration, self.gallery.version
-        known = fitted and fitted.domain
-        if not known or not likeness.has_looks(self.gallery):
-            return np.zeros(len(row_K), bool)
         if self._foreign[0] != version:
-            self._foreign = version, known.foreign(likeness.outside(self.gallery, fitted))
-        return np.ones(len(row_K), bool) if self._foreign[1] else known.outside(likeness.looks_at(self.gallery, row_K))
+            self._foreign = version, fitted.domain.foreign(likeness.outside(self.gallery, fitted))
+        return np.ones(len(look_KS), bool) if self._foreign[1] else fitted.domain.outside(look_KS)
 
     def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked', column: str) -> Answer:
-        facts, kind = self.gallery.facts(row_K), query.kind
+        kind, checked = query.kind, likeness.is_checked(self.gallery, self.model.calibration)
+        numbers = [VECTOR] * bool(query.example_nE) + [LOOK] * checked
+        facts = self.gallery.facts(row_K, [*self.gallery.kinds, *numbers])
         fitted = None if column == ENRICHED else self.model.calibration  # val's scores were of pictures as they are
         threshold = fitted and fitted.threshold(kind, asked.false_alarms, asked.pictures)
         probability_K = fitted and fitted.probability(kind, score_K, asked.pictures)
-        vector_KE = self.gallery.vectors_at(row_K)
-        outside_K = self._outside(row_K)
-        same_K = [_is_example(one['sha256'], vector_E, query) for one, vector_E in zip(facts, vector_KE, strict=True)]
+        outside_K = np.zeros(len(row_K), bool)
+        if checked:
+            outside_K = self._outside(looks_of([one[LOOK] for one in facts]))
+        same_K = [_is_example(one, query) for one in facts]
         told_K = [threshold is not None and not outside_K[k] and not same_K[k] for k in range(len(row_K))]
         hits = [
             Hit(
@@ -232,7 +232,6 @@ class Search:
             notes.append(_ENRICHED.format(self.gallery.enriched))
         else:
             notes += [_STALE] * (self.gallery.enriched is not None and not query.example_nE)
-            checked = bool(fitted and fitted.domain and likeness.has_looks(self.gallery))
             notes += likeness.reasons(fitted, threshold, checked, hits)
         detection = fitted and fitted.detection(kind, asked.false_alarms, asked.pictures)
         found = True if any(hit.passes for hit in hits) else None
@@ -266,7 +265,7 @@ class _Asked(NamedTuple):
     verify: bool
 
 
-def _is_example(sha256: str, vector_E: np.ndarray, query: Query) -> bool:
+def _is_example(row: Mapping, query: Query) -> bool:
     """Whether a row is an example picture of the query: by its bytes, or as nothing else has its vector."""
-    near = any(float(np.linalg.norm(vector_E - example_E)) < SAME for example_E in query.example_nE)
-    return near or sha256 in query.example_sha256
+    near = any(float(np.linalg.norm(row[VECTOR] - example_E)) < SAME for example_E in query.example_nE)
+    return near or row['sha256'] in query.example_sha256

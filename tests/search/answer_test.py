@@ -17,7 +17,7 @@ from PIL import Image
 
 from lcr2s_jax.cli import search as command
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import answer_text, index, likeness
+from lcr2s_jax.search import answer_text, index
 from lcr2s_jax.search import html as report
 from lcr2s_jax.search.answer import Answer, Hit, Place
 from lcr2s_jax.search.domain import Domain
@@ -292,7 +292,7 @@ def test_a_model_says_in_a_line_what_it_was_trained_on(known, line):
 
 def test_pictures_unlike_those_of_the_calibration_get_no_probability_and_the_reason(opened):
     fitted, hits = opened.model.calibration, ask(opened, WORDS, top=12).hits
-    look_KS = likeness.looks_at(opened.gallery, [hit.row for hit in hits])
+    look_KS = searching.looks(opened.gallery, [hit.row for hit in hits])
     known = Domain.fit(np.repeat(look_KS, 4, axis=0), np.repeat(np.arange(len(look_KS)), 4))
     copied = next(k for k, hit in enumerate(hits) if hit.copies)  # six of 17 pictures: outside, they would be too many
     known = dataclasses.replace(known, mean_S=look_KS[copied])

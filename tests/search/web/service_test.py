@@ -14,7 +14,7 @@ from PIL import Image
 from lcr2s_jax import images
 from lcr2s_jax.cli.delete import forget
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import appearance, audit, likeness, retention
+from lcr2s_jax.search import appearance, audit, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.index import update
@@ -150,7 +150,7 @@ def test_an_upload_is_kept_as_pixels_alone_and_found_at_once(at):
     assert paths(found)[0] == kept.name and found.answer.searched == 13
     pixels = images.pixels(kept.read_bytes(), at.search.model.image_size)
     (row,) = (hit.row for hit in found.answer.hits if hit.path == kept.name)
-    np.testing.assert_array_equal(likeness.looks_at(at.search.gallery, [row])[0], appearance.statistics(pixels))
+    np.testing.assert_array_equal(searching.looks(at.search.gallery, [row])[0], appearance.statistics(pixels))
     upload = lines(at)[0]
     assert upload['event'] == 'upload' and upload['user'] == 'ann' and upload['paths'] == [str(kept)]
 
