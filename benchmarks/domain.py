@@ -62,14 +62,13 @@ def main() -> None:
     look = _looker(api.load(WEIGHTS))
     val = list(synthetic.records(0, {'val': 100}, cameras=True))
     known, person = look([one.jpeg for one in val]), np.array([one.person for one in val])
-    measures = _measures(known, person)
+    measures, pixels = _measures(known, person), Domain.fit(known['pixels'], person)
     rows = []
     for expected, name, encoded in [('inside', 'val, drawn people', [one.jpeg for one in val]), *_kinds(folders)]:
         seen = look(encoded)
         outside = {measure: distance(seen) > 1 for measure, distance in measures.items()}
         row = {'pictures': name, 'expected': expected, 'count': len(encoded)}
         row |= {measure: float(outside_N.mean()) for measure, outside_N in outside.items()}
-        pixels = Domain.fit(known['pixels'], person)
         rows.append(row | {'foreign as a whole': pixels.foreign(outside['pixels'])})
     common.write('domain', rows)
     found = {name: np.mean([row[name] for row in rows if row['pictures'] in CHOOSING]) for name in measures}
@@ -145,10 +144,7 @@ def _kinds(folders: list[pathlib.Path]) -> Iterator[tuple[str, str, list[bytes]]
         'test, drawn people, without cameras',
         [one.jpeg for one in synthetic.records(0, {'test': 50}, cameras=False)],
     )
-    for (
-        change,
-        changed,
-    ) in CHANGES.items():
+    for change, changed in CHANGES.items():
         yield 'inside', f'test, drawn people, {change}', [_changed(one, changed) for one in test[:COUNT]]
     yield 'outside', 'noise', [_jpeg(_noise(rng)) for _ in range(COUNT)]
     yield 'outside', 'textures', [_jpeg(_texture(rng)) for _ in range(COUNT)]
