@@ -61,7 +61,8 @@ def answers(read, *, seconds=3.0):
 def test_a_published_annotation_file_is_read_or_refused(content, place):
     (place / 'reid_raw.json').write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     found = answers(lambda: annotations.read('cuhk_pedes', place))
-    assert found is None or all(entry.captions and entry.file_name for entry in found.entries)
+    # an entry may have no sentence: what cannot be trained on then is told by the doctor and by the plan
+    assert found is None or all(entry.file_name and all(entry.captions) for entry in found.entries)
 
 
 @fuzz(tables, share=0.1)
