@@ -16,10 +16,6 @@ from tests.tiny_runs import OPTIM, STAGES, Killed, any_stage, apart, killed_afte
 
 # every driver and every stage once; the others are slow
 QUICK = ('jit', 8, 'baseline'), ('jit', 8, 'teacher'), ('pmap', 8, 'student')
-    ('jit', 8, 'baseline'),
-    ('jit', 8, 'teacher'),
-    ('pmap', 8, 'student'),
-)  # every driver, stage, once; the others slow
 ALL = [
     pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
     for case in itertools.product(('jit', 'pmap'), (1, 2, 4, 8), STAGES)
