@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from lcr2s_jax import model as models
-from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.errors import ConfigError, SearchError, UserError, WeightsError
 from lcr2s_jax.model import Model, Picture
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.calibration import Calibration
@@ -23,6 +23,7 @@ from lcr2s_jax.weights import layouts, pretrained, sidecar, stablehlo
 from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer
 
 _LOG = logging.getLogger(__name__)
+_LONGEST = 4000  # letters of a path
 
 
 def load(
@@ -55,10 +56,23 @@ def load(
     Raises:
       UserError: what was found, what was expected, what to change.
     """
-    name = os.fspath(source)
+    name, tokenizer = _place(source, 'source'), _place(tokenizer, 'tokenizer')
+    try:
+        return _load(name, stage, image_size, context_length, tokenizer, activation, heads, resize, dtype)
+    except UserError as error:  # those who train set fields of a config; here they are arguments
+        error.args = (_arguments(str(error)),)
+        raise
+
+
+def _load(name, stage, image_size, context_length, tokenizer, activation, heads, resize, dtype) -> Model:
     if dtype not in ('float32', 'bfloat16'):
         raise ConfigError(f"dtype: found '{dtype}', expected 'float32' or 'bfloat16'")
+    if resize not in ('bicubic', 'bilinear'):
+        raise ConfigError(f"resize: found '{resize}', expected 'bicubic' or 'bilinear'")
+    image_size = _size(image_size)
     path = pathlib.Path(name).expanduser()
+    if len(name) > _LONGEST:
+        raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
     if not storage.is_remote(name) and path.is_dir() and layouts.is_run(path):
         _refuse(image_size=image_size, context_length=context_length, tokenizer=tokenizer)
         return runs.Run.open(path, stage, dtype).model()
@@ -75,7 +89,7 @@ def load(
     opened = pretrained.open_source(name, activation, heads)
     clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
     if guesses:
-        _LOG.warning('%s: guessed or changed: %s', name, '; '.join(guesses))
+        _LOG.warning('%s: guessed or changed: %s', name, _arguments('; '.join(guesses)))
     words = Tokenizer(tokenizer or BUILT_IN.get(name, name))
     if words.vocab_size != clip.vocab_size:
         raise ConfigError(
@@ -151,6 +165,23 @@ def open_index(uri: str | os.PathLike) -> Index:
     """
     uri = os.fspath(uri)
     return Index(uri if storage.is_remote(uri) else str(pathlib.Path(uri).expanduser()))
+
+
+def _place(value, what: str) -> str:
+    if not isinstance(value, str | os.PathLike):
+        kind = type(value).__name__
+        raise ConfigError(f'{what}: found a {kind}, expected text or a path: a folder, a file or a hub name')
+    return os.fspath(value)
+
+
+def _size(value) -> tuple[int, int] | None:
+    if value is None or (isinstance(value, list | tuple) and len(value) == 2):
+        return value and tuple(value)
+    raise ConfigError(f'image_size: found {str(value)[:60]!r}, expected height and width in pixels, such as (384, 128)')
+
+
+def _arguments(text: str) -> str:
+    return text.replace('config.model.', '').replace('config.tokenizer', 'tokenizer')
 
 
 def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Model:

@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         if word is None:
             return f'takes no word {_shown(left[0])}'
         flag = word.partition('=')[0]
-        return f'takes no {_shown(flag)}{meant(flag, self.flags())}'
+        return f'takes no {_shown(flag)}{meant(flag, [*self.flags(), "--version"])}'
 
     def flags(self) -> list[str]:
         """The names of its flags, with their dashes."""

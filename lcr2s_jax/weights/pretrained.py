@@ -168,6 +168,8 @@ def _open(name: str) -> Source:
     try:
         if path.is_dir():
             return _open_folder(path)
+        if path.is_file() and layouts.is_part(path):
+            return _open_folder(path.parent)
         if path.exists():
             config = any((path.parent / file).is_file() for file in ('config.json', layouts.OPEN_CLIP_CONFIG))
             in_folder = path.suffix == '.safetensors' and config and not layouts.is_run(path.parent)
@@ -180,7 +182,7 @@ def _open(name: str) -> Source:
     close = difflib.get_close_matches(path.name, there, n=1)
     hint = f" Did you mean '{path.parent / close[0]}'?" if close else hub.near(name)
     raise WeightsError(
-        f"config.model.pretrained: found no folder '{path}', and no file; expected a folder with config.json and "
+        f"found no folder '{path}', and no file; expected a folder with config.json and "
         f"model.safetensors, or with {layouts.OPEN_CLIP_CONFIG}, OpenAI's or IRRA's file, or a hub name such as "
         f"'openai/clip-vit-base-patch16'.{hint}"
     )

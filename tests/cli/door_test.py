@@ -34,6 +34,8 @@ def raises(error):
 @pytest.mark.parametrize(
     'words,status,told',
     [
+        (['help'], 2, 'did you mean --help?'),
+        (['--verison'], 2, 'did you mean --version?'),
         (['serch'], 2, "found 'serch', expected a command; did you mean search?"),
         (['trian'], 2, 'did you mean train?'),
         (['search', 'red'], 2, 'search needs --index'),
