@@ -6,6 +6,7 @@ model.similarity(model.encode_text(['a woman in a red coat']), model.encode_imag
 
 import json
 import logging
+import numbers
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -109,10 +110,10 @@ class Index:
 
     def __init__(self, uri: str):
         self.uri = uri
-        gallery = Gallery(uri)
         folder = storage.model_folder(uri)
         if folder is None:
-            raise SearchError(f'{uri}: found no model in the index; make it again: lcr2s index --weights=...')
+            raise SearchError(storage.missing(uri))
+        gallery = Gallery(uri)
         self.model = models.open_model(folder)
         self._search = Search(gallery, self.model, self.model.tokenizer)
 
@@ -148,7 +149,12 @@ class Index:
         Raises:
           SearchError: words, condition or column that cannot be used.
         """
-        sentences = (sentence,) if isinstance(sentence, str) else tuple(sentence)
+        sentences = (sentence,) if not isinstance(sentence, list | tuple) else tuple(sentence)
+        _check('text', str, where=where, group_by=group_by)
+        _check('a number', numbers.Real, top=top, false_alarms=false_alarms)
+        for one in sentences:
+            _check('text', str, sentence=one)
+        top, false_alarms = int(top), float(false_alarms)
         query = Query(sentences, tuple(self.model.encode_image(like)) if len(like) else ())
         found = self._search([query], top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
         return found[0]
@@ -163,7 +169,7 @@ def open_index(uri: str | os.PathLike) -> Index:
     Raises:
       SearchError: nothing there, or it cannot be read.
     """
-    uri = os.fspath(uri)
+    uri = _place(uri, 'uri')
     return Index(uri if storage.is_remote(uri) else str(pathlib.Path(uri).expanduser()))
 
 
@@ -172,6 +178,12 @@ def _place(value, what: str) -> str:
         kind = type(value).__name__
         raise ConfigError(f'{what}: found a {kind}, expected text or a path: a folder, a file or a hub name')
     return os.fspath(value)
+
+
+def _check(expected: str, kind: type, **given) -> None:
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise SearchError(f'{name}: found {str(value)[:60]!r} ({type(value).__name__}), expected {expected}')
 
 
 def _size(value) -> tuple[int, int] | None:
