@@ -2,12 +2,14 @@
 
 import hashlib
 import math
+import os
 import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.texts import near
 from lcr2s_jax.video.clock import Clock
 
 _AGAIN = 1000  # times that a reader which gives no frame is asked again while some should be left: damage in the middle
@@ -20,8 +22,11 @@ class VideoError(DataError):
 
 def opencv():
     """The module cv2. Raises DataError where it is not installed."""
+    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # what is wrong with a file is told here
     try:
         import cv2
+
+        cv2.setLogLevel(0)
     except ImportError as error:
         raise DataError(
             f'--video: found no OpenCV ({error}); it is an extra: python -m pip install -r requirements-video.txt'
@@ -35,7 +40,7 @@ def fingerprint(path: pathlib.Path) -> str:
         with path.open('rb') as file:
             return hashlib.file_digest(file, 'sha256').hexdigest()
     except OSError as error:
-        raise VideoError(error.strerror or 'cannot be read') from None
+        raise VideoError((error.strerror or 'cannot be read') + near(path)) from None
 
 
 class Frames:

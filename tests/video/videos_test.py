@@ -361,6 +361,10 @@ def test_what_cannot_work_is_said_before_a_model_is_opened(made, walking, tmp_pa
     fails(typed('index', index, video_, '--pooling=teacher'), 2, '--workdir')
     fails(typed('index', index, '--video=rtsp://camera/1'), 1, 'found the stream', 'ffmpeg -i')
     fails(typed('index', index, f'--video={walking.parent}'), 1, 'found the folder', f'--video={walking}')
+    (walking.parent / 'pictures').mkdir()
+    (walking.parent / 'pictures' / 'a.jpg').write_bytes(b'x')
+    fails(typed('index', index, f'--video={walking.parent}/pictures'), 1, 'no video in it; pictures are --images=')
+    fails(typed('index', index, f'--video={walking.parent}/pictures/a.jpg'), 1, 'found the picture')
     with pytest.raises(ConfigError, match='local folder'):
         videos.check(VideoOptions(('a',), 1.0, 'frame'), 's3://b/i')
     columns.join(Gallery(made.uri, 8), '/r', {'track': 'int64'}, {})
