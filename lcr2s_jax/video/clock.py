@@ -5,6 +5,7 @@ from typing import NamedTuple
 _BACK = 0.5  # seconds: a clock that goes back by more has begun anew; by less, frames came out of order
 _HELD = 3  # frames out of order in a row; more, and the clock stands still
 _AHEAD = 10.0  # seconds without a frame that are told
+_WRAP = 2**33 / 90_000  # seconds: a round of the clock of MPEG-TS, 26.5 hours
 _RATES = (0.05, 1000.0)  # frames a second that are believed
 
 
@@ -59,6 +60,9 @@ class Clock:
         if ahead > self._ahead and not self._doubted:  # one frame's clock may be wrong: the next one tells
             self._doubted, self.breaks = True, self.breaks + 1
             return self._on(self.step)
+        if ahead > _WRAP / 2:  # FFmpeg takes a clock that goes back far for one that has begun a new round
+            self._jump(self._last + self.step, ahead - _WRAP)
+            ahead, self._offset = self.step, self._last + self.step - told
         if ahead > self._ahead:
             self._jump(told + self._offset, ahead)
         self._told, self._doubted = told, ahead > self._ahead  # whose clock leaps again and again is believed

@@ -22,11 +22,10 @@ class VideoError(DataError):
 
 def opencv():
     """The module cv2. Raises DataError where it is not installed."""
-    os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # what is wrong with a file is told here
+    for name, quiet in (('OPENCV_FFMPEG_LOGLEVEL', '-8'), ('OPENCV_LOG_LEVEL', 'SILENT')):
+        os.environ.setdefault(name, quiet)  # what is wrong with a file is told here
     try:
         import cv2
-
-        cv2.setLogLevel(0)
     except ImportError as error:
         raise DataError(
             f'--video: found no OpenCV ({error}); it is an extra: python -m pip install -r requirements-video.txt'
