@@ -110,6 +110,8 @@ class Frames:
         slack = max(_SLACK[0], _SLACK[1] * self.expected)
         if self.expected - self.read <= slack:
             return []
+        if self._clock.wrapped:
+            return []
         count = f'{self.read:,} of the {self.expected:,} frames that its container tells of could be read'
         if self._end < self.seconds - (slack + 1) * self._clock.step:
             return [f'it ends early: {count}, up to {self._end:.1f} s']
