@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from data import annotations, table
 from data.annotations import LAYOUTS, Annotations, Entry
 from data.records import Record, Skipped
-from lcr2s_jax.errors import DataError, RowsError
+from lcr2s_jax.errors import DataError, RowsError, meant
 
 DATASETS = ('demo', *LAYOUTS, 'folder')
 _IMAGES, _FILES = 8192, 256  # of a record file, at least; of a split, at most, where it may have that many images
@@ -74,8 +74,7 @@ def check_name(dataset: str) -> None:
     """Raise DataError unless `dataset` is one of `DATASETS`."""
     if dataset not in DATASETS:
         raise DataError(
-            f"config.data.dataset: found '{dataset}', expected one of {', '.join(DATASETS)}. "
-            'Change config.data.dataset.'
+            f"config.data.dataset: found '{dataset}', expected one of {', '.join(DATASETS)}{meant(dataset, DATASETS)}"
         )
 
 

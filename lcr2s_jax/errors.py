@@ -78,3 +78,11 @@ def many(given: Any, where: str, expected: str) -> Iterable:
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise UserError(f'{where}: found {type(given).__name__}, expected {expected}, one or many')
     return given
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?' with the nearest of what there is, or ''."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f'; did you mean {near[0]}?' if near else ''

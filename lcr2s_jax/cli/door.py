@@ -15,8 +15,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lcr2s_jax.cli.parser import Parser, UsageError, integer, meant
-from lcr2s_jax.errors import Interrupted, UserError, printable
+from lcr2s_jax.cli.parser import Parser, UsageError, integer
+from lcr2s_jax.errors import Interrupted, UserError, meant, printable
 
 
 class _Terminated(KeyboardInterrupt):

@@ -3,8 +3,10 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+from lcr2s_jax.errors import meant
 
 
 class UsageError(Exception):
@@ -81,14 +83,6 @@ class _Help(argparse.HelpFormatter):
         if action.default in (None, '', False, []) or action.nargs == 0:
             return action.help
         return f'{action.help} [%(default)s]'
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' with the nearest of what there is, or ''."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f'; did you mean {near[0]}?' if near else ''
 
 
 def place(text: str) -> str:
