@@ -38,7 +38,7 @@ class Case(NamedTuple):
     rows: int
     dtype: str = 'bfloat16'
     kernel: str = 'einsum'  # of attention
-    scan: bool = True
+    scan: bool = False
     remat: bool = False
     chunks: int = 1
     off: str = ''  # an option of XLA's that is turned off
@@ -56,22 +56,21 @@ def waves(kernel: str, rows: tuple[int, int, int]) -> list[list[Case]]:
     plain = Case('baseline', usual, kernel=kernel)
     exact = plain._replace(dtype='float32', kernel='einsum')
     thin, large = plain._replace(rows=few), plain._replace(rows=many, remat=True)
-    flat = plain._replace(scan=False)
+    scan = plain._replace(scan=True)
 
     def stages_of(case: Case) -> list[Case]:
         return [case._replace(kind=kind) for kind in ('baseline', 'teacher', 'student')]
 
     return [
-        [plain],  # alone: what XLA finds out about its products, undisturbed, the others take over
-        stages_of(plain),
-        [plain, flat, plain._replace(kernel='einsum'), plain._replace(off='xla_gpu_enable_triton_gemm')],
-        [thin, large, large._replace(remat=False, chunks=4), exact],
-        [plain, plain._replace(remat=True), exact, exact._replace(remat=True), exact._replace(rows=few)],
-        [exact._replace(rows=many, remat=True), plain._replace(kernel='xla'), plain],
+        [*stages_of(plain), scan],
+        [plain, thin, large, exact, plain._replace(kernel='einsum')],
+        [plain, plain._replace(remat=True), plain._replace(off='xla_gpu_enable_triton_gemm')],
+        [large, large._replace(remat=False, chunks=4), exact, exact._replace(remat=True), exact._replace(rows=few)],
+        [exact._replace(rows=many, remat=True), plain._replace(kernel='xla'), plain, scan._replace(remat=True)],
         stages_of(exact),
         stages_of(thin),
         stages_of(large),
-        stages_of(flat),
+        stages_of(scan),
         stages_of(exact._replace(rows=few)),
         stages_of(exact._replace(rows=many, remat=True)),
     ]

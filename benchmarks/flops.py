@@ -12,10 +12,12 @@ from lcr2s_jax.models.clip import CLIP
 def layers(tokens: int, width: int, count: int) -> float:
     """Operations of `count` transformer layers over one sequence: two for each multiplication that is summed.
 
-    Of a token: 12 width^2 in the projections and the MLP, and 2 tokens * width in scores and mixture. A causal mask is
-    counted as if it saved nothing, as is usual.
+    Of a token: 12 width^2 in the projections and the MLP, and 2 tokens * width in scores and mixture. Of the last layer
+    one token's result is used, for which the others need 2 width^2, their keys and values. A causal mask is counted as
+    if it saved nothing, as is usual.
     """
-    return 2.0 * count * tokens * (12 * width**2 + 2 * tokens * width)
+    whole = 12 * width**2 + 2 * tokens * width
+    return 2.0 * ((count - 1) * tokens * whole + (tokens - 1) * 2 * width**2 + whole)
 
 
 def embed_text(clip: CLIP) -> float:

@@ -26,7 +26,7 @@ KNOBS = {'student': ('feature_weight', 'relation_weight'), 'optim': ('learning_r
 """Numbers that one compiled program takes as arguments: rows that differ in nothing else share it."""
 SEEN = 200  # training people whose R@1 tells how much was learnt by heart
 _HOW = ('model.kernel', 'model.remat', 'model.scan', 'model.chunks', 'train.save_every', 'train.log_every')
-_OF_ROW = ('stage', 'teacher', 'teachers', 'combine', 'noise', 'half', 'people', 'keep', 'judges')
+_OF_ROW = ('stage', 'teacher', 'teachers', 'combine', 'noise', 'half', 'left_out', 'keep', 'judges')
 _BLOCK = 500  # rows embedded at a time
 _NEIGHBOURS = (2, 5)
 
@@ -123,8 +123,8 @@ class Material:
         if key not in self._features:
             caches = [self.features(name, seed, 'train') for name in row.taught_by]
             if row.combine == 'cross':
-                sees_G = self._host['train'].image_pid_G % 2 == self.rows[row.teacher].people
-                caches = [targets.crossed(caches, sees_G)]
+                fold_G = self._host['train'].image_pid_G % len(caches)
+                caches = [targets.crossed(caches, [fold_G == self.rows[name].left_out[0] for name in row.taught_by])]
             self._features[key] = targets.mean_relation(caches) if row.combine == 'relation' else caches[0]
         return self._features[key]
 
@@ -163,8 +163,9 @@ class Material:
         places = np.arange(len(source_Q))
         nth_Q = places - np.searchsorted(split.caption_image_Q, split.caption_image_Q)
         kept = np.ones(len(places), bool) if row.half is None else nth_Q % 2 == row.half
-        if row.people is not None:
-            kept &= split.image_pid_G[split.caption_image_Q] % 2 == row.people
+        if row.left_out:
+            fold, folds = row.left_out
+            kept &= split.image_pid_G[split.caption_image_Q] % folds != fold
         if row.keep == 'true':
             kept &= split.image_pid_G[split.caption_image_Q[source_Q]] == split.image_pid_G[split.caption_image_Q]
         elif row.keep:

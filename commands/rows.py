@@ -18,7 +18,7 @@ KEEP = ('true', 'pair', 'consensus')
 COMBINE = ('relation', 'cross')
 _KINDS = {
     'label?': str, 'stage?': str, 'teacher?': str, 'set?': {str: dict}, 'test?': bool, 'family?': str,
-    'noise?': (float, str), 'half?': int, 'people?': int, 'keep?': str, 'judges?': [str],
+    'noise?': (float, str), 'half?': int, 'left_out?': [int], 'keep?': str, 'judges?': [str],
     'teachers?': [str], 'combine?': str,
 }  # fmt: skip
 
@@ -33,14 +33,14 @@ class Row:
       stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
       teacher: the row that a student learns from, or whose encoders a fusion takes.
       teachers: further rows that teach a student with it.
-      combine: how: 'relation', the mean of their relations, or 'cross': two rows of `people` 0 and 1, each of which
-        tells of the people that it never saw.
+      combine: how: 'relation', the mean of their relations, or 'cross': as many rows as folds, each of which tells of
+        the people that were `left_out` of it.
       set: changes to the config, group by group.
       test: whether it is evaluated on test, once; otherwise it is read on val alone.
       family: rows of one family differ in a weight; the best of them on val stands for it on test.
       noise: share of the training captions that stand at an image of someone else, 0..1, or RDE's index file (.npy).
       half: 0 or 1 trains on the images' even or odd captions alone.
-      people: 0 or 1 trains on the identities of even or odd number alone.
+      left_out: [i, n] trains without fold i of n: without identities whose number leaves the remainder i.
       keep: captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the
         *other* images of their identity ('consensus'), as the judges see it; '' for all.
       judges: rows whose encoders judge; of two, each judges the captions that it was not trained on.
@@ -55,7 +55,7 @@ class Row:
     family: str = ''
     noise: float | str = 0.0
     half: int | None = None
-    people: int | None = None
+    left_out: tuple[int, ...] = ()
     teachers: tuple[str, ...] = ()
     combine: str = ''
     keep: str = ''
@@ -113,9 +113,8 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
         raise ConfigError(f'{path}, row {name}: found {", ".join(sorted(unknown))}; expected {known}')
     if 'stage' not in table:
         raise ConfigError(f'{path}, row {name}: found no stage, expected one of {", ".join(STAGES)}')
-    row = Row(
-        name, **{'label': name} | dict(table) | {key: tuple(table.get(key, ())) for key in ('judges', 'teachers')}
-    )
+    lists = {key: tuple(table.get(key, ())) for key in ('judges', 'teachers', 'left_out')}
+    row = Row(name, **{'label': name} | dict(table) | lists)
     if row.stage not in STAGES or row.keep not in ('', *KEEP):
         raise ConfigError(
             f"{path}, row {name}: found stage '{row.stage}', keep '{row.keep}'; expected a stage of "
@@ -132,17 +131,19 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
 
 def _fault_of_teachers(row: Row, rows: Mapping[str, Row]) -> str:
     """What is wrong with several teachers, or with a half, in words."""
-    for field in ('half', 'people'):
-        if getattr(row, field) not in (None, 0, 1):
-            return f'found {field} = {getattr(row, field)}, expected 0 or 1'
+    if row.half not in (None, 0, 1):
+        return f'found half = {row.half}, expected 0 or 1'
+    if row.left_out and not (len(row.left_out) == 2 and 0 <= row.left_out[0] < row.left_out[1] > 1):
+        return f'found left_out = {list(row.left_out)}, expected [i, n]: fold i of n, counted from 0, such as [0, 4]'
     if bool(row.teachers) != (row.combine in COMBINE) or (row.teachers and row.stage != 'student'):
         return (
             f"found teachers = {list(row.teachers)} with combine = '{row.combine}' in a {row.stage}; expected both, of "
             f'a student, and combine one of {", ".join(COMBINE)}'
         )
-    halves = [rows[name].people for name in row.taught_by]
-    if row.combine == 'cross' and sorted(map(str, halves)) != ['0', '1']:
-        return f'found teachers of people {halves}, expected two rows, one of people = 0 and one of people = 1'
+    folds = [rows[name].left_out for name in row.taught_by]
+    if row.combine == 'cross' and sorted(folds) != [(i, len(folds)) for i in range(len(folds))]:
+        found = ', '.join(str(list(fold)) for fold in folds)
+        return f'found teachers with left_out {found}; expected one for each fold: [0, n], [1, n], ... [n - 1, n]'
     return ''
 
 

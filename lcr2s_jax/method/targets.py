@@ -161,22 +161,24 @@ def mean_relation(caches: Sequence[Embeddings]) -> Embeddings:
     return caches[0]._replace(image_GE=joined[0], text_QE=joined[1])
 
 
-def crossed(caches: Sequence[Embeddings], sees_G: np.ndarray) -> Embeddings:
-    """Features of two teachers, of every image and its captions by the one that never saw the person.
+def crossed(caches: Sequence[Embeddings], unseen: Sequence[np.ndarray]) -> Embeddings:
+    """Features of several teachers, of every image and its captions by the one that never saw the person.
 
-    The second's are turned into the first's space: the rotation that brings the unit vectors of all images and captions
-    closest (orthogonal Procrustes), which changes no cosine of the second's.
+    The others' are turned into the first's space: the rotation that brings the unit vectors of all images and captions
+    closest (orthogonal Procrustes), which changes no cosine of theirs.
 
     Args:
-      caches: of the first and of the second teacher, unaugmented training split.
-      sees_G: bool, images of the people that the first was trained on.
+      caches: of each teacher, unaugmented training split.
+      unseen: of each, bool [G], images of the people that it was not trained on; every image is unseen by one.
     """
-    sides = [np.concatenate([_unit(cache.image_GE), _unit(cache.text_QE)]) for cache in caches]
-    left, _, right = np.linalg.svd(sides[1].T @ sides[0])
-    turned = sides[1] @ (left @ right)
-    of_second = np.concatenate([sees_G, sees_G[caches[0].text_view_Q]])[:, None]
-    whole = np.where(of_second, turned, sides[0]).astype(np.float32)
-    return caches[0]._replace(image_GE=whole[: len(sees_G)], text_QE=whole[len(sees_G) :])
+    first, *others = [np.concatenate([_unit(cache.image_GE), _unit(cache.text_QE)]) for cache in caches]
+    whole = np.array(first, np.float32)
+    for other, unseen_G in zip(others, unseen[1:], strict=True):
+        left, _, right = np.linalg.svd(other.T @ first)
+        rows = np.concatenate([unseen_G, unseen_G[caches[0].text_view_Q]])
+        whole[rows] = other[rows] @ (left @ right)
+    images = len(caches[0].image_GE)
+    return caches[0]._replace(image_GE=whole[:images], text_QE=whole[images:])
 
 
 def _unit(x_NE) -> np.ndarray:

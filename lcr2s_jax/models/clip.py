@@ -93,8 +93,8 @@ class VisionTower(nn.Module):
         how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
         blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, **how)
         nn.share_scope(self, blocks)  # parameters are vision/block_0/..., without a level between
-        x = blocks(x)
-        x = LayerNorm(self.dtype, name='ln_post')(x[:, 0])
+        x = blocks(x, jnp.zeros(rows, jnp.int32))
+        x = LayerNorm(self.dtype, name='ln_post')(x)
         x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
         return x.astype(jnp.float32)
 
@@ -127,9 +127,8 @@ class TextTower(nn.Module):
         how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
         blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, causal=True, **how)
         nn.share_scope(self, blocks)  # parameters are text/block_0/..., without a level between
-        x = blocks(x)
         # The end of text has the highest id, and argmax takes the first of equals: padding by it is fine.
-        x = x[jnp.arange(rows), jnp.argmax(tokens, axis=-1)]
+        x = blocks(x, jnp.argmax(tokens, axis=-1))
         x = LayerNorm(self.dtype, name='ln_final')(x)
         x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
         return x.astype(jnp.float32)

@@ -14,11 +14,18 @@ import jax.numpy as jnp
 EPSILON = 1e-5
 
 
+# What is cheap to compute is computed again in the backward pass, not kept: memory's bandwidth is what a GPU lacks. The
+# compiler may merge both computations where it sees both, which it does not through a scan.
+again = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+@again
 def quick_gelu(x: jax.Array) -> jax.Array:
     """x * sigmoid(1.702 x), any shape: the activation of OpenAI's CLIP [field]."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
+@again
 def exact_gelu(x: jax.Array) -> jax.Array:
     """x * Phi(x), any shape: the activation of CLIPs trained by open_clip [field]."""
     return jax.nn.gelu(x, approximate=False)
@@ -48,10 +55,16 @@ class LayerNorm(nn.Module):
         """[..., D] -> [..., D]."""
         scale = self.param('scale', nn.initializers.ones, (x.shape[-1],), jnp.float32)
         bias = self.param('bias', nn.initializers.zeros, (x.shape[-1],), jnp.float32)
-        x = x.astype(jnp.float32)
-        x = x - jnp.mean(x, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-        return (x * jax.lax.rsqrt(variance + EPSILON) * scale + bias).astype(self.dtype)
+        return _normalise(_flat(x), scale, bias).astype(self.dtype).reshape(x.shape)
+
+
+@again
+def _normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """[..., D], scale and bias f32 [D] -> f32 [..., D]."""
+    x = x.astype(jnp.float32)
+    x = x - jnp.mean(x, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(variance + EPSILON) * scale + bias
 
 
 def attend(
@@ -61,22 +74,25 @@ def attend(
     mask: jax.Array | None = None,
     *,
     causal: bool = False,
+    keys: int | None = None,
     kernel: str = 'einsum',
-    fill: bool | None = None,
     tell: Callable[[jax.Array], object] = lambda weights: None,
 ) -> jax.Array:
     """Softmax attention, softmax in f32.
 
     q [N, T, H, d], k and v [N, S, H, d], mask boolean [N or 1, T, S] (True: may look) -> [N, T, H, d]. `causal` hides
-    the places that follow. Each row must have a place left to look at. `kernel` is one of KERNELS; for 'einsum', `tell`
-    gets the weights: f32 [N, H, T, S], 0 where masked. `fill`, of the others, fills odd lengths up with a place that
-    nobody looks at, which changes no result; by default for 'cudnn' alone, which refuses odd lengths in training.
+    the places that follow, `keys` (without a mask) all but so many first ones. Each row must have a place left to look
+    at. `kernel` is one of KERNELS; for 'einsum', `tell` gets the weights: f32 [N, H, T, S], 0 where masked.
     """
     if kernel != 'einsum':
-        if (q.shape[1] % 2 or k.shape[1] % 2) and (kernel == 'cudnn' if fill is None else fill):
-            return _attend_even(q, k, v, mask, causal, kernel)
+        lengths = {}
+        if keys is not None and not causal:  # a causal place never sees what follows it
+            of = {'query_seq_lengths': q.shape[1], 'key_value_seq_lengths': keys}
+            lengths = {name: jnp.full(len(q), length, jnp.int32) for name, length in of.items()}
         mask = None if mask is None else mask[:, None]
-        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=kernel)
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=kernel, **lengths)
+    if keys is not None:
+        mask = (jnp.arange(k.shape[1]) < keys)[None, None]
     if causal:
         before = jnp.tril(jnp.ones((1, q.shape[1], k.shape[1]), bool))
         mask = before if mask is None else mask & before
@@ -90,21 +106,9 @@ def attend(
     return jnp.einsum('NHTS,NHSd->NHTd', weights.astype(v.dtype), v).swapaxes(1, 2)
 
 
-def _attend_even(q, k, v, mask, causal: bool, kernel: str) -> jax.Array:
-    """`attend` by jax.nn.dot_product_attention at lengths filled up to even ones."""
-    rows, queries, keys = len(q), q.shape[1], k.shape[1]
-    odd_queries, odd_keys = queries % 2, keys % 2
-    filled = zip((q, k, v), (odd_queries, odd_keys, odd_keys), strict=True)
-    q, k, v = (jnp.pad(x, ((0, 0), (0, odd), (0, 0), (0, 0))) for x, odd in filled)
-    more = {}
-    if mask is not None:
-        mask = jnp.pad(mask, ((0, 0), (0, odd_queries), (0, odd_keys)))[:, None]
-        mask = mask.at[:, :, queries:].set(True)  # a row that may look at nothing could become NaN, its gradient too
-    elif odd_keys and not causal:  # a causal place never sees what follows it
-        lengths = {'query_seq_lengths': queries, 'key_value_seq_lengths': keys}
-        more = {name: jnp.full(rows, length, jnp.int32) for name, length in lengths.items()}
-    mixed = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=kernel, **more)
-    return mixed[:, :queries]
+def _flat(x: jax.Array) -> jax.Array:
+    """[..., D] -> [N, D]. A GPU's compiler lays arrays of three axes out anew for the gradients of weights."""
+    return x.reshape(-1, x.shape[-1])
 
 
 class MultiHeadAttention(nn.Module):
@@ -117,6 +121,7 @@ class MultiHeadAttention(nn.Module):
         dtype: compute type.
         zero_init: start with a zero output projection, so that a residual branch begins as the identity.
         causal: hide from a query the keys that follow it.
+        keys: all but so many first ones are hidden.
         kernel: a member of KERNELS; only 'einsum' has weights to tell.
     """
 
@@ -124,6 +129,7 @@ class MultiHeadAttention(nn.Module):
     dtype: str = 'float32'
     zero_init: bool = False
     causal: bool = False
+    keys: int | None = None
     kernel: str = 'einsum'
 
     @nn.compact
@@ -136,15 +142,15 @@ class MultiHeadAttention(nn.Module):
             chex.assert_shape(mask, (None, length, k.shape[1]))
 
         def split(name: str, x: jax.Array) -> jax.Array:
-            x = nn.Dense(width, dtype=self.dtype, name=name)(x)
+            x = nn.Dense(width, dtype=self.dtype, name=name)(_flat(x))
             return x.reshape(rows, -1, self.heads, width // self.heads)
 
         tell = functools.partial(self.sow, 'intermediates', 'weights')
         q, k, v = split('q', q), split('k', k), split('v', v)
-        mixed = attend(q, k, v, mask, causal=self.causal, kernel=self.kernel, tell=tell)
+        mixed = attend(q, k, v, mask, causal=self.causal, keys=self.keys, kernel=self.kernel, tell=tell)
         init = nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
         out = nn.Dense(width, dtype=self.dtype, kernel_init=init, name='out')
-        return out(mixed.reshape(rows, length, width))
+        return out(mixed.reshape(-1, width)).reshape(rows, length, width)
 
 
 class Mlp(nn.Module):
@@ -166,10 +172,9 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., D]."""
         init = nn.initializers.zeros if self.zero_init else nn.linear.default_kernel_init
-        width = x.shape[-1]
-        x = nn.Dense(self.hidden, dtype=self.dtype, name='fc1')(x)
-        x = ACTIVATIONS[self.activation](x)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=init, name='fc2')(x)
+        y = nn.Dense(self.hidden, dtype=self.dtype, name='fc1')(_flat(x))
+        y = ACTIVATIONS[self.activation](y)
+        return nn.Dense(x.shape[-1], dtype=self.dtype, kernel_init=init, name='fc2')(y).reshape(x.shape)
 
 
 class Block(nn.Module):
@@ -180,6 +185,7 @@ class Block(nn.Module):
         activation: a key of ACTIVATIONS.
         dtype: compute type.
         causal: a place sees itself and those before it.
+        keys: places after so many first ones are seen by none.
         kernel: of the attention, a member of KERNELS.
     """
 
@@ -187,20 +193,26 @@ class Block(nn.Module):
     activation: str = 'quick_gelu'
     dtype: str = 'float32'
     causal: bool = False
+    keys: int | None = None
     kernel: str = 'einsum'
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, T, D] -> [N, T, D]."""
-        attention = MultiHeadAttention(self.heads, self.dtype, causal=self.causal, kernel=self.kernel, name='attn')
-        y = LayerNorm(self.dtype, name='ln_1')(x)
-        x = x + attention(y, y, y)
+    def __call__(self, x: jax.Array, at: jax.Array | None = None) -> jax.Array:
+        """[N, T, D] -> [N, T, D]; given places int32 [N], what comes out there alone: [N, 1, D]."""
+        q = y = LayerNorm(self.dtype, name='ln_1')(x)
+        how, mask = dict(causal=self.causal, keys=self.keys, kernel=self.kernel), None
+        if at is not None:
+            q, x = (jnp.take_along_axis(z, at[:, None, None], axis=1) for z in (y, x))
+            how['kernel'] = 'einsum'  # one row of weights
+            if self.causal:
+                how, mask = {}, jnp.arange(y.shape[1]) <= at[:, None, None]
+        x = x + MultiHeadAttention(self.heads, self.dtype, name='attn', **how)(q, y, y, mask)
         y = LayerNorm(self.dtype, name='ln_2')(x)
         return x + Mlp(4 * x.shape[-1], self.activation, self.dtype, name='mlp')(y)
 
 
 class Transformer(nn.Module):
-    """A stack of blocks named block_0, block_1, ...
+    """A stack of blocks named block_0, block_1, ..., read at one place of each row: the last computes nothing else.
 
     Attributes:
         layers: number of blocks.
@@ -220,15 +232,19 @@ class Transformer(nn.Module):
     scan: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[N, T, D] -> [N, T, D]."""
-        block = nn.remat(Block) if self.remat else Block
-        alike = (self.heads, self.activation, self.dtype, self.causal, self.kernel)
-        if self.scan and not self.is_initializing():
-            layers = [self.variables['params'][f'block_{i}'] for i in range(self.layers)]
+    def __call__(self, x: jax.Array, at: jax.Array) -> jax.Array:
+        """[N, T, D], places int32 [N] -> [N, D]."""
+        block, keys = nn.remat(Block) if self.remat else Block, None
+        if x.shape[1] % 2 and self.kernel != 'einsum':  # cuDNN refuses odd lengths in training
+            x, keys = jnp.pad(x, ((0, 0), (0, 1), (0, 0))), x.shape[1]
+        alike = (self.heads, self.activation, self.dtype, self.causal, keys, self.kernel)
+        before = range(self.layers - 1)
+        if self.scan and before and not self.is_initializing():
+            layers = [self.variables['params'][f'block_{i}'] for i in before]
             one = block(*alike, parent=None)
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)
-            return jax.lax.scan(lambda x, params: (one.apply({'params': params}, x), None), x, stacked)[0]
-        for i in range(self.layers):
-            x = block(*alike, name=f'block_{i}')(x)
-        return x
+            x = jax.lax.scan(lambda x, params: (one.apply({'params': params}, x), None), x, stacked)[0]
+        else:
+            for i in before:
+                x = block(*alike, name=f'block_{i}')(x)
+        return block(*alike, name=f'block_{self.layers - 1}')(x, at)[:, 0]

@@ -52,7 +52,7 @@ def load(
         vocab_size: read for random weights only.
         resize: of position tables: 'bicubic' (Hugging Face, open_clip) or 'bilinear' (IRRA).
         dtype: compute type, 'float32' or 'bfloat16'.
-        kernel: of attention: 'einsum', 'xla', or 'cudnn' on NVIDIA's GPUs in bfloat16.
+        kernel: of attention: 'einsum', 'xla', or 'cudnn' on NVIDIA's GPUs in bfloat16; '' for what the device has.
         remat: recompute blocks in the backward pass.
         scan: compile one block of a transformer instead of all.
         chunks: encode a batch's rows in so many parts, each once more in the backward pass.
@@ -61,13 +61,7 @@ def load(
     Raises:
         WeightsError, ConfigError: what was found, what was expected, what to change.
     """
-    if kernel not in KERNELS:
-        raise ConfigError(f"config.model.kernel: found '{kernel}', expected one of {', '.join(KERNELS)}")
-    if kernel == 'cudnn' and (dtype != 'bfloat16' or jax.default_backend() != 'gpu'):
-        raise ConfigError(
-            f"config.model.kernel: found 'cudnn' with config.model.dtype='{dtype}' on {jax.default_backend()}, "
-            "expected 'bfloat16' on a GPU of NVIDIA's; 'einsum' goes everywhere"
-        )
+    kernel = kernel_for(kernel, dtype)
     compute = dict(dtype=dtype, kernel=kernel, remat=remat, scan=scan, chunks=chunks)
     if not pretrained:
         if architecture not in ARCHITECTURES:
@@ -85,6 +79,26 @@ def load(
     if guesses:
         _LOG.warning('%s: guessed or changed: %s', source.where, '; '.join(guesses))
     return clip, params
+
+
+def kernel_for(kernel: str, dtype: str) -> str:
+    """How attention is computed where `kernel` is asked for, a member of KERNELS; '' asks for the fastest.
+
+    Raises:
+        ConfigError: the device, or the compute type, has no such kernel.
+    """
+    if kernel not in ('', *KERNELS):
+        raise ConfigError(f"config.model.kernel: found '{kernel}', expected one of {', '.join(KERNELS)}, or ''")
+    if kernel not in ('', 'cudnn'):
+        return kernel
+    capability = str(getattr(jax.devices()[0], 'compute_capability', ''))
+    fused = dtype == 'bfloat16' and re.fullmatch(r'([89]|\d\d)\.\d', capability)  # NVIDIA's, since Ampere
+    if kernel == 'cudnn' and not fused:
+        raise ConfigError(
+            f"config.model.kernel: found 'cudnn' with config.model.dtype='{dtype}' on {jax.default_backend()}, "
+            "expected 'bfloat16' on a GPU of NVIDIA's; '' goes everywhere"
+        )
+    return 'cudnn' if fused else 'einsum'
 
 
 def open_source(source: str, activation: str = '', heads: int | tuple[int, int] = 0) -> Source:

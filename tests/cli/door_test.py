@@ -258,7 +258,11 @@ def test_a_signal_that_falls_into_a_finaliser_is_not_lost(number, raised):
             for _ in range(1000):  # Python looks for signals between its own instructions
                 pass
 
-    with pytest.raises(raised), _terminated():
-        Closing()
-        for _ in range(500):
-            time.sleep(0.01)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
+    try:
+        with pytest.raises(raised), _terminated():
+            Closing()
+            for _ in range(500):
+                time.sleep(0.01)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -17,8 +17,8 @@ ROWS = {
     'fusion': Row('fusion', 'fusion', 'fusion', 'sdm'),
     'rich': Row('rich', 'enriched', 'student', 'fusion', test=True),
     'rich-3': Row('rich-3', 'enriched, 3', 'student', 'fusion', set={'student': {'feature_weight': 3.0}}),
-    'even': Row('even', 'half', 'baseline', people=0),
-    'odd': Row('odd', 'half', 'baseline', people=1),
+    'even': Row('even', 'half', 'baseline', left_out=(1, 2)),
+    'odd': Row('odd', 'half', 'baseline', left_out=(0, 2)),
     'cross': Row(
         'cross',
         'crossed',

@@ -38,11 +38,11 @@ def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
         ('[row.a]\nstage = "baseline"\nlabel = 4', 'found 4 as label, expected a text'),
         ('[row.a]\nstage = "baseline"\nset = 3', 'found 3 as set, expected a table'),
         ('[row.a]\nstage = "baseline"\nset.optim = 3', 'found 3 as set.optim, expected a table'),
-        ('[row.a]\nstage = "baseline"\npeople = 2', 'found people = 2, expected 0 or 1'),
+        ('[row.a]\nstage = "baseline"\nleft_out = [2, 2]', r'found left_out = \[2, 2\], expected \[i, n\]'),
         ('[row.a]\nstage = "baseline"\n[row.b]\nstage = "student"\nteacher = "a"\nteachers = ["a"]', 'combine one of'),
         (
             '[row.a]\nstage="baseline"\n[row.b]\nstage="student"\nteacher="a"\nteachers=["a"]\ncombine="cross"',
-            'expected two rows, one of people = 0',
+            'expected one for each fold',
         ),
         ('[row.a', 'cannot be read as rows'),
     ],

@@ -21,7 +21,8 @@ KINDS = ('baseline', 'teacher', 'student, teacher cached', 'student')
 
 def lowered(kind, rows=24, **changes):
     """(the jitted step, what it takes) of a stage whose matrices are wide enough to be nearly all of its operations."""
-    clip = tiny.clip(vision_width=64, text_width=64, embed_dim=64, **changes)
+    sizes = dict(vision_width=64, vision_layers=2, text_width=64, text_layers=2, embed_dim=64)
+    clip = tiny.clip(**sizes | changes)
     batch = tiny.batch(identities=rows // VIEWS, views=VIEWS)
     cached = np.zeros((rows, clip.embed_dim), np.float32)
     with_cache = kind == 'student, teacher cached'
@@ -40,7 +41,7 @@ def nbytes(tree):
 
 @pytest.mark.parametrize('kind', KINDS[:3])
 def test_every_train_step_lowers_for_cuda_and_tpu(kind):
-    _, run, given = lowered(kind, dtype='bfloat16', scan=True)
+    _, run, given = lowered(kind, dtype='bfloat16', scan=True, vision_layers=3, text_layers=3)
     program = export.export(run, platforms=['cuda', 'tpu'])(*given)
     assert program.platforms == ('cuda', 'tpu')
     text = program.mlir_module()
@@ -78,6 +79,9 @@ def test_operations_and_memory_of_a_compiled_step_are_those_on_paper(kind):
 
 def layers_kept(clip):
     """Numbers that the gradient needs of a pair: of a token 18 of a layer's width and its row of the weights, twice."""
-    image, text = np.prod(clip.grid) + 1, clip.context_length
-    kept = clip.vision_layers * image * (18 * clip.vision_width + 2 * clip.vision_heads * image)
-    return kept + clip.text_layers * text * (18 * clip.text_width + 2 * clip.text_heads * text)
+    rows, columns = clip.grid
+    towers = (
+        (rows * columns + 1, clip.vision_width, clip.vision_heads, clip.vision_layers),
+        (clip.context_length, clip.text_width, clip.text_heads, clip.text_layers),
+    )  # the last layer has one query a tower
+    return sum((layers - 1) * tokens * (18 * width + 2 * heads * tokens) for tokens, width, heads, layers in towers)

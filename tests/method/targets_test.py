@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.method import targets
@@ -108,21 +109,21 @@ def test_the_mean_relation_of_teachers_is_the_mean_of_their_cosines_and_of_equal
     np.testing.assert_allclose(cosines(targets.mean_relation([one, one, one])), cosines(one), atol=1e-5)
 
 
-def test_of_crossed_teachers_each_tells_of_the_people_whom_it_never_saw():
-    first, second = cache(0), cache(1)
-    sees_G = PID % 2 == 0
-    found = targets.crossed([first, second], sees_G)
-    sees_Q = sees_G[CAPTION_IMAGE]
-    mine, theirs = np.ix_(~sees_G, ~sees_Q), np.ix_(sees_G, sees_Q)
-    np.testing.assert_allclose(cosines(found)[mine], cosines(first)[mine], atol=1e-5)
-    np.testing.assert_allclose(cosines(found)[theirs], cosines(second)[theirs], atol=1e-5)
+@pytest.mark.parametrize('folds', [2, 3])
+def test_of_crossed_teachers_each_tells_of_the_people_whom_it_never_saw(folds):
+    caches = [cache(seed) for seed in range(folds)]
+    unseen = [PID % folds == fold for fold in range(folds)]
+    found = targets.crossed(caches, unseen)
+    for e, unseen_G in zip(caches, unseen, strict=True):
+        told = np.ix_(unseen_G, unseen_G[CAPTION_IMAGE])
+        np.testing.assert_allclose(cosines(found)[told], cosines(e)[told], atol=1e-5)
 
 
 def test_a_second_teacher_that_is_the_first_one_turned_tells_what_the_first_does():
     first = cache(0)
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(4, 4)))[0].astype(np.float32)
     second = first._replace(image_GE=first.image_GE @ turn, text_QE=first.text_QE @ turn)
-    found = targets.crossed([first, second], PID % 2 == 0)
+    found = targets.crossed([first, second], [PID % 2 == 1, PID % 2 == 0])
     np.testing.assert_allclose(
         found.image_GE, first.image_GE / np.linalg.norm(first.image_GE, axis=1)[:, None], atol=1e-5
     )

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import time
+import types
 
 import chex
 import jax
@@ -251,6 +252,18 @@ def test_a_checkpoint_on_the_hub_is_named_by_repository_and_file(tmp_path, monke
                 pretrained.open_source(wrong)
     with pytest.raises(WeightsError, match='pass hf://someone/irra/a/best.pth'):
         pretrained.open_source('https://huggingface.co/someone/irra/resolve/main/a/best.pth')
+
+
+@pytest.mark.parametrize(
+    'capability,dtype,kernel',
+    [('9.0', 'bfloat16', 'cudnn'), ('12.0', 'bfloat16', 'cudnn'), ('9.0', 'float32', 'einsum'),
+     ('7.5', 'bfloat16', 'einsum'), ('gfx90a', 'bfloat16', 'einsum'), (None, 'bfloat16', 'einsum')],
+)  # fmt: skip
+def test_attention_is_fused_where_the_device_can(capability, dtype, kernel, monkeypatch):
+    device = types.SimpleNamespace(**({'compute_capability': capability} if capability else {}))
+    monkeypatch.setattr(jax, 'devices', lambda: [device])
+    assert pretrained.kernel_for('', dtype) == kernel
+    assert pretrained.kernel_for('xla', dtype) == 'xla'
 
 
 def test_random_weights_of_an_architecture_by_name():
