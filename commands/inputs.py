@@ -72,14 +72,16 @@ class Inputs:
             'captions': len(train.captions),
         }
 
-    def batches(self, seed: int, start: int) -> Iterator[Batch]:
-        """The training batches from step `start` on, this host's rows."""
+    def batches(self, seed: int, start: int, left_out: tuple[int, ...] = ()) -> Iterator[Batch]:
+        """The training batches from step `start` on, this host's rows; of a fold's baseline they are one-to-one."""
         from data import pipeline
 
-        config = self.config
+        config, sampler = self.config, self.config.batch.to_dict()
+        if left_out:
+            sampler = dict(identities=sampler['identities'] * sampler['views'], views=1, captions=1, left_out=left_out)
         for batch in pipeline.train_batches(
             self.splits['train'],
-            **config.batch,
+            **sampler,
             seed=seed,
             image_size=self.encoder.clip.image_size,
             augment=config.augment.to_dict(),

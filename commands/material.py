@@ -19,6 +19,7 @@ from lcr2s_jax.evaluation import evaluate, neighbours
 from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
 from lcr2s_jax.method import stages, targets
 from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.method.fusion_stage import fusion_stage
 from lcr2s_jax.training import resident
 from lcr2s_jax.training.report import flatten
 
@@ -98,7 +99,7 @@ class Material:
         teacher_params, cache = self._taught(row, seed)
         if row.stage == 'fusion':
             teacher = stages.teacher_stage(*teach, **config['teacher'])
-            return stages.fusion_stage(teacher, teacher_params, cache, **config['fusion'])
+            return fusion_stage(teacher, teacher_params, cache, **config['fusion'])
         teacher = self._stage(self.rows[row.teacher], seed)
         given = config['student'] | ({k: knobs[k] for k in KNOBS['student']} if knobs else {})
         cache = cache if given['cache_teacher'] else None

@@ -61,18 +61,19 @@ class Training:
     def train_stage(self, name: str) -> None:
         """Train one stage to its end, from wherever it stands."""
         inputs, config = self.inputs, self.inputs.config
-        cache = teacher_features(self) if name == 'student' and config.student.cache_teacher else None
+        cached = name == 'crossed' or (name == 'student' and config.student.cache_teacher)
+        cache = teacher_features(self, stages.needs(name, config.stages)) if cached else None
         before = {earlier: (stage, self.params[earlier]) for earlier, stage in self.stages.items()}
         stage = self.stages[name] = _build(
             name, config, inputs.encoder, inputs.splits['train'].num_people, before, cache
         )
         self.embedders[name] = evaluate.Embedder(stage.encoder, inputs.parallel)
-        seed = config.seed + config.reseed.get(name, 0)
+        seed, left_out = config.seed + config.reseed.get(name, 0), stages.left_out(name, config.stages)
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
                 self.params[name], self.steps[name] = train.fit(
                     stage,
-                    lambda start: inputs.batches(seed, start),
+                    lambda start: inputs.batches(seed, start, left_out),
                     tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
                     learning_rate=_schedule(config),
                     parallel=inputs.parallel,
@@ -83,7 +84,7 @@ class Training:
                     **config.train,
                 )
             except train.NonFinite as error:
-                pids = next(inputs.batches(seed, error.step - 1)).pid_B.tolist()
+                pids = next(inputs.batches(seed, error.step - 1, left_out)).pid_B.tolist()
                 self.report.end(name, error.step, 'not finite', identities=pids, **error.metrics)
                 raise UserError(self._not_finite(name, error, pids, checkpoints.latest())) from error
             except Interrupted as stop:
@@ -156,7 +157,8 @@ class Training:
     def _choose(self, name: str) -> None:
         """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""
         before, now = self._chosen.get(name), self.steps[name]
-        for taught in (other for other, entry in stages.STAGES.items() if name in entry.needs):
+        names = self.inputs.config.stages
+        for taught in (other for other in names if name in stages.needs(other, names)):
             folder = self.workdir / taught
             if before not in (None, now) and any(folder.glob('[0-9]*')):
                 raise UserError(
@@ -210,20 +212,24 @@ def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
     """Build every stage in shapes only: a mistake in the last should not cost the training of the first."""
     names, before = tuple(config.stages), {}
     unknown = sorted(set(names) - set(stages.STAGES))
-    early = [name for i, name in enumerate(names) if not set(stages.STAGES.get(name, ('', ()))[1]) <= set(names[:i])]
+    early = [] if unknown else [x for i, x in enumerate(names) if not set(stages.needs(x, names)) <= set(names[:i])]
     if not names or unknown or early:
-        order = '; '.join(f'{early} after {" and ".join(stages.STAGES[early].needs)}' for early in early if not unknown)
+        order = '; '.join(f'{early} after {" and ".join(stages.needs(early, names))}' for early in early)
         raise ConfigError(
             f'config.stages: found {names}; expected some of {tuple(stages.STAGES)}{order and f", the {order}"}'
             + (meant(unknown[0], stages.STAGES) if unknown else '')
         )
+    folds = sorted(name for name in names if name.startswith('fold_'))
+    if folds and (len(folds) < 2 or folds != [f'fold_{i}' for i in range(len(folds))]):
+        raise ConfigError(f"config.stages: found {', '.join(folds)}; expected 'fold_0', 'fold_1' and so on, each once")
     for name in names:
         stage = _build(name, config, encoder, 1, before, None)
         before[name] = stage, jax.eval_shape(stage.init, jax.random.key(0))
 
 
 def _build(name: str, config: ConfigDict, encoder: Encoder, num_people: int, before: dict, cache) -> stages.Stage:
-    return stages.build(name, encoder.clip, encoder.params, num_people, before, cache, config[name].to_dict())
+    options = config['baseline' if name.startswith('fold_') else name].to_dict()
+    return stages.build(name, encoder.clip, encoder.params, num_people, before, cache, options)
 
 
 def _schedule(config: ConfigDict):

@@ -22,6 +22,8 @@ _MAY_CHANGE = (
 _LATER = {'model.activation': '', 'model.heads': 0, 'data.images': ''}
 _LATER |= {'baseline.image_weight': 0.0, 'teacher.wrong_supports': 0.0}
 _LATER |= {'student.gate': 0.0, 'student.fade': '', 'student.fade_steps': 0}
+_LATER |= {'crossed.align': 'sdm', 'crossed.identity_weight': 1.0, 'crossed.scale': 50.0}
+_LATER |= {'crossed.feature_weight': 3.0, 'crossed.relation_weight': 0.0}
 _LATER |= {f'data.folder.fields.{column}': '' for column in ('image', 'caption', 'id', 'split')}
 
 

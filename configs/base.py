@@ -115,6 +115,12 @@ def get_config() -> ConfigDict:
         )
     )
 
+    config.crossed = (
+        ConfigDict(  # lcr2s_jax.method.stages.crossed_stage, after the stages 'fold_0', 'fold_1', ...; ours
+            dict(align='sdm', identity_weight=1.0, scale=50.0, feature_weight=3.0, relation_weight=0.0)
+        )
+    )
+
     config.optim = ConfigDict(  # lcr2s_jax.training.optim.adam
         dict(
             learning_rate=1e-5,  # [IRRA]; to be tuned again with float32 weights and eps 1e-8

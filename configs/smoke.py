@@ -16,7 +16,8 @@ def get_config():
     config.data.demo.people = dict(train=24, val=8, test=8)
     config.batch.update(identities=4, views=3)
     config.augment.pad = 2
-    config.baseline.identity_weight = config.teacher.identity_weight = config.student.identity_weight = 0.0
+    for stage in (config.baseline, config.teacher, config.student, config.crossed):
+        stage.identity_weight = 0.0
     config.teacher.heads = 2
     config.optim.learning_rate = 1e-3
     config.train.update(steps=20, eval_every=10, save_every=10, log_every=5)

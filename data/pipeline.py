@@ -30,6 +30,7 @@ def train_batches(
     augment: Mapping,
     masking: Mapping,
     tokenizer: Tokenizer,
+    left_out: tuple[int, ...] = (),
     start: int = 0,
     stop: int | None = None,
     process_index: int = 0,
@@ -45,6 +46,7 @@ def train_batches(
       augment: arguments of `data.transforms.augment`.
       masking: prob, mask_share, replace_share and delete_share of `data.transforms.mask_tokens`.
       tokenizer: the one that made the split's tokens.
+      left_out: see `data.plan.Plan`.
       start, stop: steps; without `stop` there is no end.
       process_index, process_count: which host of how many.
 
@@ -58,7 +60,8 @@ def train_batches(
     """
     _check_masking(masking)
     mine = _slice('config.batch.identities', identities, process_index, process_count)
-    plan = Plan(split.image_pid, split.caption_image, identities=identities, views=views, captions=captions, seed=seed)
+    sampler = dict(identities=identities, views=views, captions=captions, seed=seed, left_out=left_out)
+    plan = Plan(split.image_pid, split.caption_image, **sampler)
     rows, image_size, length = (mine.stop - mine.start) * views, tuple(image_size), split.tokens.shape[1]
     mask = functools.partial(
         transforms.mask_tokens,

@@ -30,6 +30,7 @@ class Plan:
         views: int,
         captions: int,
         seed: int,
+        left_out: tuple[int, ...] = (),
     ):
         """Count what an epoch holds.
 
@@ -40,6 +41,7 @@ class Plan:
           views: K, slots of each.
           captions: slots of an image, a divisor of K.
           seed: 0 or more.
+          left_out: (i, n) for no image of fold i of n: of identities whose number leaves the remainder i.
 
         Raises:
           DataError: the split cannot fill one batch, or an image has no caption.
@@ -59,6 +61,8 @@ class Plan:
         self._captions_of = np.bincount(caption_image, minlength=len(self._pid)).astype(np.int32)
         self._first_caption = np.cumsum(self._captions_of, dtype=np.int32) - self._captions_of
         chunks_P = np.maximum(self._count_P // self._K, self._count_P > 0)
+        if left_out:
+            chunks_P[left_out[0] :: left_out[1]] = 0
         self._random = views == 1  # one-to-one: anybody may meet himself
         self.steps_per_epoch = _steps(chunks_P, identities, self._random)
         self._chunks_P = chunks_P if self._random else np.minimum(chunks_P, self.steps_per_epoch)

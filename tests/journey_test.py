@@ -13,13 +13,17 @@ import sys
 import time
 
 import chex
+import numpy as np
 import pytest
 from PIL import Image
 
 import main
+from commands.cache import teacher_features
+from commands.training import open_training
 from commands.workdir import config_of
+from lcr2s_jax.method import stages
 from lcr2s_jax.training import parallel
-from lcr2s_jax.training.run import alone_in
+from lcr2s_jax.training.run import Run, alone_in
 from tests.road import ROOT, command, fails, here, typed, wait_for
 from tests.tiny_runs import saved
 
@@ -208,6 +212,8 @@ def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
         ({'data.dataset': 'people'}, ("'people'", 'demo')),
         ({'model.pretrained': 'no/such/clip/folder'}, ('no/such/clip/folder', 'config.model.pretrained')),
         ({'stages': "('student',)"}, ('config.stages', 'teacher')),
+        ({'stages': "('fold_0','crossed')"}, ('config.stages', 'crossed after fold_0 and fold_1')),
+        ({'stages': "('fold_0','fold_2')"}, ('config.stages: found fold_0, fold_2', "'fold_0', 'fold_1' and so on")),
         ({'teacher.heads': 7}, ('config.teacher.heads', '7')),
         ({'student.align': 'cosine'}, ("'cosine'", 'infonce')),
         ({'train.log_every': 0}, ('config.train.log_every',)),
@@ -338,3 +344,25 @@ def test_a_cached_teacher_looks_at_the_training_split_once_and_its_student_goes_
     assert times == [path.stat().st_mtime_ns for path in kept]
     after = json.loads((tmp_path / 'w' / 'results.json').read_text())
     assert after['student'] == before['student'] and after['teacher'] == before['teacher']
+
+
+@pytest.mark.slow
+def test_of_crossed_teachers_no_one_tells_of_a_person_that_it_was_trained_on(cache, tmp_path):
+    names, changes = ('fold_0', 'fold_1', 'crossed'), {'stages': "('fold_0','fold_1','crossed')", 'train.steps': 2}
+    run = here(tmp_path / 'w', cache, **changes)
+    assert run.returncode == 0 and 'fold_0 and fold_1 look at the training split once' in run.stdout, run.stderr
+    results = json.loads((tmp_path / 'w' / 'results.json').read_text())
+    assert set(names) <= set(results) and Run.open(tmp_path / 'w').stage == 'crossed'
+    training = open_training(config_of(tmp_path / 'w'), tmp_path / 'w')
+    train = training.inputs.splits['train']
+    for name in names:
+        training.train_stage(name)  # they are there: nothing is trained
+    alone = [training.inputs.embed(training.embedders[name], training.params[name], 'train') for name in names[:2]]
+    told = teacher_features(training, names[:2])
+    for fold in (0, 1):
+        own = train.image_pid % 2 == fold
+        unit = alone[fold].image_GE / np.linalg.norm(alone[fold].image_GE, axis=1, keepdims=True)
+        np.testing.assert_allclose(told.image_GE[own] @ told.image_GE[own].T, unit[own] @ unit[own].T, atol=1e-4)
+        batches = training.inputs.batches(0, 0, stages.left_out(names[fold], names))
+        seen = np.concatenate([next(batches).pid_B for _ in range(8)])
+        assert not (seen % 2 == fold).any(), 'the one that tells of a person was not trained on him'

@@ -3,13 +3,15 @@
     baseline   L = align(v, t) + w_id ID(v, t)                                          a plain dual encoder
     teacher    L = base(v+, t+) + w_s base(v, t), base the baseline's loss                v+ = MHAF(v, its support set)
     student    L = base(v, t) + w_f (d(v, v+) + d(t, t+)) + w_r |R - R+|^2 / N      teacher frozen
+    fold_i     the baseline on all identities but those of fold i, in one-to-one batches    ours
+    crossed    the student's loss, v+ and t+ the single views of the fold's baseline that never saw the person    ours
 
 v, t: image and text features of the encoders; align is SDM, InfoNCE or TAL; R, R+ the batch's image-by-text cosines.
 The two stages, MHAF and both distillation terms are the paper's; the weights and reductions are ours.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -145,45 +147,6 @@ def teacher_stage(
     return Stage('teacher', DualEncoder(clip), init, loss, fusion)
 
 
-def fusion_stage(
-    teacher: Stage,
-    encoder_params,
-    cache: Embeddings,
-    *,
-    align: str,
-    scale: float,
-    support_views: int,
-    wrong_supports: float = 0.0,
-) -> Stage:
-    """A teacher made of encoders that are trained already: only the fusion learns, from their features (ours).
-
-    Any sampler serves: K - 1 supports of every row are drawn anew from all of the split, and no tower runs.
-
-    Args:
-      teacher: of `teacher_stage`, whose fusion is trained.
-      encoder_params: {'clip': ...} of a trained dual encoder; part of the result, never changed.
-      cache: its features of the training split.
-      align, scale: as of `baseline_stage`.
-      support_views: K, 2 or more.
-      wrong_supports: as of `teacher_stage`, drawn from all of the split.
-    """
-
-    def init(key):
-        return {'fusion': teacher.init(key)['fusion']}
-
-    def loss(params, frozen, batch, key, axis, step=0):
-        del step
-        given = (frozen | params, batch, None, parts.row_keys(batch, key, axis), wrong_supports)
-        v_NE, t_NE = parts.richer_rows(teacher.fusion, 'fusion', support_views, *given)
-        pid_N = axis.gather(parts.pid_rows(batch))
-        value = losses.ALIGNMENT[align](axis.gather(v_NE), axis.gather(t_NE), pid_N, scale)
-        return value, {f'rich_{align}': value}
-
-    frozen = {'image_GE': cache.image_GE, 'text_QE': cache.text_QE, 'clip': encoder_params['clip']}
-    frozen['members'] = targets.members(cache.image_pid_G, cache.text_view_Q)
-    return dataclasses.replace(teacher, name='fusion', init=init, loss=loss, frozen=frozen)
-
-
 def student_stage(
     clip: CLIP,
     clip_params,
@@ -259,6 +222,19 @@ def student_stage(
     return Stage('student', DualEncoder(clip), init, loss, frozen=frozen)
 
 
+def crossed_stage(clip: CLIP, clip_params, num_people: int, *taught, **options) -> Stage:
+    """A student of baselines, each of which tells of the people that it never saw (ours, docs/evidence.md).
+
+    Args:
+      clip, clip_params, num_people: as of `baseline_stage`.
+      taught: stage and parameters of every fold's baseline, and last what `targets.crossed` makes of their features.
+      options: align, identity_weight, scale, feature_weight, relation_weight as of `student_stage`.
+    """
+    own = dict(relation='cosine', from_teacher=False, cache_teacher=True, support_views=0, target='mean')
+    plain = dict(target_share=0.0, gate=0.0, fade='', fade_steps=0)
+    return student_stage(clip, clip_params, num_people, *taught[:2], taught[-1], **own, **plain, **options)
+
+
 class Entry(NamedTuple):
     """How a stage is made, and which stages of the run it learns from; a new stage is one more entry of `STAGES`."""
 
@@ -271,8 +247,24 @@ STAGES: Mapping[str, Entry] = MappingProxyType(
         'baseline': Entry(baseline_stage),
         'teacher': Entry(teacher_stage),
         'student': Entry(student_stage, needs=('teacher',)),
+        **{f'fold_{i}': Entry(baseline_stage) for i in range(8)},
+        'crossed': Entry(crossed_stage, needs=('fold_0', 'fold_1')),
     }
 )
+
+
+def left_out(name: str, names: Sequence[str]) -> tuple[int, ...]:
+    """(i, n) of stage fold_i where n of the stages `names` are folds; () of every other stage."""
+    return (int(name[5:]), len(_folds(names))) if name.startswith('fold_') else ()
+
+
+def needs(name: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The stages that a stage learns from, in a run of the stages `names`."""
+    return tuple(dict.fromkeys((*STAGES[name].needs, *_folds(names)))) if name == 'crossed' else STAGES[name].needs
+
+
+def _folds(names: Sequence[str]) -> list[str]:
+    return sorted(name for name in names if name.startswith('fold_'))
 
 
 def build(
@@ -293,7 +285,7 @@ def build(
       cache: what a taught stage looks up instead of encoding, see `student_stage`.
       options: of the stage, by name: its group in the config.
     """
-    entry = STAGES[name]
-    taught = [part for need in entry.needs for part in before[need]] + [cache] * bool(entry.needs)
-    made = entry.make(clip, clip_params, num_people, *taught, **options)
+    needed = needs(name, tuple(before))
+    taught = [part for need in needed for part in before[need]] + [cache] * bool(needed)
+    made = STAGES[name].make(clip, clip_params, num_people, *taught, **options)
     return dataclasses.replace(made, name=name)

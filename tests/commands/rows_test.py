@@ -8,6 +8,7 @@ import pytest
 
 from commands import noise, rows
 from lcr2s_jax.errors import ConfigError, DataError
+from lcr2s_jax.method.fusion_stage import fusion_stage
 
 
 def read(tmp_path, text):
@@ -90,7 +91,7 @@ def test_the_testbed_has_the_arguments_of_every_stage():
 
     for name in ('teacher', 'student'):
         assert set(testbed.CONFIG[name]) == set(base.get_config()[name])
-    for name, of in (('baseline', stages.baseline_stage), ('fusion', stages.fusion_stage)):
+    for name, of in (('baseline', stages.baseline_stage), ('fusion', fusion_stage)):
         inspect.signature(of).bind(*range(3), **testbed.CONFIG[name])
 
 

@@ -131,6 +131,14 @@ def test_an_epoch_of_11003_identities_is_planned_in_under_half_a_second():
     assert time.process_time() - start < 0.5
 
 
+@pytest.mark.parametrize('views', [1, 2])
+def test_nobody_of_a_fold_that_is_left_out_is_in_a_batch_and_everybody_else_is(views):
+    for fold in range(3):
+        plan, pid, _ = make([2, 5, 3, 4, 6, 3, 2, 4], identities=2, views=views, left_out=(fold, 3))
+        drawn = np.concatenate([np.unique(pid[plan.batch(step)[0]]) for step in range(6 * plan.steps_per_epoch)])
+        assert set(drawn) == {person for person in range(8) if person % 3 != fold}
+
+
 def test_plan_tokens_and_records_do_not_load_tensorflow():
     code = 'import data.plan, lcr2s_jax.weights.tokenizer, data.records, sys; sys.exit("tensorflow" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

@@ -9,6 +9,7 @@ import pytest
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method import losses, stages, targets
+from lcr2s_jax.method.fusion_stage import fusion_stage
 from lcr2s_jax.training.parallel import Axis
 from tests import tiny
 
@@ -250,6 +251,23 @@ def with_places(batch, cache):
     return cache._replace(image_pid_G=pid, text_pid_Q=pid, text_view_Q=np.arange(len(pid)))
 
 
+def test_a_crossed_student_has_the_loss_of_a_student_that_is_told_own_views():
+    batch, model, params = tiny.batch(repeats=False), tiny.clip(), tiny.clip_params(tiny.clip())
+    folds = {f'fold_{i}': (tiny.stage('baseline'), {'clip': params}) for i in range(3)}
+    cache = cached(tiny.stage('teacher'), tiny.stage('student').frozen, batch)
+    options = dict(align='sdm', identity_weight=1.0, scale=20.0, feature_weight=3.0, relation_weight=0.5)
+    crossed = stages.build('crossed', model, params, tiny.PEOPLE, folds, cache, options)
+    told = tiny.stage('student', cache=cache, cache_teacher=True, target_share=0.0, **options)
+    assert crossed.name == 'crossed' and set(crossed.frozen) == set(told.frozen)
+    np.testing.assert_allclose(loss_and_grad(crossed, batch)[0], loss_and_grad(told, batch)[0], rtol=1e-6)
+
+
+def test_a_run_has_as_many_folds_as_it_names():
+    names = ('fold_0', 'fold_1', 'fold_2', 'crossed')
+    assert stages.needs('crossed', names) == names[:3] and stages.needs('student', names) == ('teacher',)
+    assert [stages.left_out(name, names) for name in names] == [(0, 3), (1, 3), (2, 3), ()]
+
+
 def test_a_student_of_the_teachers_own_view_is_told_the_cache_itself():
     batch = tiny.batch(repeats=False)
     cache = cached(tiny.stage('teacher'), tiny.stage('student').frozen, batch)
@@ -285,7 +303,7 @@ def test_a_fusion_alone_is_trained_on_features_and_leaves_the_encoders():
     teacher = tiny.stage('teacher')
     params = tiny.stage('student').frozen
     cache = with_places(batch, cached(teacher, params, batch))
-    stage = stages.fusion_stage(teacher, params, cache, align='sdm', scale=20.0, support_views=3)
+    stage = fusion_stage(teacher, params, cache, align='sdm', scale=20.0, support_views=3)
     value, _, grads = loss_and_grad(stage, batch)
     assert np.isfinite(value) and set(grads) == {'fusion'} and size(grads) > 0
 
@@ -331,8 +349,7 @@ def test_a_fusion_alone_learns_among_wrong_supports_of_the_whole_split():
     cache = with_places(batch, cached(teacher, params, batch))
     given = dict(align='sdm', scale=20.0, support_views=3)
     values = [
-        value
-        for value, _ in descended(stages.fusion_stage(teacher, params, cache, **given, wrong_supports=0.5), batch, 10)
+        value for value, _ in descended(fusion_stage(teacher, params, cache, **given, wrong_supports=0.5), batch, 10)
     ]
     assert np.isfinite(values).all() and values[-1] < values[0]
 
