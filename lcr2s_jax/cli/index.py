@@ -63,6 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Bring the index up to date and print what was done: 0, or 1 where a video cannot be used."""
     _check(args)
+    models.ask_ahead(args)
     from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
     from lcr2s_jax.search import storage

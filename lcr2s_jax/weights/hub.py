@@ -12,6 +12,8 @@ from lcr2s_jax.errors import UserError, WeightsError
 
 _PATIENCE = 2.0  # seconds until the hub counts as out of reach; its own client tries for half a minute
 SCHEME = 'hf://'
+TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
+_FILES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')  # endings that no name of a repository has
 # Names that are often meant.
 _KNOWN = (
     'openai/clip-vit-base-patch16', 'openai/clip-vit-base-patch32', 'openai/clip-vit-large-patch14',
@@ -28,6 +30,12 @@ _ARCHITECTURES = {
 def is_name(text: str) -> bool:
     """Whether it can be the name of a repository: owner/name."""
     return re.fullmatch(r'[\w-][\w.-]{0,95}/[\w.-]{1,96}', text, re.ASCII) is not None and '..' not in text
+
+
+def is_meant(text: str) -> bool:
+    """Whether it names a repository and nothing on this disk."""
+    path = pathlib.Path(text).expanduser()
+    return is_name(text) and path.suffix not in _FILES and not path.parent.is_dir()
 
 
 def folder_of(name: str, patterns: list[str], error: type[UserError] = WeightsError, fresh: bool = False):

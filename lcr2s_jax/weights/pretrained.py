@@ -22,8 +22,6 @@ from lcr2s_jax.weights.tensors import Source
 from lcr2s_jax.weights.tokenizer import BUILT_IN
 
 _LOG = logging.getLogger(__name__)
-_TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
-_FILES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')  # endings that no name on the hub has
 
 
 def load(
@@ -190,7 +188,7 @@ def _open(name: str) -> Source:
             return _open_folder(path.parent, path) if in_folder else openai.open_file(path)
     except OSError as error:  # a name too long, a folder that may not be read
         raise WeightsError(f'{name[:200]}: cannot be looked at ({error.strerror})') from None
-    if hub.is_name(name) and path.suffix not in _FILES and not path.parent.is_dir():
+    if hub.is_meant(name):
         return _open_hub(name)
     there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, there, n=1)
@@ -238,7 +236,7 @@ def _is_open_clip(folder: pathlib.Path, weights: pathlib.Path | None = None) -> 
 def _open_hub(name: str) -> Source:
     """Weights of a hub name: its configs and tokenizer, then the one file of weights that is read."""
     for fresh in (False, True):
-        folder = hub.folder_of(name, _TEXT_FILES, fresh=fresh)
+        folder = hub.folder_of(name, hub.TEXT_FILES, fresh=fresh)
         if (folder / 'config.json').is_file() or (folder / layouts.OPEN_CLIP_CONFIG).is_file():
             break  # else the cache has a part of it
     place = layouts.inner(folder)
@@ -251,7 +249,7 @@ def _open_hub(name: str) -> Source:
                 continue
             wanted += [below + one for one in set(read_object(place / file, '').get('weight_map', {}).values())]
         if not all((folder / one).is_file() for one in wanted):
-            folder = hub.folder_of(name, [*_TEXT_FILES, *wanted], fresh=True)
+            folder = hub.folder_of(name, [*hub.TEXT_FILES, *wanted], fresh=True)
         if all((folder / one).is_file() for one in wanted):
             break
     return _open_folder(folder)

@@ -210,6 +210,15 @@ def test_help_and_version_import_nothing_heavy():
             assert run.returncode == 0 and run.stdout, run.stderr
 
 
+@pytest.mark.parametrize('name', ['someone/clip', 'hf://someone/irra/best.pth'])
+def test_without_a_network_a_hub_name_is_answered_before_jax_is_imported(tmp_path, name):
+    words = ['index', f'--weights={name}', f'--images={tmp_path}', f'--index={tmp_path / "i"}']
+    code = f'import sys; from lcr2s_jax import cli; s = cli.main({words}); sys.exit(9 if "jax" in sys.modules else s)'
+    given = os.environ | {'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)}
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=given, capture_output=True, text=True)
+    assert run.returncode == 1 and 'the hub is out of reach (HF_HUB_OFFLINE is set)' in run.stderr, run.stderr
+
+
 def test_lcr2s_takes_the_commands_that_need_no_config(capsys):
     assert set(main.COMMANDS) - set(cli.COMMANDS) == {'train', 'build', 'doctor', 'explain', 'compare'}
     assert cli.main(['--version']) == 0 and capsys.readouterr().out.startswith('lcr2s 0.')
