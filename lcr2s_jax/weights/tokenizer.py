@@ -20,6 +20,10 @@ PAD = 0  # OpenAI and IRRA pad so; Hugging Face pads with EOT. The feature is re
 _ODD = re.compile(r'[^\t\n\r -%\'-~]')
 
 
+# of every kind of character
+_TRIED = ("a man's 2 bags, (red)", 'Über-große é 人', '', ' ', '\U0001f9e5!?')
+
+
 def clean(text: str) -> str:
     """A text as CLIP's own tokenizer takes it [OpenAI, IRRA]: typographic quotes and wide letters made plain, mojibake
     mended, HTML's entities written out, white space single. What has none of these keeps its tokens."""
@@ -63,6 +67,7 @@ class Tokenizer:
         Raises:
           DataError: nothing readable there, or a vocabulary that CLIP's pooling cannot use.
         """
+        self._name = name
         self._backend, content = vocabulary.read(BUILT_IN.get(name, name))
         # A caption that spells '<|endoftext|>' is text, or the model would pool in its middle.
         self._backend.encode_special_tokens = True
@@ -82,6 +87,7 @@ class Tokenizer:
         self.sot, self.eot = ids[SOT], ids[EOT]
         self.mask_token = ids.get(MASK, self.sot - 1)
         self.ordinary = min(self.sot, self.mask_token)
+        self._apart(_TRIED)  # what is damaged inside shows at the first texts
 
     def __setstate__(self, state: dict):
         self.__dict__.update(state)
@@ -115,7 +121,18 @@ class Tokenizer:
             ''.join(cleaned).encode()
         except UnicodeEncodeError:  # bytes of a command line or of JSON that are no text
             raise DataError('found a caption with half a character, expected text. Save it as UTF-8.') from None
-        encoded = self._backend.encode_batch_fast(cleaned, add_special_tokens=False)
+        return self._apart(cleaned)
+
+    def _apart(self, texts: Sequence[str]) -> list[list[int]]:
+        try:
+            encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and its panics are none
+            raise DataError(
+                f"Tokenizer '{self._name}': found one that cannot take a text apart ({str(error)[:200]}); expected a "
+                'CLIP vocabulary. Fetch it again, or change config.tokenizer to the tokenizer of a CLIP.'
+            ) from None
         return [one.ids for one in encoded]
 
 

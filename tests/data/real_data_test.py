@@ -26,7 +26,7 @@ def call(*words, config, root, cache):
     [
         ('cuhk', folders.cuhk),
         pytest.param('icfg', folders.icfg, marks=pytest.mark.slow),  # its layout has faster tests: no val, one caption
-        ('folder', folders.table),
+        pytest.param('folder', folders.table, marks=pytest.mark.slow),  # its reading has faster tests
     ],
 )
 def test_a_folder_becomes_a_trained_student(tmp_path, config, made):

@@ -3,7 +3,6 @@
 import string
 import time
 
-import hypothesis
 import pytest
 from hypothesis import strategies as st
 
@@ -11,6 +10,7 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import columns, conditions, retention
 from lcr2s_jax.search.gallery import Gallery
 from tests import searching
+from tests.fuzzing import fuzz
 
 KINDS = {'Camera': 'string', 'order': 'int64', 'time': 'double', 'note': 'string'}
 NOTES = ["it's", 'a%b', None, 'x_y', '-- ;', 'caf\u00e9']
@@ -246,14 +246,8 @@ def table(gallery):
     return gallery.rows('', ['path', *KINDS]).to_pylist()
 
 
-FUZZ = hypothesis.settings(
-    deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
-)
-
-
-@hypothesis.settings(FUZZ, max_examples=100)
-@hypothesis.given(tree=TREES)
-def test_any_condition_chooses_the_rows_that_it_is_true_of(gallery, table, tree):
+@fuzz(TREES, share=0.1)
+def test_any_condition_chooses_the_rows_that_it_is_true_of(tree, gallery, table):
     sql, value = tree
     try:
         rows = found(gallery, sql)
@@ -271,9 +265,8 @@ WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-@hypothesis.settings(FUZZ, max_examples=150)
-@hypothesis.given(text=st.lists(WORDS | st.text(max_size=5), max_size=12).map(' '.join))
-def test_any_text_is_a_condition_or_a_message(gallery, text):
+@fuzz(st.lists(WORDS | st.text(max_size=5), max_size=12).map(' '.join), share=0.1, examples=150)
+def test_any_text_is_a_condition_or_a_message(text, gallery):
     try:
         assert 0 <= gallery.count(text) <= 12
     except SearchError as error:

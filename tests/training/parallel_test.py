@@ -1,5 +1,7 @@
 """The same training on any number of devices, by either driver, whole or spread."""
 
+import itertools
+
 import chex
 import jax
 import numpy as np
@@ -12,12 +14,19 @@ from lcr2s_jax.training.parallel import Parallel, agreed, same_everywhere
 from tests import tiny
 from tests.tiny_runs import OPTIM, STAGES, Killed, any_stage, apart, killed_after, losses, run
 
-FEWER = [pytest.param(devices, marks=pytest.mark.slow) for devices in (1, 2, 4)]
+# every driver and every stage once; the others are slow
+QUICK = ('jit', 8, 'baseline'), ('jit', 8, 'teacher'), ('pmap', 8, 'student')
+    ('jit', 8, 'baseline'),
+    ('jit', 8, 'teacher'),
+    ('pmap', 8, 'student'),
+)  # every driver, stage, once; the others slow
+ALL = [
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+    for case in itertools.product(('jit', 'pmap'), (1, 2, 4, 8), STAGES)
+]
 
 
-@pytest.mark.parametrize('name', STAGES)
-@pytest.mark.parametrize('driver', ['jit', 'pmap'])
-@pytest.mark.parametrize('devices', [*FEWER, 8])
+@pytest.mark.parametrize('driver,devices,name', ALL)
 def test_any_devices_and_driver_train_the_model_that_one_device_trains(tmp_path, one_device, name, driver, devices):
     folder, one = one_device(name, 10)
     every = dict(eval_every=10, save_every=10)

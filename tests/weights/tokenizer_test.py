@@ -176,3 +176,17 @@ def test_a_name_that_is_neither_folder_nor_on_the_hub_is_named(monkeypatch):
 def test_a_vocabulary_without_room_for_merges_is_refused():
     with pytest.raises(ValueError, match='at least 516'):
         tokens.train_tokenizer(TEXT, 515)
+
+
+class Panic(BaseException):
+    """As the tokenizers' library raises: no Exception."""
+
+
+def test_a_library_that_gives_up_on_a_text_is_told(tokenizer, monkeypatch):
+    class Backend:
+        def encode_batch_fast(self, *_, **__):
+            raise Panic('index out of bounds: the len is 3 but the index is 3')
+
+    monkeypatch.setattr(tokenizer, '_backend', Backend())
+    with pytest.raises(DataError, match='cannot take a text apart .index out of bounds.*Fetch it again'):
+        tokenizer.encode(['a man'], 12)
