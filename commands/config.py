@@ -27,12 +27,20 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     for word in overrides:
         name = word.removeprefix('--config.').partition('=')[0]
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            last, group = name.rpartition('.')[2], name.rpartition('.')[0]
+            same = [one for one in known if one.rpartition('.')[2] == last]  # in another group
+            initials = [one for one in known if _initials(one) == last and one.startswith(group)]
+            near = (same or initials or difflib.get_close_matches(name, known, n=1, cutoff=0.5))[:1]
             raise ConfigError(
                 f'found the unknown config field {name}, expected one of {file}'
                 + (f'; did you mean --config.{near[0]}?' if near else '')
             )
     return _parse(file, overrides)
+
+
+def _initials(name: str) -> str:
+    """lr of optim.learning_rate."""
+    return ''.join(part[:1] for part in name.rpartition('.')[2].split('_'))
 
 
 def _parse(file: str, overrides: Sequence[str]) -> ConfigDict:

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from lcr2s_jax import files
+from lcr2s_jax import files, texts
 from lcr2s_jax.errors import ConfigError
 
 STAGES = ('start', 'baseline', 'teacher', 'fusion', 'student')
@@ -79,7 +79,7 @@ def read(path: pathlib.Path) -> dict[str, Row]:
       ConfigError: no TOML, an unknown field, stage or row. DataError: no such file.
     """
     try:
-        tables = tomllib.loads(files.read_text(path, '--rows')).get('row', {})
+        tables = tomllib.loads(texts.read_text(path, '--rows')).get('row', {})
     except ValueError as error:
         raise ConfigError(f'{path}: cannot be read as rows ({error}); expected TOML with tables [row.NAME]') from None
     if not tables or not isinstance(tables, dict):

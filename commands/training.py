@@ -17,7 +17,7 @@ from commands.inputs import Encoder, Inputs, open_inputs
 from commands.workdir import refuse_another_config
 from lcr2s_jax import files, images, threads
 from lcr2s_jax.arrays import Embeddings
-from lcr2s_jax.errors import ConfigError, Interrupted, UserError
+from lcr2s_jax.errors import ConfigError, Interrupted, UserError, meant
 from lcr2s_jax.evaluation import evaluate, figures, metrics
 from lcr2s_jax.method import stages
 from lcr2s_jax.search import appearance, calibration, rows, wording
@@ -217,6 +217,7 @@ def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
         order = '; '.join(f'{early} after {" and ".join(stages.needs(early, names))}' for early in early)
         raise ConfigError(
             f'config.stages: found {names}; expected some of {tuple(stages.STAGES)}{order and f", the {order}"}'
+            + (meant(unknown[0], stages.STAGES) if unknown else '')
         )
     folds = sorted(name for name in names if name.startswith('fold_'))
     if folds and (len(folds) < 2 or folds != [f'fold_{i}' for i in range(len(folds))]):

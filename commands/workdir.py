@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from configs import base
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.training.report import flatten
-from lcr2s_jax.training.run_files import read_config
+from lcr2s_jax.training.run_files import no_run, read_config
 
 # When a run is resumed: they say where and how something is computed, and not what.
 _MAY_CHANGE = (
@@ -31,9 +31,7 @@ def config_of(workdir: pathlib.Path) -> ConfigDict:
     """The config that a workdir's run was made with. Raises ConfigError where there was none, or of other fields."""
     path = workdir / 'config.json'
     if not path.is_file():
-        raise ConfigError(
-            f'--workdir: found no run in {workdir}; expected a folder that training made, with config.json'
-        )
+        raise ConfigError(no_run(workdir))
     config, found = base.get_config(), read_config(workdir)
     found.pop('made_of', None)
     try:

@@ -11,7 +11,7 @@ import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data import fields
+from data import fields, misplaced
 from data.fields import short
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import read_bytes, storable
@@ -207,6 +207,8 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
                 f'{layout.files[0]} of the original {layout.title}. Ask the authors of {layout.title} for the '
                 'complete package (docs/data.md); scores on splits of your own compare with nobody.'
             )
+    others = {name: one.files for name, one in LAYOUTS.items() if one is not layout}
+    hint = misplaced.annotations(root, layout.files, others)
     if not root.is_dir():
         found = 'found no such folder'
     else:
@@ -215,7 +217,7 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
         found = f'found {", ".join(str(path.relative_to(root)) for path in there[:10]) or "nothing"}'
     raise DataError(
         f'{root}: {found}; expected {" or ".join(layout.files)} beside imgs/, here or in {layout.title}/. Set '
-        f'config.data.root to the folder of {layout.title}; docs/data.md says where it comes from.'
+        f'config.data.root to the folder of {layout.title}; docs/data.md says where it comes from{hint}.'
     )
 
 
@@ -232,6 +234,7 @@ def _rows(path: pathlib.Path) -> Sequence[Any]:
     rows = _content(path)
     if not isinstance(rows, list) or not rows:
         what = f'an object of {", ".join(map(str, list(rows)[:5]))}' if isinstance(rows, dict) else type(rows).__name__
+        what = 'an empty list' if rows == [] else what
         raise DataError(f'{path}: found {what}, expected a list of entries. Fetch the file again.')
     return rows
 

@@ -6,10 +6,10 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from data import annotations, table
+from data import annotations, misplaced, table
 from data.annotations import LAYOUTS, Annotations, Entry
 from data.records import Record, Skipped
-from lcr2s_jax.errors import DataError, RowsError
+from lcr2s_jax.errors import DataError, RowsError, meant
 
 DATASETS = ('demo', *LAYOUTS, 'folder')
 _IMAGES, _FILES = 8192, 256  # of a record file, at least; of a split, at most, where it may have that many images
@@ -74,8 +74,7 @@ def check_name(dataset: str) -> None:
     """Raise DataError unless `dataset` is one of `DATASETS`."""
     if dataset not in DATASETS:
         raise DataError(
-            f"config.data.dataset: found '{dataset}', expected one of {', '.join(DATASETS)}. "
-            'Change config.data.dataset.'
+            f"config.data.dataset: found '{dataset}', expected one of {', '.join(DATASETS)}{meant(dataset, DATASETS)}"
         )
 
 
@@ -96,7 +95,7 @@ def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> 
         default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
         raise DataError(
             f"config.data.root: found no folder '{where}'{default}, looking from {pathlib.Path.cwd()}; expected the "
-            f"folder of the dataset '{dataset}'. Change config.data.root."
+            f"folder of the dataset '{dataset}'{misplaced.root(where)}. Change config.data.root."
         )
     elsewhere = {'images': where / pathlib.Path(images).expanduser()} if images else {}
     if elsewhere and not elsewhere['images'].is_dir():

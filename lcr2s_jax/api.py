@@ -6,12 +6,13 @@ model.similarity(model.encode_text(['a woman in a red coat']), model.encode_imag
 
 import json
 import logging
+import numbers
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 from lcr2s_jax import model as models
-from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.errors import ConfigError, SearchError, UserError, WeightsError
 from lcr2s_jax.model import Model, Picture
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.calibration import Calibration
@@ -23,6 +24,7 @@ from lcr2s_jax.weights import layouts, pretrained, sidecar, stablehlo
 from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer
 
 _LOG = logging.getLogger(__name__)
+_LONGEST = 4000  # letters of a path
 
 
 def load(
@@ -55,10 +57,23 @@ def load(
     Raises:
       UserError: what was found, what was expected, what to change.
     """
-    name = os.fspath(source)
+    name, tokenizer = _place(source, 'source'), _place(tokenizer, 'tokenizer')
+    try:
+        return _load(name, stage, image_size, context_length, tokenizer, activation, heads, resize, dtype)
+    except UserError as error:  # those who train set fields of a config; here they are arguments
+        error.args = (_arguments(str(error)),)
+        raise
+
+
+def _load(name, stage, image_size, context_length, tokenizer, activation, heads, resize, dtype) -> Model:
     if dtype not in ('float32', 'bfloat16'):
         raise ConfigError(f"dtype: found '{dtype}', expected 'float32' or 'bfloat16'")
+    if resize not in ('bicubic', 'bilinear'):
+        raise ConfigError(f"resize: found '{resize}', expected 'bicubic' or 'bilinear'")
+    image_size = _size(image_size)
     path = pathlib.Path(name).expanduser()
+    if len(name) > _LONGEST:
+        raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
     if not storage.is_remote(name) and path.is_dir() and layouts.is_run(path):
         _refuse(image_size=image_size, context_length=context_length, tokenizer=tokenizer)
         return runs.Run.open(path, stage, dtype).model()
@@ -75,7 +90,7 @@ def load(
     opened = pretrained.open_source(name, activation, heads)
     clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
     if guesses:
-        _LOG.warning('%s: guessed or changed: %s', name, '; '.join(guesses))
+        _LOG.warning('%s: guessed or changed: %s', name, _arguments('; '.join(guesses)))
     words = Tokenizer(tokenizer or BUILT_IN.get(name, name))
     if words.vocab_size != clip.vocab_size:
         raise ConfigError(
@@ -95,10 +110,10 @@ class Index:
 
     def __init__(self, uri: str):
         self.uri = uri
-        gallery = Gallery(uri)
         folder = storage.model_folder(uri)
         if folder is None:
-            raise SearchError(f'{uri}: found no model in the index; make it again: lcr2s index --weights=...')
+            raise SearchError(storage.missing(uri))
+        gallery = Gallery(uri)
         self.model = models.open_model(folder)
         self._search = Search(gallery, self.model, self.model.tokenizer)
 
@@ -134,7 +149,12 @@ class Index:
         Raises:
           SearchError: words, condition or column that cannot be used.
         """
-        sentences = (sentence,) if isinstance(sentence, str) else tuple(sentence)
+        sentences = (sentence,) if not isinstance(sentence, list | tuple) else tuple(sentence)
+        _check('text', str, where=where, group_by=group_by)
+        _check('a number', numbers.Real, top=top, false_alarms=false_alarms)
+        for one in sentences:
+            _check('text', str, sentence=one)
+        top, false_alarms = int(top), float(false_alarms)
         query = Query(sentences, tuple(self.model.encode_image(like)) if len(like) else ())
         found = self._search([query], top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
         return found[0]
@@ -149,8 +169,31 @@ def open_index(uri: str | os.PathLike) -> Index:
     Raises:
       SearchError: nothing there, or it cannot be read.
     """
-    uri = os.fspath(uri)
+    uri = _place(uri, 'uri')
     return Index(uri if storage.is_remote(uri) else str(pathlib.Path(uri).expanduser()))
+
+
+def _place(value, what: str) -> str:
+    if not isinstance(value, str | os.PathLike):
+        kind = type(value).__name__
+        raise ConfigError(f'{what}: found a {kind}, expected text or a path: a folder, a file or a hub name')
+    return os.fspath(value)
+
+
+def _check(expected: str, kind: type, **given) -> None:
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise SearchError(f'{name}: found {str(value)[:60]!r} ({type(value).__name__}), expected {expected}')
+
+
+def _size(value) -> tuple[int, int] | None:
+    if value is None or (isinstance(value, list | tuple) and len(value) == 2):
+        return value and tuple(value)
+    raise ConfigError(f'image_size: found {str(value)[:60]!r}, expected height and width in pixels, such as (384, 128)')
+
+
+def _arguments(text: str) -> str:
+    return text.replace('config.model.', '').replace('config.tokenizer', 'tokenizer')
 
 
 def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Model:

@@ -1,7 +1,7 @@
 """What a user can get wrong; `main.py` prints the message alone, without a traceback."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 # of terminals: control characters, separators of lines, what turns the direction of a line around
@@ -71,3 +71,18 @@ def each(rows: Iterable[tuple[str, Any]], of: Callable[[str, Any], Any]) -> tupl
 def printable(text: str, keep: str = '') -> str:
     """Text without signs that steer a terminal, but for those in `keep`: a file's name could speak to it."""
     return _STEERING.sub(lambda sign: sign[0] if sign[0] in keep else '?', text)
+
+
+def many(given: Any, where: str, expected: str) -> Iterable:
+    """What was given where several things are expected. Raises UserError for one thing, or a dictionary."""
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise UserError(f'{where}: found {type(given).__name__}, expected {expected}, one or many')
+    return given
+
+
+def meant(word: str, known: Iterable[str]) -> str:
+    """'; did you mean ...?' with the nearest of what there is, or ''."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f'; did you mean {near[0]}?' if near else ''

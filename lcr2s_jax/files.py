@@ -1,6 +1,5 @@
 """Files of the project: names that can be stored, locks, writing aside and renaming, JSON."""
 
-import codecs
 import contextlib
 import errno
 import fcntl
@@ -14,7 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from lcr2s_jax.errors import DataError, UserError
+from lcr2s_jax.errors import UserError
 
 _PAUSE = 0.05  # seconds between two looks at a lock that another process holds
 _MOST_TEXT = 64 << 20  # bytes of a file that somebody typed
@@ -36,7 +35,9 @@ def alike(name: str) -> str:
 
 
 def difference(name: str, other: str) -> str:
-    """How two names differ that are `alike`, in words."""
+    """How two names differ that are `alike`, or one of which has more folders before it, in words."""
+    if alike(name) != alike(other):
+        return 'other folders before it'
     composed = unicodedata.normalize('NFC', name) == unicodedata.normalize('NFC', other)
     return 'accents composed otherwise (Unicode NFC, NFD)' if composed else 'other letter case'
 
@@ -247,31 +248,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str):
     raise ValueError(f'{name} is no number of JSON')
-
-
-def read_text(path: str | pathlib.Path, what: str) -> str:
-    """Read a text file that somebody typed: UTF-8, with or without a byte order mark; lines end in a line feed.
-
-    Args:
-      path: of the file.
-      what: names it in messages, such as '--queries'.
-
-    Raises:
-      DataError: it cannot be read, is above 64 MB, or is no such text.
-    """
-    try:
-        content = read_bytes(path)
-    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        reason = getattr(error, 'strerror', None) or error
-        raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file') from None
-    try:
-        text = content.decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        line, name = content[: error.start].count(b'\n') + 1, 'UTF-16' if wide else 'WINDOWS-1252'
-        found = 'is UTF-16' if wide else f'has no UTF-8 in line {line}'
-        raise DataError(
-            f'{what}: {path} cannot be read: it {found}; expected text in UTF-8. Save it as UTF-8, or: '
-            f'iconv -f {name} -t UTF-8 {path} > new.txt'
-        ) from None
-    return text.replace('\r\n', '\n').replace('\r', '\n')

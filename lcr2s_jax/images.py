@@ -121,6 +121,14 @@ def image(encoded: bytes, limits: Limits = DEFAULT) -> Image.Image:
         return upright(opened)
 
 
+def opened(picture: Image.Image) -> np.ndarray:
+    """Upright RGB uint8 [h, w, 3] of a picture that PIL holds. Raises PictureError: closed, or its file is cut off."""
+    try:
+        return np.asarray(upright(picture))
+    except (OSError, ValueError) as error:
+        raise PictureError(f'a PIL picture cannot be read ({error})') from None
+
+
 def upright(opened: Image.Image) -> Image.Image:
     """Any Pillow image as mode RGB, turned as its EXIF says, without its notes and profiles."""
     opened.load()

@@ -20,7 +20,7 @@ from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 
 from lcr2s_jax import files, images, threads
-from lcr2s_jax.errors import SearchError, UserError
+from lcr2s_jax.errors import SearchError, UserError, many
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training.parallel import fetch, fingerprint
@@ -94,7 +94,7 @@ class Model:
 
     def encode_text(self, sentences: str | Sequence[str]) -> np.ndarray:
         """Embed sentences: unit vectors, float32 [n, E]. What is longer than the context is cut."""
-        sentences = [sentences] if isinstance(sentences, str) else list(sentences)
+        sentences = [sentences] if isinstance(sentences, str) else list(many(sentences, 'encode_text', 'sentences'))
         if odd := next((one for one in sentences if not isinstance(one, str)), None):
             raise UserError(f'encode_text: found {type(odd).__name__}, expected sentences (str)')
         tokens_nL = self.tokenizer.encode(sentences, self.clip.context_length)
@@ -114,6 +114,7 @@ class Model:
         if single or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
             pictures = [pictures]
         vectors, waiting = [np.empty((0, self.clip.embed_dim), np.float32)], []
+        many(pictures, 'encode_image', 'paths, bytes, PIL pictures or uint8 arrays')
         for pixels in threads.in_order(self._pixels, pictures):
             waiting.append(pixels)
             if len(waiting) == _BATCH:
@@ -125,7 +126,10 @@ class Model:
 
     def similarity(self, text_QE: np.ndarray, image_GE: np.ndarray) -> np.ndarray:
         """Cosine of every sentence with every picture, float32 [Q, G], of vectors that this model made."""
-        text_QE, image_GE = (np.atleast_2d(np.asarray(x, np.float32)) for x in (text_QE, image_GE))
+        try:
+            text_QE, image_GE = (np.atleast_2d(np.asarray(x, np.float32)) for x in (text_QE, image_GE))
+        except (TypeError, ValueError):
+            raise UserError('similarity: found no vectors, expected those of encode_text and encode_image') from None
         if text_QE.shape[1] != image_GE.shape[1]:
             raise UserError(f'similarity: found vectors of {text_QE.shape[1]} and {image_GE.shape[1]} numbers')
         return text_QE @ image_GE.T
@@ -142,8 +146,11 @@ class Model:
         """The parameters of 'text' or 'vision', float32 tree on the host."""
         return self._towers[tower]()
 
-    def save(self, folder: pathlib.Path) -> None:
-        """Write the folder that `open_model` reads: aside, then renamed. It must not be there."""
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the folder that `load` reads: aside, then renamed. Raises UserError where there is one already."""
+        folder = pathlib.Path(folder).expanduser()
+        if folder.exists():
+            raise UserError(f'save: found {folder} there already, expected a new folder; name another')
         content = dict(self.tokenizer.files)
         for tower in TOWERS:
             # safetensors writes the memory of a strided array as if it were contiguous
@@ -161,13 +168,13 @@ class Model:
 
     def _pixels(self, picture: Picture) -> np.ndarray:
         if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
                 raise UserError(
                     f'encode_image: found an array {picture.dtype} {list(picture.shape)}, expected uint8 [h, w, 3], RGB'
                 )
             return images.resize(picture, self.image_size)
         if isinstance(picture, Image.Image):
-            return images.resize(np.asarray(images.upright(picture)), self.image_size)
+            return images.resize(images.opened(picture), self.image_size)
         if isinstance(picture, bytes):
             return images.pixels(picture, self.image_size)
         if not isinstance(picture, str | os.PathLike):

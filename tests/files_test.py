@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lcr2s_jax import files
+from lcr2s_jax import files, texts
 from lcr2s_jax.errors import ConfigError, DataError
 
 HOLD = """
@@ -101,11 +101,33 @@ def test_json_is_the_same_for_equal_values_and_is_read_back(tmp_path):
     assert files.read_json(tmp_path / 'x', ConfigError, '') == {'a': [2]}
 
 
+@pytest.mark.parametrize(
+    'content,words',
+    [
+        ('a woman in red'.encode('utf-16-le'), 'is UTF-16LE; .*iconv -f UTF-16LE'),
+        ('a woman in red'.encode('utf-16-be'), 'is UTF-16BE'),
+        ('a woman in red'.encode('utf-32'), 'is UTF-32; .*iconv -f UTF-32'),
+        (b'\x89PNG\r\n' + bytes(range(256)), 'has zero bytes, as no text has'),
+    ],
+)
+def test_text_of_another_kind_is_called_by_it(tmp_path, content, words):
+    (tmp_path / 't.txt').write_bytes(content)
+    with pytest.raises(DataError, match=words):
+        texts.read_text(tmp_path / 't.txt', '--queries')
+
+
+def test_a_file_that_is_not_there_is_told_with_one_that_is_nearly_called_so(tmp_path):
+    (tmp_path / 'people.csv').write_text('x')
+    with pytest.raises(DataError, match=r'No such file.*; did you mean .*people.csv\?'):
+        texts.read_text(tmp_path / 'people.cvs', '--metadata')
+    assert texts.near(tmp_path / 'people.csv') == texts.near(tmp_path / 'other') == texts.near('/no/folder/x') == ''
+
+
 @pytest.mark.parametrize('mark', [b'', b'\xef\xbb\xbf'])
 @pytest.mark.parametrize('end', [b'\n', b'\r\n', b'\r'])
 def test_a_typed_text_is_the_same_with_any_mark_and_line_ends(tmp_path, mark, end):
     (tmp_path / 't.txt').write_bytes(mark + 'Zürich'.encode() + end + end + b'a')
-    assert files.read_text(tmp_path / 't.txt', '--queries') == 'Zürich\n\na'
+    assert texts.read_text(tmp_path / 't.txt', '--queries') == 'Zürich\n\na'
 
 
 @pytest.mark.parametrize(
@@ -120,4 +142,4 @@ def test_what_is_no_typed_text_is_told_with_what_to_do(tmp_path, content, words)
     if content is not None:
         (tmp_path / 't.txt').write_bytes(content)
     with pytest.raises(DataError, match=words):
-        files.read_text(tmp_path / 't.txt', '--queries')
+        texts.read_text(tmp_path / 't.txt', '--queries')

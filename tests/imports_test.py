@@ -34,6 +34,7 @@ SHARED = {
     'lcr2s_jax.files',
     'lcr2s_jax.image_headers',
     'lcr2s_jax.images',
+    'lcr2s_jax.texts',
     'lcr2s_jax.threads',
     'lcr2s_jax.weights.tokenizer',
 }

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from data import sources
+from data import misplaced, sources
 from data.annotations import Annotations, Entry
 from data.doctor import checks, supports
 from data.doctor.checks import AS_TOLD, Finding, first, many
@@ -167,6 +167,7 @@ def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
         do = f'Name the folders as the annotations do; there are {", ".join(first(here)) or "none"}.'
         if found.images.name in absent:
             do = f'Take {found.images.name}/ off the names in the annotations: they are seen from {found.images}.'
+    do = misplaced.images(found.images, absent) or do
     if dataset == 'cuhk_pedes' and there and set(there) <= _CUHK_PART:
         what, do = f'{what}, as in packages of 2025', 'Ask the authors for the complete package (docs/data.md).'
     lost = collections.Counter(entry.split for name in absent for entry in used[name])

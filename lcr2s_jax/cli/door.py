@@ -15,8 +15,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lcr2s_jax.cli.parser import Parser, UsageError, integer, meant
-from lcr2s_jax.errors import Interrupted, UserError, printable
+from lcr2s_jax.cli.parser import Parser, UsageError, integer
+from lcr2s_jax.errors import Interrupted, UserError, meant, printable
 
 
 class _Terminated(KeyboardInterrupt):
@@ -89,7 +89,8 @@ class Door(NamedTuple):
         if argv and not argv[0].startswith('-'):
             name = argv[0]
             if name not in self.commands:
-                raise UsageError(f'found {ascii(name[:60])}, expected a command{meant(name, self.commands)}')
+                words = (*self.commands, '--help', '--version')
+                raise UsageError(f'found {ascii(name[:60])}, expected a command{meant(name, words)}')
             return name, argv[1:]
         at = next((place for place, word in enumerate(argv) if word in self.commands), None)
         if at is not None:
@@ -97,7 +98,8 @@ class Door(NamedTuple):
         if {'--help', '-h', '-help'} & set(argv) or (not argv and not self.default):
             return '', []
         if not self.default:
-            raise UsageError(f'found no command; expected one of {", ".join(self.commands)}')
+            near = meant(argv[0], ('--help', '--version')) if argv else ''
+            raise UsageError(f'found no command; expected one of {", ".join(self.commands)}{near}')
         return self.default, argv
 
     def _run(self, name: str, words: list[str]) -> int | None:

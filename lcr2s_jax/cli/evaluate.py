@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> None:
     missing += ['--weights or --workdir'] * (not models.source(args))
     if missing:
         raise UsageError(f'evaluate needs {" and ".join(missing)}')
+    models.ask_ahead(args)
     from lcr2s_jax.evaluation import pictures
 
     models.check_enriching(args)

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import pathlib
+import shlex
 import sys
 import time
 
@@ -20,6 +21,8 @@ ABOUT = 'Embed a folder of pictures, or the people of videos; again: what change
 WORDS = ''
 _LISTED = 10  # unusable files that are named on the terminal
 _OF_IMAGES = ('metadata', 'name_pattern', 'moved_from', 'prune', 'ray_address', 'workers')
+_FILMS = ('.mp4', '.avi', '.mov', '.mkv', '.m4v', '.webm', '.mpg', '.mpeg', '.ts', '.wmv', '.3gp', '.flv')
+_PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.heic')  # in which OpenCV finds one frame
 _STREAMS = ('rtsp://', 'rtmp://', 'http://', 'https://', 'udp://')
 
 
@@ -60,6 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Bring the index up to date and print what was done: 0, or 1 where a video cannot be used."""
     _check(args)
+    models.ask_ahead(args)
     from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
     from lcr2s_jax.search import storage
@@ -120,12 +124,18 @@ def _check(args: argparse.Namespace) -> None:
                 f"ffmpeg -i '{file}' -t 600 -c copy part.mp4"
             )
         if pathlib.Path(file).is_dir():
-            inside = sorted(path.name for path in pathlib.Path(file).iterdir() if path.is_file())[:3]
-            raise ConfigError(
-                f'--video: found the folder {file}, expected a file; name each: '
-                + ' '.join(f'--video={pathlib.Path(file) / name}' for name in inside or ['...'])
-                + '. Pictures are --images'
-            )
+            raise ConfigError(_of_folder(pathlib.Path(file)))
+        if pathlib.Path(file).suffix.lower() in _PICTURES:
+            raise ConfigError(f'--video: found the picture {file}, expected a video; a folder of pictures is --images')
+
+
+def _of_folder(folder: pathlib.Path) -> str:
+    """What to type for the videos in a folder."""
+    films = sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILMS)
+    each = ' '.join(shlex.quote(f'--video={path}') for path in films[:3])
+    change = f'name each: {each}' if films else f'there is no video in it; pictures are --images={folder}'
+    more = f' ... ({len(films)} in all)' if len(films) > 3 else ''
+    return f'--video: found the folder {folder}, expected a file; {change}{more}'
 
 
 def _videos(args: argparse.Namespace):

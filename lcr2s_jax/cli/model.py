@@ -48,6 +48,18 @@ def source(args: argparse.Namespace) -> str | None:
     return args.workdir or args.weights
 
 
+def ask_ahead(args: argparse.Namespace) -> None:
+    """Have the config of a hub name here before JAX is imported: without a network, that is told at once."""
+    if args.weights:
+        from lcr2s_jax.weights import hub
+
+        name = args.weights.removeprefix(hub.SCHEME)
+        if hub.is_meant(name):
+            hub.folder_of(name, hub.TEXT_FILES)
+        elif name != args.weights:
+            hub.file_of(args.weights)
+
+
 def of_weights(args: argparse.Namespace) -> list[str]:
     """Names of the flags of bare weights that are given."""
     return [name.replace('_', '-') for name in _OF_WEIGHTS if getattr(args, name)]

@@ -3,8 +3,10 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+from lcr2s_jax.errors import meant
 
 
 class UsageError(Exception):
@@ -49,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         if word is None:
             return f'takes no word {_shown(left[0])}'
         flag = word.partition('=')[0]
-        return f'takes no {_shown(flag)}{meant(flag, self.flags())}'
+        return f'takes no {_shown(flag)}{meant(flag, [*self.flags(), "--version"])}'
 
     def flags(self) -> list[str]:
         """The names of its flags, with their dashes."""
@@ -81,14 +83,6 @@ class _Help(argparse.HelpFormatter):
         if action.default in (None, '', False, []) or action.nargs == 0:
             return action.help
         return f'{action.help} [%(default)s]'
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' with the nearest of what there is, or ''."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f'; did you mean {near[0]}?' if near else ''
 
 
 def place(text: str) -> str:

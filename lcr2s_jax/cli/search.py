@@ -9,10 +9,11 @@ import sys
 
 from lcr2s_jax.cli.parser import integer, number, place
 from lcr2s_jax.errors import ConfigError, SearchError, printable
-from lcr2s_jax.files import read_text
+from lcr2s_jax.texts import near, read_text
 
 ABOUT = 'Rank the pictures of an index by a description.'
 WORDS = '"a sentence" ...'
+_TABLES = ('.csv', '.tsv', '.json', '.jsonl', '.xlsx', '.ods')  # endings of files that are no sentences
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -110,10 +111,18 @@ def _queries(args: argparse.Namespace) -> list[list[str]]:
 
 
 def _lines(file: str) -> list[str]:
-    lines = [line.strip() for line in read_text(file, '--queries').split('\n') if line.strip()]
+    if file.lower().endswith(_TABLES):
+        raise SearchError(f'--queries: found the table {file}, expected text with a sentence a line; save it as such')
+    lines = [_bare(line) for line in read_text(file, '--queries').split('\n') if line.strip()]
     if not lines:
         raise SearchError(f'--queries: found no sentence in {file}; expected one a line')
     return lines
+
+
+def _bare(line: str) -> str:
+    """A line without the quotation marks around all of it."""
+    line = line.strip()
+    return line[1:-1] if len(line) > 2 and line[0] == line[-1] == '"' and '"' not in line[1:-1] else line
 
 
 def _check_page(path: pathlib.Path) -> None:
@@ -129,7 +138,8 @@ def _bytes(file: str) -> bytes:
     try:
         return images.read(file)
     except images.PictureError as fault:
-        raise SearchError(f'--like: {file} cannot be read ({fault}); expected a picture file') from None
+        hint = '; fetch it first' if '://' in file else near(file)
+        raise SearchError(f'--like: {file} cannot be read ({fault}); expected a picture file{hint}') from None
 
 
 def _print_json(args: argparse.Namespace, opened, answers, whys) -> None:

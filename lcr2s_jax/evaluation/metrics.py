@@ -34,8 +34,17 @@ def retrieval(
       `excluded`, the number of the others.
 
     Raises:
-      UserError: features that are not finite, whose every comparison is false and would pass for a perfect rank.
+      UserError: features that are not finite, whose every comparison is false and would pass for a perfect rank;
+        another number of identities than of features; nothing to find.
     """
+    for what, x, pid in (('queries', query_QE, query_pid_Q), ('pictures', gallery_GE, gallery_pid_G)):
+        if np.ndim(x) != 2 or np.shape(pid) != (len(x),) or not len(x):
+            raise UserError(
+                f'retrieval: found {what} of shape {np.shape(x)} with identities of shape {np.shape(pid)}; expected '
+                'vectors [n, E], and an identity for each'
+            )
+    if not np.isin(query_pid_Q, gallery_pid_G).any():
+        raise UserError('retrieval: found no identity that queries and pictures share; are both of the same people?')
     return from_scores(cosine(query_QE, gallery_GE), query_pid_Q, gallery_pid_G, block)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from lcr2s_jax.arrays import Batch, merge_rows, split_rows
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, meant
 from lcr2s_jax.method import losses, targets
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.method.fusion import Fusion, drop_supports, exchanged, support_mask
@@ -74,7 +74,8 @@ def start_from(clip: CLIP, clip_params, num_people: int, identity_weight: float)
 def label_loss(num_people: int, align: str, identity_weight: float, scale: float) -> Callable:
     """align(v, t) + w_id ID(v, t), what every stage learns from labels; also returns its terms."""
     if align not in losses.ALIGNMENT:
-        raise ConfigError(f"config.<stage>.align: found '{align}', expected one of {', '.join(losses.ALIGNMENT)}")
+        near = meant(align, losses.ALIGNMENT)
+        raise ConfigError(f"config.<stage>.align: found '{align}', expected one of {', '.join(losses.ALIGNMENT)}{near}")
     head = IdentityHead(num_people)
 
     def base(params, v_NE, t_NE, pid_N):
@@ -161,7 +162,7 @@ def check_student(relation, target, support_views, cache_teacher, gate, fade, fa
     for name, found, known in choices:
         if found not in known:
             named = ', '.join(repr(one) for one in known)
-            raise ConfigError(f"config.student.{name}: found '{found}', expected one of {named}")
+            raise ConfigError(f"config.student.{name}: found '{found}', expected one of {named}{meant(found, known)}")
     if support_views and not cache_teacher:
         raise ConfigError(
             f'config.student.support_views: found {support_views} with cache_teacher=False, expected 0 there: only '

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage
@@ -20,7 +22,7 @@ def describe(uri: str) -> dict[str, Any]:
     gallery = Gallery(uri)
     rows = gallery.rows('', ['root', 'status', *gallery.columns])
     status = rows['status'].to_pylist()
-    usable = rows.filter([one == OK for one in status])
+    usable = rows.filter(np.array([one == OK for one in status], bool))  # an empty list has no type
     return {
         'index': uri,
         'bytes': _size(uri),
@@ -54,7 +56,8 @@ def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
         elif path in known:
             chosen += [row for row in rows if row[1] == path]
         else:
-            near = difflib.get_close_matches(path, known, n=1)
+            folded = {one.casefold(): one for one in sorted(known)}
+            near = [folded[one] for one in difflib.get_close_matches(path.casefold(), folded, n=1)]
             raise SearchError(
                 f'--path: found no picture {path!r} in {uri}; expected a path as `search` shows it'
                 + (f', such as {near[0]!r}' if near else '')

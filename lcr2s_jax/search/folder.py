@@ -15,6 +15,7 @@ from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.files import storable
 from lcr2s_jax.image_headers import sniff
 from lcr2s_jax.search import appearance, stores
+from lcr2s_jax.texts import near
 
 _NAMED = 3  # files that are named for each reason why they are passed over
 _HIDDEN = 'hidden by a dot before their name'
@@ -81,7 +82,7 @@ def check(root: Root) -> None:
             + '; a video is --video' * (root.suffix.lower() in ('.mp4', '.avi', '.mov', '.mkv'))
         )
     if not root.is_dir():
-        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it')
+        raise ConfigError(f'--images: found no folder {root}; expected one with pictures below it{near(root)}')
     if not storable(str(root)):
         raise ConfigError(f'--images: found {str(root)!r}, a name that is no UTF-8; rename the folder')
 

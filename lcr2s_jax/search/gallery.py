@@ -19,7 +19,6 @@ from lcr2s_jax.search.rows import ENRICHED, NUMBERS, OK, OWN, VECTOR, Row, as_ma
 from lcr2s_jax.search.storage import is_remote
 
 IMAGES, GONE = 'images', 'gone'  # tables: the pictures, and hashes of those that were forgotten
-_NONE = 'found no index; make one: lcr2s index --weights=... --images=... --index=...'
 KEY = ('root', 'path')
 FOUND = conditions.equal(status=OK)  # rows that a search can find
 
@@ -48,7 +47,7 @@ class Gallery:
         self._seen = 0
         storage.check_name(uri)
         if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
-            raise SearchError(f'{uri}: {_NONE}')  # connecting would make the folder
+            raise SearchError(storage.missing(uri))  # connecting would make the folder
         if is_remote(uri):
             stores.check(uri)  # LanceDB finds the same mistakes later, and waits longer
         with tables.told(uri, 'opening the index'):
@@ -59,7 +58,7 @@ class Gallery:
                 with writing.alone(uri):
                     self.table = tables.open_or_make(self.db, uri, IMAGES, schema_of(width))
         if self.table is None:
-            raise SearchError(f'{uri}: {_NONE}')
+            raise SearchError(storage.missing(uri))
         with tables.told(uri, 'opening the index'):
             seal.check(uri, self._sealed, IMAGES, self.version)
         self.width = self.table.schema.field('vector').type.list_size

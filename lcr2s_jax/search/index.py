@@ -31,9 +31,7 @@ def open_search(uri: str) -> Search:
     """
     model_folder = storage.model_folder(uri)
     if model_folder is None:
-        raise ConfigError(
-            f'--index: found no index at {uri}; make one: lcr2s index --weights=... --images=... --index={uri}'
-        )
+        raise ConfigError(f'--index: {storage.missing(uri)}')
     opened = model_files.open_model(model_folder)
     return Search(Gallery(uri), opened, opened.tokenizer)
 

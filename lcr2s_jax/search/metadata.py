@@ -8,8 +8,11 @@ from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
-from lcr2s_jax.files import alike, read_text
+from lcr2s_jax.files import alike
+from lcr2s_jax.texts import read_text
 
+# names that others give the column `path`
+_PATHS = ('path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'img', 'name')
 KINDS = ('int64', 'double', 'string')
 _NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
 # 007, 1_2, 12e4 and nan are names, not numbers; 1e-05 and 1.5e+20 are as programs write them
@@ -42,10 +45,7 @@ def read(
             f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
         ) from None
     if names.count('path') != 1 or len(names) < 2:
-        near = next((name for name in names if name.lower() == 'path'), '')
-        hint = f'; write path for {near}' if near and near != 'path' else ''
-        hint = '; put , between the cells, not ;' if any(';' in name for name in names) else hint
-        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others{hint}')
+        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others{_hint(names)}')
     check_names(f'--metadata: {file}', [name for name in names if name != 'path'], reserved)
     columns = [name for name in names if name != 'path']
     kinds = {name: have.get(name) or kind([row[name] or '' for _, row in rows]) for name in columns}
@@ -66,10 +66,31 @@ def read(
     return kinds, values
 
 
+def _hint(names: Sequence[str]) -> str:
+    """What to change where a table has no column `path`."""
+    if names and not any(',' in name for name in names):
+        for mark, shown in ((';', ';'), ('\t', 'tabs'), ('|', '|')):
+            if any(mark in name for name in names):
+                return f'; put , between the cells, not {shown}'
+    near = next((name for known in _PATHS for name in names if name.strip().lower() == known), '')
+    return f"; write path for '{near}'" if near not in ('', 'path') else ''
+
+
 def nearly(paths: Collection[str], there: Collection[str]) -> dict[str, str]:
-    """Path -> one that is there, and differs by letter case or by how accents are composed alone."""
+    """Path -> one that is there and differs by letter case, by how accents are composed or by folders before it."""
     by_name = {alike(path): path for path in there} if paths else {}
-    return {path: by_name[alike(path)] for path in paths if alike(path) in by_name}
+    by_end: dict[str, list[str]] = {}
+    for name in by_name:
+        by_end.setdefault(name.rpartition('/')[2], []).append(name)
+    found = {}
+    for path in paths:
+        name = alike(path)
+        same = [name] if name in by_name else [
+            one for one in by_end.get(name.rpartition('/')[2], ()) if name.endswith(f'/{one}') or '/' not in name
+        ]  # fmt: skip
+        if len(same) == 1:
+            found[path] = by_name[same[0]]
+    return found
 
 
 def check_names(where: str, names: Sequence[str], reserved: Collection[str]) -> None:

@@ -54,6 +54,11 @@ class NamePattern:
         parts, end = [], 0
         for field in _FIELD.finditer(text):
             parts += [re.escape(text[end : field.start()]), self._field(field[1])]
+            if end == field.start() > 0 and ':' not in field[0] and ':' not in text[text.rfind('{', 0, end) : end]:
+                raise DataError(
+                    f"--name-pattern: found nothing between '{{{field[1]}}}' and what stands before it in '{text}'; "
+                    'expected a sign that separates them, or nobody knows where one ends'
+                )
             end = field.end()
         rest = text[end:]
         if '{' in _FIELD.sub('', text) or '}' in _FIELD.sub('', text):
@@ -82,6 +87,10 @@ class NamePattern:
             return f'(?P<{name}>[^/]+?)'
         if '%' not in form:
             raise DataError(f"--name-pattern: found '{{{field}}}'; expected a time such as {{{name}:%Y%m%d_%H%M%S}}")
+        if strange := re.search(r'%[^YmdyHIMSfjzZpbBaA%s]', form):
+            raise DataError(
+                f"--name-pattern: found '{strange[0]}' in '{{{field}}}'; expected marks of a time: %Y %m %d %H %M %S"
+            )
         return f'(?P<{name}>{_of_time(form)})'
 
     def match(self, path: str) -> dict[str, str] | None:

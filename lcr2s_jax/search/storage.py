@@ -11,6 +11,7 @@ from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.search import stores
 from lcr2s_jax.search.stores import is_remote
+from lcr2s_jax.texts import near
 
 MODEL = 'model'
 TRACKS = 'tracks'
@@ -27,6 +28,21 @@ def check_name(uri: str) -> None:
             f'--index: found the control character {strange[0]!a} in the path {path!a}, expected none; rename that '
             'folder, or choose another'
         )
+
+
+def missing(uri: str) -> str:
+    """That there is no index, what is there, and what to do."""
+    path = pathlib.Path(uri)
+    if is_remote(uri):
+        place = ''
+    elif path.is_file():
+        return f'found no index at {uri}: it is a file; expected the folder of an index'
+    elif path.name in (MODEL, 'images.lance') and (path.parent / 'images.lance').is_dir():
+        return f'found no index at {uri}: it is a part of one; expected {path.parent}'
+    else:
+        inside = next(iter(sorted(path.glob('*/images.lance'))), None) if path.is_dir() else None
+        place = f'; did you mean {inside.parent}?' if inside else near(uri)
+    return f'found no index at {uri}{place}; make one: lcr2s index --weights=... --images=... --index={uri}'
 
 
 def tracks_folder(uri: str) -> pathlib.Path | None:

@@ -65,6 +65,10 @@ def opened(uri: str):
     from pyarrow import fs
 
     uri = uri.rstrip('/')
+    if uri.startswith(('http://', 'https://', 'rtsp://', 'ftp://', 'hf://')):
+        raise SearchError(
+            f'found the address {uri}, expected a folder, s3://... or gs://...; fetch what is there first'
+        )
     try:
         if not uri.startswith('s3://'):
             return fs.FileSystem.from_uri(uri)

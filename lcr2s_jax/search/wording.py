@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lcr2s_jax.weights.tokenizer import clean
+
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _SHOWN = 5  # words that a note names
 _PIECES = 3  # of a word, at most, where no captions were counted
@@ -35,7 +37,7 @@ def notes(sentences: Sequence[str], lengths: Callable[[Sequence[str]], np.ndarra
       lengths: tokens that each of some texts needs, its two ends included.
       pieces: tokens that a word of the captions has at most, see `pieces_of`; None where that is not known.
     """
-    text = unicodedata.normalize('NFC', ' '.join(sentences)).lower()
+    text = unicodedata.normalize('NFC', clean(' '.join(sentences))).lower()
     letters = [sign for sign in text if sign.isalpha()]
     if not letters:
         return ['found no word in it; the model reads English descriptions such as "a woman in a red coat"']

@@ -8,6 +8,7 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation.metrics import NAMES
 from lcr2s_jax.search.calibration import Calibration
+from lcr2s_jax.texts import near
 from lcr2s_jax.training.report import flatten
 
 MODEL = 'model'
@@ -48,6 +49,14 @@ _RANDOM = {split: {str: {str: float}} for split in ('val?', 'test?')}
 _RESULTS = {'oracle?': _SPLITS, 'random?': _RANDOM, 'seconds?': {str: float}, str: _STAGE}
 
 
+def no_run(workdir: pathlib.Path) -> str:
+    """That there is no run, and where one is: above, below or beside."""
+    above = [folder for folder in workdir.absolute().parents[:2] if (folder / MODEL / 'model.json').is_file()]
+    inside = sorted(path.parent.parent for path in workdir.glob(f'*/{MODEL}/model.json'))
+    hint = next((f'; did you mean {folder}?' for folder in (*above, *inside)), near(workdir))
+    return f'--workdir: found no run in {workdir}; expected a folder that training made, with config.json{hint}'
+
+
 def read_facts(workdir: pathlib.Path) -> dict:
     """The content of <workdir>/model/model.json. Raises ConfigError, also where config.json says otherwise."""
     path = workdir / MODEL / 'model.json'
@@ -57,7 +66,7 @@ def read_facts(workdir: pathlib.Path) -> dict:
                 f'{workdir}: found a run without {MODEL}/model.json, as versions before 0.2 left them; type its '
                 'training command again, which adds what is missing and trains nothing'
             )
-        raise ConfigError(f'--workdir: found no run in {workdir}; expected a folder that training made')
+        raise ConfigError(no_run(workdir))
     facts = files.read_json(path, ConfigError, _RESTORE)
     if facts.get('format') != FORMAT:
         raise ConfigError(f'{path}: found another format than {FORMAT}; this version did not write it')

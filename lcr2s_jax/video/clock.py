@@ -5,6 +5,7 @@ from typing import NamedTuple
 _BACK = 0.5  # seconds: a clock that goes back by more has begun anew; by less, frames came out of order
 _HELD = 3  # frames out of order in a row; more, and the clock stands still
 _AHEAD = 10.0  # seconds without a frame that are told
+_WRAP = 2**33 / 90_000  # seconds: a round of the clock of MPEG-TS, 26.5 hours
 _RATES = (0.05, 1000.0)  # frames a second that are believed
 
 
@@ -33,12 +34,13 @@ class Clock:
       jumps: those of more than half a second back or ten ahead.
       breaks: places where another scene may begin: the jumps, and frames with a clock of their own.
       step: seconds from frame to frame, where nothing else tells.
+      wrapped: whether a day was taken away from it: the container's length and number of frames have that day, too.
     """
 
     def __init__(self, rate: float):
         believed = _RATES[0] <= rate <= _RATES[1]  # False of nan
         self.jumps: list[Jump] = []
-        self.breaks = 0
+        self.breaks, self.wrapped = 0, False
         self.step = 1 / rate if believed else 0.04
         self._ahead = max(_AHEAD, 3 * self.step)
         self._first: float | None = None
@@ -59,6 +61,10 @@ class Clock:
         if ahead > self._ahead and not self._doubted:  # one frame's clock may be wrong: the next one tells
             self._doubted, self.breaks = True, self.breaks + 1
             return self._on(self.step)
+        if ahead > _WRAP / 2:  # FFmpeg takes a clock that goes back far for one that has begun a new round
+            self._jump(self._last + self.step, ahead - _WRAP)
+            self.wrapped = True
+            ahead, self._offset = self.step, self._last + self.step - told
         if ahead > self._ahead:
             self._jump(told + self._offset, ahead)
         self._told, self._doubted = told, ahead > self._ahead  # whose clock leaps again and again is believed

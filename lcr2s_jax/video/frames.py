@@ -2,12 +2,14 @@
 
 import hashlib
 import math
+import os
 import pathlib
 from collections.abc import Iterator
 
 import numpy as np
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.texts import near
 from lcr2s_jax.video.clock import Clock
 
 _AGAIN = 1000  # times that a reader which gives no frame is asked again while some should be left: damage in the middle
@@ -20,6 +22,8 @@ class VideoError(DataError):
 
 def opencv():
     """The module cv2. Raises DataError where it is not installed."""
+    for name, quiet in (('OPENCV_FFMPEG_LOGLEVEL', '-8'), ('OPENCV_LOG_LEVEL', 'SILENT')):
+        os.environ.setdefault(name, quiet)  # what is wrong with a file is told here
     try:
         import cv2
     except ImportError as error:
@@ -35,7 +39,7 @@ def fingerprint(path: pathlib.Path) -> str:
         with path.open('rb') as file:
             return hashlib.file_digest(file, 'sha256').hexdigest()
     except OSError as error:
-        raise VideoError(error.strerror or 'cannot be read') from None
+        raise VideoError((error.strerror or 'cannot be read') + near(path)) from None
 
 
 class Frames:
@@ -105,6 +109,8 @@ class Frames:
             return []
         slack = max(_SLACK[0], _SLACK[1] * self.expected)
         if self.expected - self.read <= slack:
+            return []
+        if self._clock.wrapped:
             return []
         count = f'{self.read:,} of the {self.expected:,} frames that its container tells of could be read'
         if self._end < self.seconds - (slack + 1) * self._clock.step:

@@ -12,22 +12,30 @@ from lcr2s_jax.errors import UserError, WeightsError
 
 _PATIENCE = 2.0  # seconds until the hub counts as out of reach; its own client tries for half a minute
 SCHEME = 'hf://'
+TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
+_FILES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')  # endings that no name of a repository has
 # Names that are often meant.
 _KNOWN = (
     'openai/clip-vit-base-patch16', 'openai/clip-vit-base-patch32', 'openai/clip-vit-large-patch14',
     'openai/clip-vit-large-patch14-336', 'laion/CLIP-ViT-B-16-laion2B-s34B-b88K',
     'laion/CLIP-ViT-B-32-laion2B-s34B-b79K', 'laion/CLIP-ViT-L-14-laion2B-s32B-b82K',
-    'laion/CLIP-ViT-H-14-laion2B-s32B-b79K',
+    'laion/CLIP-ViT-H-14-laion2B-s32B-b79K', 'synthetic-pedestrians',
 )  # fmt: skip
 _ARCHITECTURES = {
     'vit-b/16': _KNOWN[0], 'vit-b-16': _KNOWN[0], 'vit-b/32': _KNOWN[1], 'vit-b-32': _KNOWN[1], 'vit-l/14': _KNOWN[2],
-    'vit-l-14': _KNOWN[2],
+    'vit-l-14': _KNOWN[2], 'vit-l/14@336px': _KNOWN[3], 'vit-l-14-336': _KNOWN[3], 'clip': _KNOWN[0],
 }  # fmt: skip
 
 
 def is_name(text: str) -> bool:
     """Whether it can be the name of a repository: owner/name."""
     return re.fullmatch(r'[\w-][\w.-]{0,95}/[\w.-]{1,96}', text, re.ASCII) is not None and '..' not in text
+
+
+def is_meant(text: str) -> bool:
+    """Whether it names a repository and nothing on this disk."""
+    path = pathlib.Path(text).expanduser()
+    return is_name(text) and path.suffix not in _FILES and not path.parent.is_dir()
 
 
 def folder_of(name: str, patterns: list[str], error: type[UserError] = WeightsError, fresh: bool = False):
@@ -99,9 +107,15 @@ def _asking(name: str, error: type[UserError], download, *arguments, **more):
     raise error(
         f"'{name}': found no such folder or file, it is not whole in the cache of the hub ({_cache(constants)}), and "
         f'the hub is out of reach ({why}). Without a network, pass the path of a folder or file; with one, '
-        f'fetch it: `hf download {name.removeprefix(SCHEME)}`. HF_HUB_OFFLINE=1 keeps everything from asking.'
+        f'fetch it: `hf download {_words(name)}`. HF_HUB_OFFLINE=1 keeps everything from asking.'
         f'{near(name, cached)}'
     )
+
+
+def _words(name: str) -> str:
+    """owner/name, and the file in it where there is one, as `hf download` takes them."""
+    owner, _, rest = name.removeprefix(SCHEME).partition('/')
+    return f'{owner}/{rest.replace("/", " ", 1)}'
 
 
 def _cache(constants) -> pathlib.Path:

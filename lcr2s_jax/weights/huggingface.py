@@ -17,6 +17,7 @@ import numpy as np
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, EPSILON
+from lcr2s_jax.weights import kinds
 from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, square_positions
 from lcr2s_jax.weights.reading import brief, integers, read_object
@@ -66,9 +67,10 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     content = read_weights(weights)
     if not any(name.startswith(('vision_model.', 'text_model.')) for name in content.tensors):
         names = ', '.join(sorted(content.tensors)[:3])
+        kind, advice = kinds.of_tensors(content.tensors)
         raise WeightsError(
-            f'{weights}: found tensors such as {names}, expected those of a CLIPModel, such as {IMAGE_POSITIONS}; '
-            "put an open_clip_config.json beside it where it is open_clip's."
+            f'{weights}: found tensors such as {names}{kind and ": "}{kind}; expected those of a CLIPModel, such as '
+            f'{IMAGE_POSITIONS}. {advice or "Put an open_clip_config.json beside it where it is of open_clip."}'
         )
     sizes, native = read_config(folder / 'config.json', content.bytes)
 

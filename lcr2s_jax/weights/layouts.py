@@ -1,10 +1,11 @@
 """What a folder or a file of weights is, told by what lies in it: for those who read it, and for messages."""
 
+import itertools
 import pathlib
 import re
-import zipfile
 
 from lcr2s_jax.errors import UserError, WeightsError
+from lcr2s_jax.weights import kinds
 from lcr2s_jax.weights.reading import INDEX_LIMIT, brief, parse_object, read_bytes, read_object
 
 OPEN_CLIP_CONFIG = 'open_clip_config.json'
@@ -15,37 +16,27 @@ HUGGINGFACE_WEIGHTS = (
 OPEN_CLIP_WEIGHTS = ('open_clip_model.safetensors', 'model.safetensors', 'open_clip_pytorch_model.bin')
 _INDEX = '.index.json'
 _MODULES = 'modules.json'  # of sentence-transformers
-_START = 512  # bytes that tell what a file is
 
-_USE = (
-    "Use a CLIP: such as 'openai/clip-vit-base-patch16', a folder with config.json and model.safetensors, OpenAI's "
-    '.pt, or a checkpoint of IRRA, RDE or TBPS-CLIP.'
-)
-# Beginnings of files, and what they are.
-_BEGINNINGS = (
-    (
-        b'version https://git-lfs',
-        'a Git LFS pointer: the file itself was not fetched; `git lfs pull` does it',
-    ),
-    (b'GGUF', 'a GGUF file, as llama.cpp reads it'),
-    (b'\x89HDF', 'an HDF5 file, as Keras writes it'),
-    (b'\x1f\x8b', 'a gzip file'),
-    (b'<!DOCTYPE', 'a web page, saved in place of the file'),
-    (b'<html', 'a web page, saved in place of the file'),
-    (b'\x89PNG', 'a picture'),
-    (b'\xff\xd8\xff', 'a picture'),
-    (b'\x93NUMPY', 'an array of NumPy'),
-    (b'\x80', 'a bare Python pickle, or what torch.save wrote before PyTorch 1.6'),
-)
+
 # Files that tell what a folder is, where it is no CLIP that can be read here; the first that is there.
 _FOLDERS = (
     ('adapter_config.json', 'a PEFT adapter: changes to a model that is not in it'),
     ('model_index.json', 'a pipeline of diffusers'),
     ('saved_model.pb', 'a SavedModel of TensorFlow'),
+    ('*.ckpt*.index', 'a checkpoint of TensorFlow'),
     ('flax_model.msgpack', "weights of transformers' former Flax models"),
     ('tf_model.h5', "weights of transformers' former TensorFlow models"),
+    ('openvino_model.xml', 'a model of OpenVINO'),
+    ('*.gguf', 'a model of llama.cpp (GGUF)'),
+    ('*.onnx', 'an ONNX model'),
+    ('onnx/*.onnx', 'an ONNX model'),
+    ('Data/com.apple.CoreML', 'a model of Core ML'),
+    ('_CHECKPOINT_METADATA', 'a checkpoint of orbax'),
+    ('.metadata', 'a checkpoint of torch.distributed, in parts'),
+    ('zero_to_fp32.py', 'a checkpoint of DeepSpeed, which its zero_to_fp32.py turns into a state dict'),
     ('images.lance', 'an index of pictures'),
 )
+_WEIGHTS = ('.pt', '.pth', '.ckpt', '.safetensors', '.bin', '.tar')  # endings of files of weights
 
 
 def describe(path: pathlib.Path) -> str:
@@ -53,7 +44,7 @@ def describe(path: pathlib.Path) -> str:
     try:
         if path.is_dir():
             return _describe_folder(path)
-        return _describe_file(path) if path.exists() else 'nothing: there is no such file or folder'
+        return kinds.of_file(path) if path.exists() else 'nothing: there is no such file or folder'
     except (OSError, UserError) as error:
         return f'something that cannot be looked at ({str(error)[:200]})'
 
@@ -85,7 +76,7 @@ def inner(folder: pathlib.Path, error: type[UserError] = WeightsError) -> pathli
     if not isinstance(kind, str) or not isinstance(place, str) or not kind.endswith('CLIPModel'):
         raise error(
             f'{folder}: found a sentence-transformers folder whose first module is {brief(kind)}, expected CLIPModel. '
-            f'{_USE}'
+            f'{kinds.USE}'
         )
     if place and not is_name(place):
         raise error(f'{path}: found the path {brief(place)}, expected the name of a folder in it. Fetch it again.')
@@ -107,9 +98,32 @@ def refuse(path: pathlib.Path) -> WeightsError:
         )
     elif 'shard' in what:
         advice = 'Fetch the missing files.'
+    elif 'PEFT' in what:
+        advice = kinds.MERGE
     else:
-        advice = _USE
+        other = 'orbax' not in what and what in dict(_FOLDERS).values()
+        advice = kinds.USE if other else _inside(path) or kinds.USE
     return WeightsError(f'{path}: found {what}; expected the weights of a CLIP. {advice}')
+
+
+def _inside(path: pathlib.Path) -> str:
+    """The model that lies in a folder, or around it, as advice; '' where none does."""
+    above = next((folder for folder in path.absolute().parents[:2] if is_run(folder)), None)
+    if above is not None:
+        return f'It belongs to a run: pass {above}, with --stage for another stage than its last.'
+    if not path.is_dir():
+        return ''
+    files = sorted(file.name for file in path.iterdir() if file.suffix in _WEIGHTS and file.is_file())
+    if files:
+        more = f' (or one of {len(files) - 1} more)' * (len(files) > 1)
+        return f'It holds files of weights: pass {path / files[0]}{more}.'
+    some = itertools.islice(itertools.chain(path.glob('*'), path.glob('snapshots/*')), 200)
+    place = next((folder for folder in sorted(some) if _is_model(folder)), None)
+    return f'There is a model in it: pass {place}.' if place else ''
+
+
+def _is_model(folder: pathlib.Path) -> bool:
+    return any((folder / name).is_file() for name in ('config.json', OPEN_CLIP_CONFIG, 'model.json', _MODULES))
 
 
 def shards(index: pathlib.Path) -> dict[str, list[str]]:
@@ -142,7 +156,7 @@ def _describe_folder(folder: pathlib.Path) -> str:
     if (folder / 'model.json').is_file() and (folder / 'text.safetensors').is_file():
         return 'the model inside an index'
     for file, what in _FOLDERS:
-        if (folder / file).exists():
+        if next(folder.glob(file), None) is not None:
             return what
     if (folder / _MODULES).is_file():
         return 'a sentence-transformers folder'
@@ -157,28 +171,15 @@ def _describe_folder(folder: pathlib.Path) -> str:
     if (folder / 'config.json').is_file():
         kind = read_object(folder / 'config.json', '').get('model_type')
         named = f'a {brief(kind)} model' if isinstance(kind, str) else 'a model'
+        parts = [name for name in names if re.search(r'-\d+-of-\d+\.(safetensors|bin)$', name)]
+        if parts and not weights:
+            return f'{named} of {len(parts)} shards without their list, such as {HUGGINGFACE_WEIGHTS[1]}'
         return f"{named} in Hugging Face's layout" + ('' if weights else ' without weights')
     listed = ', '.join(names[:8]) + (f' and {len(names) - 8} more' if len(names) > 8 else '')
     return f'a folder with {listed}, without a config' if names else 'an empty folder'
 
 
-def _describe_file(path: pathlib.Path) -> str:
-    if not path.is_file():
-        return 'no regular file'
-    with path.open('rb') as file:
-        start = file.read(_START)
-    if not start:
-        return 'an empty file'
-    if start.startswith(b'PK'):
-        return 'a zip file' if not zipfile.is_zipfile(path) else 'a zip file, as torch.save writes it'
-    if is_safetensors(start):
-        return 'a safetensors file'
-    for beginning, what in _BEGINNINGS:
-        if start.startswith(beginning):
-            return what
-    return f'a file that begins with {start[:8]!r}'
-
-
-def is_safetensors(start: bytes) -> bool:
-    """Whether a file that begins so is one of safetensors, whatever its name."""
-    return start[8:9] == b'{' and 2 <= int.from_bytes(start[:8], 'little') <= INDEX_LIMIT
+def is_part(path: pathlib.Path) -> bool:
+    """Whether a file is a config, a list of shards or a shard: the model is its folder."""
+    parts = (*(name for name in HUGGINGFACE_WEIGHTS if name.endswith(_INDEX)), 'config.json', OPEN_CLIP_CONFIG)
+    return path.name in parts or re.search(r'-\d+-of-\d+\.(safetensors|bin)$', path.name) is not None

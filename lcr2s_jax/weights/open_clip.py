@@ -83,7 +83,7 @@ def read_config(path: pathlib.Path, file_bytes: int = 0) -> Sizes:
     if faults:
         raise WeightsError(
             f"{path}: found what only open_clip itself can run: {'; '.join(faults[:12])}. Expected OpenAI's ViT or "
-            "ResNet beside OpenAI's text transformer; change config.model.pretrained."
+            "ResNet beside OpenAI's text transformer: use such a model."
         )
     resnet = isinstance(vision['layers'], list)
     side = vision['image_size']

@@ -18,6 +18,7 @@ import numpy as np
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.resnet import STRIDE
+from lcr2s_jax.weights import kinds
 from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, stored_grid
 from lcr2s_jax.weights.sizes import checked
@@ -219,19 +220,11 @@ def find_names(tensors: Mapping[str, np.ndarray]) -> Names:
     image = {one for one in image if one.endswith('visual.') or any(one + mark in tensors for mark in marks)}
     text = {name.removesuffix(_TOKENS) for name in tensors if name.endswith(_TOKENS)}
     if len(image) != 1 or len(text) != 1:
-        some = ', '.join(name[:120] for name in sorted(tensors)[:3])
-        raise WeightsError(
-            f'found {len(tensors)} tensors, such as {some}; {_listed(image)} before conv1.weight of an image tower and '
-            f"{_listed(text)} before {_TOKENS}; expected one CLIP whose towers are OpenAI's"
-        )
+        raise WeightsError(kinds.no_clip(tensors, image, text))
     image, text = image.pop(), text.pop()
     parts = [[*one.split('.')[:-1], ''] for one in (image, text)]
     common = [a for i, a in enumerate(parts[0]) if parts[0][: i + 1] == parts[1][: i + 1] and a]
     return Names(image, text, ''.join(f'{part}.' for part in common))
-
-
-def _listed(prefixes: set[str]) -> str:
-    return ' and '.join(f"'{one[:120]}'" for one in sorted(prefixes)[:4]) or 'none of them'
 
 
 def sizes_of(tensors: Mapping[str, np.ndarray], names: Names) -> dict:

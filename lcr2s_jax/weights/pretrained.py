@@ -22,8 +22,6 @@ from lcr2s_jax.weights.tensors import Source
 from lcr2s_jax.weights.tokenizer import BUILT_IN
 
 _LOG = logging.getLogger(__name__)
-_TEXT_FILES = ['*.json', '*.txt', '*.txt.gz']  # configs and tokenizers
-_FILES = ('.pt', '.pth', '.bin', '.ckpt', '.safetensors')  # endings that no name on the hub has
 
 
 def load(
@@ -182,19 +180,21 @@ def _open(name: str) -> Source:
     try:
         if path.is_dir():
             return _open_folder(path)
+        if path.is_file() and layouts.is_part(path):
+            return _open_folder(path.parent)
         if path.exists():
             config = any((path.parent / file).is_file() for file in ('config.json', layouts.OPEN_CLIP_CONFIG))
             in_folder = path.suffix == '.safetensors' and config and not layouts.is_run(path.parent)
             return _open_folder(path.parent, path) if in_folder else openai.open_file(path)
     except OSError as error:  # a name too long, a folder that may not be read
         raise WeightsError(f'{name[:200]}: cannot be looked at ({error.strerror})') from None
-    if hub.is_name(name) and path.suffix not in _FILES and not path.parent.is_dir():
+    if hub.is_meant(name):
         return _open_hub(name)
     there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, there, n=1)
     hint = f" Did you mean '{path.parent / close[0]}'?" if close else hub.near(name)
     raise WeightsError(
-        f"config.model.pretrained: found no folder '{path}', and no file; expected a folder with config.json and "
+        f"found no folder '{path}', and no file; expected a folder with config.json and "
         f"model.safetensors, or with {layouts.OPEN_CLIP_CONFIG}, OpenAI's or IRRA's file, or a hub name such as "
         f"'openai/clip-vit-base-patch16'.{hint}"
     )
@@ -236,7 +236,7 @@ def _is_open_clip(folder: pathlib.Path, weights: pathlib.Path | None = None) -> 
 def _open_hub(name: str) -> Source:
     """Weights of a hub name: its configs and tokenizer, then the one file of weights that is read."""
     for fresh in (False, True):
-        folder = hub.folder_of(name, _TEXT_FILES, fresh=fresh)
+        folder = hub.folder_of(name, hub.TEXT_FILES, fresh=fresh)
         if (folder / 'config.json').is_file() or (folder / layouts.OPEN_CLIP_CONFIG).is_file():
             break  # else the cache has a part of it
     place = layouts.inner(folder)
@@ -249,7 +249,7 @@ def _open_hub(name: str) -> Source:
                 continue
             wanted += [below + one for one in set(read_object(place / file, '').get('weight_map', {}).values())]
         if not all((folder / one).is_file() for one in wanted):
-            folder = hub.folder_of(name, [*_TEXT_FILES, *wanted], fresh=True)
+            folder = hub.folder_of(name, [*hub.TEXT_FILES, *wanted], fresh=True)
         if all((folder / one).is_file() for one in wanted):
             break
     return _open_folder(folder)

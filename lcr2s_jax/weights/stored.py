@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from lcr2s_jax.errors import WeightsError
-from lcr2s_jax.weights import layouts
+from lcr2s_jax.weights import kinds, layouts
 from lcr2s_jax.weights.safetensors_files import Stored, read_safetensors
 from lcr2s_jax.weights.torch_files import read_torch
 
@@ -33,7 +33,7 @@ def read_weights(path: pathlib.Path) -> Weights:
     if path.name.endswith('.index.json'):
         return _read_shards(path)
     start = _start(path)
-    if layouts.is_safetensors(start) or (path.suffix == '.safetensors' and not start.startswith(b'PK')):
+    if kinds.is_safetensors(start) or (path.suffix == '.safetensors' and not start.startswith(b'PK')):
         return Weights(read_safetensors(path), path.stat().st_size)
     checkpoint = read_torch(path)
     return Weights(checkpoint.tensors, path.stat().st_size, checkpoint.facts)

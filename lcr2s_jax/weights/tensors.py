@@ -62,9 +62,17 @@ def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tup
     slots = [slot('/'.join(key.key for key in path), leaf.shape) for path, leaf in leaves]
     _check(tensors, {one.name: one.shape for one in slots})
     # Not ascontiguousarray: it would turn the scalar into a vector.
-    return tree.unflatten(
-        [np.asarray(one.convert(np.asarray(tensors[one.name], np.float32)), order='C') for one in slots]
-    )
+    return tree.unflatten([np.asarray(one.convert(_floats(tensors[one.name], one.name)), order='C') for one in slots])
+
+
+def _floats(tensor, name: str) -> np.ndarray:
+    array = np.asarray(tensor)
+    if array.dtype.kind in 'iub':
+        raise WeightsError(
+            f'found {name} in {array.dtype}, expected floating-point numbers: these are quantised weights. Use the '
+            'model that they were made of.'
+        )
+    return array.astype(np.float32, copy=False)
 
 
 def shapes_of(clip: CLIP) -> dict:

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from lcr2s_jax.errors import WeightsError
-from lcr2s_jax.weights import pickles
+from lcr2s_jax.weights import layouts, pickles
 from lcr2s_jax.weights.reading import brief, integers
 
 _DTYPES = {
@@ -67,8 +67,11 @@ def read_torch(path: pathlib.Path) -> Checkpoint:
             f'{path}: its list of tensors cannot be read ({type(error).__name__}: {str(error)[:200]}); '
             "expected what torch.save or torch.jit.save writes of a model's tensors. Fetch it again."
         ) from None
-    if not tensors:
-        raise WeightsError(f'{path}: found no tensor; expected a TorchScript module or a state dict')
+    if not tensors or '' in tensors:
+        raise WeightsError(
+            f'{path}: found no tensor under a name; expected a TorchScript module or a state dict, such as '
+            'torch.save(model.state_dict(), path) writes'
+        )
     claimed, held = sum(tensor.nbytes for tensor in tensors.values()), path.stat().st_size
     if claimed > 2 * held:  # tied weights are there once and twice in the list
         raise WeightsError(
@@ -146,6 +149,8 @@ class _Archive:
             if not path.is_file():
                 raise OSError('found no regular file')
             file = _Bounded(path)
+            if file.peek(2)[:2] != b'PK':  # zipfile would find one at the end of another file, such as in a tar archive
+                raise ValueError('no zip file')
             self._zip = zipfile.ZipFile(file)
             file.limit = None
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
@@ -158,8 +163,8 @@ class _Archive:
         roots = [name.partition('/')[0] for name in self._zip.namelist() if re.fullmatch(r'[^/]+/data\.pkl', name)]
         if len(roots) != 1:
             raise WeightsError(
-                f'{path}: found a zip file with {len(roots)} lists of tensors (NAME/data.pkl), expected one, '
-                'as torch.save and torch.jit.save write it'
+                f'{path}: found {layouts.describe(path)}; expected one list of tensors (NAME/data.pkl, found '
+                f'{len(roots)}), as torch.save and torch.jit.save write it'
             )
         self._root = roots[0]
         self._order = '>' if self.read('byteorder', b'little') == b'big' else '<'
@@ -257,4 +262,7 @@ def _fault(path: pathlib.Path, error: Exception) -> str:
         )
     if start.startswith(b'PK'):
         return f'found a zip file that is cut off or damaged ({error}); fetch it again'
-    return f'found a file that begins with {start[:8]!r}, expected one that torch.save or torch.jit.save wrote'
+    return (
+        f'found {layouts.describe(path)}; expected weights of a CLIP: a file of torch.save, torch.jit.save or '
+        'safetensors, or a folder'
+    )

@@ -37,7 +37,7 @@ def read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
     if path.is_file():
         if path.name.endswith('.txt.gz'):
             return _merges(path)
-        if path.suffix == '.json':
+        if path.suffix == '.json' and path.name != 'vocab.json' and not layouts.is_part(path):
             return _parse(path)
     elif not path.is_dir():
         return _parse(_from_hub(name))
@@ -177,7 +177,7 @@ def _from_hub(name: str) -> pathlib.Path:
     if not hub.is_name(name):
         raise DataError(
             f"Tokenizer '{name[:200]}': found no such folder or file; expected one with tokenizer.json, or a hub name. "
-            f'Change config.tokenizer, or config.model.pretrained where that is empty.{hub.near(name[:200])}'
+            f'Change config.tokenizer, or the weights where that is empty.{hub.near(name[:200])}'
         )
     try:
         folder = hub.folder_of(name, ['*.json', '*.txt', '*.txt.gz'], DataError)
@@ -185,7 +185,7 @@ def _from_hub(name: str) -> pathlib.Path:
         found = [path for path in found if path.is_file()]
         return found[0] if found else hub.file_of(f'{hub.SCHEME}{name}/tokenizer.json', DataError)
     except DataError as error:
-        raise DataError(f'Tokenizer {error} Change config.tokenizer, or config.model.pretrained.') from None
+        raise DataError(f'Tokenizer {error} Change config.tokenizer, or the weights.') from None
 
 
 def pipeline(model: models.BPE) -> tokenizers.Tokenizer:

@@ -32,6 +32,20 @@ def test_info_tells_model_pictures_and_columns_with_their_most_frequent_values(m
     fails(typed('info', f'--index={made.root}'), 1, 'found no index')
 
 
+def test_info_and_delete_of_an_empty_index_say_that_nothing_is_in_it(made, tmp_path):
+    (tmp_path / 'none').mkdir()
+    index = f'--index={tmp_path / "i"}'
+    fails(typed('index', index, f'--weights={made.uri}', f'--images={tmp_path / "none"}'), 1, 'found no picture below')
+    assert '0 pictures' in typed('info', index).stdout
+    fails(typed('delete', index, '--path=a.jpg'), 1, "found no picture 'a.jpg'")
+    fails(typed('index', index, '--images=https://example.org/a'), 1, 'found the address https://', 'fetch')
+
+
+def test_a_path_in_another_letter_case_is_named_by_what_is_there(made):
+    path = sorted(made.root.rglob('*.png'))[0].relative_to(made.root).as_posix()
+    fails(typed('delete', f'--index={made.uri}', f'--path={path.upper()}'), 1, f"such as '{path}'")
+
+
 @pytest.fixture(scope='module')
 def table(tmp_path_factory):
     """A folder of four people, three pictures each, and its table."""

@@ -34,6 +34,8 @@ def raises(error):
 @pytest.mark.parametrize(
     'words,status,told',
     [
+        (['help'], 2, 'did you mean --help?'),
+        (['--verison'], 2, 'did you mean --version?'),
         (['serch'], 2, "found 'serch', expected a command; did you mean search?"),
         (['trian'], 2, 'did you mean train?'),
         (['search', 'red'], 2, 'search needs --index'),
@@ -64,6 +66,9 @@ def raises(error):
             'did you mean --config.train.steps?',
         ),
         (['--config=configs/demo.py', '--workdir=w', '--config.train.steps=three'], 1, '--config.train.steps=three'),
+        (['--config=configs/demo.py', '--workdir=w', '--config.optim.lr=3'], 1, '--config.optim.learning_rate?'),
+        (['--config=configs/demo.py', '--workdir=w', '--config.optim.steps=3'], 1, '--config.train.steps?'),
+        (['--config=configs/smoke.py', '--workdir=README.md'], 1, 'found the file README.md'),
         (['doctor', '--config=README.md'], 1, 'README.md cannot be used'),
         (['evaluate', '--weights=w'], 2, 'evaluate needs --workdir, or --config and --weights'),
     ],
@@ -203,6 +208,15 @@ def test_help_and_version_import_nothing_heavy():
             code = f'import sys; words = {words}; {program}; sys.exit(" ".join({heavy} & set(sys.modules)) or 0)'
             run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
             assert run.returncode == 0 and run.stdout, run.stderr
+
+
+@pytest.mark.parametrize('name', ['someone/clip', 'hf://someone/irra/best.pth'])
+def test_without_a_network_a_hub_name_is_answered_before_jax_is_imported(tmp_path, name):
+    words = ['index', f'--weights={name}', f'--images={tmp_path}', f'--index={tmp_path / "i"}']
+    code = f'import sys; from lcr2s_jax import cli; s = cli.main({words}); sys.exit(9 if "jax" in sys.modules else s)'
+    given = os.environ | {'HF_HUB_OFFLINE': '1', 'HF_HOME': str(tmp_path)}
+    run = subprocess.run([sys.executable, '-c', code], cwd=ROOT, env=given, capture_output=True, text=True)
+    assert run.returncode == 1 and 'the hub is out of reach (HF_HUB_OFFLINE is set)' in run.stderr, run.stderr
 
 
 def test_lcr2s_takes_the_commands_that_need_no_config(capsys):

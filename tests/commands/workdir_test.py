@@ -4,9 +4,18 @@ import json
 
 import pytest
 
-from commands.workdir import refuse_another_config
+from commands.workdir import config_of, refuse_another_config
 from configs import demo
 from lcr2s_jax.errors import ConfigError
+
+
+def test_a_workdir_that_is_none_names_the_run_beside_it(tmp_path):
+    (tmp_path / 'runs' / 'a' / 'model').mkdir(parents=True)
+    (tmp_path / 'runs' / 'a' / 'student').mkdir()
+    (tmp_path / 'runs' / 'a' / 'model' / 'model.json').write_text('{}')
+    for place in ('runs/a/student', 'runs', 'runs/a2'):
+        with pytest.raises(ConfigError, match=f'found no run in .*{place}; .*did you mean {tmp_path}/runs/a'):
+            config_of(tmp_path / place)
 
 
 def test_other_images_of_the_same_annotations_are_refused_and_older_runs_go_on(tmp_path):

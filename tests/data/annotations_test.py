@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from data import annotations
+from data import annotations, sources
 from lcr2s_jax.errors import DataError
 from tests import folders
 from tests.folders import examine, open_source, read, the
@@ -232,3 +232,8 @@ def test_the_ids_of_a_table_are_never_counted_anew(tmp_path):
     folders.write_table(folder, splits=True)
     with pytest.raises(DataError, match='found 4 identities in more than one split'):
         open_source('folder', tmp_path)
+
+
+def test_a_mistyped_dataset_is_told_with_the_nearest():
+    with pytest.raises(DataError, match="found 'cuhk_pede', expected one of .*; did you mean cuhk_pedes?"):
+        sources.check_name('cuhk_pede')

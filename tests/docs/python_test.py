@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lcr2s_jax
+from lcr2s_jax.errors import UserError
 from tests import searching
 from tests.road import ROOT
 
+VECTORS = np.eye(2), np.eye(2)
 SENTENCES = ['a woman in a red coat', 'a man with a black backpack']
 
 
@@ -50,6 +53,59 @@ def test_an_index_is_searched_by_the_lines_of_the_page(tmp_path, capsys):
     names = {'lcr2s_jax': __import__('lcr2s_jax'), 'uri': made.uri}
     exec(lines_of('docs/python.md', 'index = '), names)
     assert len(capsys.readouterr().out.splitlines()) == 5 and len(names['index']) == 6
+
+
+@pytest.fixture(scope='module')
+def model():
+    return lcr2s_jax.load('synthetic-pedestrians')
+
+
+@pytest.mark.parametrize(
+    'call,words',
+    [
+        (lambda m: m.encode_image(None), 'encode_image: found NoneType, expected paths'),
+        (lambda m: m.encode_image({'a': 1}), 'encode_image: found dict'),
+        (lambda m: m.encode_image([np.zeros((0, 4, 3), np.uint8)]), r'found an array uint8 \[0, 4, 3\]'),
+        (lambda m: m.encode_text(5), 'encode_text: found int, expected sentences'),
+        (lambda m: m.similarity('a', np.ones((1, 128))), 'similarity: found no vectors'),
+        (lambda m: lcr2s_jax.metrics.retrieval(*VECTORS, [0], [0, 1]), r'identities of shape \(1,\)'),
+        (lambda m: lcr2s_jax.metrics.retrieval(*VECTORS, [[0], [1]], [0, 1]), 'an identity for each'),
+        (lambda m: lcr2s_jax.metrics.retrieval(*VECTORS, [5, 6], [0, 1]), 'found no identity that'),
+        (lambda m: lcr2s_jax.open_index(None), 'uri: found a NoneType, expected text or a path'),
+    ],
+)
+def test_a_wrong_value_is_a_sentence(model, call, words):
+    with pytest.raises(UserError, match=words):
+        call(model)
+
+
+def test_a_closed_picture_is_a_sentence(model):
+    picture = Image.new('RGB', (4, 4))
+    picture.close()
+    with pytest.raises(UserError, match='a PIL picture cannot be read'):
+        model.encode_image(picture)
+
+
+def test_a_model_is_saved_under_a_name_and_never_over_another(model, tmp_path):
+    model.save(str(tmp_path / 'new'))
+    assert lcr2s_jax.load(tmp_path / 'new').hash == model.hash
+    with pytest.raises(UserError, match='found .* there already'):
+        model.save(tmp_path / 'new')
+
+
+def test_a_search_with_a_value_of_another_kind_is_a_sentence(tmp_path):
+    made = searching.index(tmp_path, count=2)
+    made.update()
+    opened = lcr2s_jax.open_index(made.uri)
+    assert len(opened.search('a man', top=np.int64(1)).hits) == 1
+    for given, words in (
+        (dict(sentence=5), r"sentence: found '5' \(int\), expected text"),
+        (dict(sentence='a', top='5'), 'top: found .* expected a number'),
+        (dict(sentence='a', where=None), 'where: found'),
+        (dict(sentence='a', false_alarms='5%'), 'false_alarms: found .* expected a number'),
+    ):
+        with pytest.raises(UserError, match=words):
+            opened.search(**given)
 
 
 @pytest.mark.slow

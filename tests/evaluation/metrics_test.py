@@ -53,7 +53,7 @@ def test_a_query_without_a_relevant_image_is_excluded_and_counted():
 
 
 def test_no_relevant_image_at_all_is_an_error():
-    with pytest.raises(ValueError, match='same split'):
+    with pytest.raises(UserError, match='of the same people'):
         metrics.retrieval(np.ones((2, 3)), np.ones((2, 3)), np.array([0, 1]), np.array([2, 3]))
 
 

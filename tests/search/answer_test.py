@@ -192,6 +192,11 @@ def test_a_file_of_queries_with_a_mark_and_windows_lines_asks_what_is_typed(made
     (tmp_path / 'q.txt').write_bytes(b'\xef\xbb\xbfa woman in a red coat\r\n\r\n  a man \r\n' + b' ' * 100_000)
     told = json.loads(run(made, capsys, queries=str(tmp_path / 'q.txt'), json=True))['answers']
     assert [one['sentences'] for one in told] == [['a woman in a red coat'], ['a man']]
+    (tmp_path / 'q.txt').write_text('"a woman in a red coat"\na "red" coat')
+    quoted = json.loads(run(made, capsys, queries=str(tmp_path / 'q.txt'), json=True))['answers']
+    assert [one['sentences'] for one in quoted] == [['a woman in a red coat'], ['a "red" coat']]
+    with pytest.raises(SearchError, match='found the table people.csv, expected text with a sentence a line'):
+        run(made, capsys, queries='people.csv')
     typed = json.loads(run(made, capsys, 'a woman in a red coat', json=True))['answers'][0]
     assert [hit['score'] for hit in told[0]['hits']] == pytest.approx([hit['score'] for hit in typed['hits']])
 

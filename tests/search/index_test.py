@@ -378,8 +378,11 @@ def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_pat
     [
         ('file,camera\na,b\n', '`path`'),
         ('path\na\n', '`path` and others'),
-        ('Path,camera\na,b\n', 'write path for Path'),
+        ('Path,camera\na,b\n', "write path for 'Path'"),
+        ('camera,filename\na,b\n', "write path for 'filename'"),
+        (' path ,camera\na,b\n', "write path for ' path '"),
         ('path;camera\na;b\n', 'put , between the cells'),
+        ('path\tcamera\na\tb\n', 'put , between the cells, not tabs'),
         ('path,vector\na,b\n', "['vector']"),
         ('path,my column\na,b\n', "['my column']"),
         ('path,c,c\na,b,d\n', 'each once'),
@@ -416,4 +419,6 @@ def test_a_picture_that_a_table_nearly_names_is_told(made, told, tmp_path):
     name = names[0].relative_to(made.root).as_posix()
     (tmp_path / 'm.csv').write_text(f'path,track\n{name.upper()},1\nnowhere.png,2\n')
     found = told(table=str(tmp_path / 'm.csv'))['metadata']
+    assert metadata.nearly([f'/home/me/{name}', 'other/x.png'], [name]) == {f'/home/me/{name}': name}
+    assert metadata.nearly(['1.png', '2.png'], ['a/1.png', 'a/2.png', 'b/2.png']) == {'1.png': 'a/1.png'}
     assert found['nearly'] == {name.upper(): name} and found['without_picture'] == sorted([name.upper(), 'nowhere.png'])

@@ -48,6 +48,8 @@ def test_a_column_is_of_the_kind_that_keeps_all_its_values_or_that_the_index_has
         ('{a}_{a}', 'found the column a twice'),
         ('{a b}', 'expected a name of letters'),
         ('{time:2024}', 'expected a time such as {time:%Y%m%d_%H%M%S}'),
+        ('{a}{b}_{*}', "found nothing between '{b}' and what stands before it"),
+        ('{time:%Q}_{a}', "found '%Q' in '{time:%Q}'"),
         ('{path}_{x}', "none of the index's own"),
     ],
 )

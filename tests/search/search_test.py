@@ -256,6 +256,15 @@ def test_a_query_that_cannot_be_asked_is_explained(ask, words, flags, told):
 def test_an_index_that_is_not_there_is_explained(tmp_path):
     fails(typed('search', f'--index={tmp_path / "nothing"}', WORDS), 1, 'found no index at', 'nothing; make one')
     assert not (tmp_path / 'nothing').exists()
+    (tmp_path / 'mine' / 'images.lance').mkdir(parents=True)
+    (tmp_path / 'a.txt').write_text('x')
+    for place, words in (
+        ('mine2', f'did you mean {tmp_path / "mine"}?'),
+        ('', f'did you mean {tmp_path / "mine"}?'),
+        ('mine/images.lance', f'a part of one; expected {tmp_path / "mine"}'),
+        ('a.txt', 'it is a file'),
+    ):
+        fails(typed('search', f'--index={tmp_path / place}', WORDS), 1, 'found no index at', words)
 
 
 def test_two_quoted_sentences_are_two_queries_and_words_without_quotes_are_one(find):

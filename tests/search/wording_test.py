@@ -50,6 +50,13 @@ def test_what_the_model_cannot_read_gets_one_note(tokenizer, pieces, text, words
     assert words in note
 
 
+def test_what_the_tokenizer_mends_is_no_unknown_word(tokenizer, pieces):
+    for text in ('a woman in a red coat &amp; a black hat', 'a woman in a \u201cred\u201d coat', '\ufeffa red coat'):
+        assert not wording.notes([text], tokenizer.lengths, pieces)
+    (note,) = wording.notes(['a donâ€™t wear red coat'], tokenizer.lengths, pieces)
+    assert "don't" in note and 'â' not in note
+
+
 @pytest.mark.parametrize(
     'text,language',
     [

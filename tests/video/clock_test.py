@@ -32,6 +32,12 @@ def test_where_a_clock_goes_back_time_goes_on(again):
     assert all(jump.by < 0 for jump in clock.jumps)
 
 
+def test_a_clock_of_mpeg_ts_that_goes_back_far_is_no_leap_of_a_day():
+    clock, found = times(ticks(20, 100.0) + ticks(20, 2**33 / 90_000))
+    np.testing.assert_allclose(found[-1], 3.9, atol=0.11)
+    assert [round(jump.by) for jump in clock.jumps] == [-102] and clock.breaks == 2
+
+
 def test_frames_out_of_order_are_no_jump_and_cost_no_time():
     told = np.array(ticks(40)).reshape(-1, 4)[:, [0, 2, 1, 3]].ravel()
     clock, found = times(told)

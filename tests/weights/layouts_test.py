@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import shutil
+import zipfile
 
 import jax
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from lcr2s_jax.errors import ConfigError, WeightsError
+import lcr2s_jax
+from lcr2s_jax.errors import ConfigError, UserError, WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.weights import layouts, pretrained
 from lcr2s_jax.weights.tensors import shapes_of
@@ -136,6 +138,95 @@ def test_every_kind_of_folder_and_file_is_called_by_its_name(tmp_path):
     os.mkfifo(tmp_path / 'pipe.pt')
     with pytest.raises(WeightsError, match='no regular file'):
         pretrained.open_source(str(tmp_path / 'pipe.pt'))
+
+
+def test_files_of_other_programs_are_called_by_their_names(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'folder.zip', 'w') as file:
+        file.writestr('clip/config.json', '{}')
+    np.savez(tmp_path / 'a.npz', x=np.ones(2))
+    for name, content, kind in (
+        ('a.gguf', b'GGUF\3\0\0\0', 'a GGUF file'),
+        ('a.pth', b'<!DOCTYPE html><html>Virus scan warning', 'a web page'),
+        ('b.pth', b'{"error":"Invalid username or password."}', 'a text that begins with .*Invalid username'),
+        ('a.onnx', b'\x08\x07\x12\x07pytorch', 'a .onnx file, of another program'),
+        ('a.7z', b"7z\xbc\xaf'\x1c", 'a 7z archive: unpack it'),
+        ('zeros.pt', bytes(600), 'a file of zeros: its download was not finished'),
+        ('folder.zip', None, 'a zip file with .*clip/config.json.: unpack it'),
+        ('a.npz', None, 'arrays of NumPy'),
+    ):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(WeightsError, match=f'found {kind}'):
+            pretrained.open_source(str(tmp_path / name))
+
+
+def test_tensors_of_another_kind_of_model_are_called_by_its_name(tmp_path):
+    bare = {name: x for name, x in load_file(DEMO / 'model.safetensors').items()}
+    module = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    for tensors, kind in (
+        ({'text_model.lora_A.weight': torch.ones(2)}, 'a LoRA adapter.*merge_and_unload'),
+        ({'visual.conv1.weight': torch.ones(2)}, 'the image tower of a CLIP alone'),
+        ({f'{part}.{name}': torch.ones(2) for part in ('model', 'ema') for name in ('visual.conv1.weight',)},
+         "several models, before whose tensors stands 'ema.visual.' and 'model.visual.'"),
+        ({name: torch.tensor(x) for name, x in bare.items()}, "Hugging Face's naming.*Put config.json beside it"),
+        ({'epoch': 1, 'net_G': module}, 'a whole module among other things.*state_dict'),
+        ([torch.ones(2)], 'no tensor under a name'),
+        (torch.ones(2), 'no tensor under a name'),
+    ):  # fmt: skip
+        torch.save(tensors, tmp_path / 'a.pt')
+        with pytest.raises(WeightsError, match=kind):
+            pretrained.open_source(str(tmp_path / 'a.pt'))
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+    demo(tmp_path / 'a')
+    tensors = load_file(DEMO / 'model.safetensors')
+    name = 'text_model.final_layer_norm.weight'
+    save_file(tensors | {name: tensors[name].astype(np.int8)}, tmp_path / 'a' / 'model.safetensors')
+    with pytest.raises(WeightsError, match=f'found {name} in int8, expected floating-point.*quantised'):
+        params(tmp_path / 'a')
+
+
+def test_a_part_of_a_folder_stands_for_it_and_a_folder_around_a_model_names_it(tmp_path):
+    names = [f'model-0000{i}-of-00002.safetensors' for i in (1, 2)]
+    folder = demo(tmp_path / 'hub' / 'snapshots' / 'a1b2', dict.fromkeys(names, save_file))
+    for part in ('config.json', names[0], 'model.safetensors.index.json'):
+        assert lcr2s_jax.load(folder / part).hash == lcr2s_jax.load(DEMO).hash
+    with pytest.raises(WeightsError, match=f'There is a model in it: pass {folder}'):
+        pretrained.open_source(str(tmp_path / 'hub'))
+    (folder / 'model.safetensors.index.json').unlink()
+    with pytest.raises(WeightsError, match='2 shards without their list.*Fetch the missing'):
+        pretrained.open_source(str(folder))
+    logs, run = tmp_path / 'logs', tmp_path / 'run'
+    (run / 'student').mkdir(parents=True)
+    (run / 'config.json').write_text('{"made_of": {}}')
+    logs.mkdir()
+    (logs / 'best.pth').write_bytes(b'x')
+    for place, advice in ((logs, f'pass {logs / "best.pth"}'), (run / 'student', f'belongs to a run: pass {run}')):
+        with pytest.raises(WeightsError, match=advice):
+            pretrained.open_source(str(place))
+
+
+@pytest.mark.parametrize(
+    'given, message',
+    [
+        (dict(source=None), 'source: found a NoneType, expected text or a path'),
+        (dict(source=3), 'source: found a int'),
+        (dict(source='a' * 5000), 'a name of 5,000 letters'),
+        (dict(source='synthetic-pedestrian'), "Did you mean 'synthetic-pedestrians'"),
+        (dict(source='ViT-L/14@336px'), "an architecture; weights of it are 'openai/clip-vit-large-patch14-336'"),
+        (dict(image_size='384x128'), "image_size: found '384x128', expected height and width"),
+        (dict(image_size=96), "image_size: found '96'"),
+        (dict(image_size=(97, 50)), r'^image_size: found \(97, 50\), expected multiples'),
+        (dict(resize='nearest'), "resize: found 'nearest'"),
+        (dict(tokenizer=5), 'tokenizer: found a int'),
+        (dict(activation='GELU'), "^activation: found 'GELU'"),
+    ],
+)
+def test_a_wrong_argument_of_load_is_called_by_its_name(given, message, monkeypatch):
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    with pytest.raises(UserError, match=message):
+        lcr2s_jax.load(**{'source': str(DEMO)} | given)
 
 
 def test_a_path_or_a_name_that_nearly_is_one_is_offered(tmp_path):

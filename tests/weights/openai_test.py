@@ -105,11 +105,11 @@ def test_missing_extra_and_misshapen_tensors_have_the_names_of_the_file(tmp_path
     [
         (
             lambda t: t.clear() or t.update(a=torch.ones(1)),
-            'found 1 tensors, such as a; none of them before conv1.weight',
+            'found 1 tensors, such as a: no CLIP: neither visual.conv1.weight nor',
         ),
         (
             lambda t: t.update({'m.visual.conv1.weight': torch.ones(1)}),
-            "'base_model.visual.' and 'm.visual.' before.*expected one CLIP",
+            "several models.*'base_model.visual.' and 'm.visual.'; expected one CLIP",
         ),
         (lambda t: t.pop('base_model.ln_final.weight'), 'missing: base_model.ln_final.weight, expected 1 axes'),
         (lambda t: t.update({'base_model.text_projection': torch.ones(3)}), r'misshapen: \(3,\): base_model.text_proj'),

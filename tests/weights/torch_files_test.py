@@ -6,6 +6,7 @@ import collections
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 
 import ml_dtypes
@@ -241,14 +242,17 @@ def test_other_kinds_of_file_and_damaged_ones_are_explained(tmp_path):
     complains('cut.pt', data[: len(data) // 2], 'zip file that is cut off')
     start = data.index(np.arange(10, 20, dtype=np.float32).tobytes())
     complains('flipped.pt', data[:start] + b'\xff' + data[start + 1 :], 'record data/0 is damaged')
-    complains('page.pt', b'<html>not found</html>', 'begins with b')
-    complains('none.pt', b'', 'begins with b')
+    complains('page.pt', b'\n<HTML>not found</html>', 'a web page')
+    complains('none.pt', b'', 'an empty file')
     torch.save({'x': torch.ones(1)}, tmp_path / 'old.pt', _use_new_zipfile_serialization=False)
     complains('old.pt', (tmp_path / 'old.pt').read_bytes(), 'before PyTorch 1.6.*weights_only')
     with zipfile.ZipFile(tmp_path / 'z', 'w', zipfile.ZIP_DEFLATED) as file:
         file.writestr('archive/data.pkl', bytes(1000))
     complains('packed.pt', (tmp_path / 'z').read_bytes(), 'compressed')
     zipfile.ZipFile(tmp_path / 'z', 'w').close()
-    complains('other.pt', (tmp_path / 'z').read_bytes(), '0 lists of tensors')
+    complains('other.pt', (tmp_path / 'z').read_bytes(), 'NAME/data.pkl, found 0')
+    with tarfile.open(tmp_path / 'all.tar', 'w') as tar:  # of several files one would be read, whichever
+        tar.add(whole)
+    complains('best.pth.tar', (tmp_path / 'all.tar').read_bytes(), 'a tar archive: unpack it')
     with pytest.raises(WeightsError, match='cannot be read'):
         read_torch(tmp_path / 'nowhere.pt')

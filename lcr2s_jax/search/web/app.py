@@ -14,11 +14,11 @@ import tempfile
 from urllib.parse import urlsplit
 
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.files import read_text
 from lcr2s_jax.search import audit, index
 from lcr2s_jax.search.web import bounds, middleware, page, sessions, style
 from lcr2s_jax.search.web.decoding import Decoders
 from lcr2s_jax.search.web.service import Service
+from lcr2s_jax.texts import read_text
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _CONNECTIONS = 512  # at once; half of the files that a process may have open on most systems

@@ -13,8 +13,12 @@ document.addEventListener('keydown', event => {
 }, true);
 </script>"""
 
-# a hit is opened by the server, which alone may read its file
+# A hit is opened by the server, which alone may read its file. An answer below open filters is scrolled into view.
 OPEN = """
+new MutationObserver(() => {
+  const below = element.getBoundingClientRect().top > 0.8 * innerHeight;
+  if (below && element.innerText.trim()) element.scrollIntoView({block: 'start'});
+}).observe(element, {childList: true, subtree: true});
 element.addEventListener('click', event => {
   const button = event.target.closest('button[data-rank]');
   if (button) trigger('click', {rank: Number(button.dataset.rank)});

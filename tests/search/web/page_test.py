@@ -153,6 +153,19 @@ def test_the_page_is_readable_and_its_answer_in_view_at_once(url, tmp_path, name
         assert not b.errors
 
 
+def test_an_answer_below_open_filters_is_scrolled_into_view(url, tmp_path):
+    with browser.Browser(tmp_path, size=(390, 844)) as b:
+        b.go(url)
+        b.click('#filters button')
+        b.click('#options button')
+        b.evaluate('scrollTo(0, 0)')
+        b.type('#text textarea', WORDS)
+        b.evaluate('scrollTo(0, 0)')
+        b.key('Enter')
+        b.wait('!!document.querySelector("#answer li img")', 60)
+        b.wait('document.querySelector("#answer li img").getBoundingClientRect().bottom < 844')
+
+
 def test_an_error_goes_when_the_next_answer_comes(url, tmp_path):
     with browser.Browser(tmp_path) as b:
         b.go(url)

@@ -1,0 +1,70 @@
+"""Text files that somebody typed, and the nearest name to one that is not there."""
+
+import codecs
+import os
+import pathlib
+import shlex
+
+from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import read_bytes
+
+
+def near(path: str | pathlib.Path) -> str:
+    """'; did you mean ...?' with what is in the folder of a file that is not there; '' where nothing is like it."""
+    import difflib
+
+    path = pathlib.Path(path)
+    try:
+        there = [] if os.path.lexists(path) else [entry.name for entry in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return ''
+    found = difflib.get_close_matches(path.name, there, n=1)
+    return f'; did you mean {path.with_name(found[0])}?' if found else ''
+
+
+def _encoding(content: bytes) -> str:
+    """What bytes that are no UTF-8 may be; '' for no text."""
+    for name, marks in (
+        ('UTF-32', (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+        ('UTF-16', (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+    ):
+        if content.startswith(marks):
+            return name
+    start = content[:1000]
+    if b'\0' not in content:
+        return 'WINDOWS-1252'
+    odd, even = start[1::2].count(0), start[::2].count(0)
+    return 'UTF-16LE' if odd > 0.6 * len(start) / 2 > even else 'UTF-16BE' if even > 0.6 * len(start) / 2 > odd else ''
+
+
+def _line(content: bytes, at: int) -> int:
+    return content[:at].count(b'\n') + 1
+
+
+def read_text(path: str | pathlib.Path, what: str) -> str:
+    """Read a text file that somebody typed: UTF-8, with or without a byte order mark; lines end in a line feed.
+
+    Args:
+      path: of the file.
+      what: names it in messages, such as '--queries'.
+
+    Raises:
+      DataError: it cannot be read, is above 64 MB, or is no such text.
+    """
+    try:
+        content = read_bytes(path)
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        reason = getattr(error, 'strerror', None) or error
+        raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file{near(path)}') from None
+    try:
+        text = content.decode('utf-8-sig')
+        if '\0' in text:
+            raise UnicodeDecodeError('utf-8', content, content.index(0), 1 + content.index(0), '')
+    except UnicodeDecodeError as error:
+        name = _encoding(content)
+        found = f'is {name}' if name.startswith('UTF') else f'has no UTF-8 in line {_line(content, error.start)}'
+        change = f'Save it as UTF-8, or: iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > new.txt'
+        if not name:
+            found, change = 'has zero bytes, as no text has', 'Is it the right file?'
+        raise DataError(f'{what}: {path} cannot be read: it {found}; expected text in UTF-8. {change}') from None
+    return text.replace('\r\n', '\n').replace('\r', '\n')
