@@ -135,6 +135,15 @@ class Index:
           SearchError: words, condition or column that cannot be used.
         """
         sentences = (sentence,) if isinstance(sentence, str) else tuple(sentence)
+        for name, value, kind in (
+            ('where', where, str),
+            ('top', top, int),
+            ('false_alarms', false_alarms, float | int),
+        ):
+            if not isinstance(value, kind):
+                raise SearchError(f'{name}: found {value!r}, expected {getattr(kind, "__name__", "a number")}')
+        if strange := [one for one in sentences if not isinstance(one, str)]:
+            raise SearchError(f'sentence: found {strange[0]!r}, expected text')
         query = Query(sentences, tuple(self.model.encode_image(like)) if len(like) else ())
         found = self._search([query], top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
         return found[0]

@@ -161,7 +161,7 @@ class Model:
 
     def _pixels(self, picture: Picture) -> np.ndarray:
         if isinstance(picture, np.ndarray):
-            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
                 raise UserError(
                     f'encode_image: found an array {picture.dtype} {list(picture.shape)}, expected uint8 [h, w, 3], RGB'
                 )
