@@ -83,9 +83,19 @@ class Gallery:
 
     @property
     def compared(self) -> str:
-        """The column that sentences are compared with: ENRICHED where it is of just this version, else VECTOR."""
-        fresh = self.enriched is not None and self.enriched.version == self.version
-        return ENRICHED if fresh and ENRICHED in self.table.schema.names else VECTOR
+        """The column that sentences are compared with: ENRICHED where it is of just this version, else VECTOR.
+
+        Raises SearchError where nothing says how it was made.
+        """
+        there = ENRICHED in self.table.schema.names
+        if there and self.enriched is None:
+            self.enriched = enrichment.read(self.uri)  # it is written before the column
+            if self.enriched is None:
+                raise SearchError(
+                    f'{self.uri}: damaged: found enriched vectors, and no {enrichment.FILE} that says how they were '
+                    'made; say it again: `index --enrich=neighbours`, or `--enrich=none`'
+                )
+        return ENRICHED if there and self.enriched.version == self.version else VECTOR
 
     def condition(self, where: Condition | str) -> Condition:
         """A condition that was typed, checked; one that was is left as it is. Raises SearchError."""
