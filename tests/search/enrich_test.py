@@ -373,7 +373,7 @@ def test_enriched_vectors_without_the_file_that_says_how_are_told_until_it_is_sa
     here = copied(indexed, tmp_path)
     (pathlib.Path(here.uri) / enrichment.FILE).unlink()
     with pytest.raises(SearchError, match='enriched vectors, and no enriched.json'):
-        here.open()(ASKED)
+        here.open()(ASKED, top=3, false_alarms=0.05)
     here.update(enriched=TWO)
     assert_enriched(here.uri)
 
