@@ -54,6 +54,7 @@ class Gallery:
         with tables.told(uri, 'opening the index'):
             self._sealed, self.enriched = seal.read(uri), enrichment.read(uri)
             self.db = lancedb().connect(uri, storage_options=stores.options(uri))
+            seal.check_newest(uri, self._sealed, IMAGES)
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
                 with writing.alone(uri):
@@ -111,6 +112,7 @@ class Gallery:
         """Go to the last version, if another process has committed one, or has written the table from scratch."""
         with tables.told(self.uri, 'opening the index'):
             self._sealed, self.enriched = seal.read(self.uri), enrichment.read(self.uri)
+            seal.check_newest(self.uri, self._sealed, IMAGES)
             self.table = self.db.open_table(IMAGES)
             seal.check(self.uri, self._sealed, IMAGES, self.version)
 

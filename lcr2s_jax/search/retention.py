@@ -243,6 +243,7 @@ def forgotten(gallery: Gallery) -> set[str]:
     """Every `key` that is kept out. Raises SearchError."""
     with tables.told(gallery.uri, 'reading what was forgotten'):
         sealed = seal.read(gallery.uri)
+        seal.check_newest(gallery.uri, sealed, GONE)
         table = tables.open_or_make(gallery.db, gallery.uri, GONE)
         if table is not None:
             seal.check(gallery.uri, sealed, GONE, table.version)
