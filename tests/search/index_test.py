@@ -273,6 +273,11 @@ def test_pictures_of_a_moved_folder_keep_vectors_and_columns(made, told, tmp_pat
     assert rows == [{'root': str(moved.root), 'path': 'a/000.png'}]
     now = of(made)
     assert now.keys() == before.keys() and all(np.array_equal(now[path], before[path]) for path in now)
+    searching.pictures(moved.root, 1, first=70)
+    again = moved.update(moved_from=str(made.root))
+    assert (again['moved'][0]['moved'], again['embedded']) == (0, 1), (
+        'the same call goes on after a kill or a full disk'
+    )
     with pytest.raises(SearchError, match='found no picture of the folder /never in .*has those of .*new'):
         moved.update(moved_from='/never')
 
