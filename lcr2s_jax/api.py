@@ -151,7 +151,8 @@ class Index:
         """
         sentences = (sentence,) if not isinstance(sentence, list | tuple) else tuple(sentence)
         _check('text', str, where=where, group_by=group_by)
-        _check('a number', numbers.Real, top=top, false_alarms=false_alarms)
+        _check('a whole number', numbers.Integral, top=top)
+        _check('a number', numbers.Real, false_alarms=false_alarms)
         for one in sentences:
             _check('text', str, sentence=one)
         top, false_alarms = int(top), float(false_alarms)

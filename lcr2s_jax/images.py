@@ -9,6 +9,7 @@ import os
 import pathlib
 import stat
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImage
 from lcr2s_jax import image_headers
 from lcr2s_jax.errors import UserError
 from lcr2s_jax.threads import Room
+
+warnings.filterwarnings('ignore', category=UserWarning, module='PIL')  # of a damaged file: PictureError tells more
 
 # What `pixels` makes of a file, for those who keep what came of it: to be changed with it.
 RECIPE = (

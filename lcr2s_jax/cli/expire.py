@@ -20,3 +20,5 @@ def run(args: argparse.Namespace) -> None:
     from lcr2s_jax.search import retention
 
     delete.forget(args.index, retention.older_than(args.older_than), args.yes)
+    if told := retention.to_come(args.index):
+        print(told)

@@ -53,6 +53,7 @@ class Gallery:
         with tables.told(uri, 'opening the index'):
             self._sealed, self.enriched = seal.read(uri), enrichment.read(uri)
             self.db = lancedb().connect(uri, storage_options=stores.options(uri))
+            seal.check_newest(uri, self._sealed, IMAGES)
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
                 with writing.alone(uri):
@@ -82,9 +83,19 @@ class Gallery:
 
     @property
     def compared(self) -> str:
-        """The column that sentences are compared with: ENRICHED where it is of just this version, else VECTOR."""
-        fresh = self.enriched is not None and self.enriched.version == self.version
-        return ENRICHED if fresh and ENRICHED in self.table.schema.names else VECTOR
+        """The column that sentences are compared with: ENRICHED where it is of just this version, else VECTOR.
+
+        Raises SearchError where nothing says how it was made.
+        """
+        there = ENRICHED in self.table.schema.names
+        if there and self.enriched is None:
+            self.enriched = enrichment.read(self.uri)  # it is written before the column
+            if self.enriched is None:
+                raise SearchError(
+                    f'{self.uri}: damaged: found enriched vectors, and no {enrichment.FILE} that says how they were '
+                    'made; say it again: `index --enrich=neighbours`, or `--enrich=none`'
+                )
+        return ENRICHED if there and self.enriched.version == self.version else VECTOR
 
     def condition(self, where: Condition | str) -> Condition:
         """A condition that was typed, checked; one that was is left as it is. Raises SearchError."""
@@ -100,6 +111,7 @@ class Gallery:
         """Go to the last version, if another process has committed one, or has written the table from scratch."""
         with tables.told(self.uri, 'opening the index'):
             self._sealed, self.enriched = seal.read(self.uri), enrichment.read(self.uri)
+            seal.check_newest(self.uri, self._sealed, IMAGES)
             self.table = self.db.open_table(IMAGES)
             seal.check(self.uri, self._sealed, IMAGES, self.version)
 

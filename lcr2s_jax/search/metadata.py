@@ -4,7 +4,7 @@ import csv
 import io
 import pathlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
@@ -14,6 +14,7 @@ from lcr2s_jax.texts import read_text
 # names that others give the column `path`
 _PATHS = ('path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'img', 'name')
 KINDS = ('int64', 'double', 'string')
+MOST = 500  # columns: what LanceDB writes of 5,000 takes minutes
 _NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
 # 007, 1_2, 12e4 and nan are names, not numbers; 1e-05 and 1.5e+20 are as programs write them
 _WHOLE = re.compile(r'-?(0|[1-9]\d{0,17})', re.ASCII)
@@ -36,17 +37,13 @@ def read(
     Raises:
       DataError: what was found, what was expected. RowsError: lines that cannot be used.
     """
-    try:
-        # strict, or a quotation mark that is never closed swallows the rest of the table
-        reader = csv.DictReader(io.StringIO(read_text(file, '--metadata')), strict=True)
-        rows, names = [(reader.line_num, row) for row in reader], list(reader.fieldnames or ())
-    except csv.Error as error:
-        raise DataError(
-            f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
-        ) from None
+    # strict, or a quotation mark that is never closed swallows the rest of the table
+    reader = csv.DictReader(io.StringIO(read_text(file, '--metadata')), strict=True)
+    names = list(_readable(file, lambda: reader.fieldnames) or ())
     if names.count('path') != 1 or len(names) < 2:
-        raise DataError(f'--metadata: {file}: found the columns {names}, expected `path` and others{_hint(names)}')
+        raise DataError(f'--metadata: {file}: found the columns {names[:10]}, expected `path` and others{_hint(names)}')
     check_names(f'--metadata: {file}', [name for name in names if name != 'path'], reserved)
+    rows = _readable(file, lambda: [(reader.line_num, row) for row in reader])
     columns = [name for name in names if name != 'path']
     kinds = {name: have.get(name) or kind([row[name] or '' for _, row in rows]) for name in columns}
     values: dict = {}
@@ -76,6 +73,15 @@ def _hint(names: Sequence[str]) -> str:
     return f"; write path for '{near}'" if near not in ('', 'path') else ''
 
 
+def _readable(file: str, read: Callable):
+    try:
+        return read()
+    except csv.Error as error:
+        raise DataError(
+            f'--metadata: {file} cannot be read ({error}); expected a CSV file in UTF-8, its quotation marks closed'
+        ) from None
+
+
 def nearly(paths: Collection[str], there: Collection[str]) -> dict[str, str]:
     """Path -> one that is there and differs by letter case, by how accents are composed or by folders before it."""
     by_name = {alike(path): path for path in there} if paths else {}
@@ -95,11 +101,13 @@ def nearly(paths: Collection[str], there: Collection[str]) -> dict[str, str]:
 
 def check_names(where: str, names: Sequence[str], reserved: Collection[str]) -> None:
     """Raise DataError for a column that SQL could not name, or that is the index's own."""
+    if len(names) > MOST:
+        raise DataError(f'{where}: found {len(names):,} columns, expected at most {MOST}')
     wrong = [name for name in names if name in reserved or not _NAME.fullmatch(name)]
     if wrong or len(set(names)) < len(names):
         raise DataError(
-            f'{where}: found the columns {wrong or names}; expected each once, of letters, digits and _, and none of '
-            f"the index's own: {', '.join(reserved)}"
+            f'{where}: found the columns {(wrong or names)[:10]}; expected each once, of letters, digits and _, and '
+            f"none of the index's own: {', '.join(reserved)}"
         )
 
 

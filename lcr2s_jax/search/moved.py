@@ -11,6 +11,8 @@ from lcr2s_jax.search import conditions, retention, storage, stores
 from lcr2s_jax.search.folder import Root
 from lcr2s_jax.search.gallery import FOUND, Gallery
 
+_LAST = '.moved'  # in the index: a hash of the last two folders, by which a call that was killed is known again
+
 
 class Moved(NamedTuple):
     """What became of the rows of a folder.
@@ -29,16 +31,25 @@ class Moved(NamedTuple):
 def move(gallery: Gallery, old: str, root: Root) -> Moved:
     """Have rows of `old` be rows of `root`, where a file of the same path and size lies below it.
 
-    A row that `root` has of such a path already goes: the older one has the columns.
+    A row that `root` has of such a path already goes: the older one has the columns. A call that was killed after it is
+    finished by the same call.
 
     Raises:
       SearchError: the index has no row of `old`; the message names the folders that it has.
     """
-    key, old = storage.stored(gallery.uri, root), _root_of(gallery, old)
+    key = storage.stored(gallery.uri, root)
+    mark = retention.key('moved', os.path.abspath(old), key).encode()
+    try:
+        old = _root_of(gallery, old)
+    except SearchError:
+        if storage.read(gallery.uri, _LAST) == mark:
+            return Moved(old, 0, 0)
+        raise
     with gallery.writing():
         known = gallery.known(old)
         if old == key:
             return Moved(old, 0, len(known))
+        storage.write(gallery.uri, _LAST, mark)
         size = _sizes(root)
         paths = [path for path, facts in known.items() if size(path) == facts[0]]
         gallery.drop(key, [path for path in gallery.known(key) if path in set(paths)])

@@ -92,6 +92,18 @@ def older_than(age: str) -> str:
     return f"added < timestamp '{before.isoformat(timespec='seconds')}'"
 
 
+def to_come(uri: str) -> str:
+    """A word on rows that were indexed under a clock that was ahead, which no age takes yet; '' without such."""
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
+    where = f"added > '{now:%Y-%m-%dT%H:%M}Z'"
+    if not (count := Gallery(uri).count(where)):
+        return ''
+    return (
+        f'{uri}: {count:,} rows were indexed at a time that is still to come: the clock was ahead, and nobody knows '
+        f'how old they are. To forget them: delete --where="{where}"'
+    )
+
+
 def plan(gallery: Gallery, what: Condition | str | Sequence[tuple[str, str]]) -> Plan:
     """Find what is to be forgotten; nothing is changed.
 
@@ -243,6 +255,7 @@ def forgotten(gallery: Gallery) -> set[str]:
     """Every `key` that is kept out. Raises SearchError."""
     with tables.told(gallery.uri, 'reading what was forgotten'):
         sealed = seal.read(gallery.uri)
+        seal.check_newest(gallery.uri, sealed, GONE)
         table = tables.open_or_make(gallery.db, gallery.uri, GONE)
         if table is not None:
             seal.check(gallery.uri, sealed, GONE, table.version)

@@ -51,7 +51,18 @@ def check(uri: str, sealed: dict, table: str, version: int) -> None:
         raise SearchError(
             f'{uri}: damaged: found version {version} of the table {table}, expected {least} or later; {_ADVICE}'
         )
-    used = _used(uri, table, version) & sealed['files'].keys()
+    _compare(uri, sealed, _used(uri, table, version))
+
+
+def check_newest(uri: str, sealed: dict, table: str) -> None:
+    """Compare the manifest that LanceDB opens first with the seal, as `check` does: a damaged one stops its threads."""
+    if sealed:
+        names = storage.listed(uri, f'{table}.lance/_versions')
+        _compare(uri, sealed, sorted(name for name in names if name.endswith('.manifest'))[:1])
+
+
+def _compare(uri: str, sealed: dict, names: Iterable[str]) -> None:
+    used = sealed['files'].keys() & names
     for name, found in zip(used, _sums(uri, used), strict=True):
         if found not in (None, sealed['files'][name]):  # what is gone LanceDB tells, where it is needed
             raise SearchError(f'{uri}: damaged: {name} is not what was written; {_ADVICE}')

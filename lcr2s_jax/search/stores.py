@@ -33,7 +33,7 @@ _WORDS = (  # what a store, or the way to it, says -> what was found, what to do
     ),
     (
         r'[Tt]imed? ?out|error sending request|[Cc]onnection (refused|reset|closed)|connect error|dns error'
-        r'|NETWORK_CONNECTION|curlCode',
+        r'|NETWORK_CONNECTION|curlCode|CURL error|Retry policy exhausted',
         'the store does not answer; check the address (AWS_ENDPOINT_URL, AWS_REGION) and the network, then give the '
         'same command again',
     ),
@@ -70,6 +70,10 @@ def opened(uri: str):
             f'found the address {uri}, expected a folder, s3://... or gs://...; fetch what is there first'
         )
     try:
+        if not uri.startswith(('s3://', 'gs://', 'file://')):
+            raise ValueError('another kind of address')
+        if uri.startswith('gs://') and 'retry_limit_seconds' not in uri:
+            uri += f'{"&" if "?" in uri else "?"}retry_limit_seconds={ANSWER}'
         if not uri.startswith('s3://'):
             return fs.FileSystem.from_uri(uri)
         parts = urlsplit(uri)
@@ -104,13 +108,11 @@ def check(uri: str) -> None:
 
     store, path = opened(uri)
     bucket = path.partition('/')[0]
-    if not uri.startswith('s3://'):
+    if uri.startswith('file://'):
         return
     with told(uri):
         if store.get_file_info(bucket).type == fs.FileType.NotFound:
-            raise SearchError(
-                f'{uri}: found no bucket {bucket}; make it first (aws s3 mb s3://{bucket}), or correct it'
-            )
+            raise SearchError(f'{uri}: found no bucket {bucket}; make it first, or correct it')
 
 
 def options(uri: str) -> dict[str, str] | None:

@@ -11,6 +11,8 @@ from lcr2s_jax.search import storage, stores
 _FULL = ('os error 28', 'os error 122', 'os error 27', 'No space left', 'Disk quota')  # ENOSPC, EDQUOT, EFBIG
 _READ_ONLY = ('os error 30', 'os error 13', 'os error 1)', 'Read-only file system', 'Permission denied')
 
+_ERRORS, _PANICS = (RuntimeError, ValueError), ('PanicException', 'RustPanic')  # the latter's classes have no module
+
 
 def open_or_make(db, uri: str, name: str, schema=None):
     """A table by its name; None where there is none and `schema` is None.
@@ -56,8 +58,9 @@ def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
-        if not isinstance(error, OSError) and not _of_lancedb(error):
+    except BaseException as error:
+        stopped = type(error).__name__ in _PANICS
+        if not (stopped or isinstance(error, OSError)) and not (isinstance(error, _ERRORS) and _of_lancedb(error)):
             raise
         far = stores.in_words(str(error)) if stores.is_remote(uri) else None
         raise SearchError(f'{uri}: {what} failed: {far or _why(error, quote)}') from error

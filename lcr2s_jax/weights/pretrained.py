@@ -10,6 +10,7 @@ import pathlib
 import re
 
 import jax
+import numpy as np
 
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
@@ -162,10 +163,21 @@ def build(
             grid = source.grid(clip.grid)
             height, width = (side * clip.patch_size for side in grid)
             guesses += (f'image positions of {grid[0]} x {grid[1]} patches, {height} x {width} pixels',)
-        return clip, source.params(clip, resize), guesses
+        params = source.params(clip, resize)
+        _check_numbers(params)
+        return clip, params, guesses
     except WeightsError as error:
         where = '' if str(error).startswith(str(source.where)) else f'{source.where}: '
         raise WeightsError(f'{where}{error}') from None
+
+
+def _check_numbers(params: dict) -> None:
+    for path, x in jax.tree_util.tree_leaves_with_path(params):
+        if not np.isfinite(np.sum(x, dtype=np.float64)):  # of finite float32, no sum is infinite
+            raise WeightsError(
+                f'found values in {jax.tree_util.keystr(path, simple=True, separator="/")} that are no numbers (NaN or '
+                'infinite); every vector would be. Fetch the file again, or use other weights.'
+            )
 
 
 def _open(name: str) -> Source:

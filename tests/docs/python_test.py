@@ -100,7 +100,8 @@ def test_a_search_with_a_value_of_another_kind_is_a_sentence(tmp_path):
     assert len(opened.search('a man', top=np.int64(1)).hits) == 1
     for given, words in (
         (dict(sentence=5), r"sentence: found '5' \(int\), expected text"),
-        (dict(sentence='a', top='5'), 'top: found .* expected a number'),
+        (dict(sentence='a', top='5'), 'top: found .* expected a whole number'),
+        (dict(sentence='a', top=1.5), 'top: found .* expected a whole number'),
         (dict(sentence='a', where=None), 'where: found'),
         (dict(sentence='a', false_alarms='5%'), 'false_alarms: found .* expected a number'),
     ):

@@ -67,6 +67,11 @@ def found(gallery, where: str) -> list[int]:
         ('order > 6.5', [11]),
         ('order < 1e300 and order > -9223372036854775808', list(range(12))),
         ("added > '2024-01-01' and modified < timestamp '2024-01-01T00:00:00Z'", list(range(12))),
+        ("added > '0999-01-01' and added > '0001-01-01' and added < '9999-12-31'", list(range(12))),
+        ("cast('2024-01-01 23:00' as date) = timestamp '2024-01-01'", list(range(12))),
+        ('order * 0 + 9007199254740993 = 9007199254740992', list(range(12))),  # sums are fractions, as it is written
+        ('999999999999999999 = 1000000000000000000', []),
+        ('9007199254740993 in (9007199254740992.0, 1.0, 9.007199254740992e15)', []),
         ('true', list(range(12))),
         ('false', []),
         ('', list(range(12))),
@@ -108,6 +113,8 @@ def test_nothing_may_follow_a_condition(gallery, tail):
         "order = '7'", "added > 'yesterday'", "path = 'a' 'b'", 'images.path = path', 'path[0] = 1', 'order / 0 = 1',
         'case when true then true end', "interval '1 day' > '1'", "camera = 'c1' = 'c1'", 'length(path, 3) = 1',
         "camera like 'a' escape '!'", 'order in (1, null)', "'", '"', "path = '\0'", "path = '\ud800'", 'not', '()',
+        "columns('a') = 1", 'columns(*)', "added > '0001-01-01T00:00+10:00'", "added < '9999-12-31T23:59-10:00'",
+        'time = 1e-400', 'note like \'' + '_%' * 1000 + "'", "note ilike '" + '_' * 15_000 + "'",
         "camera::varchar(3) = 'c1'", 'lower(distinct path) = path', 'count(*) = 1', 'order over () = 1', '*',
     ],
 )  # fmt: skip

@@ -369,6 +369,15 @@ def test_a_file_that_is_not_what_was_written_is_told(gallery, content):
         Gallery(gallery.uri)
 
 
+def test_enriched_vectors_without_the_file_that_says_how_are_told_until_it_is_said_again(indexed, tmp_path):
+    here = copied(indexed, tmp_path)
+    (pathlib.Path(here.uri) / enrichment.FILE).unlink()
+    with pytest.raises(SearchError, match='enriched vectors, and no enriched.json'):
+        here.open()(ASKED, top=3, false_alarms=0.05)
+    here.update(enriched=TWO)
+    assert_enriched(here.uri)
+
+
 def test_a_changed_enriched_vector_is_noticed(gallery):
     vector_E = gallery.vectors(ENRICHED)[0][0]
     files = [path for path in pathlib.Path(gallery.uri).rglob('*') if path.is_file()]

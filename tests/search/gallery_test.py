@@ -3,6 +3,7 @@
 import concurrent.futures
 import datetime
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -160,6 +161,15 @@ def test_what_is_deleted_is_known_again_by_its_place_and_by_its_bytes_until_it_i
     assert retention.forgotten(gallery) == {place, content} and gallery.count() == 19
     retention.readmit(gallery, [place, content])
     assert not retention.forgotten(gallery)
+
+
+def test_rows_of_a_clock_that_was_ahead_are_told_where_age_is_asked_for(gallery):
+    assert retention.to_come(gallery.uri) == ''
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=400)
+    gallery.table.update(where="path < '002'", values={'added': later})
+    told = retention.to_come(gallery.uri)
+    where = re.search('--where="(.*)"', told)[1]
+    assert ': 2 rows were indexed at a time that is still to come' in told and gallery.count(where) == 2
 
 
 def test_what_was_indexed_longer_ago_expires(gallery):

@@ -273,6 +273,11 @@ def test_pictures_of_a_moved_folder_keep_vectors_and_columns(made, told, tmp_pat
     assert rows == [{'root': str(moved.root), 'path': 'a/000.png'}]
     now = of(made)
     assert now.keys() == before.keys() and all(np.array_equal(now[path], before[path]) for path in now)
+    searching.pictures(moved.root, 1, first=70)
+    again = moved.update(moved_from=str(made.root))
+    assert (again['moved'][0]['moved'], again['embedded']) == (0, 1), (
+        'the same call goes on after a kill or a full disk'
+    )
     with pytest.raises(SearchError, match='found no picture of the folder /never in .*has those of .*new'):
         moved.update(moved_from='/never')
 
@@ -391,6 +396,8 @@ def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_pat
         ('path,c\na\n', 'line 2: found another number of cells'),
         ('path,c\na,"x\ny"\nb,d\nb,e\n', "line 5: found 'b' a second time"),
         ('path,c\na,"x\nb,y\n', 'cannot be read'),
+        ('"path,c\na,x\n', 'cannot be read'),
+        (','.join(['path', *(f'c{n}' for n in range(5000))]) + '\n', 'found 5,000 columns, expected at most 500'),
         ('path,track\na,1_2\n', "found '1_2' in the column track, which the index has as int64"),
         ('path,track\na,seven\n', "found 'seven' in the column track, which the index has as int64"),
     ],

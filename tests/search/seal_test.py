@@ -56,7 +56,7 @@ def test_one_bit_in_any_file_is_told_or_changes_nothing(made, tmp_path):
     assert answer(str(copy)) == good and told > len(files)
 
 
-@pytest.mark.parametrize('change', ['cut', 'empty', 'gone', 'another'])
+@pytest.mark.parametrize('change', ['cut', 'empty', 'gone', 'another', 'longer'])
 def test_a_file_that_is_cut_or_gone_or_is_another_is_told_or_changes_nothing(made, tmp_path, change):
     good = answer(made)
     for path in [path for path in pathlib.Path(made).rglob('*') if path.is_file() and path.name != '.lock']:
@@ -67,11 +67,32 @@ def test_a_file_that_is_cut_or_gone_or_is_another_is_told_or_changes_nothing(mad
         if change == 'gone':
             spoilt.unlink()
         else:
-            spoilt.write_bytes({'cut': content[: len(content) // 2], 'empty': b'', 'another': content[::-1]}[change])
+            spoilt.write_bytes(
+                {
+                    'cut': content[: len(content) // 2],
+                    'empty': b'',
+                    'another': content[::-1],
+                    'longer': content + b'x',
+                }[change]
+            )
         try:
             assert answer(str(tmp_path / 'i')) == good, path
         except SearchError:
             pass
+
+
+def test_a_damaged_manifest_stops_no_thread_of_lancedb_and_without_a_seal_it_is_told_all_the_same(
+    made, tmp_path, capfd
+):
+    shutil.copytree(made, tmp_path / 'i')
+    newest = min((tmp_path / 'i' / 'images.lance' / '_versions').glob('*.manifest'))
+    newest.write_bytes(newest.read_bytes() + b'x')
+    with pytest.raises(SearchError, match='is not what was written'):
+        Gallery(str(tmp_path / 'i'))
+    assert 'panicked' not in capfd.readouterr().err
+    (tmp_path / 'i' / seal.FILE).unlink()
+    with pytest.raises(SearchError, match='damaged'):
+        Gallery(str(tmp_path / 'i'))
 
 
 def test_an_older_version_is_told(made, tmp_path):

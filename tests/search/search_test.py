@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import rich.console
 
-from lcr2s_jax.errors import SearchError
+import lcr2s_jax
+from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.images import PictureError
 from lcr2s_jax.search import answer as answers
 from lcr2s_jax.search import answer_text, calibration, likeness, query
@@ -109,6 +110,15 @@ def test_a_condition_limits_what_is_searched(find):
     whole = {hit['path']: hit['probability'] for hit in find(WORDS, top=20)['answers'][0]['hits']}
     assert {hit['path']: hit['probability'] for hit in answer['hits']}.items() <= whole.items(), 'nobody gets likelier'
     assert find(WORDS, where="camera = 'none'")['answers'][0]['hits'] == []
+
+
+@pytest.mark.parametrize(
+    'given', [{'where': None}, {'where': b'true'}, {'top': 1.5}, {'top': '3'}, {'false_alarms': None},
+              {'like': [np.zeros((0, 4, 3), np.uint8)]}, {'sentence': [None]}, {'sentence': b'red'}],
+)  # fmt: skip
+def test_what_python_passes_of_another_type_is_explained(made, given):
+    with pytest.raises(UserError, match='expected'):
+        lcr2s_jax.open_index(made.uri).search(**({'sentence': WORDS} | given))
 
 
 def test_a_group_is_shown_once_by_its_best_picture(ask, find):

@@ -172,6 +172,15 @@ def test_odd_configs_are_refused_with_a_message(tmp_path):
         assert len(said) < 1500 and seconds < 5 and grown < 90, (path, said, seconds, grown)
 
 
+@pytest.mark.parametrize('value', [b'\xff\xff', b'\0\x7c'])  # NaN and infinite, as float16
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    folder = shutil.copytree(DEMO, tmp_path / 'clip')
+    file = folder / 'model.safetensors'
+    file.write_bytes(file.read_bytes()[:-2] + value)
+    with pytest.raises(WeightsError, match='that are no numbers'):
+        pretrained.build(pretrained.open_source(str(folder)))
+
+
 def test_what_a_pickle_builds_is_bounded_by_what_it_is(tmp_path):
     for name, message in (
         ('prefix.pt', 'a name of 1,048,576 letters, expected at most 512'),

@@ -5,6 +5,7 @@ An ASGI application around another; it needs no library. Each bound and its reas
 
 import asyncio
 import collections
+import itertools
 import json
 import os
 import re
@@ -74,6 +75,8 @@ class Middleware:
         headers = {name.decode('latin-1').lower(): value.decode('latin-1') for name, value in scope['headers']}
         path = self._below(scope['path'])
         try:
+            if sum(map(len, itertools.chain(*scope['headers']))) > self._limits.headers:
+                raise _Refused(431)
             self._check(scope['method'], path, headers)
             scope = scope | {'path': path, 'raw_path': path.encode(), 'root_path': ''}
             await self._route(scope, headers, receive, send)

@@ -14,6 +14,7 @@ _STATUS = {
     'in chunks must buffer them (docs/serve.md).',
     413: 'the call is too large. Send fewer or smaller pictures at once.',
     429: 'too much at once from you. Wait for what is under way, then try again.',
+    431: 'the headers of the call are too large. Delete the cookies of this address, then try again.',
     500: 'something went wrong here; the log of the server tells what.',
     503: 'too much is under way here. Try again in a minute.',
 }

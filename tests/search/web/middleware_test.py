@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 import re
+import time
 import warnings
 
 import pytest
@@ -206,6 +207,16 @@ def test_a_refused_call_says_what_to_do(client):
     assert forged.text.isascii() and len(forged.text) < 700
     for reply in (other, click, forged):
         assert reply.headers['x-content-type-options'] == 'nosniff' and 'html' not in reply.headers['content-type']
+
+
+@pytest.mark.parametrize(
+    'more', [[(b'cookie', b'; '.join(b'a%d=b' % n for n in range(9000)))], [(b'x%d' % n, b'') for n in range(9000)]]
+)
+def test_headers_are_bounded_before_they_are_read(client, more):
+    made = client(users={'ann': 'secret'}).app
+    clock = time.process_time()
+    status, body = get(made, '/', headers=more)
+    assert status == 431 and b'cookies' in body and time.process_time() - clock < 0.2
 
 
 @pytest.mark.parametrize('kept', [True, False])
