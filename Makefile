@@ -22,7 +22,8 @@ fuzz: $(VENV)/.dev              ## hostile files, invented for FUZZ_MINUTES in a
 	FUZZ_MINUTES=$(FUZZ_MINUTES) $(RUN) -m pytest -s -m fuzz
 
 soak: $(VENV)/.dev              ## what a run survives, with figures: kills, faults, full disks, any number of devices
-	$(RUN) -m pytest -s -m slow tests/training/kill_test.py tests/training/soak_test.py tests/training/parallel_test.py
+	$(RUN) -m pytest -s -m slow tests/training/kill_test.py tests/training/soak_test.py tests/training/parallel_test.py \
+		tests/training/hosts_test.py
 
 lint: $(VENV)/.dev              ## style and import order
 	$(RUN) -m ruff check .

@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lcr2s_jax.arrays import Batch
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import parallel
@@ -174,7 +174,12 @@ def open_inputs(
 
 def starting_encoder(config: ConfigDict) -> Encoder:
     """The weights that config.model names, and their tokenizer."""
-    clip, params = pretrained.load(**config.model)
+    try:
+        clip, params = pretrained.load(**config.model)
+    except WeightsError as error:  # to others it is a flag or an argument
+        if 'config.model' in str(error):
+            raise
+        raise WeightsError(f'config.model.pretrained: {error}') from None
     tokenizer = Tokenizer(config.tokenizer or config.model.pretrained)
     if tokenizer.vocab_size != clip.vocab_size:
         raise ConfigError(

@@ -15,20 +15,20 @@ def refused(dataset, root):
 
 
 def test_another_letter_case_a_deeper_folder_an_archive_and_another_dataset_are_named(tmp_path):
-    made = folders.cuhk(tmp_path)
+    made = folders.cuhk(tmp_path / 'above')
     assert "this is the folder of 'cuhk_pedes'" in refused('rstpreid', made.root)
-    assert f'it is in {made.root}: set config.data.root' in refused('cuhk_pedes', tmp_path.parent)
+    assert f'it is in {made.root}: set config.data.root' in refused('cuhk_pedes', tmp_path / 'above')
     made.file.rename(made.root / 'Reid_Raw.JSON')
     assert 'Reid_Raw.JSON is there, other letter case: rename it' in refused('cuhk_pedes', made.root)
     (made.root / 'Reid_Raw.JSON').rename(made.root / 'CUHK-PEDES.zip')
     assert 'unpack CUHK-PEDES.zip first' in refused('cuhk_pedes', made.root)
     assert 'unpack CUHK-PEDES.zip first' in refused('cuhk_pedes', made.root / 'CUHK-PEDES.zip')
-    assert f'did you mean {made.root}?' in refused('cuhk_pedes', tmp_path / 'CUHK_PEDES2')
+    assert f'did you mean {made.root}?' in refused('cuhk_pedes', tmp_path / 'above' / 'CUHK_PEDES2')
 
 
 @pytest.mark.parametrize('name', ['images', 'Imgs', 'imgs/imgs'])
 def test_images_that_lie_elsewhere_in_the_folder_are_named(tmp_path, name):
-    made = folders.cuhk(tmp_path)
+    made = folders.cuhk(tmp_path / 'above')
     made.images.rename(made.root / 'x')
     (made.root / name).parent.mkdir(exist_ok=True)
     (made.root / 'x').rename(made.root / name)
@@ -37,7 +37,7 @@ def test_images_that_lie_elsewhere_in_the_folder_are_named(tmp_path, name):
 
 
 def test_an_empty_list_is_called_so(tmp_path):
-    made = folders.cuhk(tmp_path)
+    made = folders.cuhk(tmp_path / 'above')
     made.rows = []
     made.save()
     assert 'found an empty list, expected a list of entries' in refused('cuhk_pedes', made.root)

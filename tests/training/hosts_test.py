@@ -76,6 +76,7 @@ def test_sigterm_to_one_host_saves_the_same_step_on_all_and_the_next_call_ends_l
     assert losses(workdir) == losses(two_hosts.workdir)
 
 
+@pytest.mark.slow
 def test_two_hosts_train_distil_and_rank_like_one(two_hosts):
     workdir, alone = two_hosts.workdir, two_hosts.workdir.with_name('one')
     run = here(alone, two_hosts.cache, **CHANGES | {'parallel.devices': 4, 'parallel.fsdp': False})
