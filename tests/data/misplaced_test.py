@@ -17,7 +17,7 @@ def refused(dataset, root):
 def test_another_letter_case_a_deeper_folder_an_archive_and_another_dataset_are_named(tmp_path):
     made = folders.cuhk(tmp_path / 'above')
     assert "this is the folder of 'cuhk_pedes'" in refused('rstpreid', made.root)
-    assert f'it is in {made.root}: set config.data.root' in refused('cuhk_pedes', tmp_path / 'above')
+    assert f'it is in {made.root}: set config.data.root' in refused('cuhk_pedes', tmp_path)
     made.file.rename(made.root / 'Reid_Raw.JSON')
     assert 'Reid_Raw.JSON is there, other letter case: rename it' in refused('cuhk_pedes', made.root)
     (made.root / 'Reid_Raw.JSON').rename(made.root / 'CUHK-PEDES.zip')
