@@ -17,6 +17,7 @@ _DTYPES = {
     'F8_E4M3': ml_dtypes.float8_e4m3fn, 'F8_E5M2': ml_dtypes.float8_e5m2,
 }  # fmt: skip
 _EXPECTED = 'a safetensors file'
+_MOST = 20_000  # tensors; the largest CLIPs have two thousand
 
 
 class Stored(NamedTuple):
@@ -65,6 +66,8 @@ def read_safetensors(path: pathlib.Path) -> dict[str, Stored]:
         raise WeightsError(f'{path}: cannot be read ({error.strerror}); expected {_EXPECTED}') from None
     listed = parse_object(header, str(path), f'{_EXPECTED}, whose list of tensors is JSON')
     listed.pop('__metadata__', None)
+    if len(listed) > _MOST:
+        raise WeightsError(f'{path}: found {len(listed):,} tensors, expected at most {_MOST:,}; this is no CLIP')
     found = {name: _entry(path, name, entry, 8 + length) for name, entry in listed.items()}
     end = 8 + length
     for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].nbytes)):
