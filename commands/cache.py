@@ -23,6 +23,7 @@ def teacher_features(run, names: Sequence[str]) -> Embeddings:
       run: a `commands.training.Training` whose teachers are trained.
       names: of the teachers.
     """
+    # of one teacher its own, by which runs of before know it
     hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])
     folder, split = run.workdir / 'teacher_features' / hashed[:16], run.inputs.splits['train']
     parallel.wait_for_all('all look for the same features')

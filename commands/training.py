@@ -61,8 +61,9 @@ class Training:
     def train_stage(self, name: str) -> None:
         """Train one stage to its end, from wherever it stands."""
         inputs, config = self.inputs, self.inputs.config
-        cached = name == 'crossed' or (name == 'student' and config.student.cache_teacher)
-        cache = teacher_features(self, stages.needs(name, config.stages)) if cached else None
+        taught_by, entry = stages.needs(name, config.stages), stages.STAGES[name]
+        cached = entry.folds or config[entry.options or name].get('cache_teacher', False)
+        cache = teacher_features(self, taught_by) if cached else None
         before = {earlier: (stage, self.params[earlier]) for earlier, stage in self.stages.items()}
         stage = self.stages[name] = _build(
             name, config, inputs.encoder, inputs.splits['train'].num_people, before, cache
@@ -219,8 +220,8 @@ def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
             f'config.stages: found {names}; expected some of {tuple(stages.STAGES)}{order and f", the {order}"}'
             + (meant(unknown[0], stages.STAGES) if unknown else '')
         )
-    folds = sorted(name for name in names if name.startswith('fold_'))
-    if folds and (len(folds) < 2 or folds != [f'fold_{i}' for i in range(len(folds))]):
+    folds = stages.folds(names)
+    if folds and (len(folds) < 2 or [stages.STAGES[name].fold for name in folds] != list(range(len(folds)))):
         raise ConfigError(f"config.stages: found {', '.join(folds)}; expected 'fold_0', 'fold_1' and so on, each once")
     for name in names:
         stage = _build(name, config, encoder, 1, before, None)
@@ -228,7 +229,7 @@ def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
 
 
 def _build(name: str, config: ConfigDict, encoder: Encoder, num_people: int, before: dict, cache) -> stages.Stage:
-    options = config['baseline' if name.startswith('fold_') else name].to_dict()
+    options = config[stages.STAGES[name].options or name].to_dict()
     return stages.build(name, encoder.clip, encoder.params, num_people, before, cache, options)
 
 

@@ -236,10 +236,17 @@ def crossed_stage(clip: CLIP, clip_params, num_people: int, *taught, **options) 
 
 
 class Entry(NamedTuple):
-    """How a stage is made, and which stages of the run it learns from; a new stage is one more entry of `STAGES`."""
+    """How a stage is made, and which stages of the run it learns from; a new stage is one more entry of `STAGES`.
+
+    `folds`: from every fold of the run, too. `fold`: i, trained without the people of fold i of as many as the run
+    has. `options`: the group of its options in the config, '' for that of its name.
+    """
 
     make: Callable[..., Stage]
     needs: tuple[str, ...] = ()
+    folds: bool = False
+    fold: int | None = None
+    options: str = ''
 
 
 STAGES: Mapping[str, Entry] = MappingProxyType(
@@ -247,24 +254,26 @@ STAGES: Mapping[str, Entry] = MappingProxyType(
         'baseline': Entry(baseline_stage),
         'teacher': Entry(teacher_stage),
         'student': Entry(student_stage, needs=('teacher',)),
-        **{f'fold_{i}': Entry(baseline_stage) for i in range(8)},
-        'crossed': Entry(crossed_stage, needs=('fold_0', 'fold_1')),
+        **{f'fold_{i}': Entry(baseline_stage, fold=i, options='baseline') for i in range(8)},
+        'crossed': Entry(crossed_stage, needs=('fold_0', 'fold_1'), folds=True),
     }
 )
 
 
 def left_out(name: str, names: Sequence[str]) -> tuple[int, ...]:
-    """(i, n) of stage fold_i where n of the stages `names` are folds; () of every other stage."""
-    return (int(name[5:]), len(_folds(names))) if name.startswith('fold_') else ()
+    """(i, n) of a stage that is trained without fold i, where n of the stages `names` are so; () of every other one."""
+    fold = STAGES[name].fold
+    return () if fold is None else (fold, len(folds(names)))
 
 
 def needs(name: str, names: Sequence[str]) -> tuple[str, ...]:
     """The stages that a stage learns from, in a run of the stages `names`."""
-    return tuple(dict.fromkeys((*STAGES[name].needs, *_folds(names)))) if name == 'crossed' else STAGES[name].needs
+    return tuple(dict.fromkeys((*STAGES[name].needs, *(folds(names) if STAGES[name].folds else ()))))
 
 
-def _folds(names: Sequence[str]) -> list[str]:
-    return sorted(name for name in names if name.startswith('fold_'))
+def folds(names: Sequence[str]) -> list[str]:
+    """Those of the stages `names` that are trained without a fold, in the folds' order."""
+    return sorted((name for name in names if STAGES[name].fold is not None), key=lambda name: STAGES[name].fold)
 
 
 def build(

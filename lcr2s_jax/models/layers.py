@@ -16,16 +16,16 @@ EPSILON = 1e-5
 
 # What is cheap to compute is computed again in the backward pass, not kept: memory's bandwidth is what a GPU lacks. The
 # compiler may merge both computations where it sees both, which it does not through a scan.
-again = functools.partial(jax.checkpoint, prevent_cse=False)
+_recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
-@again
+@_recomputed
 def quick_gelu(x: jax.Array) -> jax.Array:
     """x * sigmoid(1.702 x), any shape: the activation of OpenAI's CLIP [field]."""
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-@again
+@_recomputed
 def exact_gelu(x: jax.Array) -> jax.Array:
     """x * Phi(x), any shape: the activation of CLIPs trained by open_clip [field]."""
     return jax.nn.gelu(x, approximate=False)
@@ -58,7 +58,7 @@ class LayerNorm(nn.Module):
         return _normalise(_flat(x), scale, bias).astype(self.dtype).reshape(x.shape)
 
 
-@again
+@_recomputed
 def _normalise(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """[..., D], scale and bias f32 [D] -> f32 [..., D]."""
     x = x.astype(jnp.float32)

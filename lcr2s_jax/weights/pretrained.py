@@ -4,7 +4,6 @@ What the files hold is in huggingface.py, open_clip.py and openai.py; what a fol
 """
 
 import dataclasses
-import difflib
 import logging
 import pathlib
 import re
@@ -12,6 +11,7 @@ import re
 import jax
 import numpy as np
 
+from lcr2s_jax import texts
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, KERNELS
@@ -202,13 +202,10 @@ def _open(name: str) -> Source:
         raise WeightsError(f'{name[:200]}: cannot be looked at ({error.strerror})') from None
     if hub.is_meant(name):
         return _open_hub(name)
-    there = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, there, n=1)
-    hint = f" Did you mean '{path.parent / close[0]}'?" if close else hub.near(name)
     raise WeightsError(
         f"found no folder '{path}', and no file; expected a folder with config.json and "
         f"model.safetensors, or with {layouts.OPEN_CLIP_CONFIG}, OpenAI's or IRRA's file, or a hub name such as "
-        f"'openai/clip-vit-base-patch16'.{hint}"
+        f"'openai/clip-vit-base-patch16'{texts.near(path) or hub.near(name) or '.'}"
     )
 
 

@@ -231,7 +231,7 @@ def test_a_wrong_argument_of_load_is_called_by_its_name(given, message, monkeypa
 
 def test_a_path_or_a_name_that_nearly_is_one_is_offered(tmp_path):
     demo(tmp_path / 'my_clip')
-    with pytest.raises(WeightsError, match="Did you mean '.*/my_clip'"):
+    with pytest.raises(WeightsError, match='did you mean .*/my_clip'):
         pretrained.open_source(str(tmp_path / 'my_clip2'))
 
 
