@@ -120,21 +120,23 @@ def no_clip(tensors: Iterable[str], image: set[str], text: set[str]) -> str:
     """
     names = sorted(tensors)
     kind, advice = of_tensors(names)
-    several = max(image, text, key=len)
-    if kind:
-        pass
-    elif len(several) > 1:
-        shown = ' and '.join(repr(one[:120]) for one in sorted(several)[:4])
-        kind, advice = f'several models, before whose tensors stands {shown}', 'Save the state dict of one of them.'
-    elif several:
-        kind, advice = f'the {"image" if image else "text"} tower of a CLIP alone', 'Save both towers.'
-    else:
-        kind, advice = 'no CLIP: neither visual.conv1.weight nor token_embedding.weight is among them', USE
+    if not kind:
+        kind, advice = _of_towers(image, text)
     some = ', '.join(name[:120] for name in names[:3])
     return (
         f"found {len(names)} tensors, such as {some}: {kind}; expected one CLIP whose towers are OpenAI's, in its "
         f'naming. {advice}'
     )
+
+
+def _of_towers(image: set[str], text: set[str]) -> tuple[str, str]:
+    several = max(image, text, key=len)
+    if len(several) > 1:
+        shown = ' and '.join(repr(one[:120]) for one in sorted(several)[:4])
+        return f'several models, before whose tensors stands {shown}', 'Save the state dict of one of them.'
+    if several:
+        return f'the {"image" if image else "text"} tower of a CLIP alone', 'Save both towers.'
+    return 'no CLIP: neither visual.conv1.weight nor token_embedding.weight is among them', USE
 
 
 def is_safetensors(start: bytes) -> bool:
