@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lcr2s_jax.arrays import Batch
-from lcr2s_jax.errors import ConfigError, WeightsError
+from lcr2s_jax.errors import ConfigError, DataError, WeightsError
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import parallel
@@ -174,13 +174,16 @@ def open_inputs(
 
 def starting_encoder(config: ConfigDict) -> Encoder:
     """The weights that config.model names, and their tokenizer."""
-    try:
+    try:  # what these say is of arguments; here they are fields
         clip, params = pretrained.load(**config.model)
-    except WeightsError as error:  # to others it is a flag or an argument
-        if 'config.model' in str(error):
-            raise
+    except WeightsError as error:
         raise WeightsError(f'config.model.pretrained: {error}') from None
-    tokenizer = Tokenizer(config.tokenizer or config.model.pretrained)
+    except ConfigError as error:
+        raise ConfigError(f'config.model.{error}') from None
+    try:
+        tokenizer = Tokenizer(config.tokenizer or config.model.pretrained)
+    except DataError as error:
+        raise DataError(f'config.tokenizer: {error}') from None
     if tokenizer.vocab_size != clip.vocab_size:
         raise ConfigError(
             f'config.tokenizer: found {tokenizer.vocab_size} token ids, expected the {clip.vocab_size} of the model; '

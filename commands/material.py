@@ -123,11 +123,18 @@ class Material:
         key = ('joined', row.name, seed)
         if key not in self._features:
             caches = [self.features(name, seed, 'train') for name in row.taught_by]
-            if row.combine == 'cross':
-                fold_G = self._host['train'].image_pid_G % len(caches)
-                caches = [targets.crossed(caches, [fold_G == self.rows[name].left_out[0] for name in row.taught_by])]
+            if row.combine in ('mean', 'cross'):
+                caches = [targets.crossed(caches, [self._told(row, name) for name in row.taught_by])]
             self._features[key] = targets.mean_relation(caches) if row.combine == 'relation' else caches[0]
         return self._features[key]
+
+    def _told(self, row: Row, teacher: str) -> np.ndarray:
+        """bool [G]: the training images that a teacher tells this row of."""
+        pid_G = self._host['train'].image_pid_G
+        if row.combine == 'mean':
+            return np.ones(len(pid_G), bool)
+        fold, folds = self.rows[teacher].left_out
+        return pid_G % folds == fold
 
     def params(self, name: str, seed: int) -> dict:
         """The best parameters of a finished row."""

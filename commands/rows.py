@@ -3,6 +3,7 @@
 [row.NAME] with label, stage, and tables of changes, such as  set.student.feature_weight = 0.3
 """
 
+import collections
 import dataclasses
 import difflib
 import pathlib
@@ -15,7 +16,7 @@ from lcr2s_jax.errors import ConfigError
 
 STAGES = ('start', 'baseline', 'teacher', 'fusion', 'student')
 KEEP = ('true', 'pair', 'consensus')
-COMBINE = ('relation', 'cross')
+COMBINE = ('relation', 'mean', 'cross')
 _KINDS = {
     'label?': str, 'stage?': str, 'teacher?': str, 'set?': {str: dict}, 'test?': bool, 'family?': str,
     'noise?': (float, str), 'half?': int, 'left_out?': [int], 'keep?': str, 'judges?': [str],
@@ -33,8 +34,8 @@ class Row:
       stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
       teacher: the row that a student learns from, or whose encoders a fusion takes.
       teachers: further rows that teach a student with it.
-      combine: how: 'relation', the mean of their relations, or 'cross': as many rows as folds, each of which tells of
-        the people that were `left_out` of it.
+      combine: how: 'relation', the mean of their relations; 'mean', of their features; or 'cross', of the features of
+        those that a person was `left_out` of: rows of every fold, equally many.
       set: changes to the config, group by group.
       test: whether it is evaluated on test, once; otherwise it is read on val alone.
       family: rows of one family differ in a weight; the best of them on val stands for it on test.
@@ -140,10 +141,14 @@ def _fault_of_teachers(row: Row, rows: Mapping[str, Row]) -> str:
             f"found teachers = {list(row.teachers)} with combine = '{row.combine}' in a {row.stage}; expected both, of "
             f'a student, and combine one of {", ".join(COMBINE)}'
         )
-    folds = [rows[name].left_out for name in row.taught_by]
-    if row.combine == 'cross' and sorted(folds) != [(i, len(folds)) for i in range(len(folds))]:
-        found = ', '.join(str(list(fold)) for fold in folds)
-        return f'found teachers with left_out {found}; expected one for each fold: [0, n], [1, n], ... [n - 1, n]'
+    if row.combine == 'cross':
+        count = collections.Counter(tuple(rows[name].left_out) for name in row.taught_by)
+        if set(count) != {(i, len(count)) for i in range(len(count))} or len(set(count.values())) > 1:
+            found = ', '.join(str(list(rows[name].left_out)) for name in row.taught_by)
+            return (
+                f'found teachers with left_out {found}; expected equally many for each fold: [0, n], [1, n], ... '
+                '[n - 1, n]'
+            )
     return ''
 
 

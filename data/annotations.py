@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from data import fields, misplaced
 from data.fields import short
+from lcr2s_jax import texts
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import read_bytes, storable
 
@@ -223,7 +224,7 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
 
 def _content(path: pathlib.Path) -> Any:
     try:
-        return json.loads(read_bytes(path, MOST).decode('utf-8-sig'))
+        return json.loads(texts.decode(read_bytes(path, MOST), f'{path}:', path))
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
     except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8

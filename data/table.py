@@ -16,6 +16,7 @@ from typing import Any
 from data import fields as told
 from data.annotations import MOST, SPLITS, Annotations, Entry, by_split, make_entry
 from data.fields import short
+from lcr2s_jax import texts
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import read_bytes, storable, write
 
@@ -119,8 +120,8 @@ def _rows(path: pathlib.Path, fields: Mapping[str, str]) -> Iterator[tuple[str, 
             f"{path}: found '{path.suffix}', expected .csv, .jsonl or .json. Change config.data.folder.table."
         )
     try:
-        text = read_bytes(path, MOST).decode('utf-8-sig')  # what spreadsheets write
-    except (OSError, UnicodeDecodeError) as error:
+        text = texts.decode(read_bytes(path, MOST), f'{path}:', path)
+    except OSError as error:
         raise DataError(
             f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
             'config.data.folder.table.'
@@ -240,8 +241,8 @@ def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:
     kept = splits_path(path)
     split_of: dict[str, str] = {}
     try:
-        rows = list(_csv(read_bytes(kept).decode('utf-8-sig'), kept, _OWN, ('id', 'split')))
-    except (OSError, UnicodeDecodeError) as error:
+        rows = list(_csv(texts.decode(read_bytes(kept), f'{kept}:', kept), kept, _OWN, ('id', 'split')))
+    except OSError as error:
         raise DataError(f'{kept}: cannot be read ({error}); expected the columns id and split, in UTF-8.') from None
 
     def take(where: str, row: Any) -> None:

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from lcr2s_jax import model as models
-from lcr2s_jax.errors import ConfigError, SearchError, UserError, WeightsError
+from lcr2s_jax.errors import ConfigError, SearchError, WeightsError
 from lcr2s_jax.model import Model, Picture
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.calibration import Calibration
@@ -58,14 +58,6 @@ def load(
       UserError: what was found, what was expected, what to change.
     """
     name, tokenizer = _place(source, 'source'), _place(tokenizer, 'tokenizer')
-    try:
-        return _load(name, stage, image_size, context_length, tokenizer, activation, heads, resize, dtype)
-    except UserError as error:  # those who train set fields of a config; here they are arguments
-        error.args = (_arguments(str(error)),)
-        raise
-
-
-def _load(name, stage, image_size, context_length, tokenizer, activation, heads, resize, dtype) -> Model:
     if dtype not in ('float32', 'bfloat16'):
         raise ConfigError(f"dtype: found '{dtype}', expected 'float32' or 'bfloat16'")
     if resize not in ('bicubic', 'bilinear'):
@@ -90,14 +82,8 @@ def _load(name, stage, image_size, context_length, tokenizer, activation, heads,
     opened = pretrained.open_source(name, activation, heads)
     clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
     if guesses:
-        _LOG.warning('%s: guessed or changed: %s', name, _arguments('; '.join(guesses)))
-    words = Tokenizer(tokenizer or BUILT_IN.get(name, name))
-    if words.vocab_size != clip.vocab_size:
-        raise ConfigError(
-            f'tokenizer: found {words.vocab_size} token ids, expected the {clip.vocab_size} of the model; use the '
-            'tokenizer that the weights were trained with'
-        )
-    return _model(name, clip, params, words, beside)
+        _LOG.warning('%s: guessed or changed: %s', name, '; '.join(guesses))
+    return _model(name, clip, params, _tokenizer_of(clip, tokenizer or BUILT_IN.get(name, name)), beside)
 
 
 class Index:
@@ -193,8 +179,14 @@ def _size(value) -> tuple[int, int] | None:
     raise ConfigError(f'image_size: found {str(value)[:60]!r}, expected height and width in pixels, such as (384, 128)')
 
 
-def _arguments(text: str) -> str:
-    return text.replace('config.model.', '').replace('config.tokenizer', 'tokenizer')
+def _tokenizer_of(clip, name: str) -> Tokenizer:
+    words = Tokenizer(name)
+    if words.vocab_size != clip.vocab_size:
+        raise ConfigError(
+            f'tokenizer: found {words.vocab_size} token ids, expected the {clip.vocab_size} of the model; use the '
+            'tokenizer that the weights were trained with'
+        )
+    return words
 
 
 def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Model:

@@ -161,23 +161,27 @@ def mean_relation(caches: Sequence[Embeddings]) -> Embeddings:
     return caches[0]._replace(image_GE=joined[0], text_QE=joined[1])
 
 
-def crossed(caches: Sequence[Embeddings], unseen: Sequence[np.ndarray]) -> Embeddings:
-    """Features of several teachers, of every image and its captions by the one that never saw the person.
+def crossed(caches: Sequence[Embeddings], told: Sequence[np.ndarray]) -> Embeddings:
+    """Features of several teachers, of every image and its captions the mean of those that tell of it (ours).
 
-    The others' are turned into the first's space: the rotation that brings the unit vectors of all images and captions
-    closest (orthogonal Procrustes), which changes no cosine of theirs.
+    Cross-fitted, a teacher tells of the people that it never saw. The others' features are turned into the first's
+    space: the rotation that brings the unit vectors of all images and captions closest (orthogonal Procrustes), which
+    changes no cosine of theirs.
 
     Args:
       caches: of each teacher, unaugmented training split.
-      unseen: of each, bool [G], images of the people that it was not trained on; every image is unseen by one.
+      told: of each, bool [G], the images that it tells of; every image is told of by one or more.
+
+    Returns:
+      Unit vectors.
     """
-    first, *others = [np.concatenate([_unit(cache.image_GE), _unit(cache.text_QE)]) for cache in caches]
-    whole = np.array(first, np.float32)
-    for other, unseen_G in zip(others, unseen[1:], strict=True):
-        left, _, right = np.linalg.svd(other.T @ first)
-        rows = np.concatenate([unseen_G, unseen_G[caches[0].text_view_Q]])
-        whole[rows] = other[rows] @ (left @ right)
-    images = len(caches[0].image_GE)
+    every = [np.concatenate([_unit(cache.image_GE), _unit(cache.text_QE)]) for cache in caches]
+    total = np.zeros_like(every[0])
+    for features, told_G in zip(every, told, strict=True):
+        left, _, right = np.linalg.svd(features.T @ every[0])
+        rows = np.concatenate([told_G, told_G[caches[0].text_view_Q]])
+        total[rows] += features[rows] @ (left @ right)
+    whole, images = _unit(total), len(caches[0].image_GE)
     return caches[0]._replace(image_GE=whole[:images], text_QE=whole[images:])
 
 

@@ -45,7 +45,7 @@ class Gallery:
         self._one, self._writes = threading.RLock(), False
         self._paths: dict[str, set[str]] = {}  # of the roots that were written to, at version _seen
         self._seen = 0
-        storage.check_name(uri)
+        storage.check_place(uri)
         if width is None and not is_remote(uri) and not pathlib.Path(uri).is_dir():
             raise SearchError(storage.missing(uri))  # connecting would make the folder
         if is_remote(uri):

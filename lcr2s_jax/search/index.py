@@ -142,10 +142,8 @@ def _likeness(gallery: Gallery, fitted: Calibration | None) -> dict:
 
 def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> folder.Root | None:
     """The resolved folder of pictures, or its URL. Raises for mistakes that should not cost the time of embedding."""
-    storage.check_name(uri)
+    storage.check_place(uri)
     root = images and (images.rstrip('/') if storage.is_remote(images) else pathlib.Path(images).resolve())
-    if not storage.is_remote(uri) and pathlib.Path(uri).exists() and not pathlib.Path(uri).is_dir():
-        raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
     if root:
         folder.check(root)
     named = NamePattern(name_pattern, OWN).columns if name_pattern else []

@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterable
 
-from lcr2s_jax import files
+from lcr2s_jax import files, images
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.search import stores
 from lcr2s_jax.search.stores import is_remote
@@ -20,13 +20,23 @@ UPLOADS = 'uploads'
 TRACKED, UPLOADED = f'./{TRACKS}', f'./{UPLOADS}'
 
 
-def check_name(uri: str) -> None:
-    """Raise ConfigError for a folder whose path LanceDB cannot take: one with a line feed or the like."""
+def check_place(uri: str) -> None:
+    """Raise ConfigError where no index can be: a path that LanceDB cannot take, a file, a folder of pictures."""
     path = uri if is_remote(uri) else os.path.abspath(uri)
     if strange := [sign for sign in path if ord(sign) < 32 or ord(sign) == 127]:
         raise ConfigError(
             f'--index: found the control character {strange[0]!a} in the path {path!a}, expected none; rename that '
             'folder, or choose another'
+        )
+    place = pathlib.Path(path)
+    if is_remote(uri) or not place.exists() or (place / MODEL).is_dir():
+        return
+    if not place.is_dir():
+        raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
+    if picture := next((one.name for one in place.iterdir() if one.name.lower().endswith(images.SUFFIXES)), None):
+        raise ConfigError(
+            f'--index: found the folder {uri} with pictures of yours, such as {picture}; expected the folder of an '
+            'index, or a name where one can be made'
         )
 
 

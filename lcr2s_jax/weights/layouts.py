@@ -39,6 +39,13 @@ _FOLDERS = (
 _WEIGHTS = ('.pt', '.pth', '.ckpt', '.safetensors', '.bin', '.tar')  # endings of files of weights
 
 
+def unread(where: pathlib.Path) -> tuple[str, ...]:
+    """What lies beside weights and is not used, a sentence each."""
+    folder = where if where.is_dir() else where.parent
+    adapter = folder / 'adapter_config.json'
+    return (f'the PEFT adapter beside them ({adapter.name}) is not applied; {kinds.MERGE}',) * adapter.is_file()
+
+
 def describe(path: pathlib.Path) -> str:
     """What a folder or a file is, as a phrase for a message; it never raises."""
     try:

@@ -122,7 +122,7 @@ def save_open_clip(folder: pathlib.Path, clip: CLIP, params) -> None:
     if resnet and clip.grid[0] != clip.grid[1]:
         raise WeightsError(
             f'found a CLIP whose image tower is a ResNet for {clip.image_size[0]} x {clip.image_size[1]} pixels; '
-            "open_clip's are for squares only. Train a ViT, or at a square config.model.image_size."
+            "open_clip's are for squares only. Train a ViT, or at a square image_size."
         )
     vision = {
         'image_size': clip.image_size[0] if resnet else list(clip.image_size),

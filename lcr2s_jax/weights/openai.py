@@ -118,9 +118,9 @@ def open_file(path: pathlib.Path) -> files.Source:
     if bare := names.prefix + _ARCHIVE not in content.tensors:
         wide = sizes.vision_width * (1 if isinstance(sizes.vision_layers, int) else STRIDE) // sizes.vision_heads
         guesses += (
-            f'activation {activation}, {why} (config.model.activation)',
+            f'activation {activation}, {why} (`activation`)',
             f'{sizes.vision_heads} heads of {wide} for images, {sizes.text_heads} of '
-            f'{sizes.text_width // sizes.text_heads} for texts (config.model.heads)',
+            f'{sizes.text_width // sizes.text_heads} for texts (`heads`)',
         )
 
     def params(clip: CLIP, resize: str) -> dict:

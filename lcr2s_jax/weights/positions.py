@@ -29,8 +29,8 @@ def stored_grid(rows: int, wanted: tuple[int, int] | None, of_people: bool, name
             return grid
     raise WeightsError(
         f'{name}: found {rows} rows, expected one and a square number of patches'
-        + (f', the {wanted[0]} x {wanted[1]} of config.model.image_size,' if wanted else '')
-        + ' or thrice a square; set config.model.image_size to what the weights were trained at'
+        + (f', the {wanted[0]} x {wanted[1]} of image_size,' if wanted else '')
+        + ' or thrice a square; set image_size to what the weights were trained at'
     )
 
 
@@ -59,7 +59,7 @@ def _resample(size: int, new_size: int, method: str) -> np.ndarray:
     elif method == 'bicubic':
         taps, kernel = (-1, 0, 1, 2), _keys_cubic
     else:
-        raise ConfigError(f"config.model.resize: found '{method}', expected 'bilinear' or 'bicubic'")
+        raise ConfigError(f"resize: found '{method}', expected 'bilinear' or 'bicubic'")
     matrix = np.zeros((new_size, size))
     for tap in taps:
         column = np.clip(left + tap, 0, size - 1)

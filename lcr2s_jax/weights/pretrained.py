@@ -64,9 +64,7 @@ def load(
     compute = dict(dtype=dtype, kernel=kernel, remat=remat, scan=scan, chunks=chunks)
     if not pretrained:
         if architecture not in ARCHITECTURES:
-            raise ConfigError(
-                f'config.model.architecture: found {architecture!r}, expected one of {", ".join(ARCHITECTURES)}'
-            )
+            raise ConfigError(f'architecture: found {architecture!r}, expected one of {", ".join(ARCHITECTURES)}')
         check_asked(image_size, context_length)
         sizes = Sizes(**{'activation': 'quick_gelu', **ARCHITECTURES[architecture]}, vocab_size=vocab_size)
         sizes, _ = _overruled(sizes, activation, heads)
@@ -87,14 +85,14 @@ def kernel_for(kernel: str, dtype: str) -> str:
         ConfigError: the device, or the compute type, has no such kernel.
     """
     if kernel not in ('', *KERNELS):
-        raise ConfigError(f"config.model.kernel: found '{kernel}', expected one of {', '.join(KERNELS)}, or ''")
+        raise ConfigError(f"kernel: found '{kernel}', expected one of {', '.join(KERNELS)}, or ''")
     if kernel not in ('', 'cudnn'):
         return kernel
     capability = str(getattr(jax.devices()[0], 'compute_capability', ''))
     fused = dtype == 'bfloat16' and re.fullmatch(r'([89]|\d\d)\.\d', capability)  # NVIDIA's, since Ampere
     if kernel == 'cudnn' and not fused:
         raise ConfigError(
-            f"config.model.kernel: found 'cudnn' with config.model.dtype='{dtype}' on {jax.default_backend()}, "
+            f"kernel: found 'cudnn' with dtype='{dtype}' on {jax.default_backend()}, "
             "expected 'bfloat16' on a GPU of NVIDIA's; '' goes everywhere"
         )
     return 'cudnn' if fused else 'einsum'
@@ -114,14 +112,12 @@ def open_source(source: str, activation: str = '', heads: int | tuple[int, int] 
         WeightsError, ConfigError: what was found, what was expected, what to change.
     """
     if activation and activation not in ACTIVATIONS:
-        raise ConfigError(
-            f"config.model.activation: found '{activation}', expected '' or one of {', '.join(ACTIVATIONS)}"
-        )
+        raise ConfigError(f"activation: found '{activation}', expected '' or one of {', '.join(ACTIVATIONS)}")
     found = _open(BUILT_IN.get(source, source))
     sizes, told = _overruled(found.sizes, activation, heads)
-    settled = [f'config.model.{name}' for name, value in (('activation', activation), ('heads', heads)) if value]
+    settled = [f'`{name}`' for name, value in (('activation', activation), ('heads', heads)) if value]
     guesses = tuple(guess for guess in found.guesses if not any(field in guess for field in settled))
-    return found._replace(sizes=sizes, guesses=guesses + told)
+    return found._replace(sizes=sizes, guesses=guesses + told + layouts.unread(found.where))
 
 
 def build(
@@ -146,7 +142,7 @@ def build(
     sizes = source.sizes
     image_size, rows = image_size or sizes.image_size, sizes.context_length
     if image_size is None:
-        raise ConfigError(
+        raise WeightsError(
             f'{source.where}: its table of image positions fits no size that can be guessed; set image_size to the '
             'height and width that it was trained at'
         )
@@ -157,7 +153,7 @@ def build(
     guesses = source.guesses
     if rows is not None and rows != length:
         change = 'the first are read' if length < rows else f'they are resized to {length}'
-        guesses += (f'the text has {rows} positions, {length} are asked for: {change} (config.model.context_length)',)
+        guesses += (f'the text has {rows} positions, {length} are asked for: {change} (`context_length`)',)
     try:
         if source.grid:
             grid = source.grid(clip.grid)
@@ -270,7 +266,7 @@ def _overruled(sizes: Sizes, activation: str, heads: int | tuple[int, int]) -> t
         sizes = dataclasses.replace(sizes, activation=activation)
     pair = tuple(heads) if isinstance(heads, list | tuple) else (heads, 0)
     if len(pair) != 2 or any(type(one) is not int or one < 0 for one in pair):
-        raise ConfigError(f'config.model.heads: found {heads}, expected 0, or a number of heads, or two of them')
+        raise ConfigError(f'heads: found {heads}, expected 0, or a number of heads, or two of them')
     if not any(pair):
         return sizes, ()
     wide = sizes.vision_width * (1 if isinstance(sizes.vision_layers, int) else STRIDE)
@@ -280,7 +276,7 @@ def _overruled(sizes: Sizes, activation: str, heads: int | tuple[int, int]) -> t
     )
     for tower, count, width in (('image', vision, wide), ('text', text, sizes.text_width)):
         if width % count:
-            raise ConfigError(f'config.model.heads: found {count}, expected a divisor of the {tower} width {width}')
+            raise ConfigError(f'heads: found {count}, expected a divisor of the {tower} width {width}')
     told = (f'{vision} heads for images, as asked, and so {text} for texts',)
     return dataclasses.replace(sizes, vision_heads=vision, text_heads=text), told if not pair[1] else ()
 
@@ -289,6 +285,6 @@ def _check_image_size(clip: CLIP) -> None:
     fitting = tuple(max(side // clip.patch_size, 1) * clip.patch_size for side in clip.image_size)
     if fitting != clip.image_size:
         raise ConfigError(
-            f'config.model.image_size: found {clip.image_size}, expected multiples of the patch '
+            f'image_size: found {clip.image_size}, expected multiples of the patch '
             f'size {clip.patch_size}, such as {fitting}'
         )

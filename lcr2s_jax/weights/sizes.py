@@ -124,12 +124,10 @@ def clip_of(where: object, values: Any) -> CLIP:
 def check_asked(image_size: Any, context_length: Any) -> None:
     """Raise ConfigError unless the two can be: what a config or a caller asks for."""
     if not integers(image_size, 2, 1, MAX_SIDE):
-        raise ConfigError(
-            f'config.model.image_size: found {image_size}, expected height and width in pixels, 1 to {MAX_SIDE}'
-        )
+        raise ConfigError(f'image_size: found {image_size}, expected height and width in pixels, 1 to {MAX_SIDE}')
     if not integers([context_length], 1, 2, MAX_LENGTH):
         raise ConfigError(
-            f'config.model.context_length: found {context_length}, expected a whole number of tokens, 2 to {MAX_LENGTH}'
+            f'context_length: found {context_length}, expected a whole number of tokens, 2 to {MAX_LENGTH}'
         )
 
 

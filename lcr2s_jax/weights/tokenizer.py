@@ -82,7 +82,7 @@ class Tokenizer:
             found = f'no {missing[0]}' if missing else f'{EOT} = {ids[EOT]} of 0..{self.vocab_size - 1}'
             raise DataError(
                 f"Tokenizer '{name}': found {found}; expected a CLIP vocabulary, in which {EOT} "
-                'has the highest id. Change config.tokenizer to the tokenizer of a CLIP.'
+                'has the highest id. Change `tokenizer` to the tokenizer of a CLIP.'
             )
         self.sot, self.eot = ids[SOT], ids[EOT]
         self.mask_token = ids.get(MASK, self.sot - 1)
@@ -131,7 +131,7 @@ class Tokenizer:
         except BaseException as error:  # the library raises bare Exception, and its panics are none
             raise DataError(
                 f"Tokenizer '{self._name}': found one that cannot take a text apart ({str(error)[:200]}); expected a "
-                'CLIP vocabulary. Fetch it again, or change config.tokenizer to the tokenizer of a CLIP.'
+                'CLIP vocabulary. Fetch it again, or change `tokenizer` to the tokenizer of a CLIP.'
             ) from None
         return [one.ids for one in encoded]
 

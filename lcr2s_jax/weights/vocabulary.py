@@ -52,11 +52,11 @@ def read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
     if path.is_file():
         raise DataError(
             f'{path}: found no tokenizer beside these weights; expected tokenizer.json or {VOCABULARY}. Set '
-            'config.tokenizer to a folder with a tokenizer, or to that file.'
+            '`tokenizer` to a folder with a tokenizer, or to that file.'
         )
     raise DataError(
         f'{folder}: found neither tokenizer.json nor vocab.json with merges.txt, nor {VOCABULARY}; expected a '
-        'tokenizer. Put it there, or set config.tokenizer to a folder that has one, or to such a file.'
+        'tokenizer. Put it there, or set `tokenizer` to a folder that has one, or to such a file.'
     )
 
 
@@ -125,7 +125,7 @@ def _unreadable(path: pathlib.Path, error: BaseException, expected: str) -> Data
         raise error
     return DataError(
         f'{path}: found a file that cannot be read ({str(error)[:300] or type(error).__name__}); expected {expected}. '
-        'Fetch it again, or change config.tokenizer.'
+        'Fetch it again, or change `tokenizer`.'
     )
 
 
@@ -177,7 +177,7 @@ def _from_hub(name: str) -> pathlib.Path:
     if not hub.is_name(name):
         raise DataError(
             f"Tokenizer '{name[:200]}': found no such folder or file; expected one with tokenizer.json, or a hub name. "
-            f'Change config.tokenizer, or the weights where that is empty.{hub.near(name[:200])}'
+            f'Change `tokenizer`, or the weights where that is empty.{hub.near(name[:200])}'
         )
     try:
         folder = hub.folder_of(name, ['*.json', '*.txt', '*.txt.gz'], DataError)
@@ -185,7 +185,7 @@ def _from_hub(name: str) -> pathlib.Path:
         found = [path for path in found if path.is_file()]
         return found[0] if found else hub.file_of(f'{hub.SCHEME}{name}/tokenizer.json', DataError)
     except DataError as error:
-        raise DataError(f'Tokenizer {error} Change config.tokenizer, or the weights.') from None
+        raise DataError(f'Tokenizer {error} Change `tokenizer`, or the weights.') from None
 
 
 def pipeline(model: models.BPE) -> tokenizers.Tokenizer:

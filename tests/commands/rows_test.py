@@ -43,7 +43,7 @@ def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
         ('[row.a]\nstage = "baseline"\n[row.b]\nstage = "student"\nteacher = "a"\nteachers = ["a"]', 'combine one of'),
         (
             '[row.a]\nstage="baseline"\n[row.b]\nstage="student"\nteacher="a"\nteachers=["a"]\ncombine="cross"',
-            'expected one for each fold',
+            'expected equally many for each fold',
         ),
         ('[row.a', 'cannot be read as rows'),
     ],

@@ -62,7 +62,9 @@ def test_the_exact_search_lowers_for_cuda_and_tpu(dtype, queries):
     assert copied == (dtype == jnp.bfloat16 and queries == 1), 'many queries meet vectors of two bytes as they are'
 
 
-@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize(
+    'kind', ['student, teacher cached', *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[:2] + KINDS[3:])]
+)
 def test_operations_and_memory_of_a_compiled_step_are_those_on_paper(kind):
     clip, run, (state, frozen, batch) = lowered(kind)
     program = run.lower(state, frozen, batch).compile()

@@ -153,7 +153,9 @@ def test_an_unknown_alignment_loss_names_the_known_ones():
         tiny.stage('baseline', align='cosine')
 
 
-@pytest.mark.parametrize('name', ['baseline', 'teacher', 'student'])
+@pytest.mark.parametrize(
+    'name', ['student', *(pytest.param(name, marks=pytest.mark.slow) for name in ('baseline', 'teacher'))]
+)
 def test_a_batch_encoded_in_chunks_has_the_loss_and_gradient_of_the_whole(name):
     batch, key = tiny.batch(identities=8, views=3), jax.random.key(0)
     found = []
@@ -279,7 +281,9 @@ def test_a_student_of_the_teachers_own_view_is_told_the_cache_itself():
     np.testing.assert_allclose(terms['feature'], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize('target', ['fusion', 'mean', 'others'])
+@pytest.mark.parametrize(
+    'target', ['fusion', *(pytest.param(target, marks=pytest.mark.slow) for target in ('mean', 'others'))]
+)
 def test_supports_from_all_of_the_split_are_those_of_a_batch_that_holds_all_of_it(target):
     batch = tiny.batch(repeats=False)
     cache = with_places(batch, cached(tiny.stage('teacher'), tiny.stage('student').frozen, batch))

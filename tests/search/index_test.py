@@ -246,6 +246,7 @@ def test_what_cannot_be_indexed_is_said_before_a_model_is_opened(tmp_path, made)
         (made.uri, '/no/such', 'found no folder /no/such'),
         (made.uri, str(made.root / 'a' / '000.png'), f'expected a folder, such as its own: --images={made.root / "a"}'),
         (str(tmp_path / 'file'), str(made.root), '--index: found the file .*file, expected a folder'),
+        (str(made.root / 'a'), str(made.root), '--index: found the folder .* with pictures of yours, such as 0'),
         (made.uri, str(tmp_path / 'x\udcff'), 'no UTF-8; rename'),
         (made.uri, 'file:///a%20b/c', 'expected the folder itself: --images=/a b/c'),
     ):

@@ -46,7 +46,8 @@ def test_a_state_spread_over_the_devices_trains_the_same_model(tmp_path):
         Parallel('pmap', 4, True)
 
 
-@pytest.mark.parametrize('devices', [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow  # of eight and one the journey tells too
+@pytest.mark.parametrize('devices', [1, 4])
 def test_a_run_saved_on_eight_devices_goes_on_on_fewer(tmp_path, one_device, devices):
     stage = any_stage('teacher')
     with pytest.raises(Killed):

@@ -15,7 +15,7 @@ from tests import tiny
 from tests.tiny_runs import any_stage, batches, losses, run
 
 
-@pytest.mark.parametrize('driver', ['jit', 'pmap'])
+@pytest.mark.parametrize('driver', ['jit', pytest.param('pmap', marks=pytest.mark.slow)])
 def test_nothing_is_compiled_after_the_first_step(tmp_path, driver):
     compiled, before_step = [], []
 
@@ -97,6 +97,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_is_not_saved(tmp_path
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept))
 
 
+@pytest.mark.slow
 def test_bf16_trains_close_to_f32(tmp_path):
     values = {}
     for dtype in ('float32', 'bfloat16'):

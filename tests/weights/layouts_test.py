@@ -283,15 +283,17 @@ def test_every_guess_about_a_bare_checkpoint_is_told_in_one_warning_and_can_be_o
     ):
         assert guess in told
     caplog.clear()
+    (tmp_path / 'adapter_config.json').touch()
     got, read = load(path, made, activation='gelu', heads=4)
+    assert 'the PEFT adapter beside them (adapter_config.json) is not applied; Merge it' in caplog.text
     assert got == made
     assert_equal_features(features(got, read, *batch(made)), torch_features(model, *batch(made)), tolerance=1e-5)
     assert 'activation' not in caplog.text and '4 heads for images, as asked, and so 2 for texts' in caplog.text
     assert load(path, made, heads=(4, 1))[0].text_heads == 1
     for asked, message in (
-        (dict(activation='relu'), "config.model.activation: found 'relu', expected '' or one of quick_gelu, gelu"),
-        (dict(heads=5), 'config.model.heads: found 5, expected a divisor of the image width 128'),
-        (dict(heads=-1), 'config.model.heads: found -1'),
+        (dict(activation='relu'), "activation: found 'relu', expected '' or one of quick_gelu, gelu"),
+        (dict(heads=5), 'heads: found 5, expected a divisor of the image width 128'),
+        (dict(heads=-1), 'heads: found -1'),
     ):
         with pytest.raises(ConfigError, match=message):
             load(path, made, **asked)

@@ -116,7 +116,7 @@ def test_of_openais_vocabulary_as_many_merges_are_read_as_openai_reads(vocabular
 
 def test_weights_without_a_tokenizer_beside_them_say_what_to_set(tmp_path):
     (tmp_path / 'best.pth').write_bytes(b'')
-    with pytest.raises(DataError, match='best.pth: found no tokenizer.*Set config.tokenizer to a folder.*that file'):
+    with pytest.raises(DataError, match='best.pth: found no tokenizer.*Set `tokenizer` to a folder.*that file'):
         Tokenizer(str(tmp_path / 'best.pth'))
 
 
@@ -169,7 +169,7 @@ def test_a_name_that_is_neither_folder_nor_on_the_hub_is_named(monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
-    with pytest.raises(DataError, match="Tokenizer 'no/such'.*config.tokenizer"):
+    with pytest.raises(DataError, match="Tokenizer 'no/such'.*`tokenizer`"):
         Tokenizer('no/such')
 
 
