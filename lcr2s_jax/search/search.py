@@ -140,9 +140,9 @@ class Search:
     def _check(self, top: int, false_alarms: float, group_by: str) -> None:
         lowest, *_, highest = calibration.RATES
         if not lowest <= false_alarms <= highest:
-            raise SearchError(f'--false-alarms: found {false_alarms:g}, expected {lowest:g} to {highest:g}')
+            raise SearchError(f'false_alarms: found {false_alarms:g}, expected {lowest:g} to {highest:g}')
         if top < 1:
-            raise SearchError(f'--top: found {top}, expected 1 or more')
+            raise SearchError(f'top: found {top}, expected 1 or more')
         if group_by and group_by not in {*OWN, *self.gallery.columns} - {*NUMBERS}:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
             raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")

@@ -16,8 +16,10 @@ DEEPEST = 12  # parts within parts; DataFusion reads about 50 brackets
 FUNCTIONS = ('lower', 'upper', 'length', 'starts_with', 'coalesce')
 TEXT, NUMBER, TIME, TRUTH, NOTHING = 'text', 'a number', 'a time', 'a comparison', 'null'
 _COMPARES = {'eq': '=', 'neq': '!=', 'gt': '>', 'gte': '>=', 'lt': '<', 'lte': '<='}
+_CONTRARY = {'and': 'or', 'or': 'and'}
 _COUNTS = {'add': '+', 'sub': '-', 'mul': '*'}
-# what sqlglot may say of a part beside its operands; more would change what it means
+# what sqlglot may say of a part; more would change what it means
+_SAID = {'this', 'expression', 'negate'}
 _MORE = {
     'between': {'low', 'high'}, 'cast': {'to', '_type'}, 'coalesce': {'expressions'}, 'in': {'expressions'},
     'literal': {'is_string'},
@@ -44,30 +46,63 @@ class Writer:
         """The condition as LanceDB takes it. Raises Refused."""
         return self._truth(tree, 0)
 
-    def _truth(self, node, depth: int) -> str:
+    def _truth(self, node, depth: int, denied: bool = False) -> str:
+        """SQL of what is true or false; denied, of its contrary.
+
+        DataFusion takes `a = 0 and a in (1)` for false, and `a != 0 or a not in (1)` for true, where a is null, too. The
+        first chooses the same rows where there is no `not` above it, so that it is written at single comparisons alone;
+        of the second nothing is left where `a not in` says that a is not null.
+        """
+        node = self._known(node, depth)
+        if node.args.get('negate'):
+            return self._truth(_affirmed(node), depth + 1, not denied)
+        if node.key == 'not':
+            return self._truth(node.this, depth + 1, not denied)
+        if node.key in _CONTRARY:
+            return self._chain(node, depth + 1, denied)
         part = self._part(node, depth)
         if part.holds != TRUTH:
             raise Refused(f"found {part.holds}, {_shown(node)}, expected a comparison such as camera = 'c1'")
-        return part.sql
+        if denied and node.key == 'in':
+            return f'(({self._part(node.this, depth + 1).sql} is not null) and not {part.sql})'
+        return f'(not {part.sql})' if denied else part.sql
 
-    def _part(self, node, depth: int) -> _Part:
+    def _chain(self, node, depth: int, denied: bool) -> str:
+        """However long, its brackets are within each other by its logarithm only."""
+        parts, waiting, word = [], [node], _CONTRARY[node.key] if denied else node.key
+        while waiting:
+            one = waiting.pop()
+            if one.key == node.key:
+                waiting += [one.expression, one.this]
+            else:
+                parts.append(self._truth(one, depth, denied))
+        while len(parts) > 1:
+            pairs = [f'({a} {word} {b})' for a, b in zip(parts[::2], parts[1::2], strict=False)]
+            parts = pairs + parts[len(pairs) * 2 :]
+        return parts[0]
+
+    def _known(self, node, depth: int):
+        """The node within its brackets. Raises Refused where it is too deep, or says more than is known here."""
         if depth > DEEPEST:
             raise Refused(f'found more than {DEEPEST} parts within each other')
         while node.key == 'paren':
             node = node.this
+        said = {name for name, value in node.args.items() if value not in (None, False, [])}
+        written = node.key in (*_COMPARES, *_COUNTS) or hasattr(self, f'_{node.key}')
+        if written and (more := said - _SAID - _MORE.get(node.key, set())):
+            raise Refused(f'found {_shown(node)}, of which {" and ".join(sorted(more))} is not known here')
+        return node
+
+    def _part(self, node, depth: int) -> _Part:
+        node = self._known(node, depth)
         if node.args.get('negate'):
-            node = node.copy()
-            node.set('negate', False)
-            return _Part(f'(not {self._truth(node, depth + 1)})', TRUTH)
+            return _Part(f'(not {self._truth(_affirmed(node), depth + 1)})', TRUTH)
         method = getattr(self, f'_{node.key}', None)
         if method is None and node.key not in (*_COMPARES, *_COUNTS):
             raise Refused(
                 f'found {_shown(node)}, which is not known here; expected comparisons, and, or, not, in, like, ilike, '
                 f'between, is null, cast, timestamp, and the functions {", ".join(FUNCTIONS)}'
             )
-        said = {name for name, value in node.args.items() if value not in (None, False, [])}
-        if more := said - {'this', 'expression'} - _MORE.get(node.key, set()):
-            raise Refused(f'found {_shown(node)}, of which {" and ".join(sorted(more))} is not known here')
         if node.key in _COMPARES:
             left, right = self._alike([node.this, node.expression], depth)
             return _Part(f'({left.sql} {_COMPARES[node.key]} {right.sql})', TRUTH)
@@ -79,27 +114,12 @@ class Writer:
         return method(node, depth + 1)
 
     def _and(self, node, depth):
-        return self._chain(node, depth, 'and')
+        raise Refused(f'found {_shown(node)} as a part of a comparison; {node.key} joins whole comparisons alone')
 
-    def _or(self, node, depth):
-        return self._chain(node, depth, 'or')
-
-    def _chain(self, node, depth, word):
-        """However long, its brackets are within each other by its logarithm only."""
-        parts, waiting = [], [node]
-        while waiting:
-            one = waiting.pop()
-            if one.key == node.key:
-                waiting += [one.expression, one.this]
-            else:
-                parts.append(self._truth(one, depth))
-        while len(parts) > 1:
-            pairs = [f'({a} {word} {b})' for a, b in zip(parts[::2], parts[1::2], strict=False)]
-            parts = pairs + parts[len(pairs) * 2 :]
-        return _Part(parts[0], TRUTH)
+    _or = _and
 
     def _not(self, node, depth):
-        return _Part(f'(not {self._truth(node.this, depth)})', TRUTH)
+        return _Part(f'(not {self._typed(node.this, TRUTH, depth).sql})', TRUTH)
 
     def _is(self, node, depth):
         part, other = self._part(node.this, depth), node.expression
@@ -229,6 +249,13 @@ class Writer:
         if first.holds == NUMBER and not all(part.whole for part in parts):
             parts = [dataclasses.replace(part, sql=f'cast({part.sql} as double)') for part in parts]
         return parts
+
+
+def _affirmed(node):
+    """`x in (1)` of `x not in (1)`."""
+    node = node.copy()
+    node.set('negate', False)
+    return node
 
 
 def _holds(name: str, kind: str) -> str:

@@ -61,13 +61,13 @@ def read(text: str, columns: Mapping[str, str]):
         ):
             word.token_type = Kind.IDENTIFIER  # a column may be called order, user or time
     try:
-        (found,) = _dialect().parser(error_level=sqlglot.ErrorLevel.IMMEDIATE).parse_into(exp.Condition, words, text)
+        trees = _dialect().parser(error_level=sqlglot.ErrorLevel.IMMEDIATE).parse_into(exp.Condition, words, text)
     except sqlglot.errors.ParseError as error:
         near = next((one['highlight'] for one in error.errors if one.get('highlight')), '')
         raise Refused(f'it is not one comparison from its beginning to its end, near {near[:40]!a}') from None
-    if found is None:
-        raise Refused('found nothing in it')
-    return found
+    if len(trees) != 1 or trees[0] is None:  # 'else' alone is read as nothing
+        raise Refused('found no comparison in it')
+    return trees[0]
 
 
 @functools.cache
