@@ -49,9 +49,9 @@ class Writer:
     def _truth(self, node, depth: int, denied: bool = False) -> str:
         """SQL of what is true or false; denied, of its contrary.
 
-        DataFusion takes `a = 0 and a in (1)` for false, and `a != 0 or a not in (1)` for true, where a is null, too. The
-        first chooses the same rows where there is no `not` above it, so that it is written at single comparisons alone;
-        of the second nothing is left where `a not in` says that a is not null.
+        DataFusion takes `a = 0 and a in (1)` for false, and `a != 0 or a not in (1)` for true, where a is null, too.
+        The first chooses the same rows where no `not` is above it, so that `not` is written at single comparisons
+        alone; the second is not taken so where `a not in` says that a is not null.
         """
         node = self._known(node, depth)
         if node.args.get('negate'):
