@@ -228,6 +228,25 @@ def leaves(draw):
     return sql, lambda row: known(lambda x: x.startswith(start) != negated, row[column])
 
 
+@st.composite
+def operands(draw):
+    """A comparison as a part of another, or of one with a value in the place of null."""
+    (sql, value), word = draw(leaves()), draw(st.sampled_from(['', 'not ']))
+    kind = draw(st.sampled_from(['null', 'true', 'false', 'equal', 'coalesce']))
+    if kind == 'equal':
+        (other, second), operator = draw(leaves()), draw(st.sampled_from(['=', '!=']))
+        return f'({sql}) {operator} ({other})', lambda row: known(OPERATORS[operator], value(row), second(row))
+    if kind == 'coalesce':
+        column = draw(st.sampled_from(['order', 'time']))
+        instead, least = draw(NUMBERS), draw(NUMBERS)
+        return (
+            f'{word}coalesce({column}, {instead}) >= {least}',
+            lambda row: ((instead if row[column] is None else row[column]) >= least) != bool(word),
+        )
+    is_so = {'null': None, 'true': True, 'false': False}[kind]
+    return f'({sql}) is {word}{kind}', lambda row: (value(row) is is_so) != bool(word)
+
+
 def negation(one):
     return f'not ({one[0]})', lambda row: known(lambda x: not x, one[1](row))
 
@@ -243,7 +262,7 @@ def junction(word, parts):
 
 
 TREES = st.recursive(
-    leaves(),
+    leaves() | operands(),
     lambda below: (
         below.map(negation)
         | st.builds(junction, st.sampled_from(['and', 'or']), st.lists(below, min_size=2, max_size=4))
