@@ -11,6 +11,7 @@ import socket
 import stat
 import sys
 import tempfile
+from typing import Any
 from urllib.parse import urlsplit
 
 from lcr2s_jax.errors import ConfigError
@@ -22,6 +23,7 @@ from lcr2s_jax.texts import read_text
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _CONNECTIONS = 512  # at once; half of the files that a process may have open on most systems
+_SPARE = 16  # connections that are being closed, still counted
 _HEADERS_ARRIVE = 10.0  # seconds
 _REST = 5  # seconds that a connection is kept between two calls
 _QUEUE = 48  # calls that wait or run, of all users
@@ -65,7 +67,8 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, roo
         app = application(service, pathlib.Path(folder), names_of(host), users, root)
         server = uvicorn.Server(uvicorn.Config(
             app, host=host, port=port, log_level='warning', access_log=False, server_header=False, http=_protocol(),
-            timeout_graceful_shutdown=2, timeout_keep_alive=_REST, limit_concurrency=_CONNECTIONS, proxy_headers=False,
+            timeout_graceful_shutdown=2, timeout_keep_alive=_REST, limit_concurrency=_CONNECTIONS + _SPARE,
+            proxy_headers=False,
         ))  # fmt: skip
         shown = f'[{host}]' if ':' in host else host
         print(f'{uri}: http://{shown}:{port}/ (Ctrl-C ends it)', flush=True)
@@ -177,37 +180,44 @@ def read_users(auth: str) -> dict[str, str]:
     return users
 
 
-def _protocol():
-    """uvicorn's own, which would wait for headers for ever."""
+def _protocol(most: int = _CONNECTIONS):
+    """uvicorn's own, which would wait for headers for ever, and refuse new connections while old ones say nothing."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    class Protocol(H11Protocol):
-        late: asyncio.TimerHandle | None = None
+    silent: dict[Any, asyncio.TimerHandle] = {}  # connections between two calls; who is silent for longest comes first
 
+    class Protocol(H11Protocol):
         def connection_made(self, transport) -> None:
             super().connection_made(transport)
+            if len(self.connections) > most and silent:
+                next(iter(silent))._close()
             self._wait()
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.late and self.cycle and not self.cycle.response_complete:  # a call has begun
-                self.late.cancel()
-                self.late = None
+            if self.cycle and not self.cycle.response_complete:  # a call has begun
+                self._waited()
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
             self._wait()
 
         def connection_lost(self, error) -> None:
-            if self.late:
-                self.late.cancel()
+            self._waited()
             super().connection_lost(error)
 
         def _wait(self) -> None:
-            if self.late:
-                self.late.cancel()
+            self._waited()
             if not self.cycle or self.cycle.response_complete:  # else the next call has come with the last one
-                self.late = self.loop.call_later(_HEADERS_ARRIVE, self.transport.close)
+                silent[self] = self.loop.call_later(_HEADERS_ARRIVE, self._close)
+
+        def _waited(self) -> None:
+            if late := silent.pop(self, None):
+                late.cancel()
+
+        def _close(self) -> None:
+            self._waited()
+            self.transport.close()
 
     return Protocol
 

@@ -1,8 +1,13 @@
 """The page is made and served: who may log in, what it is called, and what is told before it starts."""
 
+import asyncio
+import contextlib
 import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
 
 import pytest
 
@@ -63,3 +68,53 @@ def test_a_root_path_that_cannot_be_is_explained(root):
 def test_a_root_path_is_a_path_or_a_whole_address():
     assert app.check_root('') == '' and app.check_root('/people/') == '/people'
     assert app.check_root('https://example.org/people') == 'https://example.org/people'
+
+
+@pytest.fixture
+def served():
+    """(address of a server that takes seven connections, what its calls wait for)."""
+    import uvicorn
+
+    begun, go_on = threading.Event(), threading.Event()
+
+    async def application(scope, receive, send):
+        if scope['path'] == '/slow':
+            begun.set()
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+        await send({'type': 'http.response.start', 'status': 200, 'headers': [(b'content-length', b'2')]})
+        await send({'type': 'http.response.body', 'body': b'ok'})
+
+    config = uvicorn.Config(
+        application, port=0, log_level='critical', lifespan='off', limit_concurrency=9, http=app._protocol(7)
+    )
+    server = uvicorn.Server(config)
+    running = threading.Thread(target=server.run)
+    running.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname(), begun, go_on
+    go_on.set()
+    server.should_exit = True
+    running.join()
+
+
+def test_connections_that_say_nothing_keep_nobody_out_and_end_no_call(served):
+    address, begun, go_on = served
+    url, answers = f'http://127.0.0.1:{address[1]}', []
+
+    def ask(path):
+        answers.append(urllib.request.urlopen(url + path, timeout=30).read())
+
+    slow = threading.Thread(target=ask, args=['/slow'])
+    slow.start()
+    assert begun.wait(10)
+    with contextlib.ExitStack() as held:
+        silent = [held.enter_context(socket.create_connection(address, timeout=10)) for _ in range(7)]
+        silent += [held.enter_context(socket.create_connection(address, timeout=10)) for _ in range(20)]
+        silent[-1].sendall(b'GET / HTTP/1.1\r\n')  # a beginning is no call
+        ask('/')
+        assert answers == [b'ok'] and silent[0].recv(9) == b'', 'the oldest was closed'
+        go_on.set()
+        slow.join()
+    assert answers == [b'ok', b'ok']
