@@ -78,6 +78,8 @@ def of_file(path: pathlib.Path) -> str:
     if not start.strip(b'\0'):
         return 'a file of zeros: its download was not finished'
     text = start.lstrip()
+    if not text:
+        return 'a file of blanks'
     if text[:9].lower() in (b'<!doctype', b'<html') or text[:5].lower() == b'<html':
         return 'a web page, saved in place of the file'
     try:

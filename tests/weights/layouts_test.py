@@ -151,6 +151,7 @@ def test_files_of_other_programs_are_called_by_their_names(tmp_path):
         ('a.onnx', b'\x08\x07\x12\x07pytorch', 'a .onnx file, of another program'),
         ('a.7z', b"7z\xbc\xaf'\x1c", 'a 7z archive: unpack it'),
         ('zeros.pt', bytes(600), 'a file of zeros: its download was not finished'),
+        ('blank.pt', b' \n\t', 'a file of blanks'),
         ('folder.zip', None, 'a zip file with .*clip/config.json.: unpack it'),
         ('a.npz', None, 'arrays of NumPy'),
     ):
