@@ -35,7 +35,9 @@ def teacher_features(run, names: Sequence[str]) -> Embeddings:
         run.report.say(f'student: {who} at the training split once ({folder})')
         caches = [run.inputs.embed(run.embedders[name], run.params[name], 'train') for name in names]
         fold_G = split.image_pid % len(names)
-        found = targets.crossed(caches, [fold_G == fold for fold in range(len(names))]) if caches[1:] else caches[0]
+        found = (
+            targets.mean_features(caches, [fold_G == fold for fold in range(len(names))]) if caches[1:] else caches[0]
+        )
         with parallel.agreed("keeping the teacher's features"):
             if parallel.is_primary():
                 folder.mkdir(parents=True, exist_ok=True)

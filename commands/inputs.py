@@ -14,7 +14,7 @@ from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import parallel
 from lcr2s_jax.weights import pretrained
-from lcr2s_jax.weights.tokenizer import Tokenizer
+from lcr2s_jax.weights.tokenizer import Tokenizer, open_tokenizer
 
 KINDS = {'demo': 'synthetic pedestrians', 'folder': "the trainer's own pictures"}  # all others are photographs
 
@@ -181,14 +181,11 @@ def starting_encoder(config: ConfigDict) -> Encoder:
     except ConfigError as error:
         raise ConfigError(f'config.model.{error}') from None
     try:
-        tokenizer = Tokenizer(config.tokenizer or config.model.pretrained)
+        tokenizer = open_tokenizer(config.tokenizer or config.model.pretrained, clip.vocab_size)
     except DataError as error:
         raise DataError(f'config.tokenizer: {error}') from None
-    if tokenizer.vocab_size != clip.vocab_size:
-        raise ConfigError(
-            f'config.tokenizer: found {tokenizer.vocab_size} token ids, expected the {clip.vocab_size} of the model; '
-            'use the tokenizer that the weights were trained with'
-        )
+    except ConfigError as error:
+        raise ConfigError(f'config.{error}') from None
     return Encoder(clip, params, tokenizer)
 
 

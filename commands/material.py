@@ -124,7 +124,7 @@ class Material:
         if key not in self._features:
             caches = [self.features(name, seed, 'train') for name in row.taught_by]
             if row.combine in ('mean', 'cross'):
-                caches = [targets.crossed(caches, [self._told(row, name) for name in row.taught_by])]
+                caches = [targets.mean_features(caches, [self._told(row, name) for name in row.taught_by])]
             self._features[key] = targets.mean_relation(caches) if row.combine == 'relation' else caches[0]
         return self._features[key]
 

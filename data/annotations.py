@@ -224,10 +224,10 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
 
 def _content(path: pathlib.Path) -> Any:
     try:
-        return json.loads(texts.decode(read_bytes(path, MOST), f'{path}:', path))
+        return json.loads(texts.decode(read_bytes(path, MOST), path))
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
-    except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
+    except (ValueError, RecursionError) as error:
         raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. Fetch the file again.') from None
 
 

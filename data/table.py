@@ -120,7 +120,7 @@ def _rows(path: pathlib.Path, fields: Mapping[str, str]) -> Iterator[tuple[str, 
             f"{path}: found '{path.suffix}', expected .csv, .jsonl or .json. Change config.data.folder.table."
         )
     try:
-        text = texts.decode(read_bytes(path, MOST), f'{path}:', path)
+        text = texts.decode(read_bytes(path, MOST), path)
     except OSError as error:
         raise DataError(
             f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
@@ -241,7 +241,7 @@ def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:
     kept = splits_path(path)
     split_of: dict[str, str] = {}
     try:
-        rows = list(_csv(texts.decode(read_bytes(kept), f'{kept}:', kept), kept, _OWN, ('id', 'split')))
+        rows = list(_csv(texts.decode(read_bytes(kept), kept), kept, _OWN, ('id', 'split')))
     except OSError as error:
         raise DataError(f'{kept}: cannot be read ({error}); expected the columns id and split, in UTF-8.') from None
 

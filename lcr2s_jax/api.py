@@ -21,7 +21,7 @@ from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Answer, Search
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.weights import layouts, pretrained, sidecar, stablehlo
-from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer
+from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer, open_tokenizer
 
 _LOG = logging.getLogger(__name__)
 _LONGEST = 4000  # letters of a path
@@ -83,7 +83,7 @@ def load(
     clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
     if guesses:
         _LOG.warning('%s: guessed or changed: %s', name, '; '.join(guesses))
-    return _model(name, clip, params, _tokenizer_of(clip, tokenizer or BUILT_IN.get(name, name)), beside)
+    return _model(name, clip, params, open_tokenizer(tokenizer or BUILT_IN.get(name, name), clip.vocab_size), beside)
 
 
 class Index:
@@ -177,16 +177,6 @@ def _size(value) -> tuple[int, int] | None:
     if value is None or (isinstance(value, list | tuple) and len(value) == 2):
         return value and tuple(value)
     raise ConfigError(f'image_size: found {str(value)[:60]!r}, expected height and width in pixels, such as (384, 128)')
-
-
-def _tokenizer_of(clip, name: str) -> Tokenizer:
-    words = Tokenizer(name)
-    if words.vocab_size != clip.vocab_size:
-        raise ConfigError(
-            f'tokenizer: found {words.vocab_size} token ids, expected the {clip.vocab_size} of the model; use the '
-            'tokenizer that the weights were trained with'
-        )
-    return words
 
 
 def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Model:

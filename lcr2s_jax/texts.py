@@ -56,10 +56,10 @@ def read_text(path: str | pathlib.Path, what: str) -> str:
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         reason = getattr(error, 'strerror', None) or error
         raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file{near(path)}') from None
-    return decode(content, f'{what}: {path}', path).replace('\r\n', '\n').replace('\r', '\n')
+    return decode(content, path, f'{what}: ').replace('\r\n', '\n').replace('\r', '\n')
 
 
-def decode(content: bytes, where: str, path: str | pathlib.Path) -> str:
+def decode(content: bytes, path: str | pathlib.Path, what: str = '') -> str:
     """Text of a file's bytes: UTF-8, with or without a byte order mark. Raises DataError that says what they are."""
     try:
         text = content.decode('utf-8-sig')
@@ -71,5 +71,5 @@ def decode(content: bytes, where: str, path: str | pathlib.Path) -> str:
         change = f'Save it as UTF-8, or: iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > new.txt'
         if not name:
             found, change = 'has zero bytes, as no text has', 'Is it the right file?'
-        raise DataError(f'{where} cannot be read: it {found}; expected text in UTF-8. {change}') from None
+        raise DataError(f'{what}{path} cannot be read: it {found}; expected text in UTF-8. {change}') from None
     return text

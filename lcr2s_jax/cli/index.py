@@ -61,7 +61,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Bring the index up to date and print what was done: 0, or 1 where a video or every picture cannot be used."""
+    """Bring the index up to date and print it: 0, or 1 where a video cannot be used or no picture can."""
     _check(args)
     models.ask_ahead(args)
     from lcr2s_jax.cli.progress import Shown
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         )
     told['seconds'] = round(time.perf_counter() - clock, 1)
     print(json.dumps(told, indent=2) if args.json else _text(told))
-    nothing = not told['pictures'] and bool(told.get('unusable'))
+    nothing = 'files' in told and not told['pictures'] and not told['kept_out']
     return int(nothing or any(one['fault'] for one in told.get('videos', ())))
 
 

@@ -227,7 +227,7 @@ def crossed_stage(clip: CLIP, clip_params, num_people: int, *taught, **options) 
 
     Args:
       clip, clip_params, num_people: as of `baseline_stage`.
-      taught: stage and parameters of every fold's baseline, and last what `targets.crossed` makes of their features.
+      taught: stage and parameters of every fold's baseline, and last what `targets.mean_features` makes of theirs.
       options: align, identity_weight, scale, feature_weight, relation_weight as of `student_stage`.
     """
     own = dict(relation='cosine', from_teacher=False, cache_teacher=True, support_views=0, target='mean')

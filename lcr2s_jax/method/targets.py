@@ -161,7 +161,7 @@ def mean_relation(caches: Sequence[Embeddings]) -> Embeddings:
     return caches[0]._replace(image_GE=joined[0], text_QE=joined[1])
 
 
-def crossed(caches: Sequence[Embeddings], told: Sequence[np.ndarray]) -> Embeddings:
+def mean_features(caches: Sequence[Embeddings], told: Sequence[np.ndarray]) -> Embeddings:
     """Features of several teachers, of every image and its captions the mean of those that tell of it (ours).
 
     Cross-fitted, a teacher tells of the people that it never saw. The others' features are turned into the first's

@@ -145,7 +145,7 @@ class Search:
             raise SearchError(f'top: found {top}, expected 1 or more')
         if group_by and group_by not in {*OWN, *self.gallery.columns} - {*NUMBERS}:
             known = ', '.join(self.gallery.columns) or 'none: index with --metadata'
-            raise SearchError(f"--group-by: found '{group_by}', expected a column that came with --metadata ({known})")
+            raise SearchError(f"group_by: found '{group_by}', expected a column that came with --metadata ({known})")
 
     def _counted(self, where: Condition) -> '_Counted':
         """How many were searched: the best of some tracks is about as often a stranger's as the best of their crops."""

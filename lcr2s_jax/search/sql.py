@@ -18,8 +18,7 @@ TEXT, NUMBER, TIME, TRUTH, NOTHING = 'text', 'a number', 'a time', 'a comparison
 _COMPARES = {'eq': '=', 'neq': '!=', 'gt': '>', 'gte': '>=', 'lt': '<', 'lte': '<='}
 _CONTRARY = {'and': 'or', 'or': 'and'}
 _COUNTS = {'add': '+', 'sub': '-', 'mul': '*'}
-# what sqlglot may say of a part; more would change what it means
-_SAID = {'this', 'expression', 'negate'}
+# what sqlglot may say of a part beside its operands; more would change what it means
 _MORE = {
     'between': {'low', 'high'}, 'cast': {'to', '_type'}, 'coalesce': {'expressions'}, 'in': {'expressions'},
     'literal': {'is_string'},
@@ -53,7 +52,7 @@ class Writer:
         The first chooses the same rows where no `not` is above it, so that `not` is written at single comparisons
         alone; the second is not taken so where `a not in` says that a is not null.
         """
-        node = self._known(node, depth)
+        node = _bare(node, depth)
         if node.args.get('negate'):
             return self._truth(_affirmed(node), depth + 1, not denied)
         if node.key == 'not':
@@ -81,28 +80,19 @@ class Writer:
             parts = pairs + parts[len(pairs) * 2 :]
         return parts[0]
 
-    def _known(self, node, depth: int):
-        """The node within its brackets. Raises Refused where it is too deep, or says more than is known here."""
-        if depth > DEEPEST:
-            raise Refused(f'found more than {DEEPEST} parts within each other')
-        while node.key == 'paren':
-            node = node.this
-        said = {name for name, value in node.args.items() if value not in (None, False, [])}
-        written = node.key in (*_COMPARES, *_COUNTS) or hasattr(self, f'_{node.key}')
-        if written and (more := said - _SAID - _MORE.get(node.key, set())):
-            raise Refused(f'found {_shown(node)}, of which {" and ".join(sorted(more))} is not known here')
-        return node
-
     def _part(self, node, depth: int) -> _Part:
-        node = self._known(node, depth)
+        node = _bare(node, depth)
         if node.args.get('negate'):
-            return _Part(f'(not {self._truth(_affirmed(node), depth + 1)})', TRUTH)
+            return _Part(f'(not {self._typed(_affirmed(node), TRUTH, depth + 1).sql})', TRUTH)
         method = getattr(self, f'_{node.key}', None)
         if method is None and node.key not in (*_COMPARES, *_COUNTS):
             raise Refused(
                 f'found {_shown(node)}, which is not known here; expected comparisons, and, or, not, in, like, ilike, '
                 f'between, is null, cast, timestamp, and the functions {", ".join(FUNCTIONS)}'
             )
+        said = {name for name, value in node.args.items() if value not in (None, False, [])}
+        if more := said - {'this', 'expression'} - _MORE.get(node.key, set()):
+            raise Refused(f'found {_shown(node)}, of which {" and ".join(sorted(more))} is not known here')
         if node.key in _COMPARES:
             left, right = self._alike([node.this, node.expression], depth)
             return _Part(f'({left.sql} {_COMPARES[node.key]} {right.sql})', TRUTH)
@@ -249,6 +239,15 @@ class Writer:
         if first.holds == NUMBER and not all(part.whole for part in parts):
             parts = [dataclasses.replace(part, sql=f'cast({part.sql} as double)') for part in parts]
         return parts
+
+
+def _bare(node, depth: int):
+    """A part within its brackets. Raises Refused where it lies too deep."""
+    if depth > DEEPEST:
+        raise Refused(f'found more than {DEEPEST} parts within each other')
+    while node.key == 'paren':
+        node = node.this
+    return node
 
 
 def _affirmed(node):

@@ -33,7 +33,11 @@ def check_place(uri: str) -> None:
         return
     if not place.is_dir():
         raise ConfigError(f'--index: found the file {uri}, expected a folder, or a place where one can be made')
-    if picture := next((one.name for one in place.iterdir() if one.name.lower().endswith(images.SUFFIXES)), None):
+    try:
+        picture = next((one.name for one in place.iterdir() if one.name.lower().endswith(images.SUFFIXES)), '')
+    except OSError as error:
+        raise ConfigError(f'--index: {uri} cannot be read ({error.strerror}); expected a folder of yours') from None
+    if picture:
         raise ConfigError(
             f'--index: found the folder {uri} with pictures of yours, such as {picture}; expected the folder of an '
             'index, or a name where one can be made'

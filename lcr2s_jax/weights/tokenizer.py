@@ -11,7 +11,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors, trainers
 
-from lcr2s_jax.errors import DataError
+from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.weights import vocabulary
 from lcr2s_jax.weights.vocabulary import EOT, MASK, SOT, WORD_END
 
@@ -134,6 +134,25 @@ class Tokenizer:
                 'CLIP vocabulary. Fetch it again, or change `tokenizer` to the tokenizer of a CLIP.'
             ) from None
         return [one.ids for one in encoded]
+
+
+def open_tokenizer(name: str, vocab_size: int) -> Tokenizer:
+    """The tokenizer of a model with so many token ids.
+
+    Args:
+      name: as `Tokenizer` takes it.
+      vocab_size: rows of the model's table.
+
+    Raises:
+      DataError: it cannot be read. ConfigError: it is another model's.
+    """
+    words = Tokenizer(name)
+    if words.vocab_size != vocab_size:
+        raise ConfigError(
+            f'tokenizer: found {words.vocab_size} token ids, expected the {vocab_size} of the model; use the tokenizer '
+            'that the weights were trained with'
+        )
+    return words
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:

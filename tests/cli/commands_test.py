@@ -44,8 +44,10 @@ def test_info_and_delete_of_an_empty_index_say_that_nothing_is_in_it(made, tmp_p
 def test_an_index_of_damaged_pictures_alone_is_no_success(made, tmp_path):
     (tmp_path / 'far').mkdir()
     (tmp_path / 'far' / 'a.jpg').write_bytes(b'no picture')
-    run = typed('index', f'--index={tmp_path / "i"}', f'--weights={made.uri}', f'--images={tmp_path / "far"}')
+    words = 'index', f'--index={tmp_path / "i"}', f'--weights={made.uri}', f'--images={tmp_path / "far"}'
+    run = typed(*words)
     assert run.returncode == 1 and '1 cannot be used' in run.stdout and "'a.jpg'" in run.stdout
+    assert typed(*words).returncode == 1, 'nor is it the second time'
 
 
 def test_a_path_in_another_letter_case_is_named_by_what_is_there(made):

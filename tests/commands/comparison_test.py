@@ -1,5 +1,7 @@
 """Rows by seeds: what is trained side by side is what is trained alone, and what is done is not done again."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -117,6 +119,9 @@ def test_of_crossed_teachers_no_one_tells_of_people_it_was_trained_on(alone):
     unit = even / np.linalg.norm(even, axis=1, keepdims=True)
     np.testing.assert_allclose(told.image_GE[pid_G % 2 == 1], unit[pid_G % 2 == 1], atol=1e-5)
     assert not np.allclose(told.image_GE[pid_G % 2 == 0], unit[pid_G % 2 == 0], atol=1e-2)
+    both = one._joined(dataclasses.replace(ROWS['cross'], name='mean', combine='mean'), 0)
+    moved_G = np.abs(both.image_GE - told.image_GE).max(axis=1)
+    assert (moved_G > 1e-4).all(), 'of everybody both tell'
     results = compare.read(one.out)
     assert np.isfinite(results['cross'][0]['val']['single']['R1'])
     width = one._taught(ROWS['three'], 0)[1].image_GE.shape[1]

@@ -131,7 +131,7 @@ def test_a_broken_entry_is_named(change, words, tmp_path):
 def test_a_file_that_is_no_list_of_entries_is_named(content, tmp_path):
     folder = folders.rstp(tmp_path)
     folder.file.write_bytes(content)
-    with pytest.raises(DataError, match='data_captions.json: (found|cannot be read: it is UTF-16)'):
+    with pytest.raises(DataError, match='data_captions.json(: found| cannot be read: it is UTF-16)'):
         read('rstpreid', tmp_path)
 
 

@@ -151,7 +151,7 @@ def test_a_table_that_is_not_there_or_of_another_kind_is_named(tmp_path):
     with pytest.raises(DataError, match="found '.xlsx', expected .csv, .jsonl or .json"):
         read_table(tmp_path, table='people.xlsx')
     (tmp_path / 'people.csv').write_text('image,id,caption', encoding='utf-16')
-    with pytest.raises(DataError, match='people.csv: cannot be read: it is UTF-16; .*iconv -f UTF-16'):
+    with pytest.raises(DataError, match='people.csv cannot be read: it is UTF-16; .*iconv -f UTF-16'):
         read_table(tmp_path)
 
 

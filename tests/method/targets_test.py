@@ -113,7 +113,7 @@ def test_the_mean_relation_of_teachers_is_the_mean_of_their_cosines_and_of_equal
 def test_of_crossed_teachers_each_tells_of_the_people_whom_it_never_saw(folds):
     caches = [cache(seed) for seed in range(folds)]
     unseen = [PID % folds == fold for fold in range(folds)]
-    found = targets.crossed(caches, unseen)
+    found = targets.mean_features(caches, unseen)
     for e, unseen_G in zip(caches, unseen, strict=True):
         told = np.ix_(unseen_G, unseen_G[CAPTION_IMAGE])
         np.testing.assert_allclose(cosines(found)[told], cosines(e)[told], atol=1e-5)
@@ -121,10 +121,10 @@ def test_of_crossed_teachers_each_tells_of_the_people_whom_it_never_saw(folds):
 
 def test_of_two_teachers_a_fold_it_is_their_mean_that_is_told():
     even, odd = PID % 2 == 0, PID % 2 == 1
-    once = targets.crossed([cache(0), cache(1)], [even, odd])
-    twice = targets.crossed([cache(0), cache(1), cache(0), cache(1)], [even, odd, even, odd])
+    once = targets.mean_features([cache(0), cache(1)], [even, odd])
+    twice = targets.mean_features([cache(0), cache(1), cache(0), cache(1)], [even, odd, even, odd])
     np.testing.assert_allclose(twice.image_GE, once.image_GE, atol=1e-5)
-    mixed = targets.crossed([cache(0), cache(1), cache(2), cache(1)], [even, odd, even, odd])
+    mixed = targets.mean_features([cache(0), cache(1), cache(2), cache(1)], [even, odd, even, odd])
     np.testing.assert_allclose(mixed.image_GE[odd], once.image_GE[odd], atol=1e-5)
     assert np.abs(mixed.image_GE[even] - once.image_GE[even]).max() > 0.01
     np.testing.assert_allclose(np.linalg.norm(mixed.text_QE, axis=1), 1.0, atol=1e-5)
@@ -134,7 +134,7 @@ def test_a_second_teacher_that_is_the_first_one_turned_tells_what_the_first_does
     first = cache(0)
     turn = np.linalg.qr(np.random.default_rng(2).normal(size=(4, 4)))[0].astype(np.float32)
     second = first._replace(image_GE=first.image_GE @ turn, text_QE=first.text_QE @ turn)
-    found = targets.crossed([first, second], [PID % 2 == 1, PID % 2 == 0])
+    found = targets.mean_features([first, second], [PID % 2 == 1, PID % 2 == 0])
     np.testing.assert_allclose(
         found.image_GE, first.image_GE / np.linalg.norm(first.image_GE, axis=1)[:, None], atol=1e-5
     )

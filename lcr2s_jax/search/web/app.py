@@ -23,7 +23,7 @@ from lcr2s_jax.texts import read_text
 
 _LOCAL = ('127.0.0.1', 'localhost', '::1')
 _CONNECTIONS = 512  # at once; half of the files that a process may have open on most systems
-_SPARE = 16  # connections that are being closed, still counted
+_SPARE = 16  # of these, for connections that are being closed and still count
 _HEADERS_ARRIVE = 10.0  # seconds
 _REST = 5  # seconds that a connection is kept between two calls
 _QUEUE = 48  # calls that wait or run, of all users
@@ -67,8 +67,7 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, roo
         app = application(service, pathlib.Path(folder), names_of(host), users, root)
         server = uvicorn.Server(uvicorn.Config(
             app, host=host, port=port, log_level='warning', access_log=False, server_header=False, http=_protocol(),
-            timeout_graceful_shutdown=2, timeout_keep_alive=_REST, limit_concurrency=_CONNECTIONS + _SPARE,
-            proxy_headers=False,
+            timeout_graceful_shutdown=2, timeout_keep_alive=_REST, limit_concurrency=_CONNECTIONS, proxy_headers=False,
         ))  # fmt: skip
         shown = f'[{host}]' if ':' in host else host
         print(f'{uri}: http://{shown}:{port}/ (Ctrl-C ends it)', flush=True)
@@ -180,7 +179,7 @@ def read_users(auth: str) -> dict[str, str]:
     return users
 
 
-def _protocol(most: int = _CONNECTIONS):
+def _protocol(most: int = _CONNECTIONS - _SPARE):
     """uvicorn's own, which would wait for headers for ever, and refuse new connections while old ones say nothing."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
