@@ -3,7 +3,8 @@
 Draws the people, lets the baseline's regime choose the testbed (benchmarks/testbed.py), then trains the rows of
 benchmarks/testbed.toml in order until the time is over; of each family the best on val goes to test. Typed again, it
 goes on with what is left. <out>/compare.zip holds a .json and .npz a row and seed and is written again after every
-group; <out>/table.md and .json say at the end what is in it. `--pilot` trains few rows on one seed, to see on a
+group; <out>/table.md and .json say at the end what is in it. `--test_draw 2` is for a last claim: other test people,
+with a --work of their own. `--pilot` trains few rows on one seed, to see on a
 CPU that all of it works.
 """
 
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument('--seconds', type=float, default=330)
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--rows', nargs='+', help='these alone')
+    parser.add_argument('--test_draw', type=int, default=1, choices=testbed.TEST_DRAWS, help='which people test has')
     parser.add_argument('--pilot', action='store_true')
     parser.add_argument('--tiny', action='store_true', help='sizes that say nothing, to test the program itself')
     args = parser.parse_args()
@@ -50,22 +52,24 @@ def main() -> None:
     rows = row_files.read(ROWS)
     names = list(args.rows or (PILOT if args.pilot else rows))
     seeds = [0] if args.pilot else list(range(args.seeds))
-    comparison, regime = prepare(args.work, rows, say, tiny=args.tiny)
+    comparison, regime = prepare(args.work, rows, say, args.test_draw, args.tiny)
     ran(comparison, names, seeds, deadline, say, lambda: archive(comparison.out, args.out / 'compare.zip'))
     report(comparison, args.out, regime, rows, clock)
     say('done')
 
 
-def prepare(work: pathlib.Path, rows: dict, say, tiny: bool) -> tuple[Comparison, dict]:
+def prepare(work: pathlib.Path, rows: dict, say, test_draw: int = 1, tiny: bool = False) -> tuple[Comparison, dict]:
     """The chosen testbed with the rows in it."""
     if tiny:
         testbed.shrink()
-    everything = testbed.splits()
+    everything = testbed.splits(test_draw)
     say(f'drawn: {", ".join(f"{name} {len(split.image_pid_G)} images" for name, split in everything.items())}')
     regime = testbed.choose(everything, work, say)
     say(f'testbed: {json.dumps(regime)}')
     config = testbed.CONFIG | {'optim': testbed.CONFIG['optim'] | {'learning_rate': regime['learning_rate']}}
     together = jax.default_backend() != 'cpu'  # a CPU is full with one
+    if test_draw != 1:
+        config['made_of'] = {'test_draw': test_draw}  # its results are not those of other people
     splits = everything | {'train': everything['train'].people(regime['people'])}
     return Comparison(splits, config, rows, work / 'rows', testbed.load(splits), together=together, say=say), regime
 

@@ -37,7 +37,8 @@ class Programs(Material):
             del static['student']['from_teacher']  # where it starts
             of = self.rows[row.teacher]
             fusion = of.stage in ('teacher', 'fusion') and self.given(of)['teacher']
-            static['of'] = [fusion, self.given(of)['model'], row.combine, len(row.teachers)]
+            told = len(row.taught_by) if row.combine == 'relation' else 1  # whose features stand beside one another
+            static['of'] = [fusion, self.given(of)['model'], told]
         if row.stage == 'fusion':
             static['teacher'] = config['teacher']
         return json.dumps([row.stage, static], sort_keys=True)
