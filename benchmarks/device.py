@@ -40,6 +40,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/device'), help='where the files go')
     parser.add_argument('--seconds', type=float, default=570, help='for everything')
     parser.add_argument('--parts', nargs='*', default=list(SHARES), choices=list(SHARES))
+    parser.add_argument(
+        '--waves', nargs='*', type=int, default=[], help='of training steps these alone, see device_steps'
+    )
     parser.add_argument('--compare', default='', metavar='COMMAND', help='another program, run last')
     parser.add_argument('--tiny', action='store_true', help='sizes for a CPU: that everything runs, and no figure')
     parser.add_argument('--table', type=pathlib.Path, metavar='DIR', help='print the table of files that are there')
@@ -86,6 +89,7 @@ class Part:
         self.path.unlink(missing_ok=True)
         self.log = (args.out / f'{part}.log').open('w+')
         given = ['--part', part, '--out', str(args.out), '--seconds', str(seconds), *['--tiny'] * args.tiny]
+        given += ['--waves', *map(str, args.waves)] * (part == 'step' and bool(args.waves))
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'benchmarks.device_parts', *given],
             stdin=subprocess.PIPE, stdout=self.log, stderr=self.log, text=True, start_new_session=True,

@@ -224,6 +224,7 @@ def main() -> int:
     parser.add_argument('--part', required=True, choices=list(PARTS))
     parser.add_argument('--out', type=pathlib.Path, required=True)
     parser.add_argument('--seconds', type=float, required=True, help='begin nothing new after so many')
+    parser.add_argument('--waves', nargs='*', type=int, default=[])
     parser.add_argument('--tiny', action='store_true')
     args = parser.parse_args()
     if args.part == 'torch':
@@ -236,7 +237,8 @@ def main() -> int:
         found['machine'] = common.machine()
         if args.part == 'torch' and torch.cuda.is_available():
             found['machine']['device'] = torch.cuda.get_device_name()  # JAX is kept away from it here
-        for row in PARTS[args.part](args.tiny, lambda: args.seconds - (time.perf_counter() - clock)):
+        more = {'chosen': args.waves} if args.part == 'step' else {}
+        for row in PARTS[args.part](args.tiny, lambda: args.seconds - (time.perf_counter() - clock), **more):
             rows.append(row)
             files.write(path, files.to_json(found | {'seconds': time.perf_counter() - clock}))
         found['done'] = True

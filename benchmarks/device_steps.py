@@ -4,7 +4,7 @@ import concurrent.futures
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -27,7 +27,7 @@ from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import optim, train
 from lcr2s_jax.training.parallel import Parallel
 
-PARALLEL_COMPILES = 4  # programs that XLA compiles side by side, where there are cores for it
+PARALLEL_COMPILES = 6  # programs that XLA compiles side by side, where there are cores for it
 LEFT_OUT = 'no time was left'
 
 
@@ -144,13 +144,19 @@ class Steps:
         return call
 
 
-def train_steps(tiny: bool, left: Callable[[], float]) -> Iterator[dict]:
-    """Training steps, wave by wave: compiled side by side, then timed in turns. What finds no time is told."""
+def train_steps(tiny: bool, left: Callable[[], float], chosen: Sequence[int] = ()) -> Iterator[dict]:
+    """Training steps, wave by wave: compiled side by side, then timed in turns. What finds no time is told.
+
+    Args:
+      tiny, left: see `device_parts`.
+      chosen: numbers of the waves, from 1; none for all.
+    """
     kernel, why = attention_kernel()
     yield {'what': 'attention', 'kernel': kernel, **({'not_cudnn': why} if why else {})}
     steps, told, costs = Steps(tiny), set(), 0.0
-    threads = max(1, min(PARALLEL_COMPILES, (os.cpu_count() or 1) // 4))
+    threads = max(1, min(PARALLEL_COMPILES, (os.cpu_count() or 1) // 2))
     everything = waves(kernel, steps.size.rows)
+    everything = [everything[number - 1] for number in chosen] or everything
     for wave in everything:
         new = [case for case in wave if case not in told]
         fits = len(new) if not costs else max(0, int(left() / costs)) * threads
