@@ -11,12 +11,15 @@ from ml_collections import ConfigDict
 from lcr2s_jax.arrays import Batch
 from lcr2s_jax.errors import ConfigError, DataError, WeightsError
 from lcr2s_jax.evaluation import metrics
+from lcr2s_jax.method import sampling
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import parallel
 from lcr2s_jax.weights import pretrained
 from lcr2s_jax.weights.tokenizer import Tokenizer, open_tokenizer
 
 KINDS = {'demo': 'synthetic pedestrians', 'folder': "the trainer's own pictures"}  # all others are photographs
+
+_AS_CONFIGURED = sampling.Sampling()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,17 +75,18 @@ class Inputs:
             'captions': len(train.captions),
         }
 
-    def batches(self, seed: int, start: int, left_out: tuple[int, ...] = ()) -> Iterator[Batch]:
-        """The training batches from step `start` on, this host's rows; of a fold's baseline they are one-to-one."""
+    def batches(self, seed: int, start: int, how: sampling.Sampling = _AS_CONFIGURED) -> Iterator[Batch]:
+        """The training batches from step `start` on, this host's rows."""
         from data import pipeline
 
         config, sampler = self.config, self.config.batch.to_dict()
-        if left_out:
-            sampler = dict(identities=sampler['identities'] * sampler['views'], views=1, captions=1, left_out=left_out)
+        if how.one_to_one:
+            sampler = dict(identities=sampler['identities'] * sampler['views'], views=1, captions=1)
         for batch in pipeline.train_batches(
             self.splits['train'],
             **sampler,
-            seed=seed,
+            left_out=how.left_out,
+            seed=seed + how.order,
             image_size=self.encoder.clip.image_size,
             augment=config.augment.to_dict(),
             masking=config.masking.to_dict(),

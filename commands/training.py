@@ -19,7 +19,7 @@ from lcr2s_jax import files, images, threads
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, Interrupted, UserError, meant
 from lcr2s_jax.evaluation import evaluate, figures, metrics
-from lcr2s_jax.method import stages
+from lcr2s_jax.method import sampling, stages
 from lcr2s_jax.search import appearance, calibration, rows, wording
 from lcr2s_jax.training import checkpoint, optim, parallel, train
 from lcr2s_jax.training import run as runs
@@ -62,19 +62,19 @@ class Training:
         """Train one stage to its end, from wherever it stands."""
         inputs, config = self.inputs, self.inputs.config
         taught_by, entry = stages.needs(name, config.stages), stages.STAGES[name]
-        cached = entry.folds or config[entry.options or name].get('cache_teacher', False)
-        cache = teacher_features(self, taught_by) if cached else None
+        cached = entry.of or config[entry.options or name].get('cache_teacher', False)
+        cache = teacher_features(self, taught_by, crossed=entry.of == 'fold') if cached else None
         before = {earlier: (stage, self.params[earlier]) for earlier, stage in self.stages.items()}
         stage = self.stages[name] = _build(
             name, config, inputs.encoder, inputs.splits['train'].num_people, before, cache
         )
         self.embedders[name] = evaluate.Embedder(stage.encoder, inputs.parallel)
-        seed, left_out = config.seed + config.reseed.get(name, 0), stages.left_out(name, config.stages)
+        seed, how = config.seed + config.reseed.get(name, 0), sampling.sampling(name, config.stages)
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
                 self.params[name], self.steps[name] = train.fit(
                     stage,
-                    lambda start: inputs.batches(seed, start, left_out),
+                    lambda start: inputs.batches(seed, start, how),
                     tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
                     learning_rate=_schedule(config),
                     parallel=inputs.parallel,
@@ -85,7 +85,7 @@ class Training:
                     **config.train,
                 )
             except train.NonFinite as error:
-                pids = next(inputs.batches(seed, error.step - 1, left_out)).pid_B.tolist()
+                pids = next(inputs.batches(seed, error.step - 1, how)).pid_B.tolist()
                 self.report.end(name, error.step, 'not finite', identities=pids, **error.metrics)
                 raise UserError(self._not_finite(name, error, pids, checkpoints.latest())) from error
             except Interrupted as stop:
@@ -220,9 +220,12 @@ def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
             f'config.stages: found {names}; expected some of {tuple(stages.STAGES)}{order and f", the {order}"}'
             + (meant(unknown[0], stages.STAGES) if unknown else '')
         )
-    folds = stages.folds(names)
-    if folds and (len(folds) < 2 or [stages.STAGES[name].fold for name in folds] != list(range(len(folds)))):
-        raise ConfigError(f"config.stages: found {', '.join(folds)}; expected 'fold_0', 'fold_1' and so on, each once")
+    for kind in ('fold', 'member'):
+        found = stages.several(kind, names)
+        if found and (len(found) < 2 or [stages.STAGES[name].number for name in found] != list(range(len(found)))):
+            raise ConfigError(
+                f"config.stages: found {', '.join(found)}; expected '{kind}_0', '{kind}_1' and so on, each once"
+            )
     for name in names:
         stage = _build(name, config, encoder, 1, before, None)
         before[name] = stage, jax.eval_shape(stage.init, jax.random.key(0))

@@ -16,7 +16,7 @@ def get_config():
     config.data.demo.people = dict(train=24, val=8, test=8)
     config.batch.update(identities=4, views=3)
     config.augment.pad = 2
-    for stage in (config.baseline, config.teacher, config.student, config.crossed):
+    for stage in (config.baseline, config.teacher, config.student, config.crossed, config.ensemble):
         stage.identity_weight = 0.0
     config.teacher.heads = 2
     config.optim.learning_rate = 1e-3

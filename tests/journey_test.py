@@ -21,7 +21,7 @@ import main
 from commands.cache import teacher_features
 from commands.training import open_training
 from commands.workdir import config_of
-from lcr2s_jax.method import stages
+from lcr2s_jax.method import sampling, targets
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.run import Run, alone_in
 from tests.road import ROOT, command, fails, here, typed, wait_for
@@ -358,11 +358,28 @@ def test_of_crossed_teachers_no_one_tells_of_a_person_that_it_was_trained_on(cac
     for name in names:
         training.train_stage(name)  # they are there: nothing is trained
     alone = [training.inputs.embed(training.embedders[name], training.params[name], 'train') for name in names[:2]]
-    told = teacher_features(training, names[:2])
+    told = teacher_features(training, names[:2], crossed=True)
     for fold in (0, 1):
         own = train.image_pid % 2 == fold
         unit = alone[fold].image_GE / np.linalg.norm(alone[fold].image_GE, axis=1, keepdims=True)
         np.testing.assert_allclose(told.image_GE[own] @ told.image_GE[own].T, unit[own] @ unit[own].T, atol=1e-4)
-        batches = training.inputs.batches(0, 0, stages.left_out(names[fold], names))
+        batches = training.inputs.batches(0, 0, sampling.sampling(names[fold], names))
         seen = np.concatenate([next(batches).pid_B for _ in range(8)])
         assert not (seen % 2 == fold).any(), 'the one that tells of a person was not trained on him'
+
+
+@pytest.mark.slow
+def test_an_ensemble_tells_its_student_of_everybody(cache, tmp_path):
+    names = ('member_0', 'member_1', 'ensemble')
+    run = here(tmp_path / 'w', cache, **{'stages': str(names).replace(' ', ''), 'train.steps': 2})
+    assert run.returncode == 0 and 'member_0 and member_1 look at the training split once' in run.stdout, run.stderr
+    assert set(names) <= set(json.loads((tmp_path / 'w' / 'results.json').read_text()))
+    assert Run.open(tmp_path / 'w').stage == 'ensemble'
+    training = open_training(config_of(tmp_path / 'w'), tmp_path / 'w')
+    for name in names:
+        training.train_stage(name)  # they are there: nothing is trained
+    alone = [training.inputs.embed(training.embedders[name], training.params[name], 'train') for name in names[:2]]
+    expected = targets.mean_features(alone, [np.ones(len(alone[0].image_GE), bool)] * 2)
+    np.testing.assert_allclose(teacher_features(training, names[:2]).image_GE, expected.image_GE, atol=1e-5)
+    views = [next(training.inputs.batches(0, 0, sampling.sampling(name, names))).view_BK.shape for name in names[:2]]
+    assert views[0] == (views[1][0] * views[1][1], 1), 'the first in one-to-one batches, of as many rows'

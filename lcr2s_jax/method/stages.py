@@ -5,6 +5,8 @@
     student    L = base(v, t) + w_f (d(v, v+) + d(t, t+)) + w_r |R - R+|^2 / N      teacher frozen
     fold_i     the baseline on all identities but those of fold i, in one-to-one batches    ours
     crossed    the student's loss, v+ and t+ the single views of the fold's baseline that never saw the person    ours
+    member_i   the baseline with batches in an order of its own, one-to-one where i is even    ours
+    ensemble   the student's loss, v+ and t+ the mean single views of all members    ours
 
 v, t: image and text features of the encoders; align is SDM, InfoNCE or TAL; R, R+ the batch's image-by-text cosines.
 The two stages, MHAF and both distillation terms are the paper's; the weights and reductions are ours.
@@ -222,12 +224,12 @@ def student_stage(
     return Stage('student', DualEncoder(clip), init, loss, frozen=frozen)
 
 
-def crossed_stage(clip: CLIP, clip_params, num_people: int, *taught, **options) -> Stage:
-    """A student of baselines, each of which tells of the people that it never saw (ours, docs/evidence.md).
+def taught_stage(clip: CLIP, clip_params, num_people: int, *taught, **options) -> Stage:
+    """A student of several baselines: each tells of people whom it never saw, or all of everybody (ours, evidence.md).
 
     Args:
       clip, clip_params, num_people: as of `baseline_stage`.
-      taught: stage and parameters of every fold's baseline, and last what `targets.mean_features` makes of theirs.
+      taught: stage and parameters of every baseline, and last what `targets.mean_features` makes of theirs.
       options: align, identity_weight, scale, feature_weight, relation_weight as of `student_stage`.
     """
     own = dict(relation='cosine', from_teacher=False, cache_teacher=True, support_views=0, target='mean')
@@ -238,42 +240,40 @@ def crossed_stage(clip: CLIP, clip_params, num_people: int, *taught, **options) 
 class Entry(NamedTuple):
     """How a stage is made, and which stages of the run it learns from; a new stage is one more entry of `STAGES`.
 
-    `folds`: from every fold of the run, too. `fold`: i, trained without the people of fold i of as many as the run
-    has. `options`: the group of its options in the config, '' for that of its name.
+    `kind`, `number`: a run has several of it: a 'fold', trained without its people, or a 'member' of an ensemble.
+    `of`: it learns from all of that kind. `options`: the group of its options in the config, '' for that of its name.
     """
 
     make: Callable[..., Stage]
     needs: tuple[str, ...] = ()
-    folds: bool = False
-    fold: int | None = None
+    of: str = ''
+    kind: str = ''
+    number: int = 0
     options: str = ''
 
 
+_SEVERAL = [(kind, i) for kind in ('fold', 'member') for i in range(8)]
 STAGES: Mapping[str, Entry] = MappingProxyType(
     {
         'baseline': Entry(baseline_stage),
         'teacher': Entry(teacher_stage),
         'student': Entry(student_stage, needs=('teacher',)),
-        **{f'fold_{i}': Entry(baseline_stage, fold=i, options='baseline') for i in range(8)},
-        'crossed': Entry(crossed_stage, needs=('fold_0', 'fold_1'), folds=True),
+        **{f'{kind}_{i}': Entry(baseline_stage, kind=kind, number=i, options='baseline') for kind, i in _SEVERAL},
+        'crossed': Entry(taught_stage, needs=('fold_0', 'fold_1'), of='fold'),
+        'ensemble': Entry(taught_stage, needs=('member_0', 'member_1'), of='member'),
     }
 )
 
 
-def left_out(name: str, names: Sequence[str]) -> tuple[int, ...]:
-    """(i, n) of a stage that is trained without fold i, where n of the stages `names` are so; () of every other one."""
-    fold = STAGES[name].fold
-    return () if fold is None else (fold, len(folds(names)))
-
-
 def needs(name: str, names: Sequence[str]) -> tuple[str, ...]:
     """The stages that a stage learns from, in a run of the stages `names`."""
-    return tuple(dict.fromkeys((*STAGES[name].needs, *(folds(names) if STAGES[name].folds else ()))))
+    entry = STAGES[name]
+    return tuple(dict.fromkeys((*entry.needs, *(several(entry.of, names) if entry.of else ()))))
 
 
-def folds(names: Sequence[str]) -> list[str]:
-    """Those of the stages `names` that are trained without a fold, in the folds' order."""
-    return sorted((name for name in names if STAGES[name].fold is not None), key=lambda name: STAGES[name].fold)
+def several(kind: str, names: Sequence[str]) -> list[str]:
+    """Those of the stages `names` that are of a kind, in the order of their numbers."""
+    return sorted((name for name in names if STAGES[name].kind == kind), key=lambda name: STAGES[name].number)
 
 
 def build(
