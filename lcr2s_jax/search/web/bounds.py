@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import itertools
 import os
 import pathlib
@@ -117,6 +118,20 @@ async def spool(receive, file: IO[bytes], most: int, seconds: float) -> None:
                 file.write(chunk)
     except TimeoutError:
         raise Late(408) from None
+
+
+async def drain(receive, most: int = 8 << 20, seconds: float = 2.0) -> None:
+    """Read so much of a body that is refused, and keep none of it.
+
+    A client that is still sending when a connection closes sees a broken one, and not the answer.
+    """
+    more = True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while more and most > 0:
+                message = await receive()
+                more = message.get('more_body', False)
+                most -= len(message.get('body', b''))
 
 
 def replay(file: IO[bytes], receive):

@@ -157,3 +157,25 @@ def test_a_picture_that_takes_too_long_ends_its_process_and_not_the_server():
         assert decode('x.png', photo(1), SIZE, images.DEFAULT).pixels.shape == (*SIZE, 3)
     finally:
         decode.close()
+
+
+def test_so_much_of_a_refused_body_is_read_and_no_more():
+    read = []
+
+    async def receive():
+        await asyncio.sleep(0)
+        read.append(1)
+        return {'type': 'http.request', 'body': b'x' * 100, 'more_body': len(read) < 7}
+
+    asyncio.run(bounds.drain(receive, 1000, 1.0))
+    assert len(read) == 7, 'all of a small one'
+    read.clear()
+    asyncio.run(bounds.drain(receive, 250, 1.0))
+    assert len(read) == 3, 'a large one until the bound'
+
+    async def never():
+        await asyncio.sleep(60)
+
+    began = time.monotonic()
+    asyncio.run(bounds.drain(never, 1000, 0.05))
+    assert time.monotonic() - began < 5
