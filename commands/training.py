@@ -215,9 +215,11 @@ def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
     unknown = sorted(set(names) - set(stages.STAGES))
     early = [] if unknown else [x for i, x in enumerate(names) if not set(stages.needs(x, names)) <= set(names[:i])]
     if not names or unknown or early:
+        several = {name: f'{name}, {entry.kind}_1, ...' for name, entry in stages.STAGES.items() if entry.kind}
+        known = ', '.join(several.get(name, name) for name, entry in stages.STAGES.items() if not entry.number)
         order = '; '.join(f'{early} after {" and ".join(stages.needs(early, names))}' for early in early)
         raise ConfigError(
-            f'config.stages: found {names}; expected some of {tuple(stages.STAGES)}{order and f", the {order}"}'
+            f'config.stages: found {names}; expected some of {known}{order and f"; the {order}"}'
             + (meant(unknown[0], stages.STAGES) if unknown else '')
         )
     for kind in ('fold', 'member'):
