@@ -7,6 +7,8 @@ import numpy as np
 
 from lcr2s_jax.errors import DataError
 
+_STEPS = 4096  # drawn at a time
+
 
 class Plan:
     """The batches of an endless run over one split.
@@ -87,6 +89,15 @@ class Plan:
         rng = np.random.default_rng((self._seed, epoch))
         shuffled = np.lexsort((rng.random(len(self._pid)), self._pid)).astype(np.int32)  # by identity, each at random
         pid, number = self._layout(rng)
+        places = [np.empty((*pid.shape, self._K * self._slots), np.int32) for _ in ('images', 'captions')]
+        for start in range(0, len(pid), _STEPS):  # some at a time: what is in between would be several times the plan
+            some = slice(start, start + _STEPS)
+            for place, found in zip(places, self._drawn(rng, shuffled, pid[some], number[some]), strict=True):
+                place[some] = found
+        return *places, pid
+
+    def _drawn(self, rng: np.random.Generator, shuffled: np.ndarray, pid: np.ndarray, number: np.ndarray) -> tuple:
+        """Images and captions [steps, B, K] of chunks [steps, B]; draws one number an image from `rng`, in order."""
         slot = number[..., None] * self._K + np.arange(self._K)
         count = self._count_P[pid][..., None]
         image = shuffled[self._first_P[pid][..., None] + slot % count]
@@ -94,22 +105,20 @@ class Plan:
         if self._K > 1:  # a repeat goes on from the caption that its first occurrence drew
             draw = np.take_along_axis(draw, np.where(count < self._K, slot % count, slot % self._K), axis=-1)
         turn = (slot // count).astype(np.int32)
-        del slot, shuffled, number
         if self._slots > 1:
             image, draw, turn = (np.repeat(x, self._slots, axis=-1) for x in (image, draw, turn))
             turn = turn * self._slots + np.arange(image.shape[-1], dtype=np.int32) % self._slots
         captions = self._captions_of[image]
-        draw *= captions
-        nth = (draw.astype(np.int32) + turn) % captions
-        return image, self._captions[self._first_caption[image] + nth], pid.astype(np.int32)
+        nth = ((draw * captions).astype(np.int32) + turn) % captions
+        return image, self._captions[self._first_caption[image] + nth]
 
     def _layout(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Identity, and which of its chunks, at every place of the epoch: int [steps, B] each."""
+        """Identity, and which of its chunks, at every place of the epoch: int32 [steps, B] each."""
         S, B = self.steps_per_epoch, self._B
         people = rng.permutation(len(self._chunks_P))
-        pid = np.repeat(people, self._chunks_P[people])
-        first = np.cumsum(self._chunks_P[people]) - self._chunks_P[people]
-        number = np.arange(len(pid)) - np.repeat(first, self._chunks_P[people])
+        pid = np.repeat(people.astype(np.int32), self._chunks_P[people])
+        first = (np.cumsum(self._chunks_P[people]) - self._chunks_P[people]).astype(np.int32)
+        number = np.arange(len(pid), dtype=np.int32) - np.repeat(first, self._chunks_P[people])
         if self._random:
             place = rng.permutation(len(pid))[: S * B].reshape(S, B)
         else:
