@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--batches', type=int, default=48, help='timed in a turn')
     parser.add_argument('--trains', nargs='*', default=['on disk'], choices=list(WAYS), help='ways that train as well')
+    parser.add_argument('--no_classifier', action='store_true', help='train without one over the identities')
     parser.add_argument('--cache', default='', help='keep the generated sets in this folder')
     args = parser.parse_args()
     found = []
@@ -165,7 +166,9 @@ def memory_rows(cache: str, args) -> list[dict]:
         for (way, in_memory), trains in itertools.product(WAYS.items(), (False, True)):
             if (not trains or way in args.trains) and (not in_memory or images <= args.most_in_memory):
                 row = {'part': 'memory', 'what': way, 'trains': trains, 'images': images}
-                rows.append(row | alone(walk, images, cache, in_memory, trains))
+                classifier = trains and not args.no_classifier
+                row |= {'classifier': classifier} if trains else {}
+                rows.append(row | alone(walk, images, cache, in_memory, trains, classifier))
                 print(rows[-1], flush=True)
     for way, trains in itertools.product(WAYS, (False, True)):
         points = [(row['images'], row['peak_gb']) for row in rows if (row['what'], row['trains']) == (way, trains)]
@@ -191,7 +194,7 @@ def _quietly(*given) -> None:
     load(*given)
 
 
-def walk(images: int, cache: str, in_memory: bool, trains: bool) -> dict:
+def walk(images: int, cache: str, in_memory: bool, trains: bool, classifier: bool = True) -> dict:
     """Load a split and take batches of it, and train on them where that is asked: seconds, and memory."""
     import data.pipeline  # noqa: F401  TensorFlow, which is no part of the start that is timed
 
@@ -203,7 +206,7 @@ def walk(images: int, cache: str, in_memory: bool, trains: bool) -> dict:
     batches = input.our_batches(config, tokenizer, split, 0, None)
     first = next(batches)
     started = time.perf_counter()
-    use = trainer(split.num_people) if trains else lambda batch: None
+    use = trainer(split.num_people, classifier) if trains else lambda batch: None
     for batch in itertools.chain([first], itertools.islice(batches, STEPS[trains])):
         use(batch)
     return {
@@ -216,7 +219,7 @@ def walk(images: int, cache: str, in_memory: bool, trains: bool) -> dict:
     }
 
 
-def trainer(num_people: int):
+def trainer(num_people: int, classifier: bool):
     """Steps of the demo's baseline on batches of the pipeline."""
     import jax
 
@@ -226,7 +229,8 @@ def trainer(num_people: int):
     from lcr2s_jax.training.parallel import Parallel
 
     clip, params = step.load('demo', 'float32', context_length=input.LENGTH)
-    stage = stages.baseline_stage(clip, params, num_people, **step.BASE)
+    base = step.BASE | ({} if classifier else {'identity_weight': 0.0})
+    stage = stages.baseline_stage(clip, params, num_people, **base)
     parallel, tx = Parallel('jit', 0, fsdp=False), optim.adam(steps=1000, **step.OPTIM)
     state, run = train.initial_state(stage, tx, parallel, seed=0), step.jitted(stage, tx, parallel)
     held = [state]
