@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, each in a process of its own:  python -m benchmarks [--list] [NAME ...]
 
-Each writes docs/evidence/NAME.json. What trains for long (testbed, device_compare), needs a run (attributes,
+Each writes docs/evidence/NAME.json. What trains for long (testbed, device_compare, ensembles), needs a run (attributes,
 calibration, tracks), footage (video) or a GPU (device) is listed and left out unless it is named.
 """
 
@@ -13,7 +13,7 @@ import sys
 FOLDER = pathlib.Path(__file__).parent
 NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'demo_clip', 'page_picture'}
 NO_CLAIM |= {'batches', 'device_parts', 'device_steps', 'device_table', 'device_tools', 'tracking'}
-ON_REQUEST = {'attributes', 'calibration', 'device', 'device_compare', 'testbed', 'tracks', 'video'}
+ON_REQUEST = {'attributes', 'calibration', 'device', 'device_compare', 'ensembles', 'testbed', 'tracks', 'video'}
 
 
 def names() -> list[str]:

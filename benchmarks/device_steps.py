@@ -156,6 +156,8 @@ def train_steps(tiny: bool, left: Callable[[], float], chosen: Sequence[int] = (
     steps, told, costs = Steps(tiny), set(), 0.0
     threads = max(1, min(PARALLEL_COMPILES, (os.cpu_count() or 1) // 2))
     everything = waves(kernel, steps.size.rows)
+    if not set(chosen) <= set(range(1, len(everything) + 1)):
+        raise ValueError(f'--waves: found {chosen}, expected numbers from 1 to {len(everything)}')
     everything = [everything[number - 1] for number in chosen] or everything
     for wave in everything:
         new = [case for case in wave if case not in told]

@@ -8,20 +8,21 @@ import numpy as np
 from lcr2s_jax import files
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.method import targets
+from lcr2s_jax.method.stages import STAGES
 from lcr2s_jax.training import parallel
 
 _FIELDS = ('image_GE', 'text_QE')
 
 
-def teacher_features(run, names: Sequence[str], crossed: bool = False) -> Embeddings:
+def teacher_features(run, names: Sequence[str]) -> Embeddings:
     """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<a hash>/.
 
-    Of several teachers the mean. On several hosts all compute them and the first writes.
+    Of several teachers the mean; of the folds' baselines each tells of the people that it never saw. On several hosts
+    all compute them and the first writes.
 
     Args:
       run: a `commands.training.Training` whose teachers are trained.
       names: of the teachers.
-      crossed: they are the folds' baselines, and each tells of the people that it never saw.
     """
     # of one teacher its own, by which runs of before know it
     hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])
@@ -35,7 +36,8 @@ def teacher_features(run, names: Sequence[str], crossed: bool = False) -> Embedd
         run.report.say(f'student: {who} at the training split once ({folder})')
         caches = [run.inputs.embed(run.embedders[name], run.params[name], 'train') for name in names]
         fold_G = split.image_pid % len(names)
-        told = [(fold_G == fold) | (not crossed) for fold in range(len(names))]
+        everybody = STAGES[names[0]].kind != 'fold'
+        told = [(fold_G == fold) | everybody for fold in range(len(names))]
         found = targets.mean_features(caches, told) if caches[1:] else caches[0]
         with parallel.agreed("keeping the teacher's features"):
             if parallel.is_primary():

@@ -19,8 +19,6 @@ from lcr2s_jax.weights.tokenizer import Tokenizer, open_tokenizer
 
 KINDS = {'demo': 'synthetic pedestrians', 'folder': "the trainer's own pictures"}  # all others are photographs
 
-_AS_CONFIGURED = sampling.Sampling()
-
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
@@ -75,7 +73,7 @@ class Inputs:
             'captions': len(train.captions),
         }
 
-    def batches(self, seed: int, start: int, how: sampling.Sampling = _AS_CONFIGURED) -> Iterator[Batch]:
+    def batches(self, seed: int, start: int, how: sampling.Sampling) -> Iterator[Batch]:
         """The training batches from step `start` on, this host's rows."""
         from data import pipeline
 

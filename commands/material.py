@@ -114,8 +114,7 @@ class Material:
         params = jax.eval_shape(self._stage(of, seed).init, jax.random.key(0))
         params |= {'clip': jax.eval_shape(lambda: encoders)}
         rows = (len(split.image_pid_G), len(split.tokens_QL))
-        width = clip.embed_dim * (len(row.taught_by) if row.combine == 'relation' else 1)
-        shapes = [jax.ShapeDtypeStruct((n, width), jnp.float32) for n in rows]
+        shapes = [jax.ShapeDtypeStruct((n, clip.embed_dim * row.beside), jnp.float32) for n in rows]
         return params, Embeddings(*shapes, split.image_pid_G, None, None, split.caption_image_Q)
 
     def _joined(self, row: Row, seed: int) -> Embeddings:

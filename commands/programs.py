@@ -37,8 +37,7 @@ class Programs(Material):
             del static['student']['from_teacher']  # where it starts
             of = self.rows[row.teacher]
             fusion = of.stage in ('teacher', 'fusion') and self.given(of)['teacher']
-            told = len(row.taught_by) if row.combine == 'relation' else 1  # whose features stand beside one another
-            static['of'] = [fusion, self.given(of)['model'], told]
+            static['of'] = [fusion, self.given(of)['model'], row.beside]
         if row.stage == 'fusion':
             static['teacher'] = config['teacher']
         return json.dumps([row.stage, static], sort_keys=True)

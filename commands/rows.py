@@ -72,6 +72,11 @@ class Row:
         """All of its teachers."""
         return (self.teacher,) * bool(self.teacher) + self.teachers
 
+    @property
+    def beside(self) -> int:
+        """How many teachers' features stand beside one another in what it is told."""
+        return len(self.taught_by) if self.combine == 'relation' else 1
+
 
 def read(path: pathlib.Path) -> dict[str, Row]:
     """The rows of a TOML file in its order; `like = NAME` starts from an earlier row, and `set` is merged into its.

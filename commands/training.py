@@ -63,13 +63,13 @@ class Training:
         inputs, config = self.inputs, self.inputs.config
         taught_by, entry = stages.needs(name, config.stages), stages.STAGES[name]
         cached = entry.of or config[entry.options or name].get('cache_teacher', False)
-        cache = teacher_features(self, taught_by, crossed=entry.of == 'fold') if cached else None
+        cache = teacher_features(self, taught_by) if cached else None
         before = {earlier: (stage, self.params[earlier]) for earlier, stage in self.stages.items()}
         stage = self.stages[name] = _build(
             name, config, inputs.encoder, inputs.splits['train'].num_people, before, cache
         )
         self.embedders[name] = evaluate.Embedder(stage.encoder, inputs.parallel)
-        seed, how = config.seed + config.reseed.get(name, 0), sampling.sampling(name, config.stages)
+        seed, how = config.seed + config.reseed.get(name, 0), sampling.of(name, config.stages)
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
                 self.params[name], self.steps[name] = train.fit(

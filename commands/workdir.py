@@ -22,10 +22,9 @@ _MAY_CHANGE = (
 _LATER = {'model.activation': '', 'model.heads': 0, 'data.images': ''}
 _LATER |= {'baseline.image_weight': 0.0, 'teacher.wrong_supports': 0.0}
 _LATER |= {'student.gate': 0.0, 'student.fade': '', 'student.fade_steps': 0}
-_LATER |= {'crossed.align': 'sdm', 'crossed.identity_weight': 1.0, 'crossed.scale': 50.0}
-_LATER |= {'crossed.feature_weight': 3.0, 'crossed.relation_weight': 0.0}
-_LATER |= {'ensemble.align': 'sdm', 'ensemble.identity_weight': 1.0, 'ensemble.scale': 50.0}
-_LATER |= {'ensemble.feature_weight': 100.0, 'ensemble.relation_weight': 0.0}
+for _stage, _weight in (('crossed', 3.0), ('ensemble', 100.0)):
+    _LATER |= {f'{_stage}.align': 'sdm', f'{_stage}.identity_weight': 1.0, f'{_stage}.scale': 50.0}
+    _LATER |= {f'{_stage}.feature_weight': _weight, f'{_stage}.relation_weight': 0.0}
 _LATER |= {f'data.folder.fields.{column}': '' for column in ('image', 'caption', 'id', 'split')}
 
 

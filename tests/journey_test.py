@@ -358,12 +358,12 @@ def test_of_crossed_teachers_no_one_tells_of_a_person_that_it_was_trained_on(cac
     for name in names:
         training.train_stage(name)  # they are there: nothing is trained
     alone = [training.inputs.embed(training.embedders[name], training.params[name], 'train') for name in names[:2]]
-    told = teacher_features(training, names[:2], crossed=True)
+    told = teacher_features(training, names[:2])
     for fold in (0, 1):
         own = train.image_pid % 2 == fold
         unit = alone[fold].image_GE / np.linalg.norm(alone[fold].image_GE, axis=1, keepdims=True)
         np.testing.assert_allclose(told.image_GE[own] @ told.image_GE[own].T, unit[own] @ unit[own].T, atol=1e-4)
-        batches = training.inputs.batches(0, 0, sampling.sampling(names[fold], names))
+        batches = training.inputs.batches(0, 0, sampling.of(names[fold], names))
         seen = np.concatenate([next(batches).pid_B for _ in range(8)])
         assert not (seen % 2 == fold).any(), 'the one that tells of a person was not trained on him'
 
@@ -381,5 +381,5 @@ def test_an_ensemble_tells_its_student_of_everybody(cache, tmp_path):
     alone = [training.inputs.embed(training.embedders[name], training.params[name], 'train') for name in names[:2]]
     expected = targets.mean_features(alone, [np.ones(len(alone[0].image_GE), bool)] * 2)
     np.testing.assert_allclose(teacher_features(training, names[:2]).image_GE, expected.image_GE, atol=1e-5)
-    views = [next(training.inputs.batches(0, 0, sampling.sampling(name, names))).view_BK.shape for name in names[:2]]
+    views = [next(training.inputs.batches(0, 0, sampling.of(name, names))).view_BK.shape for name in names[:2]]
     assert views[0] == (views[1][0] * views[1][1], 1), 'the first in one-to-one batches, of as many rows'

@@ -17,7 +17,7 @@ class Sampling(NamedTuple):
     order: int = 0
 
 
-def sampling(name: str, names: Sequence[str]) -> Sampling:
+def of(name: str, names: Sequence[str]) -> Sampling:
     """Of a stage, in a run of the stages `names`."""
     entry = stages.STAGES[name]
     if entry.kind == 'fold':

@@ -267,13 +267,13 @@ def test_a_crossed_student_has_the_loss_of_a_student_that_is_told_own_views():
 def test_a_run_has_as_many_folds_as_it_names():
     names = ('fold_0', 'fold_1', 'fold_2', 'crossed')
     assert stages.needs('crossed', names) == names[:3] and stages.needs('student', names) == ('teacher',)
-    assert [sampling.sampling(name, names).left_out for name in names] == [(0, 3), (1, 3), (2, 3), ()]
+    assert [sampling.of(name, names).left_out for name in names] == [(0, 3), (1, 3), (2, 3), ()]
 
 
 def test_members_of_an_ensemble_see_everybody_in_orders_of_their_own_every_other_one_to_one():
     names = ('member_0', 'member_1', 'member_2', 'ensemble', 'baseline')
     assert stages.needs('ensemble', names) == names[:3]
-    found = [sampling.sampling(name, names) for name in names]
+    found = [sampling.of(name, names) for name in names]
     assert [how.one_to_one for how in found] == [True, False, True, False, False]
     assert [how.order for how in found] == [0, 1000, 2000, 0, 0] and not any(how.left_out for how in found)
 

@@ -82,7 +82,7 @@ class Middleware:
             await self._route(scope, headers, receive, send)
         except _Refused as refused:
             self._count(refused.status)
-            if refused.status in (411, 413):
+            if refused.status in refusals.CLOSING:
                 await bounds.drain(receive)
             await refusals.refuse(send, refused.status, refused.text, path.startswith(_API))
         except bounds.Late as late:

@@ -3,6 +3,7 @@
 import html
 import json
 
+CLOSING = (408, 411, 413)  # after these the connection ends: a body is late, or no more of it is read
 _STATUS = {
     400: 'the call cannot be read. Reload the page in the browser and try again.',
     401: 'log in first: open the page in the browser.',
@@ -96,7 +97,7 @@ async def answer(send, status: int, body: bytes, kind: str, more=()) -> None:
         (b'cache-control', b'no-store'),
         (b'x-content-type-options', b'nosniff'),
         (b'referrer-policy', b'no-referrer'),
-        *([(b'connection', b'close')] if status in (408, 411, 413) else []),  # the rest of the body is not read
+        *([(b'connection', b'close')] if status in CLOSING else []),
         *more,
     ]
     await send({'type': 'http.response.start', 'status': status, 'headers': headers})
