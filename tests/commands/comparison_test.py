@@ -106,6 +106,14 @@ def test_captions_at_the_wrong_picture_are_left_to_a_row_that_keeps_those_that_f
     assert (source[true] // 3 == true // 3).all()
 
 
+def test_a_teacher_tells_of_the_words_that_a_student_is_given_and_not_of_the_right_ones(alone):
+    one, _ = alone
+    row = Row('noisy', '', 'student', 'sdm', noise=0.5, set={'student': {'target_share': 0.0}})
+    text_QE, source = one.features('sdm', 0, 'train').text_QE, one._source(row)
+    assert (source != np.arange(len(source))).any()
+    np.testing.assert_array_equal(one._taught(row, 0)[1].text_QE, text_QE[source])
+
+
 def test_of_crossed_teachers_no_one_tells_of_people_it_was_trained_on(alone):
     one, _ = alone
     one.run(['cross', 'three'], [0])
