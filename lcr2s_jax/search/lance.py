@@ -3,6 +3,7 @@
 import functools
 import importlib.abc
 import importlib.machinery
+import os
 import sys
 import types
 
@@ -56,6 +57,8 @@ def without_pandas() -> None:
 @functools.cache
 def lancedb():
     """The module lancedb; as it is where somebody has imported it already."""
+    # of ten million pictures it writes thousands of warnings about a queue of its own that is full
+    os.environ.setdefault('LANCEDB_LOG', 'error')
     if 'lancedb' not in sys.modules and _CLIENT not in sys.modules:
         finder = _Finder()
         sys.meta_path.insert(0, finder)
