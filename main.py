@@ -1,11 +1,11 @@
 """Text-to-image person re-identification with LCR2S: every command, those of `lcr2s` and those that need a config.
 
-  python main.py --config=configs/demo.py --workdir=runs/demo     train, distil and evaluate; the same again resumes
-  python main.py build --config=configs/cuhk.py [--beam]          the dataset alone, which training builds otherwise
-  python main.py doctor --config=configs/cuhk.py [--json]         is the dataset's folder fit to train on?
-  python main.py evaluate --config=configs/cuhk.py --weights=W    any CLIP, or another method's checkpoint, as it is
-  python main.py compare --config=C --rows=R --out=DIR            rows by seeds in one table, or: compare RUN RUN ...
-  python main.py explain --workdir=W                              what the teacher's fusion looks at, where features lie
+  python main.py --config=configs/demo.py --workdir=runs/demo     train, distil and evaluate; the same command resumes
+  python main.py build --config=configs/cuhk.py [--beam]          build only the dataset, before training
+  python main.py doctor --config=configs/cuhk.py [--json]         check the dataset's folder
+  python main.py evaluate --config=configs/cuhk.py --weights=W    evaluate any CLIP or another method's checkpoint
+  python main.py compare --config=C --rows=R --out=DIR            table of rows and seeds; or: compare RUN RUN ...
+  python main.py explain --workdir=W                              draw the fusion's attention and the embedding space
 
 Any field of a config can be set: --config.train.steps=1000
 Several hosts work on one run with --coordinator=host:port --num-processes=N --process-id=I, under srun or mpirun with

@@ -122,11 +122,11 @@ def _compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('runs', nargs='*', type=place, metavar='RUN', help='Finished runs on one dataset.')
     _config(parser, needed=False)
     parser.add_argument('--rows', type=place, metavar='FILE', help='Rows to train, such as benchmarks/demo.toml.')
-    parser.add_argument('--out', type=place, metavar='DIR', help='Of results; alone: tables of what is there.')
+    parser.add_argument('--out', type=place, metavar='DIR', help='Folder of results; alone: only make its tables.')
     parser.add_argument('--seeds', type=int, default=3, metavar='N', help='Seeds 0 .. N - 1 of each row.')
-    parser.add_argument('--against', default='', metavar='ROW', help='Differences are taken to it; the first row.')
-    parser.add_argument('--split', default='test', choices=('val', 'test'), help='Of finished runs.')
-    parser.add_argument('--stage', default='', help='Of finished runs; all.')
+    parser.add_argument('--against', default='', metavar='ROW', help='Row to compare with; by default the first.')
+    parser.add_argument('--split', default='test', choices=('val', 'test'), help='Split of finished runs.')
+    parser.add_argument('--stage', default='', help='Stage of finished runs; by default all.')
 
 
 def _compare(args: argparse.Namespace) -> None:
@@ -153,12 +153,14 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 COMMANDS = {
-    'train': Command('Train, distil and evaluate; the same again resumes.', _train_arguments, _train),
-    'build': Command('Build the dataset of a config, which training does otherwise.', _build_arguments, _build),
-    'doctor': Command("Tell whether a dataset's folder is fit to train on.", _doctor_arguments, _doctor),
+    'train': Command('Train, distil and evaluate. The same command resumes.', _train_arguments, _train),
+    'build': Command('Build the dataset of a config before training.', _build_arguments, _build),
+    'doctor': Command("Check whether a dataset's folder can be used for training.", _doctor_arguments, _doctor),
     'evaluate': Command(
         'Measure any weights, or a run, on a dataset or on a table of pictures.', _evaluate_arguments, _evaluate
     ),
-    'compare': Command('Train rows of a file by seeds, or tabulate finished runs.', _compare_arguments, _compare),
-    'explain': Command("Draw what a teacher's fusion looks at.", _explain_arguments, _explain, CONFIG=False),
+    'compare': Command(
+        'Train the rows of a file with several seeds, or tabulate finished runs.', _compare_arguments, _compare
+    ),
+    'explain': Command("Draw the attention of a teacher's fusion.", _explain_arguments, _explain, CONFIG=False),
 }

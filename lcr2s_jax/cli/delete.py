@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lcr2s_jax.cli.parser import UsageError, place
 
-ABOUT = 'Forget pictures of an index, by a condition or by their paths.'
+ABOUT = 'Erase pictures of an index, by a condition or by their paths.'
 WORDS = ''
 
 
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='A picture, by its path as `search` shows it, or as a file; may be repeated.',
     )
-    add('--yes', action='store_true', help='Do it; without, only say what would be done.')
+    add('--yes', action='store_true', help='Erase; without this flag, only say what would be erased.')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -75,7 +75,7 @@ class Door(NamedTuple):
         """Every command in a line."""
         width = max(map(len, self.commands)) + 2
         lines = [f'  {name:{width}}{command.ABOUT}' for name, command in self.commands.items()]
-        return '\n'.join([self.about, '', *lines, '', f'{self.program} COMMAND --help names its flags.'])
+        return '\n'.join([self.about, '', *lines, '', f'{self.program} COMMAND --help lists its flags.'])
 
     def parser(self, name: str) -> Parser:
         """What a command takes."""
@@ -123,9 +123,9 @@ class Door(NamedTuple):
 def hosts(parser: argparse.ArgumentParser) -> None:
     """The flags of a command that several processes may work on."""
     several = parser.add_argument_group('several processes, under srun or mpirun without these flags')
-    several.add_argument('--coordinator', metavar='HOST:PORT', help='Of process 0; auto on a TPU pod.')
-    several.add_argument('--num-processes', type=integer(1), metavar='N', help='How many there are.')
-    several.add_argument('--process-id', type=integer(0), metavar='I', help='Which of them this is: 0, 1, ...')
+    several.add_argument('--coordinator', metavar='HOST:PORT', help='Address of process 0; auto on a TPU pod.')
+    several.add_argument('--num-processes', type=integer(1), metavar='N', help='Number of processes.')
+    several.add_argument('--process-id', type=integer(0), metavar='I', help='Number of this process: 0, 1, ...')
 
 
 def _check_utf8(argv: Sequence[str]) -> None:

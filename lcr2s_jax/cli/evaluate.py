@@ -13,12 +13,12 @@ _NAMES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add('--images', type=place, metavar='DIR', help='Folder that the pictures are below.')
+    add('--images', type=place, metavar='DIR', help='Folder of the pictures.')
     add('--table', type=place, metavar='FILE', help='CSV with the columns image, caption and id, a row a caption.')
     dtypes = ('float32', 'bfloat16')
     add('--dtype', type=one_of(*dtypes), default='float32', metavar='|'.join(dtypes), help='Compute type.')
     add('--json', action='store_true', help='Print JSON instead of text.')
-    help_ = "Also each picture with its nearest, averaged or fused by the run's teacher; and re-ranked."
+    help_ = "Also evaluate enrichment by neighbours (averaged, or fused by the run's teacher), and re-ranking."
     models.enriching(add, 'neighbours', 'fusion', help=help_)
     models.arguments(parser)
 

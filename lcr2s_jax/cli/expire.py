@@ -5,7 +5,7 @@ import argparse
 from lcr2s_jax.cli import delete
 from lcr2s_jax.cli.parser import place
 
-ABOUT = 'Forget pictures that were indexed long ago.'
+ABOUT = 'Erase pictures that were indexed long ago.'
 WORDS = ''
 
 
@@ -13,7 +13,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
     add('--older-than', required=True, metavar='AGE', help='Age since a picture was indexed: 30d, 12h, 45m.')
-    add('--yes', action='store_true', help='Do it; without, only say what would be done.')
+    add('--yes', action='store_true', help='Erase; without this flag, only say what would be erased.')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -6,18 +6,18 @@ import time
 
 from lcr2s_jax.cli.parser import one_of, place
 
-ABOUT = "Write a run's model for other programs, checked by them."
+ABOUT = "Write a run's model for other programs, and check it there."
 WORDS = ''
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--workdir', required=True, type=place, metavar='W', help='Folder of the run.')
-    add('--stage', default='', metavar='NAME', help='Of the run; without, its student or its last stage.')
+    add('--stage', default='', metavar='NAME', help='Stage of the run; by default its student or last stage.')
     formats = ('hf', 'open_clip', 'stablehlo')
-    add('--format', required=True, type=one_of(*formats), metavar='|'.join(formats), help='Whose layout it has.')
+    add('--format', required=True, type=one_of(*formats), metavar='|'.join(formats), help='Layout of the files.')
     add('--out', required=True, type=place, metavar='DIR', help='Folder to make.')
-    add('--unchecked', action='store_true', help='Do not compare what others will read with what was trained.')
+    add('--unchecked', action='store_true', help='Skip the check of the exported files.')
 
 
 def run(args: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ from lcr2s_jax.cli.parser import UsageError, integer, number, one_of, place
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.files import difference
 
-ABOUT = 'Embed a folder of pictures, or the people of videos; again: what changed.'
+ABOUT = 'Index a folder of pictures, or the people in videos. Repeat to add what changed.'
 WORDS = ''
 _LISTED = 10  # unusable files that are named on the terminal
 _OF_IMAGES = ('metadata', 'name_pattern', 'moved_from', 'prune', 'ray_address', 'workers')
@@ -36,28 +36,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         '--name-pattern',
         default='',
         metavar='P',
-        help="Columns out of names: '{camera}_{time:%%Y%%m%%d_%%H%%M%%S}_{*}'.",
+        help="Read columns from file names: '{camera}_{time:%%Y%%m%%d_%%H%%M%%S}_{*}'.",
     )
-    add('--moved-from', type=place, metavar='OLD', help='Where the pictures of --images were before.')
-    add('--prune', action='store_true', help='Forget pictures whose file is gone.')
-    add('--readmit', action='store_true', help='Index again what was deleted or expired.')
+    add('--moved-from', type=place, metavar='OLD', help='Former folder of the pictures in --images.')
+    add('--prune', action='store_true', help='Remove pictures whose file is gone.')
+    add('--readmit', action='store_true', help='Allow pictures again that were deleted or expired.')
     add('--json', action='store_true', help='Print JSON instead of text.')
     models.arguments(parser)
     richer = parser.add_argument_group('gallery enrichment (docs/search.md)').add_argument
     help_ = "Compare sentences with each picture and its nearest: averaged, or by the run's teacher."
     models.enriching(richer, 'neighbours', 'fusion', 'none', help=help_)
     many = parser.add_argument_group('a cluster, for --images (docs/cluster.md)').add_argument
-    many('--engine', type=one_of('here', 'ray'), default='here', metavar='here|ray', help='What embeds and commits.')
+    many('--engine', type=one_of('here', 'ray'), default='here', metavar='here|ray', help='This process, or Ray.')
     many('--ray-address', default='', metavar='A', help='HOST:PORT, ray://HOST:PORT or auto; without, Ray starts here.')
-    many('--workers', type=integer(1), default=0, metavar='N', help='That embed; one a GPU, or a core each.')
+    many('--workers', type=integer(1), default=0, metavar='N', help='Embedding workers; default: one a GPU or 2 cores.')
     video = parser.add_argument_group('videos').add_argument
-    video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds from one frame to the next.')
+    video('--every', type=number(0.001), default=0.2, metavar='S', help='Seconds between two frames.')
     video('--detector', default='hog', metavar='D',
-          help='Finds people: hog, rtdetr, hub name or folder of another, frame (all), module:callable.')  # fmt: skip
-    video('--min-seen', type=integer(1), default=3, metavar='N', help='Frames a track must be seen in; 1 keeps all.')
+          help='hog, rtdetr, a hub name or folder, frame (the whole frame), module:callable.')  # fmt: skip
+    video('--min-seen', type=integer(1), default=3, metavar='N', help='Least number of frames of a track; 1 keeps all.')
     poolings = ('mean', 'teacher')
     video('--pooling', type=one_of(*poolings), default='mean', metavar='|'.join(poolings),
-          help="One vector of a track's crops, by the model or by the run's teacher.")  # fmt: skip
+          help="One vector from a track's crops, by the model or by the run's teacher.")  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

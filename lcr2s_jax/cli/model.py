@@ -13,28 +13,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group('the model')
     add = group.add_argument
     add('--workdir', type=place, metavar='W', help='Folder of a run.')
-    add('--stage', default='', metavar='NAME', help='Of the run; without, its student or its last stage.')
+    add('--stage', default='', metavar='NAME', help='Stage of the run; by default its student or last stage.')
     add(
         '--weights',
         type=place,
         metavar='W',
         help='Any CLIP: a name on the hub, a folder, a file; an export; a run; hf://owner/name/file.',
     )
-    add('--image-size', type=size, metavar='HxW', help='Pixels, where the weights were trained at others; 384x128.')
-    add('--context-length', type=integer(3), metavar='N', help='Tokens of a sentence, where the weights have others.')
+    add('--image-size', type=size, metavar='HxW', help='Pixels, if not those of the weights; such as 384x128.')
+    add('--context-length', type=integer(3), metavar='N', help='Tokens of a sentence, if not those of the weights.')
     add(
         '--tokenizer',
         type=place,
         metavar='T',
-        help='Folder, hub name or vocabulary, where none lies beside the weights.',
+        help='Folder, hub name or vocabulary, if none is beside the weights.',
     )
     add(
         '--activation',
         type=one_of('quick_gelu', 'gelu'),
         metavar='gelu|quick_gelu',
-        help='Where the weights do not say.',
+        help='If the weights do not say.',
     )
-    add('--heads', type=integer(1), default=0, metavar='N', help='Attention heads, where the weights do not say.')
+    add('--heads', type=integer(1), default=0, metavar='N', help='Attention heads, if the weights do not say.')
 
 
 def source(args: argparse.Namespace) -> str | None:
@@ -76,7 +76,7 @@ def load(args: argparse.Namespace, dtype: str = 'float32'):
 def enriching(add: Callable, *hows: str, help: str) -> None:
     """--enrich, one of `hows`, and --neighbours."""
     add('--enrich', type=one_of(*hows), metavar='|'.join(hows), help=help)
-    add('--neighbours', type=integer(1, 100), metavar='N', help='Of each picture, with --enrich; 2.')
+    add('--neighbours', type=integer(1, 100), metavar='N', help='Number of neighbours, with --enrich; by default 2.')
 
 
 def check_enriching(args: argparse.Namespace) -> None:

@@ -37,25 +37,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar='FILE',
         help='Picture of that person; may be repeated.',
     )
-    add('--queries', type=place, metavar='FILE', help='Text with a sentence a line, searched in one batch.')
+    add('--queries', type=place, metavar='FILE', help='Text file, one sentence a line, searched in one batch.')
     add('--top', type=integer(1), default=10, metavar='N', help='Hits of each query.')
     add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
     add(
         '--group-by',
         default='',
         metavar='COLUMN',
-        help='Column of which every value is shown once, by its best picture.',
+        help='Column; show only the best picture of each value.',
     )
     add('--why', action='store_true', help='Show how much each phrase moved the score of the hits.')
-    add('--exact', action='store_true', help='Compare every vector, however many there are.')
+    add('--exact', action='store_true', help='Compare every vector, also in large indexes.')
     add(
         '--false-alarms',
         type=number(0.01, 0.5),
         default=0.05,
         metavar='RATE',
-        help='Of searches for somebody who is not there, the share that may find somebody.',
+        help='Share of searches for an absent person that may report a find.',
     )
-    add('--verify', action='store_true', help="Say 'no such person' where no hit reaches the score for that rate.")
+    add('--verify', action='store_true', help="Say 'no such person' if no hit reaches the score for that rate.")
     add('--html', type=place, metavar='FILE', help='File to write: one page with the pictures in it.')
     add('--json', action='store_true', help='Print JSON instead of text.')
 

@@ -1,1 +1,1 @@
-"""The paper: fusion, losses and the stages that are trained."""
+"""The method of the paper: fusion, losses and training stages."""

@@ -1,4 +1,4 @@
-"""The dual encoder: what a trained model is to everybody but training.
+"""The dual encoder: the trained model as used outside training.
 
 v = P_v image_tower(pixels), t = P_t text_tower(tokens); cos(v, t) ranks.
 """

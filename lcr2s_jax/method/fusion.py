@@ -1,4 +1,4 @@
-"""Multi-head attentional fusion (MHAF): a view and its support set become one richer feature.
+"""Multi-head attentional fusion (MHAF): combine a view and its support set into one enriched feature.
 
 q = LN(v_i)    k = v = LN([v_i ; support])    z = v_i + MHA(q, k, v)    rich = z + FFN(LN(z))
 """

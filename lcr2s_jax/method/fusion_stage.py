@@ -1,4 +1,4 @@
-"""A stage of `compare` alone: the fusion trained on encoders that are finished (ours)."""
+"""A stage only for `compare`: train the fusion on finished encoders (ours)."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The identity classifier that images and texts share: it ties both to one prototype a person."""
+"""The identity classifier shared by images and texts: one prototype for each person."""
 
 import chex
 import flax.linen as nn

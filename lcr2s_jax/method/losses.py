@@ -1,6 +1,6 @@
-"""The losses, as free functions of float32 arrays; every docstring states its reduction.
+"""The losses, as pure functions of float32 arrays. Every docstring states the reduction.
 
-The weights of the paper mean nothing without the reductions, which its abstract does not give: these are ours.
+The paper's loss weights depend on the reductions, which its abstract does not give. The reductions here are ours.
 """
 
 import chex

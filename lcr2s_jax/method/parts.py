@@ -1,4 +1,4 @@
-"""What the stages of stages.py share: rows encoded once, in chunks where memory is short, and what labels teach."""
+"""Shared parts of the stages: encode every row once, in chunks to save memory, and the losses from labels."""
 
 import functools
 from collections.abc import Callable

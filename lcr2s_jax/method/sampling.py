@@ -1,4 +1,4 @@
-"""Whom a stage is trained on, and in which batches, where several stages of a run are baselines (ours)."""
+"""Training identities and batches of each stage, for runs with several baselines (ours)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

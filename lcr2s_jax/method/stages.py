@@ -1,15 +1,15 @@
-"""The paper in one file: what each stage trains, on what loss, and what stays frozen.
+"""The training stages: what each stage trains, with which loss, and what stays frozen.
 
     baseline   L = align(v, t) + w_id ID(v, t)                                          a plain dual encoder
     teacher    L = base(v+, t+) + w_s base(v, t), base the baseline's loss                v+ = MHAF(v, its support set)
     student    L = base(v, t) + w_f (d(v, v+) + d(t, t+)) + w_r |R - R+|^2 / N      teacher frozen
     fold_i     the baseline on all identities but those of fold i, in one-to-one batches    ours
-    crossed    the student's loss, v+ and t+ the single views of the fold's baseline that never saw the person    ours
-    member_i   the baseline with batches in an order of its own, one-to-one where i is even    ours
+    crossed    the student's loss, v+ and t+ the single views of a fold's baseline not trained on the person    ours
+    member_i   the baseline with its own batch order, one-to-one batches if i is even    ours
     ensemble   the student's loss, v+ and t+ the mean single views of all members    ours
 
 v, t: image and text features of the encoders; align is SDM, InfoNCE or TAL; R, R+ the batch's image-by-text cosines.
-The two stages, MHAF and both distillation terms are the paper's; the weights and reductions are ours.
+The two stages, MHAF and both distillation terms are from the paper; the weights and reductions are ours.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
-"""What a teacher tells its student of a view: its own single view, a richer one, or what lies between.
+"""Distillation targets: the teacher's single-view features, enriched features, or a mixture.
 
-target = own + share max(cos(own, rich), 0)^gate (rich - own) of unit vectors; rich is MHAF over the supports, their
-plain mean, or the mean of the others alone. Supports are those of the batch (paper), or drawn anew from the whole split
-for any sampler (ours). Of several teachers the features are joined before anything is trained (ours).
+target = own + share max(cos(own, rich), 0)^gate (rich - own) of unit vectors. `own` is the single view. `rich` is MHAF
+over the supports, their plain mean, or the mean without the view itself. Supports come from the batch (paper) or are
+drawn from the whole split for any sampler (ours). The features of several teachers are combined before training (ours).
 """
 
 from collections.abc import Callable, Sequence
