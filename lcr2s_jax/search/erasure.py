@@ -66,7 +66,10 @@ def _written_anew(gallery: Gallery, row_n: np.ndarray):
     def kept():
         for batch in old.search().select(schema.names).with_row_id(True).to_batches():
             if len(row_n):
-                batch = batch.filter(pa.array(~np.isin(batch['_rowid'].to_numpy(), row_n)))
+                row_b = batch['_rowid'].to_numpy()
+                # np.isin would sort all of `row_n` for every batch
+                place_b = np.minimum(np.searchsorted(row_n, row_b), len(row_n) - 1)
+                batch = batch.filter(pa.array(row_n[place_b] != row_b))
             yield batch.select(schema.names)
 
     reader = pa.RecordBatchReader.from_batches(schema, kept())

@@ -170,15 +170,7 @@ def delete(gallery: Gallery, what: Plan | Condition | str) -> Forgotten:
         repair.own(gallery)
         chosen = what if isinstance(what, Plan) else plan(gallery, what)
         rows = _still_there(gallery, chosen)
-        columns = ['root', 'path', 'bytes', 'modified', 'sha256']
-        found = gallery.rows(conditions.EVERY, columns, with_rows=True)
-        goes = np.isin(found['_rowid'].to_numpy(), rows)
-        kept_hashes = set(found.filter(~goes)['sha256'].to_pylist())
-        found = found.filter(goes)
-        modified = found['modified'].cast('int64').to_pylist()
-        files = list(zip(*(found[name].to_pylist() for name in ('root', 'path', 'bytes')), modified, strict=True))
-        # bytes that another row has stay welcome: their copy was not meant
-        hashes = set(found['sha256'].to_pylist()) - kept_hashes - {''}
+        files, hashes = _told(gallery, rows)
         remember(gallery, [key('file', *file) for file in files] + [key('bytes', sha256) for sha256 in hashes])
         # before the rows, by which a call after a kill finds them
         uploads, tracks = _remove_own(gallery, [file[:2] for file in files])
@@ -196,6 +188,24 @@ def prune(gallery: Gallery, root: str, paths: Sequence[str]) -> None:
         chosen = plan(gallery, [(root, path) for path in paths])
         audit.forget(gallery.uri, {(places.located(gallery.uri, root, path), path) for path in paths})
         erase(gallery, chosen.rows)
+
+
+def _told(gallery: Gallery, row_n: np.ndarray) -> tuple[list[tuple], set[str]]:
+    """(root, path, bytes, modified) of rows, and the hashes that no other row has: those bytes stay welcome."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not len(row_n):
+        return [], set()
+    columns = ['root', 'path', 'bytes', 'modified', 'sha256']
+    with tables.told(gallery.uri, 'reading rows', quote=False):
+        gone = gallery.table.take_row_ids(row_n.tolist()).select(columns).to_arrow()
+    modified = gone['modified'].cast('int64').to_pylist()
+    files = list(zip(*(gone[name].to_pylist() for name in ('root', 'path', 'bytes')), modified, strict=True))
+    every = gallery.rows(conditions.EVERY, ['sha256'], with_rows=True)
+    same = every.filter(pc.is_in(every['sha256'], gone['sha256'].combine_chunks()))
+    others = same.filter(pa.array(~np.isin(same['_rowid'].to_numpy(), row_n)))
+    return files, set(gone['sha256'].to_pylist()) - set(others['sha256'].to_pylist()) - {''}
 
 
 def _still_there(gallery: Gallery, chosen: Plan) -> np.ndarray:
