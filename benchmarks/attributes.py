@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.common import write
-from data.demo.ground_truth import Seen, seen
+from data.demo.synthetic import Seen, seen
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.evaluation.explain import unit
 

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from commands.finished import open_finished
-from data.demo import ground_truth
+from data.demo import synthetic
 from lcr2s_jax import files
 from lcr2s_jax.evaluation import evaluate, explain_figures
 from lcr2s_jax.evaluation import explain as explaining
@@ -94,10 +94,10 @@ def _labels(run) -> dict[str, np.ndarray]:
     data = run.config.data
     if data.dataset != 'demo':
         return {}
-    viewpoint = ground_truth.seen(data.demo.seed, data.demo.people.to_dict(), _SPLIT).viewpoint
-    labels = {'viewpoint': viewpoint, 'side': [ground_truth.side(word) for word in viewpoint]}
+    viewpoint = synthetic.seen(data.demo.seed, data.demo.people.to_dict(), _SPLIT).viewpoint
+    labels = {'viewpoint': viewpoint, 'side': [synthetic.side(word) for word in viewpoint]}
     if data.demo.cameras:
-        labels['camera'] = ground_truth.cameras(run.inputs.splits[_SPLIT].file_names)
+        labels['camera'] = synthetic.cameras(run.inputs.splits[_SPLIT].file_names)
     return {kind: np.array(values) for kind, values in labels.items()}
 
 
@@ -108,7 +108,7 @@ def _circles(run) -> dict[str, list[int]]:
     if run.config.data.dataset != 'demo':
         return {'drawn by seed': np.sort(rng.permutation(pids)[:_SCATTERED]).tolist()}
     names = ('one circle of look-alikes', 'another circle', 'other people')
-    return {name: part for name, part in zip(names, ground_truth.circles(rng, _SCATTERED, pids), strict=True) if part}
+    return {name: part for name, part in zip(names, synthetic.circles(rng, _SCATTERED, pids), strict=True) if part}
 
 
 def _embedding(features: dict, circles: dict) -> tuple[list[dict], dict]:
