@@ -8,7 +8,7 @@ import numpy as np
 from commands.finished import open_finished
 from data.demo import synthetic
 from lcr2s_jax import files
-from lcr2s_jax.evaluation import evaluate, explain_figures
+from lcr2s_jax.evaluation import evaluate, figures
 from lcr2s_jax.evaluation import explain as explaining
 
 _SPLIT = 'test'
@@ -40,8 +40,8 @@ def explain(workdir: pathlib.Path) -> None:
 
     folder = workdir / 'explain'
     folder.mkdir(exist_ok=True)
-    explain_figures.attention_sheet(rows, folder / 'attention.png', _title(run))
-    explain_figures.embedding(panels, circles, folder / 'embedding.png')
+    figures.attention_sheet(rows, folder / 'attention.png', _title(run))
+    figures.embedding(panels, circles, folder / 'embedding.png')
     told = {'split': _SPLIT, 'attention': attention, 'embedding': embedding}
     files.write(folder / 'explain.json', json.dumps(told, indent=2) + '\n')
     for modality in ('image', 'text'):

@@ -7,16 +7,11 @@ Beside it what costs every query a pass over the gallery: k-reciprocal re-rankin
 
 import numpy as np
 
+from lcr2s_jax.evaluation.metrics import unit
 from lcr2s_jax.search.topk import Exact
 
 _BLOCK = 1024  # rows compared, or averaged, at a time: memory is so many times k x E, whatever the gallery's size
 NEIGHBOURS = 2  # more raise mAP a little and cost R@1: docs/evidence.md
-
-
-def unit(x_GE: np.ndarray) -> np.ndarray:
-    """Rows of unit length, float32."""
-    x_GE = np.asarray(x_GE, np.float32)
-    return x_GE / np.maximum(np.linalg.norm(x_GE, axis=1, keepdims=True), 1e-12)
 
 
 def nearest(x_GE: np.ndarray, k: int, tell=lambda count: None) -> np.ndarray:

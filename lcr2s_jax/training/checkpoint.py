@@ -168,9 +168,7 @@ class Checkpoints:
 
         For those who do not know the model, such as how many people its classifier tells apart. Raises CheckpointError.
         """
-        step = self.best() if step is None else step
-        if step is None:
-            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        step = self._wanted(step)
         try:
             tree = ocp.StandardCheckpointer().metadata(self.folder / str(step) / 'params').item_metadata.tree
         except Exception as error:  # as in _read
@@ -182,9 +180,7 @@ class Checkpoints:
 
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""
-        step = self.best() if step is None else step
-        if step is None:
-            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        step = self._wanted(step)
         return self._read(step, params=like)['params']
 
     def best_of(self, state) -> tuple[Any, int]:
@@ -198,6 +194,12 @@ class Checkpoints:
             except Damaged as error:
                 self._set_aside(best, error, 'the best of the others is taken, step {best}')
         return state.params, best
+
+    def _wanted(self, step: int | None) -> int:
+        step = self.best() if step is None else step
+        if step is None:
+            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        return step
 
     def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)

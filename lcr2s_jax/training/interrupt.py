@@ -4,6 +4,7 @@ import itertools
 import signal
 
 import jax
+from jax.experimental import multihost_utils
 
 # Steps begin anew with every stage; a number that the hosts agree on must come even where a stage ends before it.
 _QUESTIONS = itertools.count(1)
@@ -32,8 +33,6 @@ class Interrupt:
         """Whether to stop after this step; every host must ask after every step, and all get the same answer."""
         if self._alone:
             return self._noted
-        from jax.experimental import multihost_utils
-
         return multihost_utils.reached_preemption_sync_point(next(_QUESTIONS))
 
     def _note(self, *_):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lcr2s_jax.errors import ConfigError, UserError
@@ -66,8 +67,6 @@ def is_primary() -> bool:
 def wait_for_all(what: str) -> None:
     """Every process waits here for every other; nothing to wait for where there is one."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         multihost_utils.sync_global_devices(what)
 
 
@@ -84,8 +83,6 @@ def agreed(what: str):
     except Exception as mistake:
         error = mistake
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
         if error is None and failed.size:
             raise UserError(f'stopped, {what} failed on process {", ".join(map(str, failed))}, which says why')
@@ -103,8 +100,6 @@ def replicated(params) -> NamedSharding | None:
 def fetch(x) -> np.ndarray:
     """An array on this host, also where its parts lie on several hosts; all of them have to ask."""
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
-        from jax.experimental import multihost_utils
-
         return multihost_utils.process_allgather(x, tiled=True)
     return np.asarray(x)
 
@@ -125,8 +120,6 @@ def same_everywhere(what: Mapping[str, str]) -> None:
     """
     if jax.process_count() == 1:
         return
-    from jax.experimental import multihost_utils
-
     mine = [np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in what.values()]
     found = multihost_utils.process_allgather(np.stack(mine))
     others = (found != found[0]).any(axis=-1)  # [processes, names]

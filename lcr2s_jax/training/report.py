@@ -22,14 +22,11 @@ class Report:
 
     def __init__(self, workdir: str | pathlib.Path, quiet: bool = False):
         self._folder = pathlib.Path(workdir)
+        self._jsonl = self._folder / 'metrics.jsonl'
         self._writes = jax.process_index() == 0
         self._prints = self._writes and not quiet
         self._bar = self._task = self._board = None
         self.seconds: dict[str, float] = {}
-
-    @property
-    def _jsonl(self) -> pathlib.Path:
-        return self._folder / 'metrics.jsonl'
 
     def say(self, text: str) -> None:
         """One plain line, above the progress bar if there is one."""

@@ -26,7 +26,7 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.method.fusion import Fusion
-from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.checkpoint import Checkpoints
@@ -134,12 +134,11 @@ class Run:
 
 def keep_model(workdir: pathlib.Path, clip: CLIP, tokenizer: Tokenizer, facts: Mapping) -> None:
     """Write what `Run.open` needs besides checkpoints: at the start of a run, the same again when it is resumed."""
-    sizes = {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
     folder = workdir / MODEL
     folder.mkdir(exist_ok=True)
     for name, content in tokenizer.files.items():
         files.write(folder / name, content)
-    files.write(folder / 'model.json', files.to_json({'format': FORMAT, 'clip': sizes, **facts}))
+    files.write(folder / 'model.json', files.to_json({'format': FORMAT, 'clip': sizes.kept(clip), **facts}))
 
 
 def keep_calibration(workdir: pathlib.Path, stage: str, calibration: Calibration) -> None:

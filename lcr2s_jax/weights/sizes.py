@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from lcr2s_jax.errors import ConfigError, WeightsError
-from lcr2s_jax.models.clip import CLIP, COMPUTE
+from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.models.layers import ACTIVATIONS
 from lcr2s_jax.weights.reading import brief, integers
 
@@ -119,6 +119,11 @@ def clip_of(where: object, values: Any) -> CLIP:
             'the file again, or restore it from a copy'
         )
     return clip
+
+
+def kept(clip: CLIP) -> dict:
+    """What files of ours say of a CLIP: all but how it is computed; `clip_of` reads it."""
+    return {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
 
 
 def check_asked(image_size: Any, context_length: Any) -> None:

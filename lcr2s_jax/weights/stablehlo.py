@@ -18,7 +18,7 @@ from jax import export
 
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
-from lcr2s_jax.weights import sidecar
+from lcr2s_jax.weights import sidecar, sizes
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -66,7 +66,7 @@ def open_stablehlo(folder: pathlib.Path, beside: Mapping) -> tuple[CLIP, dict, d
     Raises:
       WeightsError: a file is missing or cannot be read.
     """
-    clip, params, programs = sidecar.clip_of(beside), {}, {}
+    clip, params, programs = sizes.clip_of(sidecar.FILE, beside.get('clip')), {}, {}
     for modality, tower in (('image', 'vision'), ('text', 'text')):
         try:
             programs[tower] = export.deserialize(bytearray((folder / f'{modality}.stablehlo').read_bytes())).call
