@@ -22,12 +22,11 @@ class Finished:
     """A run in which no training is at work.
 
     Attributes:
-      workdir, config: of the run.
+      config: of the run.
       inputs: the data.
       stages: the finished ones, in the order of training, each at its best step.
     """
 
-    workdir: pathlib.Path
     config: ConfigDict
     inputs: Inputs
     stages: Mapping[str, Run]
@@ -65,4 +64,4 @@ def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[
     first = next(iter(opened.values()))
     encoder = Encoder(first.clip, None, first.tokenizer)
     inputs = open_inputs(config, reads, encoder=lambda config: encoder, check_source=same_data(workdir, config))
-    return Finished(workdir, config, inputs, opened)
+    return Finished(config, inputs, opened)

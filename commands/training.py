@@ -114,7 +114,8 @@ class Training:
                 if split == 'val' and parallel.is_primary():
                     self._calibrate(name, embeddings)
         if parallel.is_primary():
-            self._keep_sample()
+            split = inputs.splits[inputs.evaluated[0]]
+            runs.keep_sample(self.workdir, split.jpegs, split.image_pid, split.captions, split.caption_image)
             self._draw(embeddings, f'{name}: test captions and the ten best images')
         results['oracle'], results['random'] = inputs.oracle(), inputs.random()
         results['seconds'] = {k: round(v, 1) for k, v in self.seconds.items()}
@@ -150,10 +151,6 @@ class Training:
             'views': config.batch.views,
             'trained_on': self.inputs.trained_on,
         }
-
-    def _keep_sample(self) -> None:
-        split = self.inputs.splits[self.inputs.evaluated[0]]
-        runs.keep_sample(self.workdir, split.jpegs, split.image_pid, split.captions, split.caption_image)
 
     def _choose(self, name: str) -> None:
         """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""
@@ -246,9 +243,6 @@ def _schedule(config: ConfigDict):
 def devices_line() -> str:
     """What computes, in words: '8 x cpu (TFRT_CPU)'."""
     kinds = [f'{device.platform} ({device.device_kind})' for device in jax.devices()]
-    return ', '.join(f'{kinds.count(kind)} x {kind}' for kind in dict.fromkeys(kinds)) + _hosts()
-
-
-def _hosts() -> str:
     count = jax.process_count()
-    return f' on {count} hosts' if count > 1 else f', {os.cpu_count()} CPU cores'
+    hosts = f' on {count} hosts' if count > 1 else f', {os.cpu_count()} CPU cores'
+    return ', '.join(f'{kinds.count(kind)} x {kind}' for kind in dict.fromkeys(kinds)) + hosts

@@ -77,7 +77,8 @@ def load(
         return models.open_model(path / storage.MODEL)
     beside = sidecar.read(pathlib.Path(BUILT_IN.get(name, name)).expanduser())
     if (path / 'image.stablehlo').is_file():
-        return _programs(path, beside)
+        clip, params, programs = stablehlo.open_stablehlo(path, beside)
+        return _model(str(path), clip, params, Tokenizer(str(path)), beside, programs)
     size, length = image_size or beside.get('image_size'), context_length or beside.get('context_length')
     opened = pretrained.open_source(name, activation, heads)
     clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
@@ -190,12 +191,6 @@ def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Mo
         calibration=Calibration.from_json(fitted, f'{name}, {sidecar.FILE}') if fitted is not None else None,
         programs=programs,
     )
-
-
-def _programs(folder: pathlib.Path, beside: Mapping) -> Model:
-    """An export as StableHLO programs, called as they are."""
-    clip, params, programs = stablehlo.open_stablehlo(folder, beside)
-    return _model(str(folder), clip, params, Tokenizer(str(folder)), beside, programs)
 
 
 def _refuse(**given) -> None:

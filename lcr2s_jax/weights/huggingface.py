@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcr2s_jax.errors import WeightsError
+from lcr2s_jax.files import aside, write
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, EPSILON
 from lcr2s_jax.weights import kinds
@@ -150,12 +151,9 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
     tensors[IMAGE_POSITIONS] = square_positions(tensors[IMAGE_POSITIONS], clip.grid)
     # save_file writes the memory of a strided array as if it were contiguous: wrong numbers without a word.
     tensors = {k: np.asarray(v.astype(jnp.dtype(dtype)), order='C') for k, v in tensors.items()}
-    aside = folder / 'model.safetensors.partial'
-    save_file(tensors, aside, metadata={'format': 'pt'})
-    aside.rename(folder / 'model.safetensors')
-    aside = folder / 'config.json.partial'
-    aside.write_text(json.dumps(config_of(clip, dtype), indent=2) + '\n')
-    aside.rename(folder / 'config.json')
+    with aside(folder / 'model.safetensors') as partial:
+        save_file(tensors, partial, metadata={'format': 'pt'})
+    write(folder / 'config.json', json.dumps(config_of(clip, dtype), indent=2) + '\n')
 
 
 def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, tuple[int, int] | None]:

@@ -209,24 +209,17 @@ def _open_folder(folder: pathlib.Path, weights: pathlib.Path | None = None) -> S
     if layouts.is_run(folder):
         raise layouts.refuse(folder)
     folder = layouts.inner(folder)
-    if _is_open_clip(folder, weights):
-        weights = weights or _first(folder, layouts.OPEN_CLIP_WEIGHTS)
-        return open_clip.open_folder(folder, weights) if weights else _refused(folder)
-    weights = weights or _first(folder, layouts.HUGGINGFACE_WEIGHTS)
-    if (folder / 'config.json').is_file():
+    theirs = _is_open_clip(folder, weights)
+    kind, names = (open_clip, layouts.OPEN_CLIP_WEIGHTS) if theirs else (huggingface, layouts.HUGGINGFACE_WEIGHTS)
+    weights = weights or next((folder / name for name in names if (folder / name).is_file()), None)
+    if not theirs and (folder / 'config.json').is_file():
         huggingface.read_config(folder / 'config.json')  # another kind of model is told before its weights are missed
-    return huggingface.open_folder(folder, weights) if weights else _refused(folder)
+    if weights is None:
+        raise layouts.refuse(folder)
+    return kind.open_folder(folder, weights)
 
 
-def _refused(folder: pathlib.Path):
-    raise layouts.refuse(folder)
-
-
-def _first(folder: pathlib.Path, names) -> pathlib.Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _is_open_clip(folder: pathlib.Path, weights: pathlib.Path | None = None) -> bool:
+def _is_open_clip(folder: pathlib.Path, weights: pathlib.Path | None) -> bool:
     """Is it open_clip's layout? Some folders have both: then by the weights that are there, Hugging Face's first."""
     if not (folder / layouts.OPEN_CLIP_CONFIG).is_file():
         return False

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import models, pre_tokenizers, processors, trainers
+from tokenizers import models, pre_tokenizers, trainers
 
 from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.weights import vocabulary
@@ -205,15 +205,12 @@ def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: str, context_length:
     """
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(EOT, ids[EOT]), cls=(SOT, ids[SOT]), add_prefix_space=False, trim_offsets=False
-    )
+    tokenizer.post_processor = vocabulary.between_ends(tokenizer)
     tokenizer.save(str(path / 'tokenizer.json'))
     config = dict(
         tokenizer_class='CLIPTokenizer', bos_token=SOT, eos_token=EOT, unk_token=EOT, pad_token=EOT,
         model_max_length=context_length, do_lower_case=True,
         split_special_tokens=True,  # a caption that spells one is text, as in `Tokenizer`
     )  # fmt: skip
-    config |= {'mask_token': MASK} if MASK in ids else {}
+    config |= {} if tokenizer.token_to_id(MASK) is None else {'mask_token': MASK}
     (path / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')
