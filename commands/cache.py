@@ -22,7 +22,6 @@ def teacher_features(run, names: Sequence[str]) -> Embeddings:
 
     Args:
       run: a `commands.training.Training` whose teachers are trained.
-      names: of the teachers.
     """
     # of one teacher its own, by which runs of before know it
     hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])

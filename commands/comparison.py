@@ -54,8 +54,6 @@ class Comparison(Programs):
         """Train and evaluate rows, after those that they need; only what has not been done.
 
         Args:
-          names: of the rows.
-          seeds: of each.
           deadline: `time.perf_counter` after which no further group is begun.
           after: called after every group.
         """

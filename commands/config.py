@@ -15,7 +15,6 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Args:
       file: such as configs/demo.py; what follows a : goes to its get_config.
-      overrides: words such as --config.train.steps=1000.
 
     Raises:
       ConfigError: no such file or field, or a value that the field cannot have.

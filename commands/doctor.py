@@ -25,10 +25,6 @@ _COLOURS = {'error': 'bold red', 'warning': 'yellow', 'note': 'cyan', 'good': 'g
 def doctor(config: ConfigDict, as_json: bool) -> int:
     """Look at the config's dataset and say what would become of it; nothing is written but to the terminal.
 
-    Args:
-      config: of any file in configs/.
-      as_json: print one JSON object instead of text.
-
     Returns:
       0 where training would take the data, else 1.
     """

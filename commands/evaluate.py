@@ -30,9 +30,7 @@ def evaluate_weights(
 
     Args:
       config: says dataset, image size, context length and tokenizer.
-      weights: what `lcr2s_jax.load` takes.
       dtype: compute type; float32 is what comparisons are made in.
-      as_json: print the results as JSON instead of tables.
       enriched: further arguments of `evaluate.gallery_side`; None leaves that out.
     """
     if (pathlib.Path(weights) / 'image.stablehlo').is_file():

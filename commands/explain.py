@@ -26,9 +26,6 @@ def explain(workdir: pathlib.Path) -> None:
     """Write attention.png, embedding.png and explain.json into <workdir>/explain, from the test split.
 
     Identities are drawn by config.seed and never chosen by result; the numbers are of all of them.
-
-    Raises:
-      UserError, DataError: what was found, what was expected, what to change; such as a teacher that is not finished.
     """
     run = open_finished(workdir, needed=('teacher',), reads=(_SPLIT,))
     features = {name: run.features(name, _SPLIT) for name in _PANELS if name in run.stages}

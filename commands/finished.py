@@ -22,8 +22,6 @@ class Finished:
     """A run in which no training is at work.
 
     Attributes:
-      config: of the run.
-      inputs: the data.
       stages: the finished ones, in the order of training, each at its best step.
     """
 
@@ -45,12 +43,7 @@ def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[
     """Open a run.
 
     Args:
-      workdir: of the run.
       needed: stages that must be finished; others are taken where they are.
-      reads: splits of its data.
-
-    Raises:
-      UserError: what was found, what was expected, what to change.
     """
     config = config_of(workdir)
     opened: dict[str, Run] = {}

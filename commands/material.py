@@ -38,8 +38,6 @@ class Material:
     Args:
       splits: 'train', 'val' and 'test' as `resident.ResidentSplit`s of NumPy arrays.
       config: nested plain values, the groups of configs/base.py, and `masking` with the tokenizer's two numbers.
-      rows: by name.
-      out: a folder.
       load: config['model'] -> (clip, parameters to start from).
     """
 

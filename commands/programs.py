@@ -15,10 +15,9 @@ from lcr2s_jax.training import optim, resident
 
 
 class Programs(Material):
-    """Material, and the programs that train it.
+    """Material, and the programs that train it; arguments as of `Material`, and
 
     Args:
-      material: the arguments of `Material`.
       together: train the seeds of a row, and rows of one program, side by side (`jax.vmap`): for accelerators.
       say: takes a line.
     """

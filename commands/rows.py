@@ -29,8 +29,6 @@ class Row:
     """One training.
 
     Attributes:
-      name: of its files.
-      label: in tables.
       stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
       teacher: the row that a student learns from, or whose encoders a fusion takes.
       teachers: further rows that teach a student with it.
@@ -168,10 +166,6 @@ def merged(config: Mapping, changes: Mapping) -> dict:
 
 def check(path: pathlib.Path, rows: Mapping[str, Row], config: Mapping) -> None:
     """Refuse changes of what the config has not, or to values of another kind, before minutes are spent.
-
-    Args:
-      path, rows: of `read`.
-      config: nested plain values.
 
     Raises:
       ConfigError: the row, the field, and what was expected.

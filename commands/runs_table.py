@@ -29,8 +29,6 @@ def compare_runs(
     """A table of finished runs, each stage a row.
 
     Args:
-      workdirs: of runs on one dataset.
-      split: 'val' or 'test'.
       stage: of every run; '' for all.
       against: the row that differences are taken to; '' for the first.
       out: a folder for table.md, table.json and plot.png; None writes nothing.

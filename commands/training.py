@@ -31,11 +31,9 @@ class Training:
     """Trains and evaluates the stages of a config.
 
     Args:
-      inputs: opened, train, val and test.
       workdir: made and locked by `lcr2s_jax.training.run.alone_in`.
 
     Attributes:
-      inputs, workdir: the same.
       report: tells and keeps what happens.
       stages, params, steps, embedders: of the stages trained so far, by name.
       seconds: what took how long.

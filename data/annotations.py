@@ -27,8 +27,6 @@ class Entry:
 
     Attributes:
       where: of the file, such as 'entry 17' or 'row 4'.
-      split: 'train', 'val' or 'test'.
-      person: the identity, as the file writes it.
       file_name: below the folder of images, with forward slashes, never leaving it.
       captions: sentences, blank ones left out; an image without any cannot be used.
       blank: how many were left out.
@@ -49,7 +47,6 @@ class Annotations:
     """A whole annotation file.
 
     Attributes:
-      path: the file.
       images: the folder that file names are relative to.
       entries: split after split, in the file's order within each.
       splits_from: 'file' where it says the splits itself; of a table without any, 'beside' (a splits file lies there)
@@ -138,7 +135,6 @@ def read(dataset: str, root: pathlib.Path) -> Annotations:
     """The entries of one of the published datasets.
 
     Args:
-      dataset: a key of `LAYOUTS`.
       root: the folder that holds the annotation file and the images, or the folder above it.
 
     Raises:

@@ -40,11 +40,7 @@ class Texts(Sequence):
 
 
 class Images(Sequence):
-    """The encoded images of a split, read from its record files when they are asked for; safe in several threads.
-
-    Attributes:
-      folder: of the built dataset.
-    """
+    """The encoded images of a split, read from its record files when they are asked for; safe in several threads."""
 
     def __init__(self, folder: pathlib.Path, listed: Sequence[Mapping], at, size, crc):
         """Open the files; raise DataError where one is missing or of another length than it was built with."""
@@ -90,9 +86,7 @@ class Split:
     """One split. What is as long as images or texts are is read from the built dataset when it is asked for.
 
     Attributes:
-      name: 'train', 'val' or 'test'.
       jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
-      file_names: where each image comes from.
       image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
       captions: sentences, image by image.
       tokens: [captions, L], uint16 where the vocabulary fits into it, else int32.
@@ -122,10 +116,6 @@ class Split:
 
 def read(folder: pathlib.Path, wanted: Sequence[str]) -> tuple[dict[str, Split], dict]:
     """The splits of a built dataset, tokens and texts staying on disk, and what else its index says.
-
-    Args:
-      folder: that `data.offsets.write` was given.
-      wanted: splits; those that are not there are left out.
 
     Raises:
       DataError: a file that is missing, cut or changed.

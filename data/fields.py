@@ -32,7 +32,6 @@ def one_caption_each(row: Any, of: Mapping[str, tuple[str, ...]]) -> Iterator[An
     """An object as rows of the table's columns, a row a caption; where it has none, one row for others to tell.
 
     Args:
-      row: of a file; anything but an object is handed on.
       of: see `names`.
     """
     if not isinstance(row, dict):

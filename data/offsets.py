@@ -72,9 +72,7 @@ def write(
 
     Args:
       folder: of the record files, by name in `splits`.
-      parse: a record.
       tokens: shape of the tokens of a caption, and their type: (L,), '<u2'.
-      more: what else the index is to say.
 
     Raises:
       DataError: files whose layout is unknown.

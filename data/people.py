@@ -51,9 +51,6 @@ def load(
     """The splits of a source, built first if this very dataset was not built before.
 
     Args:
-      source: from `data.sources.open_source`.
-      tokenizer: makes the tokens that are stored.
-      context_length: L, tokens of a caption.
       cache: folder of built datasets; '' for TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
       only: read those of these splits that there are; () for all.
       in_memory: hold all encoded images, and do not read each from the disk whenever a batch wants it.
@@ -77,7 +74,6 @@ def build(
     """The folder of a dataset that is built, now or before; arguments and errors as of `load`.
 
     Args:
-      source, tokenizer, context_length, cache: see `load`.
       beam: options of Apache Beam, which builds it then; None to build in this process.
     """
     folder = place(source, tokenizer, context_length, cache)

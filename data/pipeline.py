@@ -39,16 +39,10 @@ def train_batches(
     """This host's part of the batches of steps start .. stop - 1; b = identities / process_count.
 
     Args:
-      split: what to draw from.
       identities, views, captions: B and K of the global batch, and the slots of an image, see `data.plan.Plan`.
-      seed: 0 or more.
       image_size: height and width in pixels.
-      augment: arguments of `data.transforms.augment`.
       masking: prob, mask_share, replace_share and delete_share of `data.transforms.mask_tokens`.
-      tokenizer: the one that made the split's tokens.
-      left_out: see `data.plan.Plan`.
       start, stop: steps; without `stop` there is no end.
-      process_index, process_count: which host of how many.
 
     Yields:
       image uint8 [b, K, h, w, 3], tokens int32 [b, K, L], pid int32 [b], view and caption int32

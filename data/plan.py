@@ -42,7 +42,6 @@ class Plan:
           identities: B, chunks in a batch.
           views: K, slots of each.
           captions: slots of an image, a divisor of K.
-          seed: 0 or more.
           left_out: (i, n) for no image of fold i of n: of identities whose number leaves the remainder i.
 
         Raises:
@@ -72,9 +71,6 @@ class Plan:
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Content of one global batch.
-
-        Args:
-          step: 0 or more.
 
         Returns:
           image_index int32 [B, K], which is the view id as well; caption_index int32 [B, K]; pid

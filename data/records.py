@@ -10,7 +10,6 @@ class Record:
     """One image with its captions, before it is tokenised and stored.
 
     Attributes:
-      split: 'train', 'val' or 'test'.
       person: the identity as its source names it; identities are never shared by splits.
       file_name: unique within the source, with forward slashes.
       jpeg: the encoded image, kept byte for byte.
@@ -29,7 +28,6 @@ class Skipped:
     """An image that a source names and that cannot be used.
 
     Attributes:
-      file_name: as in `Record`.
       reason: what is wrong with it, half a sentence.
     """
 

@@ -25,7 +25,6 @@ class Source:
     Attributes:
       name: lower case, of the built dataset's folder.
       fingerprint: another whenever the records may be others.
-      splits: those that it has.
       parts: the record files of a split, in order.
       total: images of all splits, where that is known beforehand.
       images: the folder that file names are below, where there is one.

@@ -101,7 +101,6 @@ def erase_box(
     Args:
       image: uint8 [h, w, 3].
       seed: int [2].
-      prob: of erasing.
       area: range of the box's share of the image, uniform.
       aspect: range of its height over width, uniform in the logarithm. Of up to 10 draws the first
         box smaller than the image is taken; where there is none nothing is erased.
@@ -165,7 +164,6 @@ def mask_tokens(
       prob: of each word to be chosen.
       mask_share, replace_share, delete_share: what becomes of the chosen: the mask token, a random
         ordinary token, or nothing, what follows moving up. The rest of them stay as they are.
-      mask_token: its id.
       ordinary: ids 1 .. ordinary - 1 may replace a word.
 
     Returns:

@@ -53,9 +53,6 @@ def load(
       heads: of the attention, where the weights do not say; 0 to guess, and to say so.
       resize: of a position table to another image size: 'bicubic' or 'bilinear'.
       dtype: compute type, 'float32' or 'bfloat16'; parameters are float32.
-
-    Raises:
-      UserError: what was found, what was expected, what to change.
     """
     name, tokenizer = _place(source, 'source'), _place(tokenizer, 'tokenizer')
     if dtype not in ('float32', 'bfloat16'):
@@ -88,12 +85,7 @@ def load(
 
 
 class Index:
-    """An index, open for searches.
-
-    Attributes:
-      uri: where it lies.
-      model: that embedded its pictures.
-    """
+    """An index, open for searches."""
 
     def __init__(self, uri: str):
         self.uri = uri
@@ -149,14 +141,7 @@ class Index:
 
 
 def open_index(uri: str | os.PathLike) -> Index:
-    """Open an index for searching.
-
-    Args:
-      uri: its folder, or the URL of an object store.
-
-    Raises:
-      SearchError: nothing there, or it cannot be read.
-    """
+    """Open an index for searching. Raises SearchError: nothing there, or it cannot be read."""
     uri = _place(uri, 'uri')
     return Index(uri if storage.is_remote(uri) else str(pathlib.Path(uri).expanduser()))
 

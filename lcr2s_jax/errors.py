@@ -29,7 +29,6 @@ class RowsError(DataError):
     """Rows or entries of a file that cannot be used: all are counted, the first ten named.
 
     Args:
-      where: the file.
       faults: of `each`, one or more.
       rest: what the file says without them.
     """

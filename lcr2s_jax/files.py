@@ -49,7 +49,6 @@ def alone(path: pathlib.Path, waiting: Callable[[], None], patience: float = 0.0
     Args:
       path: of the lock; made where it is missing, and left there.
       waiting: called once where another process has been in it for `patience` seconds. What it raises ends the wait.
-      patience: seconds.
 
     Yields:
       Whether the lock is held: not every network disk carries locks, and there nobody waits.
@@ -163,8 +162,6 @@ def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any
     """What a JSON file holds: an object, or what `like` says.
 
     Args:
-      path: of the file.
-      error: to raise.
       advice: what to do; messages end with it.
       like: what it should be, see `misfit`.
 
@@ -193,7 +190,6 @@ def misfit(value: Any, like: Any, name: str = '') -> str:
     """In which way a JSON value is not what it should be, in words; '' where it is.
 
     Args:
-      value: to look at.
       like: int, float (finite), str, bool, dict, list or None; (a, b), one of several; [a], a list of such; {'x': a,
         'y?': b, str: c}, an object with x, perhaps y, and perhaps others, which are c where that is said.
       name: of the value, for the message.

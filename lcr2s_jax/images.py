@@ -57,7 +57,6 @@ class Limits(NamedTuple):
 
     Attributes:
       max_pixels: width times height; half as many of a WebP or HEIC.
-      max_bytes: of a file.
       max_scans: of a JPEG; and scans times pixels are at most 20 times max_pixels.
       seconds: processor time of one picture.
     """

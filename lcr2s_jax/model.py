@@ -45,13 +45,11 @@ class Model:
     Args:
       clip: the sizes.
       towers: 'text' and 'vision' -> a function that gives that tower's parameters.
-      tokenizer: made for it, or a function that gives it.
       origin: where it comes from, for people to read; no part of the hash.
       trained_on: what its training data were, as `training_data` describes them; {} where nobody knows.
       calibration: from scores to probabilities; None without a val split.
       facts: what decides an embedding, with its hash, where that is known already.
       programs: 'text' and 'vision' -> (parameters, rows) -> features, where they are not those of `clip`.
-
     Attributes: clip, origin, trained_on, calibration, as given; image_size, (height, width) in pixels.
     """
 

@@ -15,7 +15,6 @@ class Progress:
         """Give a function to call with how many more are done.
 
         Args:
-          what: is counted, in the plural.
           total: how many there are; None where nobody knows.
         """
         yield lambda count: None

@@ -45,7 +45,6 @@ def read_text(path: str | pathlib.Path, what: str) -> str:
     """Read a text file that somebody typed: UTF-8, with or without a byte order mark; lines end in a line feed.
 
     Args:
-      path: of the file.
       what: names it in messages, such as '--queries'.
 
     Raises:

@@ -47,8 +47,6 @@ def film(image: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.
     """What the camera keeps of a clear picture: a smaller one.
 
     Args:
-      image: RGB.
-      camera: which.
       rng: the image's own generator: how far away the person is, how bright the hour, the grain.
     """
     height = round(camera.height * rng.uniform(0.85, 1.15))

@@ -69,8 +69,6 @@ def paint_jpeg(person: Identity, view: View, rng: np.random.Generator, camera: C
     """Paint one view as a JPEG: a clear photograph of 128 x 64 pixels (height x width), or what a camera makes of it.
 
     Args:
-      person: who.
-      view: what the image shows of them.
       rng: the image's own generator: place, light, background, blur, noise and quality.
       camera: films the photograph; None keeps it.
     """

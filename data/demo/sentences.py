@@ -69,8 +69,6 @@ class Speaker:
     """Chooses words about one image.
 
     Attributes:
-      seen: the attributes that the image shows.
-      rng: the source of all choices.
       named: the attributes that were named so far.
     """
 
@@ -242,8 +240,6 @@ def describe(seen: dict[str, str], view: View, rng: np.random.Generator) -> list
 
     Args:
       seen: the attributes that the image shows, 'none' for what is seen to be absent.
-      view: how it was taken.
-      rng: the image's own generator.
 
     Returns:
       [(sentence, {key: value that it names}), ...]: parts of `seen`, drawn independently.

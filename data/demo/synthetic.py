@@ -80,7 +80,6 @@ def records(seed: int, people: Mapping[str, int], cameras: bool, workers: int | 
     Args:
       seed: 0 or more; another seed gives entirely different people.
       cameras: every view of a person by another of six surveillance cameras; False: clear photographs.
-      people: how many identities a split has, e.g. {'train': 2000, 'val': 100, 'test': 250}.
       workers: processes that draw; by default one per CPU, and this one alone for a small set.
 
     Yields:

@@ -21,10 +21,8 @@ class Finding:
       level: 'error' (training refuses the data), 'warning' (it trains, and scores may mean something else), 'note' or
         'good'.
       code: a name that stays.
-      found: what is there.
       follows: what that means for training and scores.
       do: what to do about it.
-      examples: the first ten.
     """
 
     level: str

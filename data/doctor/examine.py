@@ -25,9 +25,7 @@ class Examination:
     """What `examine` found.
 
     Attributes:
-      dataset: its name.
       file: the annotation file, '' where none was read.
-      findings: in the order in which a reader needs them.
       counts: see `checks.counts`.
       views: see `supports.by_views`.
     """
@@ -52,7 +50,6 @@ class Seen:
       digests: entry number -> hash of its bytes, of those that can.
       bytes: of those that can, together.
       turned: entry numbers of those that can and that EXIF wants turned.
-      entries: of the annotations, in order.
     """
 
     def __init__(self, found: Annotations, max_pixels: int, tell: Callable[[int, int], None]):
@@ -90,9 +87,6 @@ def examine(
 
     Args:
       dataset, root, images, max_pixels, folder: as `data.sources.open_source` takes them.
-      batch: identities, views and captions, as `data.plan.Plan` takes them.
-      tokenizer: as `lcr2s_jax.weights.tokenizer.Tokenizer` takes it.
-      context_length: tokens that the model reads.
       room: cache and in_memory, as `data.people.load` takes them.
       tell: called with (images looked at, images) as it goes on.
     """

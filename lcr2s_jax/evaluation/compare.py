@@ -82,7 +82,6 @@ def summarise(
     """A line a row and way of embedding ('single', 'supports', 'neighbours-k').
 
     Args:
-      results: of `read`.
       split: 'val' or 'test'; rows that were not evaluated there are left out.
       against: rows that differences are taken to, in single views.
       order: names first, in this order.

@@ -21,7 +21,6 @@ class Embedder:
     """An encoder's two towers, compiled once and used for any parameters.
 
     Args:
-      encoder: a `DualEncoder`.
       parallel: rows are shared by its devices.
     """
 
@@ -34,7 +33,6 @@ class Embedder:
         """Every image and caption of `split`, on every host.
 
         Args:
-          params: of the stage.
           split: has `image_pid`, `caption_pid` and `caption_image`.
           gallery, queries: this host's rows of batches in order, all of one size, the last one filled up.
         """
@@ -67,7 +65,6 @@ def gallery_side(e: Embeddings, count: int, fusion: Callable | None = None) -> d
     """What a gallery's own neighbours add, without labels; to be reported apart from `retrieval_metrics`.
 
     Args:
-      e: a split.
       count: nearest others of each image.
       fusion: of a run's teacher, a `GalleryFusion`; None without.
 

@@ -21,7 +21,6 @@ class Groups(NamedTuple):
     """Views of one identity that may look at each other, one identity a row, as a training batch has them.
 
     Attributes:
-      pid_B: the identities.
       image_BK, caption_BK: which images, and which caption of each; a place that cannot be filled repeats the first.
       real_BK: False for such a place.
     """

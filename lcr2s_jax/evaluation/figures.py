@@ -58,8 +58,6 @@ def contact_sheet(queries: list[dict], path: str | pathlib.Path, title: str) -> 
 
     Args:
       queries: each {'text': str, 'jpegs': list of bytes, best first, 'right': list of bool}.
-      path: of the PNG.
-      title: one line above.
     """
     top = max(len(query['jpegs']) for query in queries)
     font, small = ImageFont.load_default(15), ImageFont.load_default(13)
@@ -101,8 +99,6 @@ def attention_sheet(people: list[dict], path: str | pathlib.Path, title: str) ->
     Args:
       people: each {'name', 'jpegs', 'notes', 'captions', 'weights': {modality: weights_HKK}}; notes are lines of small
         print of each view.
-      path: of the PNG.
-      title: one line above.
     """
     most = max(float(w_HKK.mean(axis=0).max()) for person in people for w_HKK in person['weights'].values())
     count = max(len(person['jpegs']) for person in people)
@@ -180,7 +176,6 @@ def embedding(panels: list[dict], circles: dict[str, list[int]], path: str | pat
     Args:
       panels: each {'name', 'image_N2', 'text_N2', 'image_pid', 'text_pid', 'numbers'}, the last as in explain.json.
       circles: the identities, at most as many as COLOURS, by what they have in common.
-      path: of the PNG.
     """
     import matplotlib
 

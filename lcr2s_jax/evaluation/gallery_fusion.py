@@ -31,7 +31,6 @@ class GalleryFusion:
     """MHAF of images, as an index keeps it.
 
     Attributes:
-      fusion: its shape.
       params: {'fusion': {'image' or 'both': ...}}.
       scale: s.
     """

@@ -18,8 +18,6 @@ def nearest(x_GE: np.ndarray, k: int, tell=lambda count: None) -> np.ndarray:
     """int64 [G, k]: the k most similar *other* rows by cosine, the nearest first; -1 where there are no more.
 
     Args:
-      x_GE: features.
-      k: 1 or more.
       tell: called with the number of rows that are done, block by block.
     """
     x_GE = unit(x_GE)
@@ -40,7 +38,6 @@ def enriched(x_GE: np.ndarray, near_Gk: np.ndarray, weight: float = 1.0) -> np.n
     """Each gallery vector averaged with its neighbours: unit float32 [G, E].
 
     Args:
-      x_GE: gallery features.
       near_Gk: of `nearest`; no column leaves the vectors as they are.
       weight: of each neighbour beside the vector itself.
     """
@@ -68,7 +65,6 @@ def reciprocal_scores(
     re-identification.] A query of another modality has no reciprocal neighbours: it takes those of its best match.
 
     Args:
-      query_QE, gallery_GE: features.
       k1, k2: neighbours of the sets, and of the averaging of sets.
       weight: of the cosine distance, 0..1.
     """
@@ -97,8 +93,6 @@ def visual_scores(query_QE: np.ndarray, gallery_GE: np.ndarray, k: int = 10, wei
     with the cosine. The paper's idea; k and the mixture are ours.
 
     Args:
-      query_QE, gallery_GE: features.
-      k: images of a set.
       weight: of the overlap, 0..1.
     """
     query_QE, gallery_GE = unit(query_QE), unit(gallery_GE)

@@ -20,9 +20,7 @@ class Pictures(NamedTuple):
     """Pictures and their captions.
 
     Attributes:
-      files: of each picture, [G].
       image_pid_G, text_pid_Q: whose they are, int.
-      captions: [Q].
     """
 
     files: list[pathlib.Path]
@@ -32,15 +30,7 @@ class Pictures(NamedTuple):
 
 
 def read(file: str, images: str) -> Pictures:
-    """Read a table: a row a caption; a picture may have several rows.
-
-    Args:
-      file: CSV in UTF-8 with the COLUMNS.
-      images: folder that its pictures are below.
-
-    Raises:
-      DataError: what was found, what was expected.
-    """
+    """Read a table: a row a caption; a picture may have several rows."""
     try:
         with pathlib.Path(file).open(encoding='utf-8-sig', newline='') as lines:
             reader = csv.DictReader(lines, strict=True)
@@ -73,8 +63,6 @@ def evaluate(model: Model, pictures: Pictures, enriched: Mapping | None = None) 
     """Embed everything and rank it both ways.
 
     Args:
-      model: to be measured.
-      pictures: of `read`.
       enriched: further arguments of `evaluate.gallery_side`; None leaves that out.
 
     Returns:

@@ -60,7 +60,6 @@ class Checkpoints:
     Saving is asynchronous; leaving the `with` block waits for it.
 
     Args:
-      folder: made if it is not there.
       say: is told what was found damaged, one line.
     """
 

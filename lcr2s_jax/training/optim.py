@@ -42,7 +42,6 @@ def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: floa
     """Linear rise from `warmup_start` x `learning_rate`, then cosine to 0.  [field: IRRA]
 
     Args:
-      steps: optimiser steps of the stage.
       learning_rate: the peak, before a rule's multiplier.
       warmup: share of the steps, 0..1.
       warmup_start: share of the peak at step 0.

@@ -17,7 +17,6 @@ class Report:
 
     Args:
       workdir: gets metrics.jsonl and tensorboard/.
-      quiet: print nothing.
     """
 
     def __init__(self, workdir: str | pathlib.Path, quiet: bool = False):

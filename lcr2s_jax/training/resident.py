@@ -51,8 +51,6 @@ def augment(image_Nhwc: jax.Array, key: jax.Array, *, flip: float, pad: int, era
 
     Args:
       image_Nhwc: uint8.
-      key: of the batch.
-      flip, erase: probabilities.
       pad: pixels of zeros on every side before the crop.
     """
     keys_3N = jax.vmap(lambda k: jax.random.split(k, len(image_Nhwc)))(jax.random.split(key, 3))

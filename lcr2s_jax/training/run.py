@@ -42,10 +42,7 @@ class Run:
     """One stage of a run, opened.
 
     Attributes:
-      workdir, stage, step: where, which, and the step that is the best on val.
       params: all of the stage's, float32 on the host: 'clip', and 'head' and 'fusion' where it has them.
-      clip: the sizes.
-      facts: the content of model.json.
     """
 
     workdir: pathlib.Path
@@ -60,7 +57,6 @@ class Run:
         """Open a stage from its workdir alone.
 
         Args:
-          workdir: of a run; nobody may be at work in it.
           stage: '' for the student, or the last stage where there is none.
           dtype: compute type, 'float32' or 'bfloat16'; '' for that of the training.
 
@@ -172,8 +168,6 @@ def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> t
     """The parameters of a stage's best checkpoint on val, on no device, and its step.
 
     Args:
-      workdir: of a run in which nobody is at work.
-      name: of the stage.
       finished: steps that it must have been trained for; 0 takes whatever is best so far.
 
     Raises:

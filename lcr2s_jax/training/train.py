@@ -23,13 +23,7 @@ from lcr2s_jax.training.parallel import Axis, Parallel
 
 
 class State(NamedTuple):
-    """All that changes while training, arrays only.
-
-    Attributes:
-      step: int32, the steps done.
-      params: float32 tree.
-      opt_state: the optimiser's.
-    """
+    """All that changes while training, arrays only."""
 
     step: Any
     params: Any

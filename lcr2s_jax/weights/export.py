@@ -107,16 +107,12 @@ def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool,
 
     Args:
       workdir: of a finished run; its data and starting weights are not needed.
-      kind: 'hf', 'open_clip' or 'stablehlo'.
       out: a folder that is not there yet; it appears whole or not at all.
       unchecked: hand it out without a comparison; the card says so.
       stage: of the run; '' for the student, or the last stage where there is none.
 
     Returns:
       What was compared, in lines.
-
-    Raises:
-      UserError: what was found, what was expected, what to change.
     """
     if out.exists():
         raise ConfigError(f'--out: found {out} there already; expected a new folder. Delete it or choose another.')
@@ -146,9 +142,6 @@ def check(run: Run, kind: str, folder: pathlib.Path, rows: pathlib.Path) -> list
     """Load the export in a process of its own, embed the run's sample of val there, and compare.
 
     Args:
-      run: in float32.
-      kind: 'hf', 'open_clip' or 'stablehlo'.
-      folder: of the export.
       rows: an empty folder for what goes to that process and what comes back.
 
     Returns:

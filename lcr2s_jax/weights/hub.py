@@ -42,9 +42,7 @@ def folder_of(name: str, patterns: list[str], error: type[UserError] = WeightsEr
     """The folder of a repository's files that fit `patterns`.
 
     Args:
-        name: owner/name.
         patterns: as huggingface_hub's allow_patterns.
-        error: of what is raised.
         fresh: ask the hub even where the cache has some of it.
 
     Raises:

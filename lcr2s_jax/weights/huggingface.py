@@ -91,8 +91,6 @@ def from_huggingface(
 
     Args:
         tensors: by name, any float type. Constant buffers (`position_ids`) are ignored.
-        clip: says which tensors are expected, and of which shapes.
-        resize: method of `resize_positions`.
         native: grid that the image positions were learned on, where the file holds its square form.
 
     Raises:
@@ -137,7 +135,6 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
     rounding elsewhere); `lcr2s.image_size` in config.json tells our reader to do the same.
 
     Args:
-        folder: made if missing; other files in it (the tokenizer's) stay.
         dtype: of the file, 'float32', 'float16' or 'bfloat16'.
 
     Raises:
@@ -160,7 +157,6 @@ def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, tuple[i
     """Sizes, and the grid that the position table was learned on where it is not the file's own.
 
     Args:
-        path: of config.json.
         file_bytes: of the weights, which bound the sizes; 0 where they are not known.
 
     Raises:

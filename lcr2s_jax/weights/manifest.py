@@ -22,9 +22,6 @@ def seal(facts: Mapping[str, Any], content: Mapping[str, bytes]) -> dict[str, An
     Args:
       facts: JSON values; those that are sealed already keep their files.
       content: name -> bytes of every other file of the folder, or of those that come to it.
-
-    Returns:
-      The facts with `files` (name -> SHA-256 in hex) and `seal`.
     """
     hashes = {name: hashlib.sha256(bytes_).hexdigest() for name, bytes_ in content.items()}
     return signed({**facts, FILES: {**facts.get(FILES, {}), **hashes}})

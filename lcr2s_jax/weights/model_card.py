@@ -61,8 +61,6 @@ def card(run: Run, kind: str, folder: pathlib.Path, checked: Sequence[str] | Non
 
     Args:
       run: of which stage; results.json in its workdir, if it is there, gives the figures.
-      kind: 'hf', 'open_clip' or 'stablehlo'.
-      folder: of the export, everything else in it already.
       checked: what `lcr2s_jax.weights.export.check` compared; None where nothing was checked.
     """
     config, clip = read_config(run.workdir), run.clip

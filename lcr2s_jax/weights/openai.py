@@ -155,11 +155,7 @@ def from_openai(
 
     Args:
         tensors: by name, any float type: those of `clip_of`.
-        clip: says which tensors are expected, and of which shapes.
-        names: how the file calls them.
-        resize: method of `resize_positions`.
         native: grid that the image positions were learned on; None where the file does not say.
-        of_people: see `stored_grid`.
 
     Raises:
         WeightsError: naming every missing, extra and misshapen tensor.

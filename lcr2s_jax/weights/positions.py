@@ -19,8 +19,6 @@ def stored_grid(rows: int, wanted: tuple[int, int] | None, of_people: bool, name
     Args:
         rows: of the table, the class token's among them.
         wanted: grid of the model that is to be made; None where nothing is wanted.
-        of_people: was it trained on people?
-        name: of the tensor, for the message.
     """
     side, third = math.isqrt(max(rows - 1, 0)), math.isqrt(max(rows - 1, 0) // 3)
     grids = [(side, side), *([tuple(wanted)] if wanted else []), (3 * third, third)]
@@ -42,7 +40,6 @@ def resize_positions(
     Args:
         table: [1 + rows * columns, D], the class token's row first (it is kept).
         from_grid, to_grid: rows and columns of patches.
-        method: 'bilinear' or 'bicubic'.
     """
     if tuple(from_grid) == tuple(to_grid):
         return table

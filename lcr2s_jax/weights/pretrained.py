@@ -48,17 +48,11 @@ def load(
         architecture: a key of ARCHITECTURES; read for random weights only.
         image_size: pixels, height and width; the position table is resized to it.
         context_length: tokens; a longer position table is cut, a shorter one resized.
-        vocab_size: read for random weights only.
         resize: of position tables: 'bicubic' (Hugging Face, open_clip) or 'bilinear' (IRRA).
-        dtype: compute type, 'float32' or 'bfloat16'.
         kernel: of attention: 'einsum', 'xla', or 'cudnn' on NVIDIA's GPUs in bfloat16; '' for what the device has.
-        remat: recompute blocks in the backward pass.
         scan: compile one block of a transformer instead of all.
         chunks: encode a batch's rows in so many parts, each once more in the backward pass.
         activation, heads: as `open_source` takes them.
-
-    Raises:
-        WeightsError, ConfigError: what was found, what was expected, what to change.
     """
     kernel = kernel_for(kernel, dtype)
     compute = dict(dtype=dtype, kernel=kernel, remat=remat, scan=scan, chunks=chunks)
@@ -107,9 +101,6 @@ def open_source(source: str, activation: str = '', heads: int | tuple[int, int] 
         activation: 'quick_gelu' or 'gelu' where the file does not tell or is wrong; '' for what it tells or is guessed.
         heads: of the image tower, the text tower's being as wide where that divides, else 64 wide; a pair for both; 0
             for what the file tells or is guessed.
-
-    Raises:
-        WeightsError, ConfigError: what was found, what was expected, what to change.
     """
     if activation and activation not in ACTIVATIONS:
         raise ConfigError(f"activation: found '{activation}', expected '' or one of {', '.join(ACTIVATIONS)}")
@@ -130,14 +121,8 @@ def build(
     """A CLIP of opened weights: its sizes, its f32 parameters, and all that was guessed, a sentence each.
 
     Args:
-        source: of `open_source`.
         image_size: pixels, height and width; None for those that the weights were trained at.
         context_length: tokens; None for the rows of the text's position table.
-        resize: as `load` takes it.
-        compute: how it is computed, see `CLIP`.
-
-    Raises:
-        WeightsError, ConfigError: what was found, what was expected, what to change.
     """
     sizes = source.sizes
     image_size, rows = image_size or sizes.image_size, sizes.context_length

@@ -71,10 +71,8 @@ def checked(where: object, file_bytes: int, names: dict[str, str] | None = None,
     """Sizes of values that came from a file.
 
     Args:
-        where: the file or folder, for messages.
         file_bytes: of the weights; 0 where they are not known.
         names: how the file calls our fields, where otherwise.
-        values: of the fields of `Sizes`.
 
     Raises:
         WeightsError: naming every field that cannot be.

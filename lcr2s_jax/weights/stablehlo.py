@@ -56,10 +56,6 @@ def _encoder(clip: CLIP, modality: str, tower: str, tree, names: tuple[str, ...]
 def open_stablehlo(folder: pathlib.Path, beside: Mapping) -> tuple[CLIP, dict, dict]:
     """Open both programs and their weights.
 
-    Args:
-      folder: of an export.
-      beside: the content of its lcr2s.json.
-
     Returns:
       The sizes; {'text', 'vision'} -> flat weights; the same -> (weights, rows) -> features.
 

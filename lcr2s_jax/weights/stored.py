@@ -59,7 +59,6 @@ class Weights(NamedTuple):
 
     Attributes:
         tensors: by name; `shape`, and an array when NumPy asks.
-        bytes: of all files.
         facts: what a checkpoint of torch's says beside its state dict.
     """
 
@@ -69,11 +68,7 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: pathlib.Path) -> Weights:
-    """Weights of a file, told by its content rather than by its name, or of the shards that an index lists.
-
-    Raises:
-        WeightsError: what was found, what was expected, what to change.
-    """
+    """Weights of a file, told by its content rather than by its name, or of the shards that an index lists."""
     if path.name.endswith('.index.json'):
         return _read_shards(path)
     start = _start(path)

@@ -33,7 +33,6 @@ class Source(NamedTuple):
     """Weights that were found: their list of tensors is read, their numbers are not yet.
 
     Attributes:
-        where: the folder or file, for messages.
         sizes: what the file settles; image_size and context_length are what its position tables were learned for.
         params: (clip, resize) -> its f32 parameters; raises WeightsError, ConfigError.
         guesses: what the file does not tell and was taken all the same, and what in it is not used; one sentence each.
@@ -51,7 +50,6 @@ def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tup
     """Parameters of `clip`, each from its slot.
 
     Args:
-        clip: says which parameters there are, and of which shapes.
         tensors: by name, any float type; what has a `shape` and becomes an array when NumPy asks is read only then.
         slot: (our path such as 'vision/patch/kernel', our shape) -> Slot.
 

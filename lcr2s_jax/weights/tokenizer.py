@@ -46,7 +46,6 @@ class Tokenizer:
     """CLIP's byte-pair encoding, read from a folder or the hub.
 
     Attributes:
-      vocab_size: ids are 0 .. vocab_size - 1.
       sot, eot: ids around every caption; eot is the highest, as the model pools where the id is
         highest.
       mask_token: id that hides a word: '<|mask|>' where the vocabulary has it, else the last
@@ -139,10 +138,6 @@ class Tokenizer:
 def open_tokenizer(name: str, vocab_size: int) -> Tokenizer:
     """The tokenizer of a model with so many token ids.
 
-    Args:
-      name: as `Tokenizer` takes it.
-      vocab_size: rows of the model's table.
-
     Raises:
       DataError: it cannot be read. ConfigError: it is another model's.
     """
@@ -159,7 +154,6 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
     """Train a BPE laid out like CLIP's: 256 bytes, 256 word ends, merges, three special ids.
 
     Args:
-      captions: the text to learn merges from.
       vocab_size: ids wanted, at least 516; fewer come out where the text has no more pairs to
         merge.
 
@@ -199,8 +193,6 @@ def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: str, context_length:
     """Write the folder that `Tokenizer`, and transformers' CLIPTokenizer and AutoTokenizer, read.
 
     Args:
-      tokenizer: from `train_tokenizer`, or of any CLIP.
-      folder: made if it is not there.
       context_length: tokens of the model, which transformers cuts captions to when asked.
     """
     path = pathlib.Path(folder)

@@ -35,7 +35,6 @@ class Checkpoint(NamedTuple):
     """What a file of torch's holds.
 
     Attributes:
-        tensors: by dotted name.
         facts: the numbers and texts that lie beside the state dict, such as 'epoch' and 'name'.
     """
 
