@@ -19,9 +19,6 @@ def teacher_features(run, names: Sequence[str]) -> Embeddings:
 
     Of several teachers the mean; of the folds' baselines each tells of the people that it never saw. On several hosts
     all compute them and the first writes.
-
-    Args:
-      run: a `commands.training.Training` whose teachers are trained.
     """
     # of one teacher its own, by which runs of before know it
     hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])

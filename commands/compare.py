@@ -28,7 +28,6 @@ def compare(
 
     Args:
       out: the folder of all results: <row>-<seed>.json and .npz, table.md, table.json, plot.png.
-      seeds: of each row.
       against: the row that differences are taken to; '' for the first.
       test: rows with `test = true` are evaluated on test; otherwise all are read on val.
     """

@@ -19,11 +19,7 @@ from lcr2s_jax.training.run_files import read_facts
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A run in which no training is at work.
-
-    Attributes:
-      stages: the finished ones, in the order of training, each at its best step.
-    """
+    """A run in which no training is at work; `stages` are the finished ones in order, each at its best step."""
 
     config: ConfigDict
     inputs: Inputs
@@ -40,11 +36,7 @@ class Finished:
 
 
 def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[str]) -> Finished:
-    """Open a run.
-
-    Args:
-      needed: stages that must be finished; others are taken where they are.
-    """
+    """Open a run; stages that are `needed` must be finished, others are taken where they are."""
     config = config_of(workdir)
     opened: dict[str, Run] = {}
     for name in dict.fromkeys([*runs.stages_of(workdir, read_facts(workdir)), *needed]):

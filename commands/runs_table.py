@@ -26,15 +26,10 @@ def compare_runs(
     against: str = '',
     out: pathlib.Path | None = None,
 ) -> str:
-    """A table of finished runs, each stage a row.
+    """A table of finished runs, each stage ('' for all) a row; with `out`, table.md, table.json and plot.png.
 
-    Args:
-      stage: of every run; '' for all.
-      against: the row that differences are taken to; '' for the first.
-      out: a folder for table.md, table.json and plot.png; None writes nothing.
-
-    Raises:
-      ConfigError: a run that is not finished, of other queries, or twice the same.
+    Differences are taken to the row `against`; '' for the first. Raises ConfigError: a run that is not finished, of
+    other queries, or twice the same.
     """
     results: dict[str, dict[int, dict]] = {}
     labels: dict[str, str] = {}

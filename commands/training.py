@@ -28,13 +28,9 @@ from lcr2s_jax.training.run_files import read_chosen
 
 
 class Training:
-    """Trains and evaluates the stages of a config.
-
-    Args:
-      workdir: made and locked by `lcr2s_jax.training.run.alone_in`.
+    """Trains and evaluates the stages of a config, in a workdir that `run.alone_in` has made and locked.
 
     Attributes:
-      report: tells and keeps what happens.
       stages, params, steps, embedders: of the stages trained so far, by name.
       seconds: what took how long.
     """

@@ -29,7 +29,6 @@ class Entry:
       where: of the file, such as 'entry 17' or 'row 4'.
       file_name: below the folder of images, with forward slashes, never leaving it.
       captions: sentences, blank ones left out; an image without any cannot be used.
-      blank: how many were left out.
       gallery: whether it can without any, as one more image to search among.
     """
 
@@ -80,9 +79,7 @@ class Layout(NamedTuple):
     """How a dataset is published [field].
 
     Attributes:
-      title: the name of the dataset, and of its usual folder.
       files: names of the annotation file, the usual one first.
-      image_key: the field that holds an image's path.
       captions: sentences that an image usually has.
       published: (identities, images, captions) by split.
       splitless: files of known packages that name no split, so that they cannot be used.
@@ -132,13 +129,9 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def read(dataset: str, root: pathlib.Path) -> Annotations:
-    """The entries of one of the published datasets.
+    """The entries of a published dataset, a key of `LAYOUTS`; `root` holds its annotation file and images, or is above.
 
-    Args:
-      root: the folder that holds the annotation file and the images, or the folder above it.
-
-    Raises:
-      DataError: no such file there. RowsError: entries that are not what the dataset's entries are.
+    Raises DataError: no such file there. RowsError: entries that are not what the dataset's entries are.
     """
     layout = LAYOUTS[dataset]
     path = find(layout, root)

@@ -269,8 +269,7 @@ class _Sent:
 def beam_config(options: Sequence[str]) -> tfds.download.DownloadConfig:
     """How a build runs on Apache Beam; several processes of this machine where no runner is named.
 
-    Raises:
-      ConfigError: Beam is not installed, or does not know an option.
+    Raises ConfigError: Beam is not installed, or does not know an option.
     """
     try:
         from apache_beam.options import pipeline_options

@@ -88,7 +88,6 @@ class Split:
     Attributes:
       jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
       image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
-      captions: sentences, image by image.
       tokens: [captions, L], uint16 where the vocabulary fits into it, else int32.
       caption_image: int32 [captions], the image that each describes.
       file_size: bytes of each image in its source, int64 [images]; None of a split that was not read.
@@ -117,8 +116,7 @@ class Split:
 def read(folder: pathlib.Path, wanted: Sequence[str]) -> tuple[dict[str, Split], dict]:
     """The splits of a built dataset, tokens and texts staying on disk, and what else its index says.
 
-    Raises:
-      DataError: a file that is missing, cut or changed.
+    Raises DataError: a file that is missing, cut or changed.
     """
     outer = files.read_json(folder / INDEX, DataError, _again(folder, '').lstrip('; '))
     index, found = outer.get('index'), {}

@@ -12,11 +12,7 @@ _MOST = 2000  # files and folders that are looked at
 
 
 def annotations(root: pathlib.Path, wanted: Iterable[str], others: Mapping[str, Iterable[str]]) -> str:
-    """Where the annotation file is that was looked for in `root`; '' where nothing tells.
-
-    Args:
-      others: dataset -> names of its file.
-    """
+    """Where the annotation file is that `root` lacks; '' where nothing tells. `others`: dataset -> its files."""
     try:
         some = itertools.chain(root.glob('*'), root.glob('*/*'), root.glob('*/*/*'))
         there = sorted(itertools.islice(some, _MOST), key=lambda path: (len(path.parts), path))

@@ -55,9 +55,8 @@ def load(
       only: read those of these splits that there are; () for all.
       in_memory: hold all encoded images, and do not read each from the disk whenever a batch wants it.
 
-    Raises:
-      DataError: the source's own mistakes, a split without images, a folder that cannot be written, or a built dataset
-        that is not as it was built.
+    Raises DataError: the source's own mistakes, a split without images, a folder that cannot be written, or a built
+    dataset that is not as it was built.
     """
     folder = build(source, tokenizer, context_length, cache)
     found, known = built.read(folder, [name for name in source.splits if not only or name in only])
@@ -71,11 +70,7 @@ def load(
 def build(
     source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '', beam: Sequence[str] | None = None
 ) -> pathlib.Path:
-    """The folder of a dataset that is built, now or before; arguments and errors as of `load`.
-
-    Args:
-      beam: options of Apache Beam, which builds it then; None to build in this process.
-    """
+    """The folder of a dataset that is built, now or before; as `load`, or by Apache Beam with the options `beam`."""
     folder = place(source, tokenizer, context_length, cache)
     if folder.is_dir():
         return folder

@@ -36,21 +36,17 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """This host's part of the batches of steps start .. stop - 1; b = identities / process_count.
+    """This host's part of the batches of steps start .. stop - 1, or without end; b = identities / process_count.
 
-    Args:
-      identities, views, captions: B and K of the global batch, and the slots of an image, see `data.plan.Plan`.
-      image_size: height and width in pixels.
-      masking: prob, mask_share, replace_share and delete_share of `data.transforms.mask_tokens`.
-      start, stop: steps; without `stop` there is no end.
+    Arguments as of `data.plan.Plan`, `data.transforms.augment` and `mask_tokens`; `image_size` is (height, width),
+    pixels.
 
     Yields:
       image uint8 [b, K, h, w, 3], tokens int32 [b, K, L], pid int32 [b], view and caption int32
       [b, K], their places in the split (equal ones are one image, one caption).
 
     Raises:
-      DataError: a batch that the split or the hosts cannot fill, shares above 1, an unreadable
-        image.
+      DataError: a batch that the split or the hosts cannot fill, shares above 1, an unreadable image.
     """
     _check_masking(masking)
     mine = _slice('config.batch.identities', identities, process_index, process_count)
@@ -102,11 +98,8 @@ def gallery_batches(
 ) -> Iterator[np.ndarray]:
     """Every image of a split once, in order, unaugmented: this host's rows of batches of `batch_size`.
 
-    Yields:
-      uint8 [batch_size / process_count, h, w, 3]; the last batch is filled up with row 0.
-
-    Raises:
-      DataError: hosts that cannot share a batch evenly, an unreadable image.
+    Yields uint8 [batch_size / process_count, h, w, 3]; the last batch is filled up with row 0. Raises DataError: hosts
+    that cannot share a batch evenly, an unreadable image.
     """
     mine = _indices(len(split.jpegs), batch_size, process_index, process_count)
     read = _Reader(split)

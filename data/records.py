@@ -12,7 +12,6 @@ class Record:
     Attributes:
       person: the identity as its source names it; identities are never shared by splits.
       file_name: unique within the source, with forward slashes.
-      jpeg: the encoded image, kept byte for byte.
       captions: one sentence or more about this very image.
     """
 
@@ -25,11 +24,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """An image that a source names and that cannot be used.
-
-    Attributes:
-      reason: what is wrong with it, half a sentence.
-    """
+    """An image that a source names and that cannot be used, and the reason, half a sentence."""
 
     file_name: str
     reason: str

@@ -23,7 +23,6 @@ class Source:
     """Where the records of one dataset come from.
 
     Attributes:
-      name: lower case, of the built dataset's folder.
       fingerprint: another whenever the records may be others.
       parts: the record files of a split, in order.
       total: images of all splits, where that is known beforehand.
@@ -39,19 +38,15 @@ class Source:
 
 
 def open_source(dataset: str, root: str, images: str, max_pixels: int, folder: Mapping, demo: Mapping) -> Source:
-    """The source of a dataset by name.
+    """The source of a dataset by name, one of `DATASETS`.
 
     Args:
-      dataset: one of `DATASETS`.
-      root: the dataset's folder, or the one above it; '' for TFDS's folder of manual downloads. The
-        demo has none.
+      root: the dataset's folder, or the one above it; '' for TFDS's folder of manual downloads. The demo has none.
       images: the folder of the images, as it is or below `root`; '' for where the dataset has it.
       max_pixels: images with more are skipped.
-      folder: table, seed, val, test and fields of the dataset 'folder'; see `data.table.read`.
-      demo: seed, number of people by split and cameras, arguments of `data.demo.synthetic.records`.
+      folder, demo: arguments of `data.table.read` and `data.demo.synthetic.records`, each for its dataset.
 
-    Raises:
-      DataError: an unknown dataset, no such folder, or annotations that cannot be used.
+    Raises DataError: an unknown dataset, no such folder, or annotations that cannot be used.
     """
     check_name(dataset)
     if dataset == 'demo':

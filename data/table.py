@@ -39,8 +39,7 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float, fields: Mapp
       fields: column (image, caption, id, split) -> the field that it is read from, several captions with commas
         between; '' for the usual names.
 
-    Raises:
-      DataError: it cannot be read at all. RowsError: rows that cannot be used.
+    Raises DataError: it cannot be read at all. RowsError: rows that cannot be used.
     """
     rows = list(_rows(path, fields))
     if not rows:

@@ -114,9 +114,7 @@ class Index:
         """Rank the pictures by what is said and shown of one person.
 
         Args:
-          sentence: one about that person, or several.
           like: pictures of that person, as `Model.encode_image` takes them.
-          top: hits.
           where: a condition over the columns of the index, such as "camera = 'c1'".
           group_by: a column of which every value is shown once, by its best picture.
           false_alarms: share of searches for somebody who is not there that may find somebody.

@@ -43,14 +43,12 @@ class Model:
     """Pictures and sentences -> unit vectors of one space. Each tower is read and compiled when it is first used.
 
     Args:
-      clip: the sizes.
       towers: 'text' and 'vision' -> a function that gives that tower's parameters.
       origin: where it comes from, for people to read; no part of the hash.
-      trained_on: what its training data were, as `training_data` describes them; {} where nobody knows.
+      trained_on: what its training data were, see `TRAINED_ON`; {} where nobody knows.
       calibration: from scores to probabilities; None without a val split.
       facts: what decides an embedding, with its hash, where that is known already.
       programs: 'text' and 'vision' -> (parameters, rows) -> features, where they are not those of `clip`.
-    Attributes: clip, origin, trained_on, calibration, as given; image_size, (height, width) in pixels.
     """
 
     def __init__(

@@ -44,11 +44,7 @@ def _line(content: bytes, at: int) -> int:
 def read_text(path: str | pathlib.Path, what: str) -> str:
     """Read a text file that somebody typed: UTF-8, with or without a byte order mark; lines end in a line feed.
 
-    Args:
-      what: names it in messages, such as '--queries'.
-
-    Raises:
-      DataError: it cannot be read, is above 64 MB, or is no such text.
+    Raises DataError, in which `what` names it: it cannot be read, is above 64 MB, or is no such text.
     """
     try:
         content = read_bytes(path)

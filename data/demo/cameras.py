@@ -18,10 +18,8 @@ class Camera:
       height: of a crop, in pixels, on average; width is half of it.
       cast: what red, green and blue are multiplied by.
       gamma: exponent of the exposure; above 1 is dark.
-      contrast: share that is left.
-      lift: levels of haze.
+      contrast, lift: share that is left, and levels of haze.
       grain: deviation of the noise, in levels.
-      quality: of the JPEG.
     """
 
     height: int
@@ -44,11 +42,7 @@ CAMERAS = (
 
 
 def film(image: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
-    """What the camera keeps of a clear picture: a smaller one.
-
-    Args:
-      rng: the image's own generator: how far away the person is, how bright the hour, the grain.
-    """
+    """What the camera keeps of a clear picture: a smaller one; distance, brightness and grain are drawn from `rng`."""
     height = round(camera.height * rng.uniform(0.85, 1.15))
     small = image.resize((height // 2, height), Image.Resampling.BILINEAR)
     pixels = np.clip(np.asarray(small, np.float32) / 255 * np.float32(camera.cast), 0, 1)

@@ -68,9 +68,7 @@ def _develop(image: Image.Image, dark: int, rng: np.random.Generator) -> Image.I
 def paint_jpeg(person: Identity, view: View, rng: np.random.Generator, camera: Camera | None = None) -> bytes:
     """Paint one view as a JPEG: a clear photograph of 128 x 64 pixels (height x width), or what a camera makes of it.
 
-    Args:
-      rng: the image's own generator: place, light, background, blur, noise and quality.
-      camera: films the photograph; None keeps it.
+    Place, light, background, blur, noise and quality are drawn from `rng`, the image's own generator.
     """
     image = paint_street(rng)
     brush = Brush(image, person, view, rng)

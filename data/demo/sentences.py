@@ -66,11 +66,7 @@ _WEIGHT = {'upper': 5.0, 'lower': 3.5, 'shoes': 1.3, 'hair': 1.3}  # 1.6 for the
 
 
 class Speaker:
-    """Chooses words about one image.
-
-    Attributes:
-      named: the attributes that were named so far.
-    """
+    """Chooses words about one image, of which `seen` is shown; `named` are the attributes that were named so far."""
 
     def __init__(self, seen: dict[str, str], rng: np.random.Generator):
         self.seen, self.rng, self.named = seen, rng, {}
@@ -236,14 +232,7 @@ def _caption(say: Speaker, view: View, template: int) -> str:
 
 
 def describe(seen: dict[str, str], view: View, rng: np.random.Generator) -> list[tuple[str, dict[str, str]]]:
-    """Two captions of one image.
-
-    Args:
-      seen: the attributes that the image shows, 'none' for what is seen to be absent.
-
-    Returns:
-      [(sentence, {key: value that it names}), ...]: parts of `seen`, drawn independently.
-    """
+    """Two captions of one image that shows `seen`, drawn independently: [(sentence, {key: value that it names})]."""
     result = []
     for template in rng.permutation(7)[:2]:
         say = Speaker(seen, rng)

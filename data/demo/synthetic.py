@@ -82,11 +82,7 @@ def records(seed: int, people: Mapping[str, int], cameras: bool, workers: int | 
       cameras: every view of a person by another of six surveillance cameras; False: clear photographs.
       workers: processes that draw; by default one per CPU, and this one alone for a small set.
 
-    Yields:
-      4 to 6 records of every identity, two captions each, splits in the order of `people`.
-
-    Raises:
-      DataError: an unknown split, or a negative number.
+    Yields 4 to 6 records of every identity, two captions each. Raises DataError: an unknown split, a negative number.
     """
     _check(seed, people)
     return _in_chunks(seed, cameras, [(split, 0, count) for split, count in people.items()], workers)
@@ -177,15 +173,11 @@ def log_likelihood(seed: int, people: Mapping[str, int], split: str):
 
 
 def oracle_scores(seed: int, people: Mapping[str, int], split: str):
-    """Score captions against images by attributes alone: no pixels, no learning (ours).
+    """Score captions against images by attributes alone, no pixels, no learning (ours): float64 [Q, G], and identities.
 
-    A named value that the image shows adds log(1 - eps), a contradicted one log(eps), a hidden
-    one the log of its frequency. What a caption says of the view (walking, a phone) is no trait
-    of a person and is ignored. Jitter below 1e-6 ranks equal scores at random, since metrics
-    break ties against the system.
-
-    Returns:
-      score_QG float64, query_pid_Q, gallery_pid_G: captions and images in the order of `records`.
+    A named value that the image shows adds log(1 - eps), a contradicted one log(eps), a hidden one the log of its
+    frequency. What a caption says of the view (walking, a phone) is no trait of a person and is ignored. Jitter below
+    1e-6 ranks equal scores at random, since metrics break ties against the system.
     """
     score_QG, query_pid_Q, gallery_pid_G = log_likelihood(seed, people, split)
     jitter_QG = generator(seed, split, people[split], 5).random(score_QG.shape) * 1e-6

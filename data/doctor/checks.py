@@ -21,8 +21,6 @@ class Finding:
       level: 'error' (training refuses the data), 'warning' (it trains, and scores may mean something else), 'note' or
         'good'.
       code: a name that stays.
-      follows: what that means for training and scores.
-      do: what to do about it.
     """
 
     level: str

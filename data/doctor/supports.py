@@ -20,7 +20,6 @@ def shares(images_P: np.ndarray, views: int, captions: int = 1) -> dict[str, flo
 
     Args:
       images_P: images of each identity, int [P], 1 or more.
-      views: K.
       captions: rows in a row that an image takes, a divisor of K.
 
     Returns:

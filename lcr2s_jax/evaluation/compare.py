@@ -49,8 +49,7 @@ def _weights(seeds: int, queries: int, resamples: int, seed: int) -> tuple[np.nd
 def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
     """row -> seed -> its result, as `commands.comparison` left them: <row>-<seed>.json with <row>-<seed>.npz.
 
-    Raises:
-      UserError: nothing finished there.
+    Raises UserError: nothing finished there.
     """
     found: dict[str, dict[int, dict]] = {}
     for path in sorted(folder.glob('*-[0-9]*.json')):

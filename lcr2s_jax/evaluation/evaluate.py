@@ -18,11 +18,7 @@ _RE_RANKED = 10_000  # images: re-ranking holds their square
 
 
 class Embedder:
-    """An encoder's two towers, compiled once and used for any parameters.
-
-    Args:
-      parallel: rows are shared by its devices.
-    """
+    """An encoder's two towers, compiled once for any parameters; the devices of `parallel` share the rows."""
 
     def __init__(self, encoder, parallel: Parallel):
         self._parallel = parallel
@@ -32,9 +28,7 @@ class Embedder:
     def __call__(self, params, split, gallery: Iterable, queries: Iterable) -> Embeddings:
         """Every image and caption of `split`, on every host.
 
-        Args:
-          split: has `image_pid`, `caption_pid` and `caption_image`.
-          gallery, queries: this host's rows of batches in order, all of one size, the last one filled up.
+        `gallery` and `queries` are this host's rows of batches in order, all of one size, the last one filled up.
         """
         if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
             params = self._parallel.put_state(params)  # once, and not with every batch

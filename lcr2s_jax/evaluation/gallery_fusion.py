@@ -28,12 +28,7 @@ _SAMPLE = 64  # pictures of val by which s is measured
 
 @dataclasses.dataclass(frozen=True)
 class GalleryFusion:
-    """MHAF of images, as an index keeps it.
-
-    Attributes:
-      params: {'fusion': {'image' or 'both': ...}}.
-      scale: s.
-    """
+    """MHAF of images, as an index keeps it: params are {'fusion': {'image' or 'both': ...}}, scale is s."""
 
     fusion: Fusion
     params: Mapping[str, Any]
@@ -41,13 +36,9 @@ class GalleryFusion:
 
     @classmethod
     def of_run(cls, run) -> 'GalleryFusion':
-        """The fusion of a run's teacher.
+        """The fusion of a run's teacher, a `training.run.Run`: not imported here, as every search would wait for Orbax.
 
-        Args:
-          run: a `training.run.Run` of a stage that has one; not imported here, as every search would wait for Orbax.
-
-        Raises:
-          ConfigError: the run has kept no pictures of val by which the length of its features is known.
+        Raises ConfigError: the run has kept no pictures of val by which the length of its features is known.
         """
         if not (sample := run.sample()):
             raise ConfigError(

@@ -17,8 +17,7 @@ NEIGHBOURS = 2  # more raise mAP a little and cost R@1: docs/evidence.md
 def nearest(x_GE: np.ndarray, k: int, tell=lambda count: None) -> np.ndarray:
     """int64 [G, k]: the k most similar *other* rows by cosine, the nearest first; -1 where there are no more.
 
-    Args:
-      tell: called with the number of rows that are done, block by block.
+    `tell` is called with the number of rows that are done, block by block.
     """
     x_GE = unit(x_GE)
     found_Gk = np.full((len(x_GE), k), -1, np.int64)
@@ -35,12 +34,7 @@ def nearest(x_GE: np.ndarray, k: int, tell=lambda count: None) -> np.ndarray:
 
 
 def enriched(x_GE: np.ndarray, near_Gk: np.ndarray, weight: float = 1.0) -> np.ndarray:
-    """Each gallery vector averaged with its neighbours: unit float32 [G, E].
-
-    Args:
-      near_Gk: of `nearest`; no column leaves the vectors as they are.
-      weight: of each neighbour beside the vector itself.
-    """
+    """Each gallery vector averaged with its `nearest`, each of these weighing `weight`: unit float32 [G, E]."""
     x_GE = unit(x_GE)
     rich_GE = np.empty_like(x_GE)
     for start in range(0, len(x_GE), _BLOCK):
@@ -61,12 +55,9 @@ def reciprocal_scores(
 ) -> np.ndarray:
     """Scores [Q, G] of k-reciprocal re-ranking, larger is better; it costs G numbers a query and the whole gallery.
 
-    Jaccard distance of k-reciprocal neighbourhoods over the gallery, mixed with the cosine distance.  [field: image
-    re-identification.] A query of another modality has no reciprocal neighbours: it takes those of its best match.
-
-    Args:
-      k1, k2: neighbours of the sets, and of the averaging of sets.
-      weight: of the cosine distance, 0..1.
+    Jaccard distance of k-reciprocal neighbourhoods over the gallery (k1 neighbours, averaged over k2), mixed with the
+    cosine distance, which weighs `weight`.  [field: image re-identification.] A query of another modality has no
+    reciprocal neighbours: it takes those of its best match.
     """
     query_QE, gallery_GE = unit(query_QE), unit(gallery_GE)
     near = _with_itself(gallery_GE, k1)
@@ -89,11 +80,8 @@ def reciprocal_scores(
 def visual_scores(query_QE: np.ndarray, gallery_GE: np.ndarray, k: int = 10, weight: float = 0.5) -> np.ndarray:
     """Scores [Q, G] of re-ranking by visual neighbours, larger is better, as in NAFS (Gao et al., 2021).
 
-    Jaccard overlap of the k best images of the query with the k nearest images of each image, itself among them, mixed
-    with the cosine. The paper's idea; k and the mixture are ours.
-
-    Args:
-      weight: of the overlap, 0..1.
+    Jaccard overlap, weighing `weight`, of the k best images of the query with the k nearest images of each image,
+    itself among them, mixed with the cosine. The paper's idea; k and the mixture are ours.
     """
     query_QE, gallery_GE = unit(query_QE), unit(gallery_GE)
     near_Gk = _with_itself(gallery_GE, k - 1)

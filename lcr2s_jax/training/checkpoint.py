@@ -57,10 +57,7 @@ def checksum(tree) -> jax.Array:
 class Checkpoints:
     """The checkpoints under one folder: the last two are kept, and the one with the highest score.
 
-    Saving is asynchronous; leaving the `with` block waits for it.
-
-    Args:
-      say: is told what was found damaged, one line.
+    Saving is asynchronous; leaving the `with` block waits for it. `say` is told what was found damaged, one line.
     """
 
     def __init__(self, folder: str | pathlib.Path, say=print):
@@ -141,10 +138,8 @@ class Checkpoints:
     def restore(self, like):
         """The latest state that is whole, shaped, typed and placed as `like`; None where there is none at all.
 
-        A damaged one is told and set aside, beside the folder, and the one before it is taken.
-
-        Raises:
-          CheckpointError: there are checkpoints, and none of them can be used, or the machine could not read the last.
+        A damaged one is told and set aside, beside the folder, and the one before it is taken. Raises CheckpointError:
+        there are checkpoints, and none of them can be used, or the machine could not read the last.
         """
         errors = []
         while (step := self.latest()) is not None:

@@ -41,10 +41,7 @@ def match(rules: Sequence[Rule], params) -> tuple:
 def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: float) -> optax.Schedule:
     """Linear rise from `warmup_start` x `learning_rate`, then cosine to 0.  [field: IRRA]
 
-    Args:
-      learning_rate: the peak, before a rule's multiplier.
-      warmup: share of the steps, 0..1.
-      warmup_start: share of the peak at step 0.
+    The rate is the peak, before a rule's multiplier; `warmup` is a share of the steps, 0..1.
     """
     if not 0 <= warmup < 1:
         raise ConfigError(f'config.optim.warmup is a share of the steps: found {warmup}, expected 0 <= warmup < 1')

@@ -13,11 +13,7 @@ _ROW = {'stage': str, 'step': int, 'elapsed?': float}
 
 
 class Report:
-    """The one place that writes about a run; on many hosts only the first one does.
-
-    Args:
-      workdir: gets metrics.jsonl and tensorboard/.
-    """
+    """The one place that writes about a run, metrics.jsonl and tensorboard/; on many hosts only the first one does."""
 
     def __init__(self, workdir: str | pathlib.Path, quiet: bool = False):
         self._folder = pathlib.Path(workdir)

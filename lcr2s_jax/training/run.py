@@ -39,10 +39,9 @@ _SAMPLE = 256  # pictures of val that are kept for checks
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One stage of a run, opened.
+    """One stage of a run, opened, at the step that is the best on val.
 
-    Attributes:
-      params: all of the stage's, float32 on the host: 'clip', and 'head' and 'fusion' where it has them.
+    `params` are all of the stage's, float32 on the host: 'clip', and 'head' and 'fusion' where it has them.
     """
 
     workdir: pathlib.Path
@@ -56,12 +55,8 @@ class Run:
     def open(cls, workdir: str | os.PathLike, stage: str = '', dtype: str = '') -> 'Run':
         """Open a stage from its workdir alone.
 
-        Args:
-          stage: '' for the student, or the last stage where there is none.
-          dtype: compute type, 'float32' or 'bfloat16'; '' for that of the training.
-
-        Raises:
-          ConfigError: no run, no such stage. CheckpointError: none of its checkpoints is whole.
+        `stage` is '' for the student, or the last one where there is none; `dtype`, the compute type, '' for that of
+        the training. Raises ConfigError: no run, no such stage. CheckpointError: none of its checkpoints is whole.
         """
         workdir = pathlib.Path(workdir).expanduser()
         facts = read_facts(workdir)
@@ -165,13 +160,9 @@ def stages_of(workdir: pathlib.Path, facts: Mapping) -> list[str]:
 
 
 def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> tuple[dict, int]:
-    """The parameters of a stage's best checkpoint on val, on no device, and its step.
+    """The parameters of a stage's best checkpoint on val, on no device, and its step; of `finished` steps, or any.
 
-    Args:
-      finished: steps that it must have been trained for; 0 takes whatever is best so far.
-
-    Raises:
-      ConfigError: no such stage, or one that is not finished. CheckpointError: none of its checkpoints is whole.
+    Raises ConfigError: no such stage, or one that is not finished. CheckpointError: none of its checkpoints is whole.
     """
     folder, go_on = workdir / name, f'python main.py --config=... --workdir={workdir}'
     if not folder.is_dir():  # Checkpoints would make it

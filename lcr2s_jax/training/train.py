@@ -105,7 +105,6 @@ def fit(
       validate: params -> (score to select by, metrics to log); None selects the last step.
       report: has `start`, `log` and `stop`; see lcr2s_jax/training/report.py.
       seed: of the initial parameters and of the step's random numbers.
-      steps: optimiser steps of the whole stage, of a resumed run too.
       learning_rate: step -> rate, for the log; None logs none.
       eval_every, save_every, log_every: steps; the last step is always validated and saved. Validated steps are saved.
 

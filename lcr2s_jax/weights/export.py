@@ -103,16 +103,12 @@ def _unit(x: np.ndarray) -> np.ndarray:
 
 
 def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool, stage: str = '') -> list[str]:
-    """Write the best step of a stage to `out`, loaded and compared by its own runtime, with a model card.
+    """Write the best step of a stage to `out` with a model card; what its own runtime compared, in lines.
 
     Args:
-      workdir: of a finished run; its data and starting weights are not needed.
       out: a folder that is not there yet; it appears whole or not at all.
       unchecked: hand it out without a comparison; the card says so.
       stage: of the run; '' for the student, or the last stage where there is none.
-
-    Returns:
-      What was compared, in lines.
     """
     if out.exists():
         raise ConfigError(f'--out: found {out} there already; expected a new folder. Delete it or choose another.')
@@ -139,13 +135,10 @@ def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool,
 
 
 def check(run: Run, kind: str, folder: pathlib.Path, rows: pathlib.Path) -> list[str]:
-    """Load the export in a process of its own, embed the run's sample of val there, and compare.
+    """Load the export in a process of its own, embed the run's sample of val there, and compare; what was, in lines.
 
-    Args:
-      rows: an empty folder for what goes to that process and what comes back.
-
-    Returns:
-      What was compared, in lines. Raises ExportError where it is not what it must be.
+    `rows` is an empty folder for what goes to that process and comes back. Raises ExportError: it is not what it must
+    be.
     """
     ours = _write_rows(run, kind, rows)
     # It may not share a GPU or a TPU with this process.

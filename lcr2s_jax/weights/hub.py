@@ -39,14 +39,10 @@ def is_meant(text: str) -> bool:
 
 
 def folder_of(name: str, patterns: list[str], error: type[UserError] = WeightsError, fresh: bool = False):
-    """The folder of a repository's files that fit `patterns`.
+    """The folder of a repository's files that fit `patterns`, huggingface_hub's allow_patterns.
 
-    Args:
-        patterns: as huggingface_hub's allow_patterns.
-        fresh: ask the hub even where the cache has some of it.
-
-    Raises:
-        error: no such repository, no network and nothing in the cache.
+    With `fresh` the hub is asked even where the cache has some of it. Raises `error`: no such repository, no network
+    and nothing in the cache.
     """
     import huggingface_hub
 

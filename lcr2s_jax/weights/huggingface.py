@@ -87,14 +87,10 @@ def from_huggingface(
     resize: str = 'bicubic',
     native: tuple[int, int] | None = None,
 ) -> dict:
-    """Parameters of `clip` from the tensors of a Hugging Face CLIPModel.
+    """Parameters of `clip` from the tensors of a Hugging Face CLIPModel, of any float type; `position_ids` are ignored.
 
-    Args:
-        tensors: by name, any float type. Constant buffers (`position_ids`) are ignored.
-        native: grid that the image positions were learned on, where the file holds its square form.
-
-    Raises:
-        WeightsError: naming every missing, extra and misshapen tensor.
+    `native` is the grid that the image positions were learned on, where the file holds its square form. Raises
+    WeightsError, naming every missing, extra and misshapen tensor.
     """
     tensors = {k: v for k, v in tensors.items() if not k.endswith('.position_ids')}
 
@@ -132,13 +128,8 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
 
     Their position table is square. A grid of another shape is written as the square table of which
     `interpolate_pos_encoding=True` makes the learned one again (exactly where the ratio of the sides is odd, to
-    rounding elsewhere); `lcr2s.image_size` in config.json tells our reader to do the same.
-
-    Args:
-        dtype: of the file, 'float32', 'float16' or 'bfloat16'.
-
-    Raises:
-        WeightsError: the image tower is a ResNet.
+    rounding elsewhere); `lcr2s.image_size` in config.json tells our reader to do the same. `dtype` is that of the file,
+    'float32', 'float16' or 'bfloat16'. Raises WeightsError: the image tower is a ResNet.
     """
     from safetensors.numpy import save_file
 
@@ -156,11 +147,8 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
 def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, tuple[int, int] | None]:
     """Sizes, and the grid that the position table was learned on where it is not the file's own.
 
-    Args:
-        file_bytes: of the weights, which bound the sizes; 0 where they are not known.
-
-    Raises:
-        WeightsError: no CLIP's config, or one whose sizes cannot be.
+    `file_bytes`, of the weights, bound the sizes; 0 where they are not known. Raises WeightsError: no CLIP's config, or
+    one whose sizes cannot be.
     """
     expected = "a CLIP model's config.json in Hugging Face layout"
     config = read_object(path, expected)

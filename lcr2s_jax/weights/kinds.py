@@ -114,12 +114,7 @@ def of_tensors(names: Iterable[str]) -> tuple[str, str]:
 
 
 def no_clip(tensors: Iterable[str], image: set[str], text: set[str]) -> str:
-    """Why tensors are not those of one CLIP in OpenAI's naming, and what to do.
-
-    Args:
-        tensors: their names.
-        image, text: what stands before the names of each image tower and each text tower in it.
-    """
+    """Why tensors are not one CLIP's in OpenAI's naming, and what to do; `image`, `text` stand before its towers."""
     names = sorted(tensors)
     kind, advice = of_tensors(names)
     if not kind:

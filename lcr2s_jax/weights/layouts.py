@@ -69,8 +69,7 @@ def is_run(folder: pathlib.Path) -> bool:
 def inner(folder: pathlib.Path, error: type[UserError] = WeightsError) -> pathlib.Path:
     """Where in a folder of sentence-transformers its CLIP lies; any other folder is its own answer.
 
-    Raises:
-        error: its first module is no CLIP, or is said to lie elsewhere.
+    Raises `error`: its first module is no CLIP, or is said to lie elsewhere.
     """
     path = folder / _MODULES
     if not path.is_file():

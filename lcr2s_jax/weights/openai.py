@@ -151,14 +151,10 @@ def from_openai(
     native: tuple[int, int] | None = None,
     of_people: bool = False,
 ) -> dict:
-    """Parameters of `clip` from tensors in OpenAI's naming.
+    """Parameters of `clip` from tensors in OpenAI's naming, those of `clip_of`, of any float type.
 
-    Args:
-        tensors: by name, any float type: those of `clip_of`.
-        native: grid that the image positions were learned on; None where the file does not say.
-
-    Raises:
-        WeightsError: naming every missing, extra and misshapen tensor.
+    `native` is the grid that the image positions were learned on; None where the file does not say. Raises
+    WeightsError, naming every missing, extra and misshapen tensor.
     """
 
     def image_positions(table, name):

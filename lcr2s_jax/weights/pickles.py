@@ -52,14 +52,9 @@ _NOTHING = {'PROTO', 'FRAME', 'READONLY_BUFFER'}
 def load(data: bytes, storage: Callable[[Any], Any], tensor: Callable[..., Any]) -> Any:
     """What a pickle describes: dictionaries (of text keys; others are left out), lists, tuples, Objects, plain values.
 
-    Args:
-        data: the pickle.
-        storage: a persistent id -> what it stands for.
-        tensor: the arguments of torch's _rebuild_tensor_v2 -> a tensor.
-
-    Raises:
-        ValueError, IndexError, KeyError, TypeError, UnicodeError: no pickle, a damaged one, or one that builds more
-            than the tensors of a model could need.
+    `storage` turns a persistent id into what it stands for, `tensor` the arguments of torch's _rebuild_tensor_v2 into a
+    tensor. Raises ValueError, IndexError, KeyError, TypeError, UnicodeError: no pickle, a damaged one, or one that
+    builds more than the tensors of a model could need.
     """
     return _Machine(storage, tensor).run(data)
 

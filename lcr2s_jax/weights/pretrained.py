@@ -75,8 +75,7 @@ def load(
 def kernel_for(kernel: str, dtype: str) -> str:
     """How attention is computed where `kernel` is asked for, a member of KERNELS; '' asks for the fastest.
 
-    Raises:
-        ConfigError: the device, or the compute type, has no such kernel.
+    Raises ConfigError: the device, or the compute type, has no such kernel.
     """
     if kernel not in ('', *KERNELS):
         raise ConfigError(f"kernel: found '{kernel}', expected one of {', '.join(KERNELS)}, or ''")

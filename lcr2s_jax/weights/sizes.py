@@ -68,14 +68,10 @@ _ASKED = ('image_size', 'context_length')
 
 
 def checked(where: object, file_bytes: int, names: dict[str, str] | None = None, **values: Any) -> Sizes:
-    """Sizes of values that came from a file.
+    """Sizes of values that came from a file, which calls them `names`.
 
-    Args:
-        file_bytes: of the weights; 0 where they are not known.
-        names: how the file calls our fields, where otherwise.
-
-    Raises:
-        WeightsError: naming every field that cannot be.
+    `file_bytes` are those of the weights; 0 where they are not known. Raises WeightsError, naming every field that
+    cannot be.
     """
     called = names or {}
     faults = [

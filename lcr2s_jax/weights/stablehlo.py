@@ -54,13 +54,9 @@ def _encoder(clip: CLIP, modality: str, tower: str, tree, names: tuple[str, ...]
 
 
 def open_stablehlo(folder: pathlib.Path, beside: Mapping) -> tuple[CLIP, dict, dict]:
-    """Open both programs and their weights.
+    """The sizes of an export; {'text', 'vision'} -> flat weights; the same -> (weights, rows) -> features.
 
-    Returns:
-      The sizes; {'text', 'vision'} -> flat weights; the same -> (weights, rows) -> features.
-
-    Raises:
-      WeightsError: a file is missing or cannot be read.
+    Raises WeightsError: a file is missing or cannot be read.
     """
     clip, params, programs = sizes.clip_of(sidecar.FILE, beside.get('clip')), {}, {}
     for modality, tower in (('image', 'vision'), ('text', 'text')):

@@ -27,11 +27,7 @@ _MOST = 20_000  # tensors; the largest CLIPs have two thousand
 
 
 class Stored(NamedTuple):
-    """A tensor in the file: `shape`, and its numbers when NumPy asks.
-
-    Attributes:
-        start: of its bytes in the file.
-    """
+    """A tensor in the file: `shape`, and its numbers when NumPy asks; `start` is the place of its bytes."""
 
     path: pathlib.Path
     dtype: np.dtype
@@ -55,12 +51,7 @@ class Stored(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What was found, no numbers read yet.
-
-    Attributes:
-        tensors: by name; `shape`, and an array when NumPy asks.
-        facts: what a checkpoint of torch's says beside its state dict.
-    """
+    """What was found, no numbers read yet: tensors by name, bytes of all files, what a checkpoint says beside."""
 
     tensors: Mapping[str, Stored]
     bytes: int

@@ -47,14 +47,10 @@ class Source(NamedTuple):
 
 
 def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tuple], Slot]) -> dict:
-    """Parameters of `clip`, each from its slot.
+    """Parameters of `clip`, each from its slot; a tensor is read only when it is wanted.
 
-    Args:
-        tensors: by name, any float type; what has a `shape` and becomes an array when NumPy asks is read only then.
-        slot: (our path such as 'vision/patch/kernel', our shape) -> Slot.
-
-    Raises:
-        WeightsError: naming missing, extra and misshapen tensors as the file does.
+    `slot` is (our path such as 'vision/patch/kernel', our shape) -> Slot. Raises WeightsError, naming missing, extra
+    and misshapen tensors as the file does.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes_of(clip))
     slots = [slot('/'.join(key.key for key in path), leaf.shape) for path, leaf in leaves]

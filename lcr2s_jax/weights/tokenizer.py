@@ -58,13 +58,10 @@ class Tokenizer:
     def __init__(self, name: str):
         """Read a tokenizer.
 
-        Args:
-          name: a folder with tokenizer.json, with vocab.json and merges.txt, or with OpenAI's vocabulary,
-            bpe_simple_vocab_16e6.txt.gz; that file itself, or tokenizer.json; a file of weights beside which
-            one of them lies; or a name on the Hugging Face hub.
-
-        Raises:
-          DataError: nothing readable there, or a vocabulary that CLIP's pooling cannot use.
+        `name` is a folder with tokenizer.json, with vocab.json and merges.txt, or with OpenAI's vocabulary,
+        bpe_simple_vocab_16e6.txt.gz; that file itself, or tokenizer.json; a file of weights beside which one of them
+        lies; or a name on the Hugging Face hub. Raises DataError: nothing readable there, or a vocabulary that CLIP's
+        pooling cannot use.
         """
         self._name = name
         self._backend, content = vocabulary.read(BUILT_IN.get(name, name))
@@ -138,8 +135,7 @@ class Tokenizer:
 def open_tokenizer(name: str, vocab_size: int) -> Tokenizer:
     """The tokenizer of a model with so many token ids.
 
-    Raises:
-      DataError: it cannot be read. ConfigError: it is another model's.
+    Raises DataError: it cannot be read. ConfigError: it is another model's.
     """
     words = Tokenizer(name)
     if words.vocab_size != vocab_size:
@@ -151,14 +147,9 @@ def open_tokenizer(name: str, vocab_size: int) -> Tokenizer:
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Train a BPE laid out like CLIP's: 256 bytes, 256 word ends, merges, three special ids.
+    """Train a BPE laid out like CLIP's: 256 bytes, 256 word ends, merges, then MASK, SOT and EOT.
 
-    Args:
-      vocab_size: ids wanted, at least 516; fewer come out where the text has no more pairs to
-        merge.
-
-    Returns:
-      A tokenizer whose last ids are '<|mask|>', '<|startoftext|>', '<|endoftext|>', in this order.
+    `vocab_size` is 516 or more; fewer ids come out where the text has no more pairs to merge.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     symbols = alphabet + [byte + WORD_END for byte in alphabet]
@@ -192,8 +183,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
 def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: str, context_length: int) -> None:
     """Write the folder that `Tokenizer`, and transformers' CLIPTokenizer and AutoTokenizer, read.
 
-    Args:
-      context_length: tokens of the model, which transformers cuts captions to when asked.
+    Transformers cuts captions to `context_length` tokens when asked.
     """
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)

@@ -32,11 +32,7 @@ _MOST = 1 << 48  # a length, stride or offset
 
 
 class Checkpoint(NamedTuple):
-    """What a file of torch's holds.
-
-    Attributes:
-        facts: the numbers and texts that lie beside the state dict, such as 'epoch' and 'name'.
-    """
+    """What a file of torch's holds: tensors by dotted name; numbers and texts beside them, such as 'epoch'."""
 
     tensors: dict[str, 'Stored']
     facts: dict[str, str | int | float]
@@ -45,10 +41,8 @@ class Checkpoint(NamedTuple):
 def read_torch(path: pathlib.Path) -> Checkpoint:
     """Tensors of a TorchScript module, or of a state dict, bare or a checkpoint's.
 
-    Reads the zip files of torch.jit.save and torch.save; a tensor's numbers are read when NumPy asks for them.
-
-    Raises:
-        WeightsError: another kind of file, a damaged one, one that asks for more than it holds, or a whole module.
+    Reads the zip files of torch.jit.save and torch.save; a tensor's numbers are read when NumPy asks for them. Raises
+    WeightsError: another kind of file, a damaged one, one that asks for more than it holds, or a whole module.
     """
     archive = _Archive(path)
     try:

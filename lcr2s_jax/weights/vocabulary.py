@@ -28,8 +28,7 @@ _EXPECTED = "a tokenizer in Hugging Face's format"
 def read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
     """A tokenizer of a folder, a file or a hub name, see `Tokenizer`; and the content of its tokenizer.json.
 
-    Raises:
-        DataError: nothing readable there, or what could not be CLIP's.
+    Raises DataError: nothing readable there, or what could not be CLIP's.
     """
     if name.startswith(hub.SCHEME):
         return _parse(_from_hub('/'.join(name.removeprefix(hub.SCHEME).split('/')[:2])))
