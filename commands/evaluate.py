@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from commands.inputs import Encoder, Inputs, open_inputs
-from commands.workdir import config_of, same_data
+from commands.workdir import config_of, data_of
 from lcr2s_jax import api
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate as evaluation
@@ -54,11 +54,7 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, e
         config = config_of(workdir)
         names = [stage] if stage else runs.stages_of(workdir, read_facts(workdir))
         opened = [Run.open(workdir, name, dtype) for name in names or ['']]
-        first = Encoder(opened[0].clip, None, opened[0].tokenizer)
-        inputs = open_inputs(
-            config, ('val', 'test'), encoder=lambda config: first, check_source=same_data(workdir, config)
-        )
-        results = {}
+        inputs, results = data_of(workdir, config, opened, ('val', 'test')), {}
         for one in opened:
             scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views, enriched)
             results[one.stage] = {'step': one.step, **scores}

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from commands.finished import open_finished
+from commands.workdir import open_finished
 from data.demo import synthetic
 from lcr2s_jax import files
 from lcr2s_jax.evaluation import evaluate, figures

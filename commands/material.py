@@ -201,13 +201,10 @@ class Material:
         config = self.given(row)
         return {name: np.float32(config[group][name]) for group, names in KNOBS.items() for name in names}
 
-    def views(self, row: Row) -> int:
-        """K, with which an oracle's supports are drawn."""
-        return self.given(row)['fusion']['support_views']
-
     def with_supports(self, row: Row, stage: stages.Stage, params, e: Embeddings) -> Embeddings:
         """A teacher's oracle, see `evaluate.with_supports`."""
-        return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, self.views(row))
+        views = self.given(row)['fusion']['support_views']
+        return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, views)
 
     def ways(self, row: Row, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
         """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them.

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from commands.compare import regime_of, write_tables
-from commands.finished import Finished, open_finished
 from commands.material import SEEN
+from commands.workdir import Finished, open_finished
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate, metrics

@@ -6,25 +6,27 @@ import json
 import os
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from commands.cache import teacher_features
 from commands.inputs import Encoder, Inputs, open_inputs
 from commands.workdir import refuse_another_config
 from lcr2s_jax import files, images, threads
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, Interrupted, UserError, meant
 from lcr2s_jax.evaluation import evaluate, figures, metrics
-from lcr2s_jax.method import sampling, stages
+from lcr2s_jax.method import sampling, stages, targets
 from lcr2s_jax.search import appearance, calibration, rows, wording
 from lcr2s_jax.training import checkpoint, optim, parallel, train
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.report import Report
 from lcr2s_jax.training.run_files import read_chosen
+
+_FEATURES = ('image_GE', 'text_QE')
 
 
 class Training:
@@ -189,6 +191,40 @@ class Training:
             f'config.optim.learning_rate (now {config.optim.learning_rate:g}), config.optim.clip_norm (now '
             f"{config.optim.clip_norm:g}; 0 is none), config.model.dtype='float32' (now {config.model.dtype})."
         )
+
+
+def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
+    """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<a hash>/.
+
+    Of several teachers the mean; of the folds' baselines each tells of the people that it never saw. On several hosts
+    all compute them and the first writes.
+    """
+    # of one teacher its own, by which runs of before know it
+    hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])
+    folder, split = run.workdir / 'teacher_features' / hashed[:16], run.inputs.splits['train']
+    parallel.wait_for_all('all look for the same features')
+    done = all((folder / f'{field}.npy').exists() for field in _FEATURES)
+    parallel.wait_for_all('the features were looked for')
+    if not done:
+        clock = time.perf_counter()
+        who = f'{" and ".join(names)} look' if names[1:] else f'the {names[0]} looks'
+        run.report.say(f'student: {who} at the training split once ({folder})')
+        caches = [run.inputs.embed(run.embedders[name], run.params[name], 'train') for name in names]
+        fold_G = split.image_pid % len(names)
+        everybody = stages.STAGES[names[0]].kind != 'fold'
+        told = [(fold_G == fold) | everybody for fold in range(len(names))]
+        found = targets.mean_features(caches, told) if caches[1:] else caches[0]
+        with parallel.agreed("keeping the teacher's features"):
+            if parallel.is_primary():
+                folder.mkdir(parents=True, exist_ok=True)
+                for field in _FEATURES:
+                    with files.aside(folder / f'{field}.npy') as partial, partial.open('wb') as file:
+                        np.save(file, getattr(found, field))
+        run.seconds['teacher_features'] = time.perf_counter() - clock
+    places = np.arange(len(split.image_pid), dtype=np.int32)
+    # as plain arrays, still of the file: on several hosts JAX places no subclass of them
+    features = (np.load(folder / f'{field}.npy', mmap_mode='r').view(np.ndarray) for field in _FEATURES)
+    return Embeddings(*features, split.image_pid, split.caption_pid, places, split.caption_image)
 
 
 def open_training(config: ConfigDict, workdir: pathlib.Path) -> Training:

@@ -170,10 +170,10 @@ class _Seen:
     def __init__(self, source: Source):
         self._name, self._total = source.name, source.total
         self._count, self._skipped = 0, []
-        self._advance: Callable[[], None] = _nothing
+        self._advance: Callable[[], None] | None = None
 
     def __getstate__(self):
-        return self.__dict__ | {'_advance': _nothing}
+        return self.__dict__ | {'_advance': None}
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -195,7 +195,8 @@ class _Seen:
     def one(self) -> None:
         """Count an image."""
         self._count += 1
-        self._advance()
+        if self._advance:
+            self._advance()
 
     def stop(self, count: int, skipped: list) -> None:
         """Raise DataError, naming the first."""
@@ -205,10 +206,6 @@ class _Seen:
             f'images, expected {TOLERATED:.0%} at most; the first:\n{first}\nNothing was built. See all of them with: '
             'python main.py doctor --config=...'
         )
-
-
-def _nothing() -> None:
-    pass
 
 
 def _skipped(split: str, number) -> str:

@@ -84,7 +84,7 @@ def read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> A
 
 
 def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> Annotations:
-    where = pathlib.Path(root).expanduser() if root else manual_folder()
+    where = pathlib.Path(root).expanduser() if root else tfds_folder() / 'downloads/manual'
     if not where.is_dir():
         default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
         raise DataError(
@@ -107,11 +107,6 @@ def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> 
         error.rest = error.rest and dataclasses.replace(error.rest, **elsewhere)
         raise
     return dataclasses.replace(found, **elsewhere)
-
-
-def manual_folder() -> pathlib.Path:
-    """Where TFDS looks for what its users download themselves."""
-    return tfds_folder() / 'downloads/manual'
 
 
 def tfds_folder(cache: str = '') -> pathlib.Path:

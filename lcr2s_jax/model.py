@@ -96,7 +96,8 @@ class Model:
         if odd := next((one for one in sentences if not isinstance(one, str)), None):
             raise UserError(f'encode_text: found {type(odd).__name__}, expected sentences (str)')
         tokens_nL = self.tokenizer.encode(sentences, self.clip.context_length)
-        return self._in_batches(self.embed_text, tokens_nL)
+        starts = range(0, max(len(tokens_nL), 1), _BATCH)
+        return np.concatenate([self.embed_text(tokens_nL[start : start + _BATCH]) for start in starts])
 
     def encode_image(self, pictures: Picture | Iterable[Picture]) -> np.ndarray:
         """Embed pictures: unit vectors, float32 [n, E].
@@ -180,10 +181,6 @@ class Model:
             return images.pixels(images.read(pathlib.Path(picture).expanduser()), self.image_size)
         except images.PictureError as fault:
             raise images.PictureError(f'{picture}: {fault}') from None
-
-    def _in_batches(self, embed: Callable, rows: np.ndarray) -> np.ndarray:
-        parts = [embed(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
-        return np.concatenate([np.empty((0, self.clip.embed_dim), np.float32), *parts])
 
     def _embed(self, tower: str, rows: np.ndarray) -> np.ndarray:
         if not len(rows):

@@ -36,10 +36,13 @@ _VISION_DEFAULTS = {
 }  # fmt: skip
 
 # Our size -> Hugging Face's name of it, in the config of its tower.
-_SIZES = {
+_TEXT = {
     'text_width': 'hidden_size', 'text_layers': 'num_hidden_layers', 'text_heads': 'num_attention_heads',
-    'vocab_size': 'vocab_size', 'context_length': 'max_position_embeddings', 'vision_width': 'hidden_size',
-    'vision_layers': 'num_hidden_layers', 'vision_heads': 'num_attention_heads', 'patch_size': 'patch_size',
+    'vocab_size': 'vocab_size', 'context_length': 'max_position_embeddings',
+}  # fmt: skip
+_VISION = {
+    'vision_width': 'hidden_size', 'vision_layers': 'num_hidden_layers', 'vision_heads': 'num_attention_heads',
+    'patch_size': 'patch_size',
 }  # fmt: skip
 
 # Our parameter path -> Hugging Face's tensor name; applied in this order.
@@ -178,40 +181,26 @@ def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, tuple[i
         )
     side = vision['image_size']
     values = {
-        **{ours: text[theirs] for ours, theirs in _SIZES.items() if ours.startswith(('text', 'vocab', 'context'))},
-        **{ours: vision[theirs] for ours, theirs in _SIZES.items() if ours.startswith(('vision', 'patch'))},
+        **{ours: text[theirs] for ours, theirs in _TEXT.items()},
+        **{ours: vision[theirs] for ours, theirs in _VISION.items()},
         'embed_dim': config.get('projection_dim', 512),
         'activation': text['hidden_act'],
         'image_size': tuple(native['image_size']) if native else (side, side),
     }
-    sizes = checked(path, file_bytes, _SIZES | {'embed_dim': 'projection_dim', 'activation': 'hidden_act'}, **values)
+    called = _TEXT | _VISION | {'embed_dim': 'projection_dim', 'activation': 'hidden_act'}
+    sizes = checked(path, file_bytes, called, **values)
     return sizes, native and tuple(one // sizes.patch_size for one in sizes.image_size)
 
 
 def config_of(clip: CLIP, dtype: str) -> dict:
     """What config.json says of `clip`. The end of text is the highest id, as everywhere in CLIP."""
     shared = {'hidden_act': clip.activation, 'layer_norm_eps': EPSILON, 'projection_dim': clip.embed_dim}
-    text = shared | {
-        'model_type': 'clip_text_model',
-        'hidden_size': clip.text_width,
-        'intermediate_size': 4 * clip.text_width,
-        'num_hidden_layers': clip.text_layers,
-        'num_attention_heads': clip.text_heads,
-        'max_position_embeddings': clip.context_length,
-        'vocab_size': clip.vocab_size,
-        'bos_token_id': clip.vocab_size - 2,
-        'eos_token_id': clip.vocab_size - 1,
-        'pad_token_id': clip.vocab_size - 1,
-    }
-    vision = shared | {
-        'model_type': 'clip_vision_model',
-        'hidden_size': clip.vision_width,
-        'intermediate_size': 4 * clip.vision_width,
-        'num_hidden_layers': clip.vision_layers,
-        'num_attention_heads': clip.vision_heads,
-        'image_size': max(clip.image_size),
-        'patch_size': clip.patch_size,
-    }
+    text = shared | {'model_type': 'clip_text_model', 'intermediate_size': 4 * clip.text_width}
+    text |= {theirs: getattr(clip, ours) for ours, theirs in _TEXT.items()}
+    last = clip.vocab_size - 1
+    text |= {'bos_token_id': last - 1, 'eos_token_id': last, 'pad_token_id': last}
+    vision = shared | {'model_type': 'clip_vision_model', 'intermediate_size': 4 * clip.vision_width}
+    vision |= {theirs: getattr(clip, ours) for ours, theirs in _VISION.items()} | {'image_size': max(clip.image_size)}
     return {
         'architectures': ['CLIPModel'],
         'model_type': 'clip',
