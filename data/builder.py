@@ -193,7 +193,6 @@ class _Seen:
             self.stop(self._count, self._skipped)
 
     def one(self) -> None:
-        """Count an image."""
         self._count += 1
         if self._advance:
             self._advance()

@@ -109,7 +109,6 @@ class Split:
 
     @property
     def num_people(self) -> int:
-        """Identities of this split."""
         return int(self.image_pid.max()) + 1
 
 

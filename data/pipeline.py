@@ -53,12 +53,8 @@ def train_batches(
     sampler = dict(identities=identities, views=views, captions=captions, seed=seed, left_out=left_out)
     plan = Plan(split.image_pid, split.caption_image, **sampler)
     rows, image_size, length = (mine.stop - mine.start) * views, tuple(image_size), split.tokens.shape[1]
-    mask = functools.partial(
-        transforms.mask_tokens,
-        **masking,
-        mask_token=tokenizer.mask_token,
-        ordinary=tokenizer.ordinary,
-    )
+    words = dict(mask_token=tokenizer.mask_token, ordinary=tokenizer.ordinary)
+    mask = functools.partial(transforms.mask_tokens, **masking, **words)
     slots = np.arange(identities * views).reshape(identities, views)
     read = _Reader(split)
 

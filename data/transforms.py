@@ -75,7 +75,6 @@ def _shrink_rows(image: tf.Tensor, rows: int) -> tf.Tensor:
 
 
 def mirror(image: tf.Tensor, seed: tf.Tensor, prob: float) -> tf.Tensor:
-    """Mirror left and right with probability `prob`."""
     # One of two branches: a select over pixels costs five times the mirroring.
     mirrored = tf.random.stateless_uniform([], seed) < prob
     return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)

@@ -72,11 +72,9 @@ class Speaker:
         self.seen, self.rng, self.named = seen, rng, {}
 
     def chance(self, p: float) -> bool:
-        """True with probability p."""
         return self.rng.random() < p
 
     def one_of(self, *options):
-        """One of the options, all as likely."""
         return options[int(self.rng.random() * len(options))]
 
     def word(self, value: str) -> str:
@@ -84,7 +82,6 @@ class Speaker:
         return self.one_of(*_SYNONYMS.get(value, value).split('|'))
 
     def has(self, key: str) -> bool:
-        """Whether the image shows such a thing."""
         return self.seen.get(key, 'none') != 'none'
 
     def name(self, key: str) -> str:

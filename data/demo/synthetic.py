@@ -15,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data.demo.cameras import CAMERAS
 from data.demo.draws import SPLITS, generator
 from data.demo.outfits import ALIKE, identity
-from data.demo.picture import paint_jpeg
+from data.demo.picture import CAMERAS, paint_jpeg
 from data.demo.sentences import describe
 from data.demo.views import BACK, FRONT, shown, views
 from data.records import Record

@@ -89,7 +89,6 @@ def _advice(table: Sequence[Mapping[str, float]], views: int, captions: int, ste
 
 
 def long_captions(entries: Sequence[Entry], tokenizer: str, context_length: int) -> Iterator[Finding]:
-    """Captions that the model does not see to their end."""
     try:
         words = Tokenizer(tokenizer)
     except DataError as error:

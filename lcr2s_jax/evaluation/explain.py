@@ -164,7 +164,6 @@ def closeness(e: Embeddings) -> dict[str, float]:
 
 
 def only(e: Embeddings, pids) -> Embeddings:
-    """The rows of some identities."""
     image, text = np.isin(e.image_pid_G, pids), np.isin(e.text_pid_Q, pids)
     return Embeddings(
         e.image_GE[image], e.text_QE[text], e.image_pid_G[image], e.text_pid_Q[text],

@@ -16,11 +16,7 @@ NAMES = tuple(f'R{n}' for n in RANKS) + ('mAP', 'mINP')
 
 
 def retrieval(
-    query_QE: np.ndarray,
-    gallery_GE: np.ndarray,
-    query_pid_Q: np.ndarray,
-    gallery_pid_G: np.ndarray,
-    block: int = 256,
+    query_QE: np.ndarray, gallery_GE: np.ndarray, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int = 256
 ) -> dict:
     """Rank the gallery for every query by cosine similarity; protocol of the field, percent.
 

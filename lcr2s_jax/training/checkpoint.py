@@ -243,7 +243,6 @@ class Checkpoints:
             self._tell_unraisable(what)
 
     def _settle(self) -> None:
-        """Wait for the save under way."""
         self._attempt(self._manager.wait_until_finished)
 
     def _attempt(self, call) -> None:

@@ -85,10 +85,7 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
 
 
 def from_huggingface(
-    tensors: Mapping[str, np.ndarray],
-    clip: CLIP,
-    resize: str = 'bicubic',
-    native: tuple[int, int] | None = None,
+    tensors: Mapping[str, np.ndarray], clip: CLIP, resize: str = 'bicubic', native: tuple[int, int] | None = None
 ) -> dict:
     """Parameters of `clip` from the tensors of a Hugging Face CLIPModel, of any float type; `position_ids` are ignored.
 

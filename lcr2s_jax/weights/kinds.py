@@ -17,10 +17,7 @@ MERGE = (
 )
 # Beginnings of files, and what they are.
 _BEGINNINGS = (
-    (
-        b'version https://git-lfs',
-        'a Git LFS pointer: the file itself was not fetched; `git lfs pull` does it',
-    ),
+    (b'version https://git-lfs', 'a Git LFS pointer: the file itself was not fetched; `git lfs pull` does it'),
     (b'GGUF', 'a GGUF file, as llama.cpp reads it'),
     (b'\x89HDF', 'an HDF5 file, as Keras writes it'),
     (b'\x1f\x8b', 'a gzip file: unpack it'),

@@ -137,9 +137,8 @@ def shards(index: pathlib.Path) -> dict[str, list[str]]:
     expected = 'the list of tensors of a folder in shards'
     placed = read_object(index, expected, INDEX_LIMIT).get('weight_map')
     if not isinstance(placed, dict) or not placed or not all(is_name(file) for file in placed.values()):
-        wrong = (
-            next((file for file in placed.values() if not is_name(file)), None) if isinstance(placed, dict) else None
-        )
+        named = placed.values() if isinstance(placed, dict) else ()
+        wrong = next((file for file in named if not is_name(file)), None)
         found = f'a tensor in {brief(wrong)}' if wrong is not None else 'no weight_map of names to files'
         raise WeightsError(
             f'{index}: found {found}; expected each tensor in a file of the same folder. Fetch it again.'

@@ -36,7 +36,6 @@ class Stored(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Of its numbers."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:

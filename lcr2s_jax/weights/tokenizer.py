@@ -158,15 +158,8 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
     if room < 1:
         raise ValueError(f'found vocab_size={vocab_size}, expected at least {len(symbols) + len(special) + 1}')
     learner = vocabulary.pipeline(models.BPE(end_of_word_suffix=WORD_END))
-    learner.train_from_iterator(
-        captions,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            initial_alphabet=alphabet,
-            end_of_word_suffix=WORD_END,
-            show_progress=False,
-        ),
-    )
+    how = dict(initial_alphabet=alphabet, end_of_word_suffix=WORD_END, show_progress=False)
+    learner.train_from_iterator(captions, trainers.BpeTrainer(vocab_size=vocab_size, **how))
     merges, words = [], dict.fromkeys(symbols)
     for left, right in json.loads(learner.to_str())['model']['merges']:  # most frequent first
         if len(words) == len(symbols) + room and left + right not in words:

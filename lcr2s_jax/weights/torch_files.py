@@ -91,7 +91,6 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """Of its numbers."""
         return math.prod(self.shape) * np.dtype(_numpy(self.storage.dtype) or 'u1').itemsize
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
