@@ -64,17 +64,9 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, e
 def _load(config: ConfigDict, weights: str, dtype: str):
     if layouts.is_run(pathlib.Path(weights).expanduser()):
         return api.load(weights, dtype=dtype)
-    model = config.model
-    return api.load(
-        weights,
-        image_size=model.image_size,
-        context_length=model.context_length,
-        tokenizer=config.tokenizer,
-        activation=model.activation,
-        heads=model.heads,
-        resize=model.resize,
-        dtype=dtype,
-    )
+    fields = ('image_size', 'context_length', 'activation', 'heads', 'resize')
+    given = {name: config.model[name] for name in fields}
+    return api.load(weights, tokenizer=config.tokenizer, dtype=dtype, **given)
 
 
 def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, enriched: Mapping | None) -> dict:

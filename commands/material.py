@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization
+from flax.traverse_util import flatten_dict
 
 from commands import noise
 from commands.rows import Row, merged
@@ -21,7 +22,6 @@ from lcr2s_jax.method import stages, targets
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.method.fusion_stage import fusion_stage
 from lcr2s_jax.training import resident
-from lcr2s_jax.training.report import flatten
 
 KNOBS = {'student': ('feature_weight', 'relation_weight'), 'optim': ('learning_rate',)}
 """Numbers that one compiled program takes as arguments: rows that differ in nothing else share it."""
@@ -67,7 +67,7 @@ class Material:
         config = self.given(row)
         groups = ['model', 'batch', 'augment', 'masking', 'optim', 'train', 'reseed', 'made_of', row.stage]
         groups += ['teacher'] * (row.stage == 'fusion')
-        flat = dict(flatten({group: config[group] for group in groups if group in config}, '.'))
+        flat = flatten_dict({group: config[group] for group in groups if group in config}, sep='.')
         told = {field: value for field, value in flat.items() if not field.startswith(_HOW)}
         told |= {field: getattr(row, field) for field in _OF_ROW}
         return json.loads(json.dumps(told))

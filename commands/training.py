@@ -66,13 +66,14 @@ class Training:
         )
         self.embedders[name] = evaluate.Embedder(stage.encoder, inputs.parallel)
         seed, how = config.seed + config.reseed.get(name, 0), sampling.of(name, config.stages)
+        rate = {field: config.optim[field] for field in ('learning_rate', 'warmup', 'warmup_start')}
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
                 self.params[name], self.steps[name] = train.fit(
                     stage,
                     lambda start: inputs.batches(seed, start, how),
                     tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
-                    learning_rate=_schedule(config),
+                    learning_rate=optim.schedule(config.train.steps, **rate),
                     parallel=inputs.parallel,
                     checkpoints=checkpoints,
                     report=self.report,
@@ -263,11 +264,6 @@ def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
 def _build(name: str, config: ConfigDict, encoder: Encoder, num_people: int, before: dict, cache) -> stages.Stage:
     options = config[stages.STAGES[name].options or name].to_dict()
     return stages.build(name, encoder.clip, encoder.params, num_people, before, cache, options)
-
-
-def _schedule(config: ConfigDict):
-    names = ('learning_rate', 'warmup', 'warmup_start')
-    return optim.schedule(config.train.steps, **{name: config.optim[name] for name in names})
 
 
 def devices_line() -> str:

@@ -6,6 +6,7 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from commands.inputs import Encoder, Inputs, open_inputs
@@ -14,7 +15,6 @@ from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate
 from lcr2s_jax.training import run as runs
-from lcr2s_jax.training.report import flatten
 from lcr2s_jax.training.run import Run
 from lcr2s_jax.training.run_files import no_run, read_config, read_facts
 
@@ -58,8 +58,8 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
     path = workdir / 'config.json'
     if not path.exists():
         return
-    found = _LATER | dict(flatten(read_config(workdir), '.'))
-    now = dict(flatten(json.loads(config.to_json()) | more, '.'))
+    found = _LATER | flatten_dict(read_config(workdir), sep='.')
+    now = flatten_dict(json.loads(config.to_json()) | more, sep='.')
     differing = [
         f'  {field}: {found.get(field)} there, {now.get(field)} now'
         for field in sorted(now if more else found | now)

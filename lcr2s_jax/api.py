@@ -64,7 +64,9 @@ def load(
     if len(name) > _LONGEST:
         raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
     if not storage.is_remote(name) and path.is_dir() and layouts.is_run(path):
-        _refuse(image_size=image_size, context_length=context_length, tokenizer=tokenizer)
+        given = {'image_size': image_size, 'context_length': context_length, 'tokenizer': tokenizer}
+        if own := next((argument for argument, value in given.items() if value), ''):
+            raise ConfigError(f'{own}: found {json.dumps(given[own])}, but a run has its own; leave it out')
         return runs.Run.open(path, stage, dtype).model()
     if stage:
         raise ConfigError(f"stage: found '{stage}', but {name} is no run; only a run has stages")
@@ -174,9 +176,3 @@ def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Mo
         calibration=Calibration.from_json(fitted, f'{name}, {sidecar.FILE}') if fitted is not None else None,
         programs=programs,
     )
-
-
-def _refuse(**given) -> None:
-    for name, value in given.items():
-        if value:
-            raise ConfigError(f'{name}: found {json.dumps(value)}, but a run has its own; leave it out')

@@ -11,11 +11,10 @@ import io
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.demo.arms import paint_arm
 from data.demo.bags import paint_backpack, paint_shoulder_bag, paint_straps
 from data.demo.brush import HEIGHT, SCALE, WIDTH, Brush
 from data.demo.head import paint_hair, paint_head
-from data.demo.legs import paint_legs
+from data.demo.limbs import paint_arm, paint_legs
 from data.demo.outfits import Identity
 from data.demo.street import paint_occlusion, paint_street
 from data.demo.torso import paint_collar, paint_torso, rows_of

@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from lcr2s_jax import files
 
@@ -57,7 +58,7 @@ class Report:
         self.seconds[stage] += seconds
         if not self._writes:
             return
-        flat = dict(flatten(values, '/'))
+        flat = flatten_dict(values, sep='/')
         row = {'stage': stage, 'step': step, 'elapsed': round(self.seconds[stage], 3), **flat}
         with self._jsonl.open('a') as file:
             file.write(json.dumps(row) + '\n')
@@ -109,15 +110,6 @@ class Report:
         )
         self._task = self._bar.add_task(stage, total=steps, completed=first, note='compiling')
         self._bar.start()
-
-
-def flatten(tree: dict, separator: str):
-    """('a/b', value) for every leaf of nested dictionaries, with the separator between names."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from ((f'{name}{separator}{below}', leaf) for below, leaf in flatten(value, separator))
-        else:
-            yield name, value
 
 
 def _clock(seconds: float) -> str:
