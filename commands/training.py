@@ -52,7 +52,13 @@ class Training:
             if parallel.is_primary():
                 resolved = json.loads(config.to_json()) | {'made_of': inputs.made_of}
                 files.write(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
-                runs.keep_model(workdir, inputs.encoder.clip, inputs.encoder.tokenizer, self._facts())
+                facts = {  # beside the sizes
+                    'stages': list(config.stages),
+                    'fusion': {'heads': config.teacher.heads, 'shared': config.teacher.shared_fusion},
+                    'views': config.batch.views,
+                    'trained_on': inputs.trained_on,
+                }
+                runs.keep_model(workdir, inputs.encoder.clip, inputs.encoder.tokenizer, facts)
 
     def train_stage(self, name: str) -> None:
         """Train one stage to its end, from wherever it stands."""
@@ -138,16 +144,6 @@ class Training:
                 return appearance.statistics(images.pixels(val.jpegs[number], size))
 
         return rows.looks_of(list(threads.in_order(look, range(len(val.jpegs)))))
-
-    def _facts(self) -> dict:
-        """What model.json of the run says beside the sizes."""
-        config = self.inputs.config
-        return {
-            'stages': list(config.stages),
-            'fusion': {'heads': config.teacher.heads, 'shared': config.teacher.shared_fusion},
-            'views': config.batch.views,
-            'trained_on': self.inputs.trained_on,
-        }
 
     def _choose(self, name: str) -> None:
         """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""

@@ -80,13 +80,8 @@ def train_batches(
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
     for columns in _rows(read, steps.flat_map(planned).map(row, tf.data.AUTOTUNE), rows):
         image, tokens, view, caption = (x.reshape(-1, views, *x.shape[1:]) for x in columns)
-        yield {
-            'image': image,
-            'tokens': tokens,
-            'pid': split.image_pid[view[:, 0]],
-            'view': view,
-            'caption': caption,
-        }
+        pid = split.image_pid[view[:, 0]]
+        yield {'image': image, 'tokens': tokens, 'pid': pid, 'view': view, 'caption': caption}
 
 
 def gallery_batches(

@@ -17,7 +17,6 @@ OPEN_CLIP_WEIGHTS = ('open_clip_model.safetensors', 'model.safetensors', 'open_c
 _INDEX = '.index.json'
 _MODULES = 'modules.json'  # of sentence-transformers
 
-
 # Files that tell what a folder is, where it is no CLIP that can be read here; the first that is there.
 _FOLDERS = (
     ('adapter_config.json', 'a PEFT adapter: changes to a model that is not in it'),

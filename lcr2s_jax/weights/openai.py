@@ -54,7 +54,6 @@ _NAMES = (
 # Not weights: numbers that OpenAI's archives keep, masks, and the counter of a batch normalisation.
 _CONSTANTS = r'(^|\.)(input_resolution|context_length|vocab_size|attn_mask|num_batches_tracked)$'
 
-
 # A text tower's tensors, where its names have no prefix of their own.
 _TEXT = ('transformer.', 'token_embedding.', 'positional_embedding', 'ln_final.', 'text_projection', 'attn_mask')
 _TABLES = ('vision/positions', 'vision/attnpool/positions')  # of a ViT, of a ResNet

@@ -19,7 +19,6 @@ PAD = 0  # OpenAI and IRRA pad so; Hugging Face pads with EOT. The feature is re
 # Text in which there is something to mend: what is not ASCII, control characters, and HTML's entities.
 _ODD = re.compile(r'[^\t\n\r -%\'-~]')
 
-
 # of every kind of character
 _TRIED = ("a man's 2 bags, (red)", 'Über-große é 人', '', ' ', '\U0001f9e5!?')
 
