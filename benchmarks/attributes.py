@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from benchmarks.common import write
-from data.demo.ground_truth import Seen, seen
+from data.demo.synthetic import Seen, seen
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.evaluation.explain import unit
 
@@ -162,7 +162,7 @@ def plot(rows: list[dict], path: pathlib.Path) -> None:
 
 def of_run(workdir: pathlib.Path, names: Sequence[str], split: str) -> tuple[dict, dict]:
     """Features of two stages of a workdir; the config of the data. Raises SystemExit for data of unknown attributes."""
-    from commands.finished import open_finished
+    from commands.workdir import open_finished
 
     run = open_finished(workdir, names, (split,))
     data = run.config.data

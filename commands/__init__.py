@@ -1,1 +1,1 @@
-"""What main.py can be asked to do: one file a command, and run.py, which joins config, data and models."""
+"""What main.py can be asked to do, and what joins config, data and models for it."""

@@ -27,15 +27,9 @@ def compare(
     """Train the rows of a file on the config's data and return their table; what is in `out` is not done again.
 
     Args:
-      config: an ml_collections.ConfigDict of any file in configs/.
-      rows_file: see `commands.rows.read`.
       out: the folder of all results: <row>-<seed>.json and .npz, table.md, table.json, plot.png.
-      seeds: of each row.
       against: the row that differences are taken to; '' for the first.
       test: rows with `test = true` are evaluated on test; otherwise all are read on val.
-
-    Raises:
-      UserError: what was found, what was expected, what to change.
     """
     import jax
 

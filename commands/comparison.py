@@ -53,11 +53,7 @@ class Comparison(Programs):
     ) -> None:
         """Train and evaluate rows, after those that they need; only what has not been done.
 
-        Args:
-          names: of the rows.
-          seeds: of each.
-          deadline: `time.perf_counter` after which no further group is begun.
-          after: called after every group.
+        No group is begun after `deadline`, of `time.perf_counter`; `after` is called after each.
         """
         names = self._with_needs(names)
         self._refuse_others(names, seeds)

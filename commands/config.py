@@ -11,14 +11,9 @@ from lcr2s_jax.errors import ConfigError
 
 
 def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """A config with fields set.
+    """A config with fields set; what follows a : of `file` goes to its get_config.
 
-    Args:
-      file: such as configs/demo.py; what follows a : goes to its get_config.
-      overrides: words such as --config.train.steps=1000.
-
-    Raises:
-      ConfigError: no such file or field, or a value that the field cannot have.
+    Raises ConfigError: no such file or field, or a value that the field cannot have.
     """
     if not pathlib.Path(file.partition(':')[0]).is_file():
         near = difflib.get_close_matches(file, map(str, pathlib.Path('configs').glob('*.py')), n=1)

@@ -23,15 +23,7 @@ _COLOURS = {'error': 'bold red', 'warning': 'yellow', 'note': 'cyan', 'good': 'g
 
 
 def doctor(config: ConfigDict, as_json: bool) -> int:
-    """Look at the config's dataset and say what would become of it; nothing is written but to the terminal.
-
-    Args:
-      config: of any file in configs/.
-      as_json: print one JSON object instead of text.
-
-    Returns:
-      0 where training would take the data, else 1.
-    """
+    """Tell what would become of the config's dataset and write nothing; 0 where training would take it, else 1."""
     data = config.data.to_dict()
     # libraries that greet the terminal must not spoil the JSON
     with contextlib.redirect_stdout(sys.stderr), _bar() as tell:

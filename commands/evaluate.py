@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from commands.inputs import Encoder, Inputs, open_inputs
-from commands.workdir import config_of, same_data
+from commands.workdir import config_of, data_of
 from lcr2s_jax import api
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate as evaluation
@@ -30,9 +30,7 @@ def evaluate_weights(
 
     Args:
       config: says dataset, image size, context length and tokenizer.
-      weights: what `lcr2s_jax.load` takes.
       dtype: compute type; float32 is what comparisons are made in.
-      as_json: print the results as JSON instead of tables.
       enriched: further arguments of `evaluate.gallery_side`; None leaves that out.
     """
     if (pathlib.Path(weights) / 'image.stablehlo').is_file():
@@ -56,11 +54,7 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, e
         config = config_of(workdir)
         names = [stage] if stage else runs.stages_of(workdir, read_facts(workdir))
         opened = [Run.open(workdir, name, dtype) for name in names or ['']]
-        first = Encoder(opened[0].clip, None, opened[0].tokenizer)
-        inputs = open_inputs(
-            config, ('val', 'test'), encoder=lambda config: first, check_source=same_data(workdir, config)
-        )
-        results = {}
+        inputs, results = data_of(workdir, config, opened, ('val', 'test')), {}
         for one in opened:
             scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views, enriched)
             results[one.stage] = {'step': one.step, **scores}
@@ -70,17 +64,9 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, e
 def _load(config: ConfigDict, weights: str, dtype: str):
     if layouts.is_run(pathlib.Path(weights).expanduser()):
         return api.load(weights, dtype=dtype)
-    model = config.model
-    return api.load(
-        weights,
-        image_size=model.image_size,
-        context_length=model.context_length,
-        tokenizer=config.tokenizer,
-        activation=model.activation,
-        heads=model.heads,
-        resize=model.resize,
-        dtype=dtype,
-    )
+    fields = ('image_size', 'context_length', 'activation', 'heads', 'resize')
+    given = {name: config.model[name] for name in fields}
+    return api.load(weights, tokenizer=config.tokenizer, dtype=dtype, **given)
 
 
 def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, enriched: Mapping | None) -> dict:

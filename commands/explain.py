@@ -5,10 +5,10 @@ import pathlib
 
 import numpy as np
 
-from commands.finished import open_finished
-from data.demo import ground_truth
+from commands.workdir import open_finished
+from data.demo import synthetic
 from lcr2s_jax import files
-from lcr2s_jax.evaluation import evaluate, explain_figures
+from lcr2s_jax.evaluation import evaluate, figures
 from lcr2s_jax.evaluation import explain as explaining
 
 _SPLIT = 'test'
@@ -26,9 +26,6 @@ def explain(workdir: pathlib.Path) -> None:
     """Write attention.png, embedding.png and explain.json into <workdir>/explain, from the test split.
 
     Identities are drawn by config.seed and never chosen by result; the numbers are of all of them.
-
-    Raises:
-      UserError, DataError: what was found, what was expected, what to change; such as a teacher that is not finished.
     """
     run = open_finished(workdir, needed=('teacher',), reads=(_SPLIT,))
     features = {name: run.features(name, _SPLIT) for name in _PANELS if name in run.stages}
@@ -40,8 +37,8 @@ def explain(workdir: pathlib.Path) -> None:
 
     folder = workdir / 'explain'
     folder.mkdir(exist_ok=True)
-    explain_figures.attention_sheet(rows, folder / 'attention.png', _title(run))
-    explain_figures.embedding(panels, circles, folder / 'embedding.png')
+    figures.attention_sheet(rows, folder / 'attention.png', _title(run))
+    figures.embedding(panels, circles, folder / 'embedding.png')
     told = {'split': _SPLIT, 'attention': attention, 'embedding': embedding}
     files.write(folder / 'explain.json', json.dumps(told, indent=2) + '\n')
     for modality in ('image', 'text'):
@@ -94,10 +91,10 @@ def _labels(run) -> dict[str, np.ndarray]:
     data = run.config.data
     if data.dataset != 'demo':
         return {}
-    viewpoint = ground_truth.seen(data.demo.seed, data.demo.people.to_dict(), _SPLIT).viewpoint
-    labels = {'viewpoint': viewpoint, 'side': [ground_truth.side(word) for word in viewpoint]}
+    viewpoint = synthetic.seen(data.demo.seed, data.demo.people.to_dict(), _SPLIT).viewpoint
+    labels = {'viewpoint': viewpoint, 'side': [synthetic.side(word) for word in viewpoint]}
     if data.demo.cameras:
-        labels['camera'] = ground_truth.cameras(run.inputs.splits[_SPLIT].file_names)
+        labels['camera'] = synthetic.cameras(run.inputs.splits[_SPLIT].file_names)
     return {kind: np.array(values) for kind, values in labels.items()}
 
 
@@ -108,7 +105,7 @@ def _circles(run) -> dict[str, list[int]]:
     if run.config.data.dataset != 'demo':
         return {'drawn by seed': np.sort(rng.permutation(pids)[:_SCATTERED]).tolist()}
     names = ('one circle of look-alikes', 'another circle', 'other people')
-    return {name: part for name, part in zip(names, ground_truth.circles(rng, _SCATTERED, pids), strict=True) if part}
+    return {name: part for name, part in zip(names, synthetic.circles(rng, _SCATTERED, pids), strict=True) if part}
 
 
 def _embedding(features: dict, circles: dict) -> tuple[list[dict], dict]:

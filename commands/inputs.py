@@ -34,9 +34,6 @@ class Inputs:
     """Everything that a config names, opened by `open_inputs`.
 
     Attributes:
-      config: of any file in configs/.
-      encoder: the model and its tokenizer.
-      parallel: the devices.
       fingerprint: of the source of the data, whose entries are not held.
       splits: name -> data.people.Split, those that were asked for; val may be missing.
     """
@@ -145,14 +142,10 @@ def open_inputs(
     """Open and check all that a config names; nothing is written but a dataset that was not built before.
 
     Args:
-      config: of any file in configs/.
       reads: splits; those that the source does not have are an error, val aside.
       encoder: opens the model; by default the starting weights that the config names.
       check: what can be seen from the model, before minutes are spent on data.
       check_source: what can be seen from the source, before its dataset is built.
-
-    Raises:
-      UserError: what was found, what was expected, what to change.
     """
     with parallel.agreed('opening what the config names'):
         _check_fields(config)

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -62,9 +63,11 @@ def _build(args: argparse.Namespace) -> None:
     if args.beam_options and not args.beam:
         raise UsageError('build takes --beam-options with --beam alone')
     config = _read(args)
-    from commands.build import build
+    from commands.inputs import dataset_of, starting_encoder
+    from data import people
 
-    print(build(config, args.beam, args.beam_options))
+    given = dataset_of(config, starting_encoder(config))
+    print(people.build(*given, beam=shlex.split(args.beam_options) if args.beam else None))
 
 
 def _doctor_arguments(parser: argparse.ArgumentParser) -> None:

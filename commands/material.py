@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import serialization
+from flax.traverse_util import flatten_dict
 
 from commands import noise
 from commands.rows import Row, merged
@@ -21,7 +22,6 @@ from lcr2s_jax.method import stages, targets
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.method.fusion_stage import fusion_stage
 from lcr2s_jax.training import resident
-from lcr2s_jax.training.report import flatten
 
 KNOBS = {'student': ('feature_weight', 'relation_weight'), 'optim': ('learning_rate',)}
 """Numbers that one compiled program takes as arguments: rows that differ in nothing else share it."""
@@ -38,8 +38,6 @@ class Material:
     Args:
       splits: 'train', 'val' and 'test' as `resident.ResidentSplit`s of NumPy arrays.
       config: nested plain values, the groups of configs/base.py, and `masking` with the tokenizer's two numbers.
-      rows: by name.
-      out: a folder.
       load: config['model'] -> (clip, parameters to start from).
     """
 
@@ -69,7 +67,7 @@ class Material:
         config = self.given(row)
         groups = ['model', 'batch', 'augment', 'masking', 'optim', 'train', 'reseed', 'made_of', row.stage]
         groups += ['teacher'] * (row.stage == 'fusion')
-        flat = dict(flatten({group: config[group] for group in groups if group in config}, '.'))
+        flat = flatten_dict({group: config[group] for group in groups if group in config}, sep='.')
         told = {field: value for field, value in flat.items() if not field.startswith(_HOW)}
         told |= {field: getattr(row, field) for field in _OF_ROW}
         return json.loads(json.dumps(told))
@@ -203,13 +201,10 @@ class Material:
         config = self.given(row)
         return {name: np.float32(config[group][name]) for group, names in KNOBS.items() for name in names}
 
-    def views(self, row: Row) -> int:
-        """K, with which an oracle's supports are drawn."""
-        return self.given(row)['fusion']['support_views']
-
     def with_supports(self, row: Row, stage: stages.Stage, params, e: Embeddings) -> Embeddings:
         """A teacher's oracle, see `evaluate.with_supports`."""
-        return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, self.views(row))
+        views = self.given(row)['fusion']['support_views']
+        return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, views)
 
     def ways(self, row: Row, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
         """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them.

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.evaluation.neighbours import unit
+from lcr2s_jax.evaluation.metrics import unit
 
 
 def shuffled(captions: int, share: float, seed: int = 0) -> np.ndarray:
@@ -20,8 +20,7 @@ def shuffled(captions: int, share: float, seed: int = 0) -> np.ndarray:
 def from_file(path: pathlib.Path, captions: int) -> np.ndarray:
     """The same from one of RDE's index files: `captions[index[i]]` stands at pair i of the training split.
 
-    Raises:
-      DataError: no such file, or not of a split with so many captions.
+    Raises DataError: no such file, or not of a split with so many captions.
     """
     try:
         source = np.load(path, allow_pickle=False)

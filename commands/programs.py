@@ -15,12 +15,9 @@ from lcr2s_jax.training import optim, resident
 
 
 class Programs(Material):
-    """Material, and the programs that train it.
+    """Material, and the programs that train it; arguments as of `Material`.
 
-    Args:
-      material: the arguments of `Material`.
-      together: train the seeds of a row, and rows of one program, side by side (`jax.vmap`): for accelerators.
-      say: takes a line.
+    With `together` the seeds of a row, and rows of one program, train side by side (`jax.vmap`): for accelerators.
     """
 
     def __init__(self, *material, together: bool = False, say: Callable[[str], None] = print):

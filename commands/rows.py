@@ -29,8 +29,6 @@ class Row:
     """One training.
 
     Attributes:
-      name: of its files.
-      label: in tables.
       stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
       teacher: the row that a student learns from, or whose encoders a fusion takes.
       teachers: further rows that teach a student with it.
@@ -81,8 +79,7 @@ class Row:
 def read(path: pathlib.Path) -> dict[str, Row]:
     """The rows of a TOML file in its order; `like = NAME` starts from an earlier row, and `set` is merged into its.
 
-    Raises:
-      ConfigError: no TOML, an unknown field, stage or row. DataError: no such file.
+    Raises ConfigError: no TOML, an unknown field, stage or row. DataError: no such file.
     """
     try:
         tables = tomllib.loads(texts.read_text(path, '--rows')).get('row', {})
@@ -167,15 +164,7 @@ def merged(config: Mapping, changes: Mapping) -> dict:
 
 
 def check(path: pathlib.Path, rows: Mapping[str, Row], config: Mapping) -> None:
-    """Refuse changes of what the config has not, or to values of another kind, before minutes are spent.
-
-    Args:
-      path, rows: of `read`.
-      config: nested plain values.
-
-    Raises:
-      ConfigError: the row, the field, and what was expected.
-    """
+    """Raise ConfigError for changes of what the config has not, or to another kind of value, first of all."""
     for row in rows.values():
         _check(f'{path}, row {row.name}: found set', row.set, config)
 

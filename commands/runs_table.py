@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from commands.compare import regime_of, write_tables
-from commands.finished import Finished, open_finished
 from commands.material import SEEN
+from commands.workdir import Finished, open_finished
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate, metrics
@@ -26,17 +26,10 @@ def compare_runs(
     against: str = '',
     out: pathlib.Path | None = None,
 ) -> str:
-    """A table of finished runs, each stage a row.
+    """A table of finished runs, each stage ('' for all) a row; with `out`, table.md, table.json and plot.png.
 
-    Args:
-      workdirs: of runs on one dataset.
-      split: 'val' or 'test'.
-      stage: of every run; '' for all.
-      against: the row that differences are taken to; '' for the first.
-      out: a folder for table.md, table.json and plot.png; None writes nothing.
-
-    Raises:
-      ConfigError: a run that is not finished, of other queries, or twice the same.
+    Differences are taken to the row `against`; '' for the first. Raises ConfigError: a run that is not finished, of
+    other queries, or twice the same.
     """
     results: dict[str, dict[int, dict]] = {}
     labels: dict[str, str] = {}

@@ -6,37 +6,33 @@ import json
 import os
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from commands.cache import teacher_features
 from commands.inputs import Encoder, Inputs, open_inputs
 from commands.workdir import refuse_another_config
 from lcr2s_jax import files, images, threads
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError, Interrupted, UserError, meant
 from lcr2s_jax.evaluation import evaluate, figures, metrics
-from lcr2s_jax.method import sampling, stages
+from lcr2s_jax.method import sampling, stages, targets
 from lcr2s_jax.search import appearance, calibration, rows, wording
 from lcr2s_jax.training import checkpoint, optim, parallel, train
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.report import Report
 from lcr2s_jax.training.run_files import read_chosen
 
+_FEATURES = ('image_GE', 'text_QE')
+
 
 class Training:
-    """Trains and evaluates the stages of a config.
-
-    Args:
-      inputs: opened, train, val and test.
-      workdir: made and locked by `lcr2s_jax.training.run.alone_in`.
+    """Trains and evaluates the stages of a config, in a workdir that `run.alone_in` has made and locked.
 
     Attributes:
-      inputs, workdir: the same.
-      report: tells and keeps what happens.
       stages, params, steps, embedders: of the stages trained so far, by name.
       seconds: what took how long.
     """
@@ -56,7 +52,13 @@ class Training:
             if parallel.is_primary():
                 resolved = json.loads(config.to_json()) | {'made_of': inputs.made_of}
                 files.write(workdir / 'config.json', json.dumps(resolved, indent=2) + '\n')
-                runs.keep_model(workdir, inputs.encoder.clip, inputs.encoder.tokenizer, self._facts())
+                facts = {  # beside the sizes
+                    'stages': list(config.stages),
+                    'fusion': {'heads': config.teacher.heads, 'shared': config.teacher.shared_fusion},
+                    'views': config.batch.views,
+                    'trained_on': inputs.trained_on,
+                }
+                runs.keep_model(workdir, inputs.encoder.clip, inputs.encoder.tokenizer, facts)
 
     def train_stage(self, name: str) -> None:
         """Train one stage to its end, from wherever it stands."""
@@ -70,13 +72,14 @@ class Training:
         )
         self.embedders[name] = evaluate.Embedder(stage.encoder, inputs.parallel)
         seed, how = config.seed + config.reseed.get(name, 0), sampling.of(name, config.stages)
+        rate = {field: config.optim[field] for field in ('learning_rate', 'warmup', 'warmup_start')}
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
                 self.params[name], self.steps[name] = train.fit(
                     stage,
                     lambda start: inputs.batches(seed, start, how),
                     tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
-                    learning_rate=_schedule(config),
+                    learning_rate=optim.schedule(config.train.steps, **rate),
                     parallel=inputs.parallel,
                     checkpoints=checkpoints,
                     report=self.report,
@@ -114,7 +117,8 @@ class Training:
                 if split == 'val' and parallel.is_primary():
                     self._calibrate(name, embeddings)
         if parallel.is_primary():
-            self._keep_sample()
+            split = inputs.splits[inputs.evaluated[0]]
+            runs.keep_sample(self.workdir, split.jpegs, split.image_pid, split.captions, split.caption_image)
             self._draw(embeddings, f'{name}: test captions and the ten best images')
         results['oracle'], results['random'] = inputs.oracle(), inputs.random()
         results['seconds'] = {k: round(v, 1) for k, v in self.seconds.items()}
@@ -140,20 +144,6 @@ class Training:
                 return appearance.statistics(images.pixels(val.jpegs[number], size))
 
         return rows.looks_of(list(threads.in_order(look, range(len(val.jpegs)))))
-
-    def _facts(self) -> dict:
-        """What model.json of the run says beside the sizes."""
-        config = self.inputs.config
-        return {
-            'stages': list(config.stages),
-            'fusion': {'heads': config.teacher.heads, 'shared': config.teacher.shared_fusion},
-            'views': config.batch.views,
-            'trained_on': self.inputs.trained_on,
-        }
-
-    def _keep_sample(self) -> None:
-        split = self.inputs.splits[self.inputs.evaluated[0]]
-        runs.keep_sample(self.workdir, split.jpegs, split.image_pid, split.captions, split.caption_image)
 
     def _choose(self, name: str) -> None:
         """Write down which step a stage is left with. Raises UserError where a student has learnt from another one."""
@@ -200,6 +190,40 @@ class Training:
         )
 
 
+def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
+    """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<a hash>/.
+
+    Of several teachers the mean; of the folds' baselines each tells of the people that it never saw. On several hosts
+    all compute them and the first writes.
+    """
+    # of one teacher its own, by which runs of before know it
+    hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])
+    folder, split = run.workdir / 'teacher_features' / hashed[:16], run.inputs.splits['train']
+    parallel.wait_for_all('all look for the same features')
+    done = all((folder / f'{field}.npy').exists() for field in _FEATURES)
+    parallel.wait_for_all('the features were looked for')
+    if not done:
+        clock = time.perf_counter()
+        who = f'{" and ".join(names)} look' if names[1:] else f'the {names[0]} looks'
+        run.report.say(f'student: {who} at the training split once ({folder})')
+        caches = [run.inputs.embed(run.embedders[name], run.params[name], 'train') for name in names]
+        fold_G = split.image_pid % len(names)
+        everybody = stages.STAGES[names[0]].kind != 'fold'
+        told = [(fold_G == fold) | everybody for fold in range(len(names))]
+        found = targets.mean_features(caches, told) if caches[1:] else caches[0]
+        with parallel.agreed("keeping the teacher's features"):
+            if parallel.is_primary():
+                folder.mkdir(parents=True, exist_ok=True)
+                for field in _FEATURES:
+                    with files.aside(folder / f'{field}.npy') as partial, partial.open('wb') as file:
+                        np.save(file, getattr(found, field))
+        run.seconds['teacher_features'] = time.perf_counter() - clock
+    places = np.arange(len(split.image_pid), dtype=np.int32)
+    # as plain arrays, still of the file: on several hosts JAX places no subclass of them
+    features = (np.load(folder / f'{field}.npy', mmap_mode='r').view(np.ndarray) for field in _FEATURES)
+    return Embeddings(*features, split.image_pid, split.caption_pid, places, split.caption_image)
+
+
 def open_training(config: ConfigDict, workdir: pathlib.Path) -> Training:
     """Open everything and check it; only then is anything written into the workdir, which is made and locked."""
     clock = time.perf_counter()
@@ -238,17 +262,9 @@ def _build(name: str, config: ConfigDict, encoder: Encoder, num_people: int, bef
     return stages.build(name, encoder.clip, encoder.params, num_people, before, cache, options)
 
 
-def _schedule(config: ConfigDict):
-    names = ('learning_rate', 'warmup', 'warmup_start')
-    return optim.schedule(config.train.steps, **{name: config.optim[name] for name in names})
-
-
 def devices_line() -> str:
     """What computes, in words: '8 x cpu (TFRT_CPU)'."""
     kinds = [f'{device.platform} ({device.device_kind})' for device in jax.devices()]
-    return ', '.join(f'{kinds.count(kind)} x {kind}' for kind in dict.fromkeys(kinds)) + _hosts()
-
-
-def _hosts() -> str:
     count = jax.process_count()
-    return f' on {count} hosts' if count > 1 else f', {os.cpu_count()} CPU cores'
+    hosts = f' on {count} hosts' if count > 1 else f', {os.cpu_count()} CPU cores'
+    return ', '.join(f'{kinds.count(kind)} x {kind}' for kind in dict.fromkeys(kinds)) + hosts

@@ -1,16 +1,22 @@
-"""The config of a run's workdir: read again, and compared with another."""
+"""The run of a workdir: its config, read again and compared with another, and its finished stages with their data."""
 
+import dataclasses
+import functools
 import json
 import pathlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from commands.inputs import Encoder, Inputs, open_inputs
 from configs import base
+from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.training.report import flatten
-from lcr2s_jax.training.run_files import no_run, read_config
+from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.training import run as runs
+from lcr2s_jax.training.run import Run
+from lcr2s_jax.training.run_files import no_run, read_config, read_facts
 
 # When a run is resumed: they say where and how something is computed, and not what.
 _MAY_CHANGE = (
@@ -52,8 +58,8 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
     path = workdir / 'config.json'
     if not path.exists():
         return
-    found = _LATER | dict(flatten(read_config(workdir), '.'))
-    now = dict(flatten(json.loads(config.to_json()) | more, '.'))
+    found = _LATER | flatten_dict(read_config(workdir), sep='.')
+    now = flatten_dict(json.loads(config.to_json()) | more, sep='.')
     differing = [
         f'  {field}: {found.get(field)} there, {now.get(field)} now'
         for field in sorted(now if more else found | now)
@@ -69,6 +75,43 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
         )
 
 
-def same_data(workdir: pathlib.Path, config: ConfigDict) -> Callable[[Any], None]:
-    """A function that refuses a source other than the one that the workdir's run was trained on."""
-    return lambda source: refuse_another_config(workdir, config, made_of={'data': source.fingerprint})
+def data_of(workdir: pathlib.Path, config: ConfigDict, opened: Sequence[Run], reads: Sequence[str]) -> Inputs:
+    """The data that a run was trained on, and no other, for its opened stages, which share their towers' sizes."""
+    encoder = Encoder(opened[0].clip, None, opened[0].tokenizer)
+
+    def check(source) -> None:
+        refuse_another_config(workdir, config, made_of={'data': source.fingerprint})
+
+    return open_inputs(config, reads, encoder=lambda config: encoder, check_source=check)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run in which no training is at work; `stages` are the finished ones in order, each at its best step."""
+
+    config: ConfigDict
+    inputs: Inputs
+    stages: Mapping[str, Run]
+
+    def features(self, name: str, split: str) -> Embeddings:
+        """Every image and caption of a split, embedded by a stage."""
+        return self.inputs.embed(self._embedder, self.stages[name].params, split)
+
+    @functools.cached_property
+    def _embedder(self) -> evaluate.Embedder:
+        """Compiled once: all stages have the same towers."""
+        return evaluate.Embedder(next(iter(self.stages.values())).encoder, self.inputs.parallel)
+
+
+def open_finished(workdir: pathlib.Path, needed: Sequence[str], reads: Sequence[str]) -> Finished:
+    """Open a run; stages that are `needed` must be finished, others are taken where they are."""
+    config = config_of(workdir)
+    opened: dict[str, Run] = {}
+    for name in dict.fromkeys([*runs.stages_of(workdir, read_facts(workdir)), *needed]):
+        try:
+            runs.best_parameters(workdir, name, finished=config.train.steps)
+            opened[name] = Run.open(workdir, name)
+        except ConfigError:
+            if name in needed:
+                raise  # others may still be in training
+    return Finished(config, data_of(workdir, config, [*opened.values()], reads), opened)

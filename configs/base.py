@@ -142,10 +142,8 @@ def get_config() -> ConfigDict:
             ),
         )
     )
-    config.train = (
-        ConfigDict(  # lcr2s_jax.training.train.fit; steps of each stage, the files of the datasets have their own
-            dict(steps=31_000, eval_every=500, save_every=500, log_every=20)
-        )
+    config.train = ConfigDict(  # lcr2s_jax.training.train.fit; of each stage, the datasets' files have their own steps
+        dict(steps=31_000, eval_every=500, save_every=500, log_every=20)
     )
     config.evaluate = ConfigDict(  # batches of data.pipeline.gallery_batches and query_batches
         dict(batch_size=128)  # rows of the global batch

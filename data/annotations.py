@@ -27,11 +27,8 @@ class Entry:
 
     Attributes:
       where: of the file, such as 'entry 17' or 'row 4'.
-      split: 'train', 'val' or 'test'.
-      person: the identity, as the file writes it.
       file_name: below the folder of images, with forward slashes, never leaving it.
       captions: sentences, blank ones left out; an image without any cannot be used.
-      blank: how many were left out.
       gallery: whether it can without any, as one more image to search among.
     """
 
@@ -49,7 +46,6 @@ class Annotations:
     """A whole annotation file.
 
     Attributes:
-      path: the file.
       images: the folder that file names are relative to.
       entries: split after split, in the file's order within each.
       splits_from: 'file' where it says the splits itself; of a table without any, 'beside' (a splits file lies there)
@@ -83,9 +79,7 @@ class Layout(NamedTuple):
     """How a dataset is published [field].
 
     Attributes:
-      title: the name of the dataset, and of its usual folder.
       files: names of the annotation file, the usual one first.
-      image_key: the field that holds an image's path.
       captions: sentences that an image usually has.
       published: (identities, images, captions) by split.
       splitless: files of known packages that name no split, so that they cannot be used.
@@ -135,14 +129,9 @@ LAYOUTS: Mapping[str, Layout] = {
 
 
 def read(dataset: str, root: pathlib.Path) -> Annotations:
-    """The entries of one of the published datasets.
+    """The entries of a published dataset, a key of `LAYOUTS`; `root` holds its annotation file and images, or is above.
 
-    Args:
-      dataset: a key of `LAYOUTS`.
-      root: the folder that holds the annotation file and the images, or the folder above it.
-
-    Raises:
-      DataError: no such file there. RowsError: entries that are not what the dataset's entries are.
+    Raises DataError: no such file there. RowsError: entries that are not what the dataset's entries are.
     """
     layout = LAYOUTS[dataset]
     path = find(layout, root)

@@ -170,10 +170,10 @@ class _Seen:
     def __init__(self, source: Source):
         self._name, self._total = source.name, source.total
         self._count, self._skipped = 0, []
-        self._advance: Callable[[], None] = _nothing
+        self._advance: Callable[[], None] | None = None
 
     def __getstate__(self):
-        return self.__dict__ | {'_advance': _nothing}
+        return self.__dict__ | {'_advance': None}
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
@@ -193,9 +193,9 @@ class _Seen:
             self.stop(self._count, self._skipped)
 
     def one(self) -> None:
-        """Count an image."""
         self._count += 1
-        self._advance()
+        if self._advance:
+            self._advance()
 
     def stop(self, count: int, skipped: list) -> None:
         """Raise DataError, naming the first."""
@@ -205,10 +205,6 @@ class _Seen:
             f'images, expected {TOLERATED:.0%} at most; the first:\n{first}\nNothing was built. See all of them with: '
             'python main.py doctor --config=...'
         )
-
-
-def _nothing() -> None:
-    pass
 
 
 def _skipped(split: str, number) -> str:
@@ -269,8 +265,7 @@ class _Sent:
 def beam_config(options: Sequence[str]) -> tfds.download.DownloadConfig:
     """How a build runs on Apache Beam; several processes of this machine where no runner is named.
 
-    Raises:
-      ConfigError: Beam is not installed, or does not know an option.
+    Raises ConfigError: Beam is not installed, or does not know an option.
     """
     try:
         from apache_beam.options import pipeline_options

@@ -1,10 +1,10 @@
 """A built dataset, read: its arrays mapped, its images by random access in the record files that offsets.py indexed."""
 
+import dataclasses
 import os
 import pathlib
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -40,11 +40,7 @@ class Texts(Sequence):
 
 
 class Images(Sequence):
-    """The encoded images of a split, read from its record files when they are asked for; safe in several threads.
-
-    Attributes:
-      folder: of the built dataset.
-    """
+    """The encoded images of a split, read from its record files when they are asked for; safe in several threads."""
 
     def __init__(self, folder: pathlib.Path, listed: Sequence[Mapping], at, size, crc):
         """Open the files; raise DataError where one is missing or of another length than it was built with."""
@@ -85,27 +81,41 @@ class Images(Sequence):
         return DataError(_again(self.folder, f'{self.folder / self._names[number]}: {what}'))
 
 
-class Split(NamedTuple):
-    """The arrays of a split, by what they are in `data.people.Split`."""
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split. What is as long as images or texts are is read from the built dataset when it is asked for.
 
-    images: Images
-    file_names: Texts
-    file_size: np.ndarray
-    pid: np.ndarray
-    captions: Texts
+    Attributes:
+      jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
+      image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
+      tokens: [captions, L], uint16 where the vocabulary fits into it, else int32.
+      caption_image: int32 [captions], the image that each describes.
+      file_size: bytes of each image in its source, int64 [images]; None of a split that was not read.
+    """
+
+    name: str
+    jpegs: Sequence[bytes]
+    file_names: Sequence[str]
+    image_pid: np.ndarray
+    captions: Sequence[str]
     tokens: np.ndarray
     caption_image: np.ndarray
+    file_size: np.ndarray | None = None
+
+    @property
+    def caption_pid(self) -> np.ndarray:
+        """int32 [captions]."""
+        return self.image_pid[self.caption_image]
+
+    @property
+    def num_people(self) -> int:
+        return int(self.image_pid.max()) + 1
 
 
 def read(folder: pathlib.Path, wanted: Sequence[str]) -> tuple[dict[str, Split], dict]:
     """The splits of a built dataset, tokens and texts staying on disk, and what else its index says.
 
-    Args:
-      folder: that `data.offsets.write` was given.
-      wanted: splits; those that are not there are left out.
-
-    Raises:
-      DataError: a file that is missing, cut or changed.
+    Raises DataError: a file that is missing, cut or changed.
     """
     outer = files.read_json(folder / INDEX, DataError, _again(folder, '').lstrip('; '))
     index, found = outer.get('index'), {}
@@ -117,13 +127,14 @@ def read(folder: pathlib.Path, wanted: Sequence[str]) -> tuple[dict[str, Split],
         arrays = {column: _array(folder, known) for column, known in split['arrays'].items()}
         texts = {column: Texts(arrays[column], arrays[f'{column}_end']) for column in TEXTS}
         found[name] = Split(
-            images=Images(folder, split['files'], *(arrays[column] for column in ('at', 'size', 'crc'))),
+            name=name,
+            jpegs=Images(folder, split['files'], *(arrays[column] for column in ('at', 'size', 'crc'))),
             file_names=texts['file_name'],
-            file_size=arrays['file_size'],
-            pid=np.array(arrays['pid']),  # small, and used everywhere
+            image_pid=np.array(arrays['pid']),  # small, and used everywhere
             captions=texts['caption'],
             tokens=arrays['tokens'],
             caption_image=np.array(arrays['caption_image']),
+            file_size=arrays['file_size'],
         )
     return found, index
 

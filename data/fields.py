@@ -29,12 +29,7 @@ def names(fields: Mapping[str, str], usual: Mapping[str, tuple[str, ...]] = USUA
 
 
 def one_caption_each(row: Any, of: Mapping[str, tuple[str, ...]]) -> Iterator[Any]:
-    """An object as rows of the table's columns, a row a caption; where it has none, one row for others to tell.
-
-    Args:
-      row: of a file; anything but an object is handed on.
-      of: see `names`.
-    """
+    """An object as rows of the table's columns, a row a caption; where it has none, one row for others to tell."""
     if not isinstance(row, dict):
         yield row
         return
@@ -78,18 +73,12 @@ def _spoken(message: Any) -> str:
 
 
 def gallery_rows(content: Any, where: str) -> list[Any]:
-    """ORBench's test part as rows: an image of the gallery each, with texts of its person.
+    """ORBench's test part as rows, an image of the gallery each, with texts of its person; a BadRow for a bad one.
 
     RGB_GALLERY is [[id, path], ...] and TEXT [[id, sentence], ...]; its other kinds of queries are not read. A text
     belongs to a person, not to an image: the n-th of a person is put at the n-th image, beginning again where there
     are more texts. Scores do not depend on it: every text is a query, every image in the gallery, persons are compared.
-    [field: ReID5o/datasets/orbench.py of Zplusdragon/ReID5o_ORBench]
-
-    Returns:
-      a row, or a BadRow, for each image and for each text that cannot be used.
-
-    Raises:
-      DataError: no such object.
+    [field: ReID5o/datasets/orbench.py of Zplusdragon/ReID5o_ORBench] Raises DataError: no such object.
     """
     parts = {name: content.get(name) if isinstance(content, dict) else None for name in ('RGB_GALLERY', 'TEXT')}
     lost = [name for name, part in parts.items() if not isinstance(part, list) or not part]

@@ -12,13 +12,7 @@ _MOST = 2000  # files and folders that are looked at
 
 
 def annotations(root: pathlib.Path, wanted: Iterable[str], others: Mapping[str, Iterable[str]]) -> str:
-    """Where the annotation file is that was looked for in `root`; '' where nothing tells.
-
-    Args:
-      root: of the dataset.
-      wanted: names of the file.
-      others: dataset -> names of its file.
-    """
+    """Where the annotation file is that `root` lacks; '' where nothing tells. `others`: dataset -> its files."""
     try:
         some = itertools.chain(root.glob('*'), root.glob('*/*'), root.glob('*/*/*'))
         there = sorted(itertools.islice(some, _MOST), key=lambda path: (len(path.parts), path))
@@ -41,12 +35,7 @@ def root(path: pathlib.Path) -> str:
 
 
 def images(folder: pathlib.Path, first: Iterable[str]) -> str:
-    """What to do where the images below `folder` are not there; '' where nothing tells.
-
-    Args:
-      folder: of the images.
-      first: names of the folders in it.
-    """
+    """What to do where the images below `folder` are not there; '' where nothing tells."""
     try:
         beside = sorted(folder.parent.iterdir())
         inside = sorted(folder.iterdir()) if folder.is_dir() else []

@@ -68,16 +68,9 @@ def physical(at: int) -> int:
 def write(
     folder: pathlib.Path, splits: Mapping[str, Sequence[str]], parse: Callable[[bytes], Row], tokens: tuple, **more
 ) -> None:
-    """Write the arrays of a dataset that was just built, by reading its record files once.
+    """Write the arrays of a dataset that was just built, by reading its record files, `splits`, once.
 
-    Args:
-      folder: of the record files, by name in `splits`.
-      parse: a record.
-      tokens: shape of the tokens of a caption, and their type: (L,), '<u2'.
-      more: what else the index is to say.
-
-    Raises:
-      DataError: files whose layout is unknown.
+    `tokens` are the shape of the tokens of a caption and their type: (L,), '<u2'. Raises DataError: an unknown layout.
     """
     index: dict = {'version': VERSION, 'splits': {}, **more}
     for split, names in splits.items():

@@ -15,49 +15,16 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 from absl import logging
 
 from data import built, offsets
+from data.built import Split
 from data.sources import Source, tfds_folder
 from lcr2s_jax.errors import DataError, printable
 from lcr2s_jax.files import alone
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 _HASHED = 1 << 16  # lines at once
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """One split. What is as long as images or texts are is read from the built dataset when it is asked for.
-
-    Attributes:
-      name: 'train', 'val' or 'test'.
-      jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
-      file_names: where each image comes from.
-      image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
-      captions: sentences, image by image.
-      tokens: [captions, L], uint16 where the vocabulary fits into it, else int32.
-      caption_image: int32 [captions], the image that each describes.
-    """
-
-    name: str
-    jpegs: Sequence[bytes]
-    file_names: Sequence[str]
-    image_pid: np.ndarray
-    captions: Sequence[str]
-    tokens: np.ndarray
-    caption_image: np.ndarray
-
-    @property
-    def caption_pid(self) -> np.ndarray:
-        """int32 [captions]."""
-        return self.image_pid[self.caption_image]
-
-    @property
-    def num_people(self) -> int:
-        """Identities of this split."""
-        return int(self.image_pid.max()) + 1
 
 
 @contextlib.contextmanager
@@ -84,51 +51,39 @@ def load(
     """The splits of a source, built first if this very dataset was not built before.
 
     Args:
-      source: from `data.sources.open_source`.
-      tokenizer: makes the tokens that are stored.
-      context_length: L, tokens of a caption.
       cache: folder of built datasets; '' for TFDS's own (TFDS_DATA_DIR or ~/tensorflow_datasets).
       only: read those of these splits that there are; () for all.
       in_memory: hold all encoded images, and do not read each from the disk whenever a batch wants it.
 
-    Raises:
-      DataError: the source's own mistakes, a split without images, a folder that cannot be written, or a built dataset
-        that is not as it was built.
+    Raises DataError: the source's own mistakes, a split without images, a folder that cannot be written, or a built
+    dataset that is not as it was built.
     """
     folder = build(source, tokenizer, context_length, cache)
     found, known = built.read(folder, [name for name in source.splits if not only or name in only])
     _tell_skipped(source, folder, known['skipped'])
     _refuse_another_copy(source, folder, known['images'], found)
-    return {
-        name: Split(
-            name=name,
-            jpegs=split.images[:] if in_memory else split.images,
-            file_names=split.file_names,
-            image_pid=split.pid,
-            captions=split.captions,
-            tokens=split.tokens,
-            caption_image=split.caption_image,
-        )
-        for name, split in found.items()
-    }
+    if in_memory:
+        found = {name: dataclasses.replace(split, jpegs=split.jpegs[:]) for name, split in found.items()}
+    return found
 
 
 def build(
     source: Source, tokenizer: Tokenizer, context_length: int, cache: str = '', beam: Sequence[str] | None = None
 ) -> pathlib.Path:
-    """The folder of a dataset that is built, now or before; arguments and errors as of `load`.
-
-    Args:
-      source, tokenizer, context_length, cache: see `load`.
-      beam: options of Apache Beam, which builds it then; None to build in this process.
-    """
+    """The folder of a dataset that is built, now or before; as `load`, or by Apache Beam with the options `beam`."""
     folder = place(source, tokenizer, context_length, cache)
     if folder.is_dir():
         return folder
     where = folder.parents[2]
+
+    def make():
+        from data import builder  # TFDS
+
+        builder.tfds.disable_progress_bar()
+        return builder.People(folder.parent.name, source, tokenizer, context_length, str(where))
+
     with _quiet():
         try:
-            make = functools.partial(_builder, folder.parent.name, source, tokenizer, context_length, str(where))
             _build(folder, make, source.name, beam)
         except (OSError, RuntimeError) as error:  # RuntimeError: of what writes the records, on a full disk
             if beam is not None and 'DataError: ' in str(error):  # of a worker: the source's own mistake
@@ -154,13 +109,6 @@ def place(source: Source, tokenizer: Tokenizer, context_length: int, cache: str)
     key = f'{source.fingerprint} {tokenizer.fingerprint} {context_length}'
     name = f'{source.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}'
     return tfds_folder(cache) / 'people' / name / offsets.VERSION
-
-
-def _builder(*given):
-    from data import builder  # TFDS
-
-    builder.tfds.disable_progress_bar()
-    return builder.People(*given)
 
 
 def digest(split: Split) -> str:
@@ -210,9 +158,7 @@ def _tell_skipped(source: Source, folder: pathlib.Path, skipped: Sequence) -> No
         )
 
 
-def _refuse_another_copy(
-    source: Source, folder: pathlib.Path, built_from: str, splits: Mapping[str, built.Split]
-) -> None:
+def _refuse_another_copy(source: Source, folder: pathlib.Path, built_from: str, splits: Mapping[str, Split]) -> None:
     """Images of the same names in another folder may be others, blurred ones say: their sizes tell."""
     if source.images is None or built_from == str(source.images):
         return

@@ -88,13 +88,7 @@ class _Near:
 
 
 def read(entries: Iterable[Entry], folder: pathlib.Path, max_pixels: int) -> Iterator[tuple[Entry, bytes, str]]:
-    """The file of every entry, in order: (entry, its bytes, '' or why it cannot be used).
-
-    Args:
-      entries: in the order wanted.
-      folder: that file names are below.
-      max_pixels: width times height.
-    """
+    """The file of every entry, in order: (entry, its bytes, '' or why it cannot be used)."""
 
     near = _Near(folder)
 

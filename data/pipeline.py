@@ -36,39 +36,25 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """This host's part of the batches of steps start .. stop - 1; b = identities / process_count.
+    """This host's part of the batches of steps start .. stop - 1, or without end; b = identities / process_count.
 
-    Args:
-      split: what to draw from.
-      identities, views, captions: B and K of the global batch, and the slots of an image, see `data.plan.Plan`.
-      seed: 0 or more.
-      image_size: height and width in pixels.
-      augment: arguments of `data.transforms.augment`.
-      masking: prob, mask_share, replace_share and delete_share of `data.transforms.mask_tokens`.
-      tokenizer: the one that made the split's tokens.
-      left_out: see `data.plan.Plan`.
-      start, stop: steps; without `stop` there is no end.
-      process_index, process_count: which host of how many.
+    Arguments as of `data.plan.Plan`, `data.transforms.augment` and `mask_tokens`; `image_size` is (height, width),
+    pixels.
 
     Yields:
       image uint8 [b, K, h, w, 3], tokens int32 [b, K, L], pid int32 [b], view and caption int32
       [b, K], their places in the split (equal ones are one image, one caption).
 
     Raises:
-      DataError: a batch that the split or the hosts cannot fill, shares above 1, an unreadable
-        image.
+      DataError: a batch that the split or the hosts cannot fill, shares above 1, an unreadable image.
     """
     _check_masking(masking)
     mine = _slice('config.batch.identities', identities, process_index, process_count)
     sampler = dict(identities=identities, views=views, captions=captions, seed=seed, left_out=left_out)
     plan = Plan(split.image_pid, split.caption_image, **sampler)
     rows, image_size, length = (mine.stop - mine.start) * views, tuple(image_size), split.tokens.shape[1]
-    mask = functools.partial(
-        transforms.mask_tokens,
-        **masking,
-        mask_token=tokenizer.mask_token,
-        ordinary=tokenizer.ordinary,
-    )
+    words = dict(mask_token=tokenizer.mask_token, ordinary=tokenizer.ordinary)
+    mask = functools.partial(transforms.mask_tokens, **masking, **words)
     slots = np.arange(identities * views).reshape(identities, views)
     read = _Reader(split)
 
@@ -94,13 +80,8 @@ def train_batches(
     steps = tf.data.Dataset.range(start, np.iinfo(np.int64).max if stop is None else stop)
     for columns in _rows(read, steps.flat_map(planned).map(row, tf.data.AUTOTUNE), rows):
         image, tokens, view, caption = (x.reshape(-1, views, *x.shape[1:]) for x in columns)
-        yield {
-            'image': image,
-            'tokens': tokens,
-            'pid': split.image_pid[view[:, 0]],
-            'view': view,
-            'caption': caption,
-        }
+        pid = split.image_pid[view[:, 0]]
+        yield {'image': image, 'tokens': tokens, 'pid': pid, 'view': view, 'caption': caption}
 
 
 def gallery_batches(
@@ -108,11 +89,8 @@ def gallery_batches(
 ) -> Iterator[np.ndarray]:
     """Every image of a split once, in order, unaugmented: this host's rows of batches of `batch_size`.
 
-    Yields:
-      uint8 [batch_size / process_count, h, w, 3]; the last batch is filled up with row 0.
-
-    Raises:
-      DataError: hosts that cannot share a batch evenly, an unreadable image.
+    Yields uint8 [batch_size / process_count, h, w, 3]; the last batch is filled up with row 0. Raises DataError: hosts
+    that cannot share a batch evenly, an unreadable image.
     """
     mine = _indices(len(split.jpegs), batch_size, process_index, process_count)
     read = _Reader(split)

@@ -13,14 +13,11 @@ _STEPS = 4096  # drawn at a time
 class Plan:
     """The batches of an endless run over one split.
 
-    Every epoch shuffles each identity's images and cuts them into chunks of K distinct images. Of n
-    images, n mod K sit out the epoch; an identity with n < K has one chunk, filled up by repeats,
-    which the model's support mask drops by their view id. For K > 1 no identity occurs twice in a
-    batch. The incomplete last batch is dropped. With `captions` > 1 an image takes so many slots in a
-    row, each with another of its captions while there are others; K / captions images make a chunk. [ours]
-
-    Attributes:
-      steps_per_epoch: the same for every epoch.
+    Every epoch, of `steps_per_epoch`, shuffles each identity's images and cuts them into chunks of K distinct images.
+    Of n images, n mod K sit out the epoch; an identity with n < K has one chunk, filled up by repeats, which the
+    model's support mask drops by their view id. For K > 1 no identity occurs twice in a batch. The incomplete last
+    batch is dropped. With `captions` > 1 an image takes so many slots in a row, each with another of its captions while
+    there are others; K / captions images make a chunk. [ours]
     """
 
     def __init__(
@@ -37,16 +34,12 @@ class Plan:
         """Count what an epoch holds.
 
         Args:
-          image_pid: identity of every image, int [images], 0 or more.
-          caption_image: image of every caption, int [captions].
-          identities: B, chunks in a batch.
-          views: K, slots of each.
+          image_pid, caption_image: identity of every image, image of every caption; int [images], [captions].
+          identities, views: B, chunks in a batch, and K, slots of each.
           captions: slots of an image, a divisor of K.
-          seed: 0 or more.
           left_out: (i, n) for no image of fold i of n: of identities whose number leaves the remainder i.
 
-        Raises:
-          DataError: the split cannot fill one batch, or an image has no caption.
+        Raises DataError: the split cannot fill one batch, or an image has no caption.
         """
         if identities < 1 or views < 1 or captions < 1 or views % captions:
             raise DataError(
@@ -71,15 +64,7 @@ class Plan:
         self._check()
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Content of one global batch.
-
-        Args:
-          step: 0 or more.
-
-        Returns:
-          image_index int32 [B, K], which is the view id as well; caption_index int32 [B, K]; pid
-          int32 [B].
-        """
+        """Images [B, K] of one global batch, which are its view ids, captions [B, K] and identities [B], int32."""
         epoch, step = divmod(step, self.steps_per_epoch)
         if self._cached[0] != epoch:
             self._cached = epoch, self._shuffle(epoch)

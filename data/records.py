@@ -10,10 +10,8 @@ class Record:
     """One image with its captions, before it is tokenised and stored.
 
     Attributes:
-      split: 'train', 'val' or 'test'.
       person: the identity as its source names it; identities are never shared by splits.
       file_name: unique within the source, with forward slashes.
-      jpeg: the encoded image, kept byte for byte.
       captions: one sentence or more about this very image.
     """
 
@@ -26,12 +24,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-    """An image that a source names and that cannot be used.
-
-    Attributes:
-      file_name: as in `Record`.
-      reason: what is wrong with it, half a sentence.
-    """
+    """An image that a source names and that cannot be used, and the reason, half a sentence."""
 
     file_name: str
     reason: str

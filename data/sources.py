@@ -23,9 +23,7 @@ class Source:
     """Where the records of one dataset come from.
 
     Attributes:
-      name: lower case, of the built dataset's folder.
       fingerprint: another whenever the records may be others.
-      splits: those that it has.
       parts: the record files of a split, in order.
       total: images of all splits, where that is known beforehand.
       images: the folder that file names are below, where there is one.
@@ -40,19 +38,15 @@ class Source:
 
 
 def open_source(dataset: str, root: str, images: str, max_pixels: int, folder: Mapping, demo: Mapping) -> Source:
-    """The source of a dataset by name.
+    """The source of a dataset by name, one of `DATASETS`.
 
     Args:
-      dataset: one of `DATASETS`.
-      root: the dataset's folder, or the one above it; '' for TFDS's folder of manual downloads. The
-        demo has none.
+      root: the dataset's folder, or the one above it; '' for TFDS's folder of manual downloads. The demo has none.
       images: the folder of the images, as it is or below `root`; '' for where the dataset has it.
       max_pixels: images with more are skipped.
-      folder: table, seed, val, test and fields of the dataset 'folder'; see `data.table.read`.
-      demo: seed, number of people by split and cameras, arguments of `data.demo.synthetic.records`.
+      folder, demo: arguments of `data.table.read` and `data.demo.synthetic.records`, each for its dataset.
 
-    Raises:
-      DataError: an unknown dataset, no such folder, or annotations that cannot be used.
+    Raises DataError: an unknown dataset, no such folder, or annotations that cannot be used.
     """
     check_name(dataset)
     if dataset == 'demo':
@@ -90,7 +84,7 @@ def read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> A
 
 
 def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> Annotations:
-    where = pathlib.Path(root).expanduser() if root else manual_folder()
+    where = pathlib.Path(root).expanduser() if root else tfds_folder() / 'downloads/manual'
     if not where.is_dir():
         default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
         raise DataError(
@@ -113,11 +107,6 @@ def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> 
         error.rest = error.rest and dataclasses.replace(error.rest, **elsewhere)
         raise
     return dataclasses.replace(found, **elsewhere)
-
-
-def manual_folder() -> pathlib.Path:
-    """Where TFDS looks for what its users download themselves."""
-    return tfds_folder() / 'downloads/manual'
 
 
 def tfds_folder(cache: str = '') -> pathlib.Path:

@@ -35,13 +35,11 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float, fields: Mapp
     Args:
       path: .csv with a header, .jsonl with an object a line, or .json, a list of objects; images are relative to its
         folder. JSON may have several captions an image, and the names that published datasets give their fields.
-      seed: of the dealing; another deals anew.
       val, test: shares of the identities, at least one identity each where above 0.
       fields: column (image, caption, id, split) -> the field that it is read from, several captions with commas
         between; '' for the usual names.
 
-    Raises:
-      DataError: it cannot be read at all. RowsError: rows that cannot be used.
+    Raises DataError: it cannot be read at all. RowsError: rows that cannot be used.
     """
     rows = list(_rows(path, fields))
     if not rows:

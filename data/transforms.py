@@ -75,7 +75,6 @@ def _shrink_rows(image: tf.Tensor, rows: int) -> tf.Tensor:
 
 
 def mirror(image: tf.Tensor, seed: tf.Tensor, prob: float) -> tf.Tensor:
-    """Mirror left and right with probability `prob`."""
     # One of two branches: a select over pixels costs five times the mirroring.
     mirrored = tf.random.stateless_uniform([], seed) < prob
     return tf.cond(mirrored, lambda: tf.reverse(image, [1]), lambda: image)
@@ -96,15 +95,10 @@ def erase_box(
     area: tuple[float, float] = (0.02, 0.4),
     aspect: tuple[float, float] = (0.3, 3.3),
 ) -> tf.Tensor:
-    """Fill a random box with `ERASED`, with probability `prob`.
+    """Fill a random box of uint8 [h, w, 3] with `ERASED`, with probability `prob`, by a seed int [2].
 
-    Args:
-      image: uint8 [h, w, 3].
-      seed: int [2].
-      prob: of erasing.
-      area: range of the box's share of the image, uniform.
-      aspect: range of its height over width, uniform in the logarithm. Of up to 10 draws the first
-        box smaller than the image is taken; where there is none nothing is erased.
+    The box's share of the image is uniform in `area`, its height over width uniform in the logarithm of `aspect`. Of up
+    to 10 draws the first box smaller than the image is taken; where there is none nothing is erased.
     """
     height, width, _ = image.shape
     draw = tf.random.stateless_uniform([5, _ERASE_ATTEMPTS], seed)
@@ -127,14 +121,9 @@ def erase_box(
 
 
 def augment(image: tf.Tensor, seed: tf.Tensor, *, flip: float, pad: int, erase: float) -> tf.Tensor:
-    """IRRA's order: flip, pad and crop, erase. What has probability or padding 0 adds no op.
+    """IRRA's order: flip, pad and crop, erase; of an image uint8 [h, w, 3] of static shape, by a seed int [2].
 
-    Args:
-      image: uint8 [h, w, 3], static shape.
-      seed: int [2].
-      flip: probability.
-      pad: pixels.
-      erase: probability.
+    `flip` and `erase` are probabilities, `pad` pixels. What has probability or padding 0 adds no op.
     """
     seeds = tf.unstack(tf.random.split(seed, 3))
     if flip:
@@ -157,19 +146,14 @@ def mask_tokens(
     mask_token: int,
     ordinary: int,
 ) -> tf.Tensor:
-    """Corrupt the words of a caption, between its two ends only [IRRA, RDE].
+    """Corrupt the words of a caption, int32 [L]: SOT, words, EOT (the highest id), 0; never its ends [IRRA, RDE].
 
     Args:
-      tokens: int32 [L]: SOT, words, EOT (the highest id), 0.
       seed: int [2].
       prob: of each word to be chosen.
       mask_share, replace_share, delete_share: what becomes of the chosen: the mask token, a random
         ordinary token, or nothing, what follows moving up. The rest of them stay as they are.
-      mask_token: its id.
       ordinary: ids 1 .. ordinary - 1 may replace a word.
-
-    Returns:
-      int32 [L].
     """
     length = tokens.shape[0]
     place = tf.range(length)

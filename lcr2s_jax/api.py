@@ -53,9 +53,6 @@ def load(
       heads: of the attention, where the weights do not say; 0 to guess, and to say so.
       resize: of a position table to another image size: 'bicubic' or 'bilinear'.
       dtype: compute type, 'float32' or 'bfloat16'; parameters are float32.
-
-    Raises:
-      UserError: what was found, what was expected, what to change.
     """
     name, tokenizer = _place(source, 'source'), _place(tokenizer, 'tokenizer')
     if dtype not in ('float32', 'bfloat16'):
@@ -67,7 +64,9 @@ def load(
     if len(name) > _LONGEST:
         raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
     if not storage.is_remote(name) and path.is_dir() and layouts.is_run(path):
-        _refuse(image_size=image_size, context_length=context_length, tokenizer=tokenizer)
+        given = {'image_size': image_size, 'context_length': context_length, 'tokenizer': tokenizer}
+        if own := next((argument for argument, value in given.items() if value), ''):
+            raise ConfigError(f'{own}: found {json.dumps(given[own])}, but a run has its own; leave it out')
         return runs.Run.open(path, stage, dtype).model()
     if stage:
         raise ConfigError(f"stage: found '{stage}', but {name} is no run; only a run has stages")
@@ -77,7 +76,8 @@ def load(
         return models.open_model(path / storage.MODEL)
     beside = sidecar.read(pathlib.Path(BUILT_IN.get(name, name)).expanduser())
     if (path / 'image.stablehlo').is_file():
-        return _programs(path, beside)
+        clip, params, programs = stablehlo.open_stablehlo(path, beside)
+        return _model(str(path), clip, params, Tokenizer(str(path)), beside, programs)
     size, length = image_size or beside.get('image_size'), context_length or beside.get('context_length')
     opened = pretrained.open_source(name, activation, heads)
     clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
@@ -87,12 +87,7 @@ def load(
 
 
 class Index:
-    """An index, open for searches.
-
-    Attributes:
-      uri: where it lies.
-      model: that embedded its pictures.
-    """
+    """An index, open for searches."""
 
     def __init__(self, uri: str):
         self.uri = uri
@@ -121,9 +116,7 @@ class Index:
         """Rank the pictures by what is said and shown of one person.
 
         Args:
-          sentence: one about that person, or several.
           like: pictures of that person, as `Model.encode_image` takes them.
-          top: hits.
           where: a condition over the columns of the index, such as "camera = 'c1'".
           group_by: a column of which every value is shown once, by its best picture.
           false_alarms: share of searches for somebody who is not there that may find somebody.
@@ -148,14 +141,7 @@ class Index:
 
 
 def open_index(uri: str | os.PathLike) -> Index:
-    """Open an index for searching.
-
-    Args:
-      uri: its folder, or the URL of an object store.
-
-    Raises:
-      SearchError: nothing there, or it cannot be read.
-    """
+    """Open an index for searching. Raises SearchError: nothing there, or it cannot be read."""
     uri = _place(uri, 'uri')
     return Index(uri if storage.is_remote(uri) else str(pathlib.Path(uri).expanduser()))
 
@@ -190,15 +176,3 @@ def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Mo
         calibration=Calibration.from_json(fitted, f'{name}, {sidecar.FILE}') if fitted is not None else None,
         programs=programs,
     )
-
-
-def _programs(folder: pathlib.Path, beside: Mapping) -> Model:
-    """An export as StableHLO programs, called as they are."""
-    clip, params, programs = stablehlo.open_stablehlo(folder, beside)
-    return _model(str(folder), clip, params, Tokenizer(str(folder)), beside, programs)
-
-
-def _refuse(**given) -> None:
-    for name, value in given.items():
-        if value:
-            raise ConfigError(f'{name}: found {json.dumps(value)}, but a run has its own; leave it out')

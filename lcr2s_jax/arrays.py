@@ -41,7 +41,6 @@ class Embeddings(NamedTuple):
 
     Attributes:
       image_GE, text_QE: float32 features.
-      image_pid_G, text_pid_Q: int32 identities.
       image_view_G, text_view_Q: int32 that names the image (for a caption: the image it describes).
     """
 

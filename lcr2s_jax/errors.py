@@ -26,12 +26,9 @@ class BadRow(DataError):
 
 
 class RowsError(DataError):
-    """Rows or entries of a file that cannot be used: all are counted, the first ten named.
+    """Rows or entries of a file that cannot be used, `faults` of `each`: all are counted, the first ten named.
 
-    Args:
-      where: the file.
-      faults: of `each`, one or more.
-      rest: what the file says without them.
+    `rest` is what the file says without them.
     """
 
     def __init__(self, where: Any, faults: Sequence[str], rest: Any = None):

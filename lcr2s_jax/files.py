@@ -46,16 +46,9 @@ def difference(name: str, other: str) -> str:
 def alone(path: pathlib.Path, waiting: Callable[[], None], patience: float = 0.0) -> Iterator[bool]:
     """Wait until no other process is in such a block of the same path; its end ends the lock, however it comes.
 
-    Args:
-      path: of the lock; made where it is missing, and left there.
-      waiting: called once where another process has been in it for `patience` seconds. What it raises ends the wait.
-      patience: seconds.
-
-    Yields:
-      Whether the lock is held: not every network disk carries locks, and there nobody waits.
-
-    Raises:
-      OSError: the file cannot be made, or there is something else by its name.
+    `waiting` is called once where another process has been in it for `patience` seconds; what it raises ends the wait.
+    The lock is made where it is missing, and left there. Yields whether it is held: not every network disk carries
+    locks, and there nobody waits. Raises OSError: the file cannot be made, or there is something else by its name.
     """
     file, held = _open_lock(path, waiting, patience)
     try:
@@ -106,12 +99,8 @@ def _hold(file: int, waiting: Callable[[], None], patience: float) -> bool:
 def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
     """Write a file or a folder beside its place, and rename it at the end: a reader sees the old or the new, whole.
 
-    Args:
-      path: of what is written; a folder there must be empty.
-      by: who writes, where several may write the same at once and no lock keeps them apart.
-
-    Yields:
-      Where to write; nothing is there. What a killed call left there is removed first, what a failed one left at once.
+    Yields where to write; nothing is there: what a killed call left is removed first, what a failed one left at once. A
+    folder at `path` must be empty. `by` says who writes, where several may at once and no lock keeps them apart.
     """
     partial = aside_of(path, by)
     remove(partial)
@@ -160,16 +149,9 @@ def read_bytes(path: str | pathlib.Path, most: int = _MOST_TEXT) -> bytes:
 
 
 def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any = dict) -> Any:
-    """What a JSON file holds: an object, or what `like` says.
+    """What a JSON file holds, an object or what `like` says (see `misfit`).
 
-    Args:
-      path: of the file.
-      error: to raise.
-      advice: what to do; messages end with it.
-      like: what it should be, see `misfit`.
-
-    Raises:
-      error: it cannot be read, or holds something else.
+    Raises `error`, whose message ends with `advice`: it cannot be read, or holds something else.
     """
     try:
         found = parse_json(read_bytes(path))
@@ -193,7 +175,6 @@ def misfit(value: Any, like: Any, name: str = '') -> str:
     """In which way a JSON value is not what it should be, in words; '' where it is.
 
     Args:
-      value: to look at.
       like: int, float (finite), str, bool, dict, list or None; (a, b), one of several; [a], a list of such; {'x': a,
         'y?': b, str: c}, an object with x, perhaps y, and perhaps others, which are c where that is said.
       name: of the value, for the message.

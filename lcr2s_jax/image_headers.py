@@ -61,8 +61,7 @@ def sniff(head: bytes) -> str:
 def jpeg(encoded: bytes) -> tuple[int, int, int]:
     """Width, height and scans of a JPEG's first picture, found as libjpeg finds them.
 
-    Raises:
-      HeaderError: what takes a decoder long without bound. ValueError, struct.error: damaged.
+    Raises HeaderError: what takes a decoder long without bound. ValueError, struct.error: damaged.
     """
     at, size, scans = 2, None, 0
     for _ in range(_MOST_SEGMENTS):
@@ -95,8 +94,7 @@ def jpeg(encoded: bytes) -> tuple[int, int, int]:
 def check_tiff(encoded: bytes) -> None:
     """Look at the table of a TIFF's first picture.
 
-    Raises:
-      HeaderError: it has so many strips or values that reading it takes long. struct.error: damaged.
+    Raises HeaderError: it has so many strips or values that reading it takes long. struct.error: damaged.
     """
     order, big = '<' if encoded[:1] == b'I' else '>', b'+' in encoded[2:4]
     (at,) = struct.unpack_from(order + ('Q' if big else 'I'), encoded, 8 if big else 4)

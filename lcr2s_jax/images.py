@@ -57,7 +57,6 @@ class Limits(NamedTuple):
 
     Attributes:
       max_pixels: width times height; half as many of a WebP or HEIC.
-      max_bytes: of a file.
       max_scans: of a JPEG; and scans times pixels are at most 20 times max_pixels.
       seconds: processor time of one picture.
     """
@@ -77,11 +76,7 @@ class PictureError(UserError):
 
 
 def read(path: str | pathlib.Path, limits: Limits = DEFAULT) -> bytes:
-    """The bytes of a file, looked at before they are read.
-
-    Raises:
-      PictureError: no file, a pipe or device, empty, or above the limit.
-    """
+    """The bytes of a file, looked at before they are read. Raises PictureError: no file, empty, or above the limit."""
     try:
         found = os.stat(path)
         if not stat.S_ISREG(found.st_mode):

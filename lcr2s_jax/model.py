@@ -6,6 +6,7 @@ fast and needs no checkpoint; every index carries one. One SHA-256 stands for al
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -15,13 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from PIL import Image
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as tensor_bytes
 
 from lcr2s_jax import files, images, threads
 from lcr2s_jax.errors import SearchError, UserError, many
-from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training.parallel import fetch, fingerprint
 from lcr2s_jax.weights import manifest, sizes
@@ -41,16 +43,12 @@ class Model:
     """Pictures and sentences -> unit vectors of one space. Each tower is read and compiled when it is first used.
 
     Args:
-      clip: the sizes.
       towers: 'text' and 'vision' -> a function that gives that tower's parameters.
-      tokenizer: made for it, or a function that gives it.
       origin: where it comes from, for people to read; no part of the hash.
-      trained_on: what its training data were, as `training_data` describes them; {} where nobody knows.
+      trained_on: what its training data were, see `TRAINED_ON`; {} where nobody knows.
       calibration: from scores to probabilities; None without a val split.
       facts: what decides an embedding, with its hash, where that is known already.
       programs: 'text' and 'vision' -> (parameters, rows) -> features, where they are not those of `clip`.
-
-    Attributes: clip, origin, trained_on, calibration, as given; image_size, (height, width) in pixels.
     """
 
     def __init__(
@@ -98,7 +96,8 @@ class Model:
         if odd := next((one for one in sentences if not isinstance(one, str)), None):
             raise UserError(f'encode_text: found {type(odd).__name__}, expected sentences (str)')
         tokens_nL = self.tokenizer.encode(sentences, self.clip.context_length)
-        return self._in_batches(self.embed_text, tokens_nL)
+        starts = range(0, max(len(tokens_nL), 1), _BATCH)
+        return np.concatenate([self.embed_text(tokens_nL[start : start + _BATCH]) for start in starts])
 
     def encode_image(self, pictures: Picture | Iterable[Picture]) -> np.ndarray:
         """Embed pictures: unit vectors, float32 [n, E].
@@ -113,15 +112,11 @@ class Model:
         single = isinstance(pictures, str | os.PathLike | bytes | Image.Image)
         if single or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
             pictures = [pictures]
-        vectors, waiting = [np.empty((0, self.clip.embed_dim), np.float32)], []
+        vectors = [np.empty((0, self.clip.embed_dim), np.float32)]
         many(pictures, 'encode_image', 'paths, bytes, PIL pictures or uint8 arrays')
-        for pixels in threads.in_order(self._pixels, pictures):
-            waiting.append(pixels)
-            if len(waiting) == _BATCH:
-                vectors.append(self.embed_image(np.stack(waiting)))
-                waiting.clear()
-        if waiting:
-            vectors.append(self.embed_image(np.stack(waiting)))
+        pixels = threads.in_order(self._pixels, pictures)
+        while batch := list(itertools.islice(pixels, _BATCH)):
+            vectors.append(self.embed_image(np.stack(batch)))
         return np.concatenate(vectors)
 
     def similarity(self, text_QE: np.ndarray, image_GE: np.ndarray) -> np.ndarray:
@@ -154,7 +149,8 @@ class Model:
         content = dict(self.tokenizer.files)
         for tower in TOWERS:
             # safetensors writes the memory of a strided array as if it were contiguous
-            flat = {path: np.asarray(fetch(x), np.float32, order='C') for path, x in _flat(self.params(tower)).items()}
+            flat = flatten_dict(self.params(tower), sep='/')
+            flat = {path: np.asarray(fetch(x), np.float32, order='C') for path, x in flat.items()}
             content[f'{tower}.safetensors'] = tensor_bytes(flat)
         if self.calibration is not None:
             content[CALIBRATION] = calibration_file(self.calibration)
@@ -186,22 +182,18 @@ class Model:
         except images.PictureError as fault:
             raise images.PictureError(f'{picture}: {fault}') from None
 
-    def _in_batches(self, embed: Callable, rows: np.ndarray) -> np.ndarray:
-        parts = [embed(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)]
-        return np.concatenate([np.empty((0, self.clip.embed_dim), np.float32), *parts])
-
     def _embed(self, tower: str, rows: np.ndarray) -> np.ndarray:
         if not len(rows):
             return np.empty((0, self.clip.embed_dim), np.float32)
         if tower not in self._ready:
-            self._ready[tower] = self._compile(tower), jax.device_put(self.params(tower), _everywhere())
+            self._ready[tower] = self._compile(tower), jax.device_put(self.params(tower), _placed())
         forward, params = self._ready[tower]
         count, devices = len(rows), jax.local_device_count()
         # few sizes, so few programs: powers of two, a multiple of the devices
         padded = max(devices, 1 << max(count - 1, 0).bit_length())
         padded = -(-padded // devices) * devices
         filled = np.concatenate([rows, np.repeat(rows[:1], padded - count, axis=0)])
-        return np.asarray(forward(params, jax.device_put(filled, _by_row())))[:count]
+        return np.asarray(forward(params, jax.device_put(filled, _placed('data'))))[:count]
 
     def _compile(self, tower: str):
         method = {'text': 'encode_text', 'vision': 'encode_image'}[tower]
@@ -225,10 +217,14 @@ def open_model(folder: pathlib.Path) -> Model:
     facts = read_facts(folder)
     clip = sizes.clip_of(folder / FILE, facts.get('clip'))
     manifest.check(folder, facts)
+
+    def read(tower: str) -> dict:
+        return unflatten_dict(read_tensors(manifest.content(folder, facts, f'{tower}.safetensors')), sep='/')
+
     calibration = json.loads(manifest.content(folder, facts, CALIBRATION)) if CALIBRATION in facts['files'] else None
     return Model(
         clip,
-        {tower: functools.partial(_read_tower, folder, tower, facts) for tower in TOWERS},
+        {tower: functools.partial(read, tower) for tower in TOWERS},
         lambda: Tokenizer(str(folder)),
         origin=facts['origin'],
         trained_on=facts['trained_on'],
@@ -256,7 +252,7 @@ def calibration_file(calibration: Calibration) -> bytes:
 def identity(clip: CLIP, params: Mapping, tokenizer: Mapping[str, bytes]) -> dict:
     """All that decides an embedding, and its SHA-256 in hex under 'hash'."""
     facts = {
-        'clip': {name: value for name, value in attributes(clip).items() if name not in COMPUTE},
+        'clip': sizes.kept(clip),
         'preprocessing': {'recipe': images.RECIPE, 'image_size': list(clip.image_size)},
         'tokenizer': hashlib.sha256(b''.join(tokenizer[name] for name in sorted(tokenizer))).hexdigest(),
         'params': fingerprint({tower: params[tower] for tower in TOWERS}),
@@ -264,37 +260,7 @@ def identity(clip: CLIP, params: Mapping, tokenizer: Mapping[str, bytes]) -> dic
     return facts | {'hash': hashlib.sha256(files.to_json(facts).encode()).hexdigest()}
 
 
-def _read_tower(folder: pathlib.Path, tower: str, facts: Mapping) -> dict:
-    return _nested(read_tensors(manifest.content(folder, facts, f'{tower}.safetensors')))
-
-
-def _flat(tree, above: str = '') -> dict:
-    """{'block_0/attn/key/kernel': array, ...}."""
-    if not isinstance(tree, Mapping):
-        return {above: tree}
-    return {
-        path: x for name, part in tree.items() for path, x in _flat(part, f'{above}/{name}' if above else name).items()
-    }
-
-
-def _nested(flat: dict) -> dict:
-    tree: dict = {}
-    for path, x in flat.items():
-        *above, last = path.split('/')
-        part = tree
-        for name in above:
-            part = part.setdefault(name, {})
-        part[last] = x
-    return tree
-
-
-def _everywhere():
-    return jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec())
-
-
-def _by_row():
-    return jax.sharding.NamedSharding(_mesh(), jax.sharding.PartitionSpec('data'))
-
-
-def _mesh():
-    return jax.sharding.Mesh(np.asarray(jax.local_devices()), ('data',))
+def _placed(*axes: str) -> jax.sharding.NamedSharding:
+    """Whole on every device of this host, or cut along the axis 'data'."""
+    mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()), ('data',))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))

@@ -12,12 +12,7 @@ class Progress:
 
     @contextlib.contextmanager
     def counting(self, what: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
-        """Give a function to call with how many more are done.
-
-        Args:
-          what: is counted, in the plural.
-          total: how many there are; None where nobody knows.
-        """
+        """Give a function to call with how many more are done, of `total`; None where nobody knows."""
         yield lambda count: None
 
 

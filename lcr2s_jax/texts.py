@@ -37,19 +37,10 @@ def _encoding(content: bytes) -> str:
     return 'UTF-16LE' if odd > 0.6 * len(start) / 2 > even else 'UTF-16BE' if even > 0.6 * len(start) / 2 > odd else ''
 
 
-def _line(content: bytes, at: int) -> int:
-    return content[:at].count(b'\n') + 1
-
-
 def read_text(path: str | pathlib.Path, what: str) -> str:
     """Read a text file that somebody typed: UTF-8, with or without a byte order mark; lines end in a line feed.
 
-    Args:
-      path: of the file.
-      what: names it in messages, such as '--queries'.
-
-    Raises:
-      DataError: it cannot be read, is above 64 MB, or is no such text.
+    Raises DataError, in which `what` names it: it cannot be read, is above 64 MB, or is no such text.
     """
     try:
         content = read_bytes(path)
@@ -66,8 +57,8 @@ def decode(content: bytes, path: str | pathlib.Path, what: str = '') -> str:
         if '\0' in text:
             raise UnicodeDecodeError('utf-8', content, content.index(0), 1 + content.index(0), '')
     except UnicodeDecodeError as error:
-        name = _encoding(content)
-        found = f'is {name}' if name.startswith('UTF') else f'has no UTF-8 in line {_line(content, error.start)}'
+        name, line = _encoding(content), content[: error.start].count(b'\n') + 1
+        found = f'is {name}' if name.startswith('UTF') else f'has no UTF-8 in line {line}'
         change = f'Save it as UTF-8, or: iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > new.txt'
         if not name:
             found, change = 'has zero bytes, as no text has', 'Is it the right file?'

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import attributes
-from data.demo import ground_truth as seen
+from data.demo import synthetic as seen
 from lcr2s_jax.arrays import Embeddings
 
 # 0: red bag, seen from the side; 1: blue bag, once hidden; 2: red bag, hidden

@@ -18,7 +18,7 @@ from lcr2s_jax.search import index, seal
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training import run_files
 from lcr2s_jax.video import crops
-from lcr2s_jax.weights import layouts, sidecar
+from lcr2s_jax.weights import layouts, sidecar, sizes
 from tests import searching, tiny
 
 DAMAGES = {
@@ -72,7 +72,7 @@ READERS = {
     'run/model/calibration_student.json': lambda root: opened(root).calibration,
     'run/chosen.json': lambda root: run_files.read_chosen(root / 'run'),
     'run/results.json': lambda root: run_files.read_results(root / 'run', ['student']),
-    'export/lcr2s.json': lambda root: sidecar.clip_of(sidecar.read(root / 'export')),
+    'export/lcr2s.json': lambda root: sizes.clip_of(sidecar.FILE, sidecar.read(root / 'export').get('clip')),
     'rows/base-0.json': lambda root: compare.summarise(compare.read(root / 'rows'), 'val'),
     'index/model/model.json': lambda root: models.open_model(root / 'index' / 'model'),
     'index/model/calibration.json': lambda root: models.open_model(root / 'index' / 'model'),

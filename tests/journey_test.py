@@ -18,8 +18,7 @@ import pytest
 from PIL import Image
 
 import main
-from commands.cache import teacher_features
-from commands.training import open_training
+from commands.training import open_training, teacher_features
 from commands.workdir import config_of
 from lcr2s_jax.method import sampling, targets
 from lcr2s_jax.training import parallel

@@ -73,9 +73,7 @@ class Brush:
       a, side, view: the person's attributes, where a bag hangs, and the view.
       paint, skin: colours by attribute; the same in all views of a person.
       W, D: half width and half depth of the trunk.
-      stride: how far a foot is ahead.
       dark: -1 or 1, the side of the picture that the light leaves dark.
-      front, back: whether the camera sees the chest, or the back.
     """
 
     def __init__(self, image: Image.Image, person: Identity, view: View, rng: np.random.Generator):

@@ -1,19 +1,20 @@
-"""Puts a picture together: street, figure from far to near, what is in the way, camera.
+"""Puts a picture together: street, figure from far to near, what is in the way, and who looks.
 
-Reproducible to the byte: all randomness of an image comes from its own generator, in this order.
+Reproducible to the byte: all randomness of an image comes from its own generator, in this order. The same coat is
+another colour in another camera, and a far one sees no print: as in the published datasets, whose pictures come from
+cameras that the pretrained CLIP has never seen through.
 """
 
+import dataclasses
 import io
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.demo.arms import paint_arm
 from data.demo.bags import paint_backpack, paint_shoulder_bag, paint_straps
 from data.demo.brush import HEIGHT, SCALE, WIDTH, Brush
-from data.demo.cameras import Camera, film
 from data.demo.head import paint_hair, paint_head
-from data.demo.legs import paint_legs
+from data.demo.limbs import paint_arm, paint_legs
 from data.demo.outfits import Identity
 from data.demo.street import paint_occlusion, paint_street
 from data.demo.torso import paint_collar, paint_torso, rows_of
@@ -22,6 +23,37 @@ from data.demo.views import View
 # Film grain is cut from one strip at a random place: fresh noise would cost a tenth of the drawing.
 _GRAIN = np.random.default_rng(0).standard_normal(8 * HEIGHT * WIDTH * 3, np.float32)
 _SLOPE = np.linspace(-0.1, 0.1, WIDTH)
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """One fixed surveillance camera, with its distance, colours, light, grain and compression.
+
+    Attributes:
+      height: of a crop, in pixels, on average; width is half of it.
+      cast: what red, green and blue are multiplied by.
+      gamma: exponent of the exposure; above 1 is dark.
+      contrast, lift: share that is left, and levels of haze.
+      grain: deviation of the noise, in levels.
+    """
+
+    height: int
+    cast: tuple[float, float, float]
+    gamma: float
+    contrast: float
+    lift: float
+    grain: float
+    quality: int
+
+
+CAMERAS = (
+    Camera(40, (1.05, 0.93, 1.32), 0.67, 0.89, 5, 4, 58),
+    Camera(35, (0.88, 0.99, 1.21), 1.02, 0.87, 11, 9, 67),
+    Camera(61, (0.99, 1.09, 0.74), 0.74, 0.86, 2, 10, 71),
+    Camera(60, (0.97, 1.00, 1.16), 1.48, 0.99, 10, 10, 62),
+    Camera(64, (0.89, 1.08, 1.10), 0.64, 0.93, 8, 7, 67),
+    Camera(41, (0.99, 0.96, 0.86), 0.74, 0.83, 11, 7, 40),
+)
 
 
 def _paint_figure(f: Brush) -> None:
@@ -65,14 +97,21 @@ def _develop(image: Image.Image, dark: int, rng: np.random.Generator) -> Image.I
     return Image.fromarray(np.clip(pixels_hwc, 0, 255, out=pixels_hwc).astype(np.uint8))
 
 
+def film(image: Image.Image, camera: Camera, rng: np.random.Generator) -> Image.Image:
+    """What the camera keeps of a clear picture: a smaller one; distance, brightness and grain are drawn from `rng`."""
+    height = round(camera.height * rng.uniform(0.85, 1.15))
+    small = image.resize((height // 2, height), Image.Resampling.BILINEAR)
+    pixels = np.clip(np.asarray(small, np.float32) / 255 * np.float32(camera.cast), 0, 1)
+    pixels = pixels ** np.float32(camera.gamma * np.exp(0.1 * rng.standard_normal()))
+    pixels = 255 * (0.5 + (pixels - 0.5) * np.float32(camera.contrast)) + np.float32(camera.lift)
+    pixels += np.float32(camera.grain) * rng.standard_normal(pixels.shape, np.float32)
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
 def paint_jpeg(person: Identity, view: View, rng: np.random.Generator, camera: Camera | None = None) -> bytes:
     """Paint one view as a JPEG: a clear photograph of 128 x 64 pixels (height x width), or what a camera makes of it.
 
-    Args:
-      person: who.
-      view: what the image shows of them.
-      rng: the image's own generator: place, light, background, blur, noise and quality.
-      camera: films the photograph; None keeps it.
+    Place, light, background, blur, noise and quality are drawn from `rng`, the image's own generator.
     """
     image = paint_street(rng)
     brush = Brush(image, person, view, rng)

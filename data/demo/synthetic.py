@@ -1,28 +1,25 @@
-"""Demo people: records of a made-up data set, and what an attribute oracle can know of it.
+"""Demo people: records of a made-up data set, what is known of its images, and what an attribute oracle makes of that.
 
-    python -m data.demo --sheet people.png
-
-All is a pure function of (seed, split, person, view); the package `demo_people` does the work.
+All is a pure function of (seed, split, person, view).
 """
 
-import argparse
 import concurrent.futures
 import functools
 import io
 import multiprocessing
 import os
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from data.demo.cameras import CAMERAS
 from data.demo.draws import SPLITS, generator
 from data.demo.outfits import ALIKE, identity
-from data.demo.picture import paint_jpeg
+from data.demo.picture import CAMERAS, paint_jpeg
 from data.demo.sentences import describe
-from data.demo.views import shown, views
+from data.demo.views import BACK, FRONT, shown, views
 from data.records import Record
 from lcr2s_jax.errors import DataError
 
@@ -82,14 +79,9 @@ def records(seed: int, people: Mapping[str, int], cameras: bool, workers: int | 
     Args:
       seed: 0 or more; another seed gives entirely different people.
       cameras: every view of a person by another of six surveillance cameras; False: clear photographs.
-      people: how many identities a split has, e.g. {'train': 2000, 'val': 100, 'test': 250}.
       workers: processes that draw; by default one per CPU, and this one alone for a small set.
 
-    Yields:
-      4 to 6 records of every identity, two captions each, splits in the order of `people`.
-
-    Raises:
-      DataError: an unknown split, or a negative number.
+    Yields 4 to 6 records of every identity, two captions each. Raises DataError: an unknown split, a negative number.
     """
     _check(seed, people)
     return _in_chunks(seed, cameras, [(split, 0, count) for split, count in people.items()], workers)
@@ -123,24 +115,52 @@ def _in_chunks(seed: int, cameras: bool, wanted: list[tuple[str, int, int]], wor
             yield from drawn
 
 
+class Seen(NamedTuple):
+    """A split of drawn people, images and captions in the order of `records`.
+
+    Attributes:
+      traits: of every person, key -> value: the truth.
+      image_person, caption_person: int, who.
+      shown: of every image, what of its person's traits it shows; a key that is missing is hidden.
+      named: of every caption, the traits that it names.
+      viewpoint: of every image, a key of `data.demo.views.YAW`.
+    """
+
+    traits: list[Mapping[str, str]]
+    image_person: np.ndarray
+    caption_person: np.ndarray
+    shown: list[Mapping[str, str]]
+    named: list[Mapping[str, str]]
+    viewpoint: list[str]
+
+
+def seen(seed: int, people: Mapping[str, int], split: str) -> Seen:
+    """Of all people of a split; arguments as of `records`. Raises DataError where it has none."""
+    if not people.get(split):
+        raise DataError(f"Demo people: found no people in the split '{split}' of {dict(people)}; expected 1 or more")
+    found = Seen([], [], [], [], [], [])
+    for person in range(people[split]):
+        who = identity(seed, split, person)
+        found.traits.append(who.attributes)
+        for view, said in zip(views(seed, split, person), captions(seed, split, person), strict=True):
+            found.image_person.append(person)
+            found.viewpoint.append(view.viewpoint)
+            found.shown.append(shown(who, view))
+            found.named.extend(names for _, names in said)
+            found.caption_person.extend([person] * len(said))
+    return found._replace(image_person=np.array(found.image_person), caption_person=np.array(found.caption_person))
+
+
 def log_likelihood(seed: int, people: Mapping[str, int], split: str):
     """The oracle's scores before ties are broken; see `oracle_scores`."""
     _check(seed, people)
-    seen, gallery_pid, named, query_pid = [], [], [], []
-    for person in range(people[split]):
-        who = identity(seed, split, person)
-        seen += [shown(who, view) for view in views(seed, split, person)]
-        said = captions(seed, split, person)
-        gallery_pid += [person] * len(said)
-        names = [names for pair in said for _, names in pair]
-        named += names
-        query_pid += [person] * len(names)
-    score_QG = np.zeros((len(named), len(seen)))
-    for key in sorted({key for names in named for key in names}):
-        values = sorted({image[key] for image in seen if key in image})
+    truth = seen(seed, people, split)
+    score_QG = np.zeros((len(truth.named), len(truth.shown)))
+    for key in sorted({key for names in truth.named for key in names}):
+        values = sorted({image[key] for image in truth.shown if key in image})
         code = {value: i for i, value in enumerate(values)}
-        shown_G = np.array([code.get(image.get(key), -1) for image in seen])
-        named_Q = np.array([code.get(names.get(key), -1) for names in named])
+        shown_G = np.array([code.get(image.get(key), -1) for image in truth.shown])
+        named_Q = np.array([code.get(names.get(key), -1) for names in truth.named])
         counts = np.bincount(shown_G[shown_G >= 0], minlength=len(values))
         # [named, shown]; the last column is for what is hidden.
         table = np.full((len(values), len(values) + 1), np.log(_EPSILON))
@@ -148,19 +168,15 @@ def log_likelihood(seed: int, people: Mapping[str, int], split: str):
         table[:, -1] = np.log(counts / counts.sum())
         rows = named_Q >= 0
         score_QG[rows] += table[named_Q[rows]][:, shown_G]
-    return score_QG, np.array(query_pid), np.array(gallery_pid)
+    return score_QG, truth.caption_person, truth.image_person
 
 
 def oracle_scores(seed: int, people: Mapping[str, int], split: str):
-    """Score captions against images by attributes alone: no pixels, no learning (ours).
+    """Score captions against images by attributes alone, no pixels, no learning (ours): float64 [Q, G], and identities.
 
-    A named value that the image shows adds log(1 - eps), a contradicted one log(eps), a hidden
-    one the log of its frequency. What a caption says of the view (walking, a phone) is no trait
-    of a person and is ignored. Jitter below 1e-6 ranks equal scores at random, since metrics
-    break ties against the system.
-
-    Returns:
-      score_QG float64, query_pid_Q, gallery_pid_G: captions and images in the order of `records`.
+    A named value that the image shows adds log(1 - eps), a contradicted one log(eps), a hidden one the log of its
+    frequency. What a caption says of the view (walking, a phone) is no trait of a person and is ignored. Jitter below
+    1e-6 ranks equal scores at random, since metrics break ties against the system.
     """
     score_QG, query_pid_Q, gallery_pid_G = log_likelihood(seed, people, split)
     jitter_QG = generator(seed, split, people[split], 5).random(score_QG.shape) * 1e-6
@@ -181,10 +197,24 @@ def sheet(seed: int, count: int) -> Image.Image:
     return page
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description='Draw a contact sheet of demo people.')
-    parser.add_argument('--sheet', required=True, help='the PNG to write')
-    parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--count', type=int, default=6, help='identities, one per row')
-    args = parser.parse_args()
-    sheet(args.seed, args.count).save(args.sheet)
+def side(viewpoint: str) -> str:
+    """'front', 'back' or 'side'."""
+    return 'front' if viewpoint in FRONT else 'back' if viewpoint in BACK else 'side'
+
+
+def cameras(file_names: Iterable[str]) -> list[str]:
+    """'camera 1' to 'camera 6' of every image by its name; '' where none filmed it."""
+    words = [name.rpartition('/')[2].split('_')[1:-1] for name in file_names]
+    return [f'camera {word[0][1:]}' if word else '' for word in words]
+
+
+def circles(rng: np.random.Generator, count: int, pids: np.ndarray) -> list[list[int]]:
+    """`count` of the identities `pids`: a third from one circle of look-alikes, a third from another, and others.
+
+    Three lists, empty where there are no such people.
+    """
+    circle = pids // ALIKE
+    chosen = rng.permutation(np.unique(circle))[:2]
+    alike = [rng.permutation(pids[circle == one])[: count // 3].tolist() for one in chosen]
+    rest = rng.permutation(pids[~np.isin(circle, chosen)])[: count - sum(map(len, alike))].tolist()
+    return [sorted(map(int, part)) for part in (*alike, *[[]] * (2 - len(alike)), rest)]

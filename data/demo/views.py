@@ -22,8 +22,6 @@ class View:
     """What of one image can be said in words; the rest is drawn from the image's own generator.
 
     Attributes:
-      viewpoint: a key of YAW.
-      walking: or standing.
       held: 'none', 'phone', 'bottle' or 'umbrella'.
       occlusion: 'none', 'pole', 'passer-by', 'box', 'car', or 'cut': the crop ends above the feet.
       occluded_side: -1 or 1, the side of the picture where a pole or a passer-by stands.

@@ -21,10 +21,6 @@ class Finding:
       level: 'error' (training refuses the data), 'warning' (it trains, and scores may mean something else), 'note' or
         'good'.
       code: a name that stays.
-      found: what is there.
-      follows: what that means for training and scores.
-      do: what to do about it.
-      examples: the first ten.
     """
 
     level: str
@@ -152,7 +148,6 @@ def _where_from(found: Annotations, seed: int | None) -> Finding:
 
 
 def named_twice(found: Annotations) -> Iterator[Finding]:
-    """Images that two entries name."""
     of_name = collections.defaultdict(list)
     for entry in found.entries:
         of_name[entry.file_name].append(entry)
@@ -170,7 +165,6 @@ def named_twice(found: Annotations) -> Iterator[Finding]:
 
 
 def captions_per_image(dataset: str, found: Annotations) -> Iterator[Finding]:
-    """Images with more or fewer captions than usual."""
     numbers = collections.Counter(len(entry.captions) for entry in found.entries)
     usual = LAYOUTS[dataset].captions if dataset in LAYOUTS else numbers.most_common(1)[0][0]
     fewer, more = (sum(numbers[n] for n in numbers if sign * n > sign * usual) for sign in (-1, 1))
@@ -201,7 +195,6 @@ def blank_captions(found: Annotations) -> Iterator[Finding]:
 
 
 def single_images(found: Annotations) -> Iterator[Finding]:
-    """Identities that are seen once."""
     single = [entries[0] for entries in people_of(found.entries).values() if len(entries) == 1]
     if single:
         by_split = collections.Counter(entry.split for entry in single)

@@ -22,15 +22,7 @@ _BUILT = 1.05  # bytes of a built dataset for one of its images: captions, token
 
 @dataclasses.dataclass(frozen=True)
 class Examination:
-    """What `examine` found.
-
-    Attributes:
-      dataset: its name.
-      file: the annotation file, '' where none was read.
-      findings: in the order in which a reader needs them.
-      counts: see `checks.counts`.
-      views: see `supports.by_views`.
-    """
+    """What `examine` found; `file` is '' where none was read, counts and views are of `checks` and `supports`."""
 
     dataset: str
     file: str
@@ -52,7 +44,6 @@ class Seen:
       digests: entry number -> hash of its bytes, of those that can.
       bytes: of those that can, together.
       turned: entry numbers of those that can and that EXIF wants turned.
-      entries: of the annotations, in order.
     """
 
     def __init__(self, found: Annotations, max_pixels: int, tell: Callable[[int, int], None]):
@@ -88,13 +79,8 @@ def examine(
 ) -> Examination:
     """Look at a dataset as training would, and further; nothing is raised for what is wrong with it.
 
-    Args:
-      dataset, root, images, max_pixels, folder: as `data.sources.open_source` takes them.
-      batch: identities, views and captions, as `data.plan.Plan` takes them.
-      tokenizer: as `lcr2s_jax.weights.tokenizer.Tokenizer` takes it.
-      context_length: tokens that the model reads.
-      room: cache and in_memory, as `data.people.load` takes them.
-      tell: called with (images looked at, images) as it goes on.
+    Arguments as of `data.sources.open_source` and `data.plan.Plan`; `room`: cache and in_memory of `data.people.load`;
+    `tell` is called with (images looked at, images).
     """
     try:
         sources.check_name(dataset)

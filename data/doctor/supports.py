@@ -20,7 +20,6 @@ def shares(images_P: np.ndarray, views: int, captions: int = 1) -> dict[str, flo
 
     Args:
       images_P: images of each identity, int [P], 1 or more.
-      views: K.
       captions: rows in a row that an image takes, a divisor of K.
 
     Returns:
@@ -47,12 +46,7 @@ def by_views(entries: Sequence[Entry], views: int, captions: int) -> list[dict[s
 
 
 def batches(entries: Sequence[Entry], identities: int, views: int, captions: int) -> Iterator[Finding]:
-    """Can batches be filled, and with what?
-
-    Args:
-      entries: the training split's usable ones, with a caption each.
-      identities, views, captions: config.batch.
-    """
+    """Can batches be filled, and with what?"""
     _, pid = np.unique([entry.person for entry in entries], return_inverse=True)
     caption_image = np.repeat(np.arange(len(entries)), [len(entry.captions) for entry in entries])
     try:
@@ -95,13 +89,6 @@ def _advice(table: Sequence[Mapping[str, float]], views: int, captions: int, ste
 
 
 def long_captions(entries: Sequence[Entry], tokenizer: str, context_length: int) -> Iterator[Finding]:
-    """Captions that the model does not see to their end.
-
-    Args:
-      entries: any.
-      tokenizer: folder, file or hub name, as `lcr2s_jax.weights.tokenizer.Tokenizer` takes it.
-      context_length: tokens that the model reads.
-    """
     try:
         words = Tokenizer(tokenizer)
     except DataError as error:

@@ -49,8 +49,7 @@ def _weights(seeds: int, queries: int, resamples: int, seed: int) -> tuple[np.nd
 def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
     """row -> seed -> its result, as `commands.comparison` left them: <row>-<seed>.json with <row>-<seed>.npz.
 
-    Raises:
-      UserError: nothing finished there.
+    Raises UserError: nothing finished there.
     """
     found: dict[str, dict[int, dict]] = {}
     for path in sorted(folder.glob('*-[0-9]*.json')):
@@ -82,7 +81,6 @@ def summarise(
     """A line a row and way of embedding ('single', 'supports', 'neighbours-k').
 
     Args:
-      results: of `read`.
       split: 'val' or 'test'; rows that were not evaluated there are left out.
       against: rows that differences are taken to, in single views.
       order: names first, in this order.

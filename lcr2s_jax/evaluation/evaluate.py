@@ -18,12 +18,7 @@ _RE_RANKED = 10_000  # images: re-ranking holds their square
 
 
 class Embedder:
-    """An encoder's two towers, compiled once and used for any parameters.
-
-    Args:
-      encoder: a `DualEncoder`.
-      parallel: rows are shared by its devices.
-    """
+    """An encoder's two towers, compiled once for any parameters; the devices of `parallel` share the rows."""
 
     def __init__(self, encoder, parallel: Parallel):
         self._parallel = parallel
@@ -33,10 +28,7 @@ class Embedder:
     def __call__(self, params, split, gallery: Iterable, queries: Iterable) -> Embeddings:
         """Every image and caption of `split`, on every host.
 
-        Args:
-          params: of the stage.
-          split: has `image_pid`, `caption_pid` and `caption_image`.
-          gallery, queries: this host's rows of batches in order, all of one size, the last one filled up.
+        `gallery` and `queries` are this host's rows of batches in order, all of one size, the last one filled up.
         """
         if not all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params)):
             params = self._parallel.put_state(params)  # once, and not with every batch
@@ -67,7 +59,6 @@ def gallery_side(e: Embeddings, count: int, fusion: Callable | None = None) -> d
     """What a gallery's own neighbours add, without labels; to be reported apart from `retrieval_metrics`.
 
     Args:
-      e: a split.
       count: nearest others of each image.
       fusion: of a run's teacher, a `GalleryFusion`; None without.
 

@@ -20,7 +20,6 @@ class Groups(NamedTuple):
     """Views of one identity that may look at each other, one identity a row, as a training batch has them.
 
     Attributes:
-      pid_B: the identities.
       image_BK, caption_BK: which images, and which caption of each; a place that cannot be filled repeats the first.
       real_BK: False for such a place.
     """
@@ -32,10 +31,7 @@ class Groups(NamedTuple):
 
 
 def groups(e: Embeddings, views: int, seed: int) -> Groups:
-    """Up to `views` images of every identity that has two or more, and a caption of each, drawn by seed.
-
-    Raises UserError where no identity has two.
-    """
+    """Up to `views` images of every identity of two or more, and a caption of each, drawn by seed; else UserError."""
     found = []
     for pid in np.unique(e.image_pid_G):
         rng = np.random.default_rng((seed, int(pid)))
@@ -52,10 +48,9 @@ def groups(e: Embeddings, views: int, seed: int) -> Groups:
 
 
 def attention(fusion, params, e: Embeddings, g: Groups) -> tuple[dict, dict]:
-    """What a fusion does with every group.
+    """What a fusion does with every group: {modality: weights_BHKK}, whose rows sum to one; {modality: mean cosine}.
 
-    Returns:
-      {modality: weights_BHKK}, whose rows sum to one, and {modality: mean cosine of a view's feature and its rich one}.
+    The cosine is that of a view's feature and its rich one.
     """
     view_BK = e.image_view_G[g.image_BK]
     look, enrich = (jax.jit(call, static_argnums=1) for call in (fusion.attention, fusion.enrich))
@@ -98,7 +93,6 @@ def received(
     """Which supports are borrowed from: the mean weight that views with a label are given by the *other* views.
 
     Args:
-      weights_BHKK, real_BK: of `attention` and `groups`.
       label_BK: of each view, such as its camera.
       of_BK: bool, the views whose looking counts; all by default.
 
@@ -169,7 +163,6 @@ def closeness(e: Embeddings) -> dict[str, float]:
 
 
 def only(e: Embeddings, pids) -> Embeddings:
-    """The rows of some identities."""
     image, text = np.isin(e.image_pid_G, pids), np.isin(e.text_pid_Q, pids)
     return Embeddings(
         e.image_GE[image], e.text_QE[text], e.image_pid_G[image], e.text_pid_Q[text],
@@ -178,5 +171,5 @@ def only(e: Embeddings, pids) -> Embeddings:
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Last axis to length 1."""
+    """Last axis to length 1, in the type that it has."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

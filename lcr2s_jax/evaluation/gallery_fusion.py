@@ -13,12 +13,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.evaluation.neighbours import unit
+from lcr2s_jax.evaluation.metrics import unit
 from lcr2s_jax.method.fusion import Fusion
 
 _BLOCK = 256  # rows fused at a time
@@ -27,13 +28,7 @@ _SAMPLE = 64  # pictures of val by which s is measured
 
 @dataclasses.dataclass(frozen=True)
 class GalleryFusion:
-    """MHAF of images, as an index keeps it.
-
-    Attributes:
-      fusion: its shape.
-      params: {'fusion': {'image' or 'both': ...}}.
-      scale: s.
-    """
+    """MHAF of images, as an index keeps it: params are {'fusion': {'image' or 'both': ...}}, scale is s."""
 
     fusion: Fusion
     params: Mapping[str, Any]
@@ -41,13 +36,9 @@ class GalleryFusion:
 
     @classmethod
     def of_run(cls, run) -> 'GalleryFusion':
-        """The fusion of a run's teacher.
+        """The fusion of a run's teacher, a `training.run.Run`: not imported here, as every search would wait for Orbax.
 
-        Args:
-          run: a `training.run.Run` of a stage that has one; not imported here, as every search would wait for Orbax.
-
-        Raises:
-          ConfigError: the run has kept no pictures of val by which the length of its features is known.
+        Raises ConfigError: the run has kept no pictures of val by which the length of its features is known.
         """
         if not (sample := run.sample()):
             raise ConfigError(
@@ -81,18 +72,14 @@ class GalleryFusion:
 
     def to_bytes(self) -> bytes:
         """The parameters as a safetensors file."""
-        leaves, _ = jax.tree_util.tree_flatten_with_path(self.params)
-        flat = {'/'.join(key.key for key in path): np.asarray(x, np.float32, order='C') for path, x in leaves}
-        return save(flat)
+        flat = flatten_dict(self.params, sep='/')
+        return save({path: np.asarray(x, np.float32, order='C') for path, x in flat.items()})
 
     @classmethod
     def from_bytes(cls, content: bytes, shape: Mapping, where: Any) -> 'GalleryFusion':
         """The inverse of `to_bytes` and `shape`. Raises SearchError, naming `where` the bytes were found."""
         try:
-            tree: dict = {}
-            for path, x in load(content).items():
-                *above, last = path.split('/')
-                functools.reduce(lambda part, name: part.setdefault(name, {}), above, tree)[last] = x
+            tree = unflatten_dict(load(content), sep='/')
         except SafetensorError as error:
             raise SearchError(f'{where}: damaged ({error}); enrich the index again from the run') from None
         return cls(Fusion(shape['heads'], shape['shared'], 'float32'), tree, shape['scale'])

@@ -16,11 +16,7 @@ NAMES = tuple(f'R{n}' for n in RANKS) + ('mAP', 'mINP')
 
 
 def retrieval(
-    query_QE: np.ndarray,
-    gallery_GE: np.ndarray,
-    query_pid_Q: np.ndarray,
-    gallery_pid_G: np.ndarray,
-    block: int = 256,
+    query_QE: np.ndarray, gallery_GE: np.ndarray, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int = 256
 ) -> dict:
     """Rank the gallery for every query by cosine similarity; protocol of the field, percent.
 
@@ -59,7 +55,7 @@ def cosine(query_QE: np.ndarray, gallery_GE: np.ndarray):
             f'{len(gallery_GE)} gallery items, which cannot be ranked; expected finite numbers. Look at the weights '
             "(float16 that overflowed?), and try config.model.dtype='float32'"
         )
-    query_QE, gallery_GE = _unit(query_QE), jnp.asarray(_unit(gallery_GE))
+    query_QE, gallery_GE = unit(query_QE), jnp.asarray(unit(gallery_GE))
     return lambda rows: jnp.matmul(jnp.asarray(query_QE[rows]), gallery_GE.T, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -130,6 +126,7 @@ def _relevant(gallery_pid_G, query_pid_Q):
     return order_G, start, np.searchsorted(ordered, query_pid_Q, 'right') - start
 
 
-def _unit(x: np.ndarray) -> np.ndarray:
+def unit(x: np.ndarray) -> np.ndarray:
+    """Last axis to length 1, float32."""
     x = np.asarray(x, np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

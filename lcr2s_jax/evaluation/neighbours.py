@@ -7,25 +7,17 @@ Beside it what costs every query a pass over the gallery: k-reciprocal re-rankin
 
 import numpy as np
 
+from lcr2s_jax.evaluation.metrics import unit
 from lcr2s_jax.search.topk import Exact
 
 _BLOCK = 1024  # rows compared, or averaged, at a time: memory is so many times k x E, whatever the gallery's size
 NEIGHBOURS = 2  # more raise mAP a little and cost R@1: docs/evidence.md
 
 
-def unit(x_GE: np.ndarray) -> np.ndarray:
-    """Rows of unit length, float32."""
-    x_GE = np.asarray(x_GE, np.float32)
-    return x_GE / np.maximum(np.linalg.norm(x_GE, axis=1, keepdims=True), 1e-12)
-
-
 def nearest(x_GE: np.ndarray, k: int, tell=lambda count: None) -> np.ndarray:
     """int64 [G, k]: the k most similar *other* rows by cosine, the nearest first; -1 where there are no more.
 
-    Args:
-      x_GE: features.
-      k: 1 or more.
-      tell: called with the number of rows that are done, block by block.
+    `tell` is called with the number of rows that are done, block by block.
     """
     x_GE = unit(x_GE)
     found_Gk = np.full((len(x_GE), k), -1, np.int64)
@@ -42,13 +34,7 @@ def nearest(x_GE: np.ndarray, k: int, tell=lambda count: None) -> np.ndarray:
 
 
 def enriched(x_GE: np.ndarray, near_Gk: np.ndarray, weight: float = 1.0) -> np.ndarray:
-    """Each gallery vector averaged with its neighbours: unit float32 [G, E].
-
-    Args:
-      x_GE: gallery features.
-      near_Gk: of `nearest`; no column leaves the vectors as they are.
-      weight: of each neighbour beside the vector itself.
-    """
+    """Each gallery vector averaged with its `nearest`, each of these weighing `weight`: unit float32 [G, E]."""
     x_GE = unit(x_GE)
     rich_GE = np.empty_like(x_GE)
     for start in range(0, len(x_GE), _BLOCK):
@@ -69,13 +55,9 @@ def reciprocal_scores(
 ) -> np.ndarray:
     """Scores [Q, G] of k-reciprocal re-ranking, larger is better; it costs G numbers a query and the whole gallery.
 
-    Jaccard distance of k-reciprocal neighbourhoods over the gallery, mixed with the cosine distance.  [field: image
-    re-identification.] A query of another modality has no reciprocal neighbours: it takes those of its best match.
-
-    Args:
-      query_QE, gallery_GE: features.
-      k1, k2: neighbours of the sets, and of the averaging of sets.
-      weight: of the cosine distance, 0..1.
+    Jaccard distance of k-reciprocal neighbourhoods over the gallery (k1 neighbours, averaged over k2), mixed with the
+    cosine distance, which weighs `weight`.  [field: image re-identification.] A query of another modality has no
+    reciprocal neighbours: it takes those of its best match.
     """
     query_QE, gallery_GE = unit(query_QE), unit(gallery_GE)
     near = _with_itself(gallery_GE, k1)
@@ -98,13 +80,8 @@ def reciprocal_scores(
 def visual_scores(query_QE: np.ndarray, gallery_GE: np.ndarray, k: int = 10, weight: float = 0.5) -> np.ndarray:
     """Scores [Q, G] of re-ranking by visual neighbours, larger is better, as in NAFS (Gao et al., 2021).
 
-    Jaccard overlap of the k best images of the query with the k nearest images of each image, itself among them, mixed
-    with the cosine. The paper's idea; k and the mixture are ours.
-
-    Args:
-      query_QE, gallery_GE: features.
-      k: images of a set.
-      weight: of the overlap, 0..1.
+    Jaccard overlap, weighing `weight`, of the k best images of the query with the k nearest images of each image,
+    itself among them, mixed with the cosine. The paper's idea; k and the mixture are ours.
     """
     query_QE, gallery_GE = unit(query_QE), unit(gallery_GE)
     near_Gk = _with_itself(gallery_GE, k - 1)

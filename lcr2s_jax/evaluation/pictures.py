@@ -17,13 +17,7 @@ COLUMNS = ('image', 'caption', 'id')
 
 
 class Pictures(NamedTuple):
-    """Pictures and their captions.
-
-    Attributes:
-      files: of each picture, [G].
-      image_pid_G, text_pid_Q: whose they are, int.
-      captions: [Q].
-    """
+    """Pictures, whose they are, their captions, and whose those are."""
 
     files: list[pathlib.Path]
     image_pid_G: np.ndarray
@@ -32,15 +26,7 @@ class Pictures(NamedTuple):
 
 
 def read(file: str, images: str) -> Pictures:
-    """Read a table: a row a caption; a picture may have several rows.
-
-    Args:
-      file: CSV in UTF-8 with the COLUMNS.
-      images: folder that its pictures are below.
-
-    Raises:
-      DataError: what was found, what was expected.
-    """
+    """Read a table: a row a caption; a picture may have several rows."""
     try:
         with pathlib.Path(file).open(encoding='utf-8-sig', newline='') as lines:
             reader = csv.DictReader(lines, strict=True)
@@ -70,18 +56,9 @@ def read(file: str, images: str) -> Pictures:
 
 
 def evaluate(model: Model, pictures: Pictures, enriched: Mapping | None = None) -> dict:
-    """Embed everything and rank it both ways.
+    """Embed everything and rank it both ways: t2i, i2t of `metrics.retrieval`, how many, gallery_side if asked for.
 
-    Args:
-      model: to be measured.
-      pictures: of `read`.
-      enriched: further arguments of `evaluate.gallery_side`; None leaves that out.
-
-    Returns:
-      t2i and i2t: what `metrics.retrieval` gives; images, captions, people: how many; gallery_side where asked for.
-
-    Raises:
-      DataError: a picture that cannot be used; the message names it.
+    `enriched` are further arguments of `evaluate.gallery_side`. Raises DataError: a picture that cannot be used, named.
     """
     try:
         image_GE = model.encode_image(pictures.files)

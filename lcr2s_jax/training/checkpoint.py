@@ -57,11 +57,7 @@ def checksum(tree) -> jax.Array:
 class Checkpoints:
     """The checkpoints under one folder: the last two are kept, and the one with the highest score.
 
-    Saving is asynchronous; leaving the `with` block waits for it.
-
-    Args:
-      folder: made if it is not there.
-      say: is told what was found damaged, one line.
+    Saving is asynchronous; leaving the `with` block waits for it. `say` is told what was found damaged, one line.
     """
 
     def __init__(self, folder: str | pathlib.Path, say=print):
@@ -142,10 +138,8 @@ class Checkpoints:
     def restore(self, like):
         """The latest state that is whole, shaped, typed and placed as `like`; None where there is none at all.
 
-        A damaged one is told and set aside, beside the folder, and the one before it is taken.
-
-        Raises:
-          CheckpointError: there are checkpoints, and none of them can be used, or the machine could not read the last.
+        A damaged one is told and set aside, beside the folder, and the one before it is taken. Raises CheckpointError:
+        there are checkpoints, and none of them can be used, or the machine could not read the last.
         """
         errors = []
         while (step := self.latest()) is not None:
@@ -168,9 +162,7 @@ class Checkpoints:
 
         For those who do not know the model, such as how many people its classifier tells apart. Raises CheckpointError.
         """
-        step = self.best() if step is None else step
-        if step is None:
-            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        step = self._wanted(step)
         try:
             tree = ocp.StandardCheckpointer().metadata(self.folder / str(step) / 'params').item_metadata.tree
         except Exception as error:  # as in _read
@@ -182,9 +174,7 @@ class Checkpoints:
 
     def restore_params(self, like, step: int | None = None):
         """The parameters of `step` (default: the best), placed as `like`. Raises CheckpointError."""
-        step = self.best() if step is None else step
-        if step is None:
-            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        step = self._wanted(step)
         return self._read(step, params=like)['params']
 
     def best_of(self, state) -> tuple[Any, int]:
@@ -198,6 +188,12 @@ class Checkpoints:
             except Damaged as error:
                 self._set_aside(best, error, 'the best of the others is taken, step {best}')
         return state.params, best
+
+    def _wanted(self, step: int | None) -> int:
+        step = self.best() if step is None else step
+        if step is None:
+            raise CheckpointError(f'{self.folder}: no checkpoint here; train this stage first')
+        return step
 
     def _read(self, step: int, **items) -> dict:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, items)
@@ -247,7 +243,6 @@ class Checkpoints:
             self._tell_unraisable(what)
 
     def _settle(self) -> None:
-        """Wait for the save under way."""
         self._attempt(self._manager.wait_until_finished)
 
     def _attempt(self, call) -> None:

@@ -16,10 +16,8 @@ Rule = tuple[str, float, float]
 
 def paths(params) -> list[str]:
     """Every leaf's path, such as `clip/vision/block_0/attn/q/kernel`, in the order of `jax.tree.leaves`."""
-    return [
-        '/'.join(str(getattr(key, 'key', getattr(key, 'name', key))) for key in path)
-        for path, _ in jax.tree_util.tree_leaves_with_path(params)
-    ]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
 
 
 def match(rules: Sequence[Rule], params) -> tuple:
@@ -41,11 +39,7 @@ def match(rules: Sequence[Rule], params) -> tuple:
 def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: float) -> optax.Schedule:
     """Linear rise from `warmup_start` x `learning_rate`, then cosine to 0.  [field: IRRA]
 
-    Args:
-      steps: optimiser steps of the stage.
-      learning_rate: the peak, before a rule's multiplier.
-      warmup: share of the steps, 0..1.
-      warmup_start: share of the peak at step 0.
+    The rate is the peak, before a rule's multiplier; `warmup` is a share of the steps, 0..1.
     """
     if not 0 <= warmup < 1:
         raise ConfigError(f'config.optim.warmup is a share of the steps: found {warmup}, expected 0 <= warmup < 1')
@@ -91,7 +85,6 @@ def _scale_by_tree(factors) -> optax.GradientTransformation:
 
 
 def _add_decay(decays) -> optax.GradientTransformation:
-    """Add decay * parameter to each update."""
     return optax.stateless(
         lambda updates, params: jax.tree.map(lambda u, d, p: u + d * p if d else u, updates, decays(params), params)
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from lcr2s_jax.errors import ConfigError, UserError
@@ -24,13 +25,9 @@ _WORTH_CUTTING = 4096  # numbers; a smaller array costs more to bring together t
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Make this process one of several; does nothing where it is alone. Before any device is touched.
 
-    Args:
-      coordinator: 'host:port' of the first process; None where a launcher's variables name the others (srun, mpirun,
-        TPU pods on GKE); 'auto' where JAX has to ask for them (TPU pods that gcloud made).
-      num_processes, process_id: how many there are, and which this one is; None where `coordinator` is no address.
-
-    Raises:
-      ConfigError: only some of them are given, or the others were not met.
+    `coordinator` is 'host:port' of the first process; None where a launcher's variables name the others (srun, mpirun,
+    TPU pods on GKE); 'auto' where JAX has to ask for them (TPU pods that gcloud made). The numbers are None where it is
+    no address. Raises ConfigError: only some of them are given, or the others were not met.
     """
     given, unknown = (coordinator, num_processes, process_id), (None, None, None)
     if given == unknown and not _launched_with_others(os.environ):
@@ -66,8 +63,6 @@ def is_primary() -> bool:
 def wait_for_all(what: str) -> None:
     """Every process waits here for every other; nothing to wait for where there is one."""
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         multihost_utils.sync_global_devices(what)
 
 
@@ -75,8 +70,7 @@ def wait_for_all(what: str) -> None:
 def agreed(what: str):
     """A block that succeeds on every process or on none: all wait for all at its end, and one that fails stops all.
 
-    Raises:
-      UserError: it went well here and not elsewhere, where its own error is told.
+    Raises UserError: it went well here and not elsewhere, where its own error is told.
     """
     error = None
     try:
@@ -84,8 +78,6 @@ def agreed(what: str):
     except Exception as mistake:
         error = mistake
     if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
-
         failed = np.flatnonzero(multihost_utils.process_allgather(np.array(error is not None)))
         if error is None and failed.size:
             raise UserError(f'stopped, {what} failed on process {", ".join(map(str, failed))}, which says why')
@@ -103,8 +95,6 @@ def replicated(params) -> NamedSharding | None:
 def fetch(x) -> np.ndarray:
     """An array on this host, also where its parts lie on several hosts; all of them have to ask."""
     if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
-        from jax.experimental import multihost_utils
-
         return multihost_utils.process_allgather(x, tiled=True)
     return np.asarray(x)
 
@@ -120,13 +110,10 @@ def fingerprint(params) -> str:
 def same_everywhere(what: Mapping[str, str]) -> None:
     """Compare by name what every process must have alike; the names are the same on all.
 
-    Raises:
-      UserError: on every process, where one has something else.
+    Raises UserError, on every process, where one has something else.
     """
     if jax.process_count() == 1:
         return
-    from jax.experimental import multihost_utils
-
     mine = [np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint8) for value in what.values()]
     found = multihost_utils.process_allgather(np.stack(mine))
     others = (found != found[0]).any(axis=-1)  # [processes, names]
@@ -143,11 +130,7 @@ def same_everywhere(what: Mapping[str, str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """The batch axis as a step sees it.
-
-    Attributes:
-      name: of the pmap axis; None where arrays are global already and nothing is to be done.
-    """
+    """The batch axis as a step sees it: the name of pmap's, or None where arrays are global: nothing is to be done."""
 
     name: str | None = None
 

@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from lcr2s_jax import files
 
@@ -13,23 +14,15 @@ _ROW = {'stage': str, 'step': int, 'elapsed?': float}
 
 
 class Report:
-    """The one place that writes about a run; on many hosts only the first one does.
-
-    Args:
-      workdir: gets metrics.jsonl and tensorboard/.
-      quiet: print nothing.
-    """
+    """The one place that writes about a run, metrics.jsonl and tensorboard/; on many hosts only the first one does."""
 
     def __init__(self, workdir: str | pathlib.Path, quiet: bool = False):
         self._folder = pathlib.Path(workdir)
+        self._jsonl = self._folder / 'metrics.jsonl'
         self._writes = jax.process_index() == 0
         self._prints = self._writes and not quiet
         self._bar = self._task = self._board = None
         self.seconds: dict[str, float] = {}
-
-    @property
-    def _jsonl(self) -> pathlib.Path:
-        return self._folder / 'metrics.jsonl'
 
     def say(self, text: str) -> None:
         """One plain line, above the progress bar if there is one."""
@@ -65,7 +58,7 @@ class Report:
         self.seconds[stage] += seconds
         if not self._writes:
             return
-        flat = dict(flatten(values, '/'))
+        flat = flatten_dict(values, sep='/')
         row = {'stage': stage, 'step': step, 'elapsed': round(self.seconds[stage], 3), **flat}
         with self._jsonl.open('a') as file:
             file.write(json.dumps(row) + '\n')
@@ -117,15 +110,6 @@ class Report:
         )
         self._task = self._bar.add_task(stage, total=steps, completed=first, note='compiling')
         self._bar.start()
-
-
-def flatten(tree: dict, separator: str):
-    """('a/b', value) for every leaf of nested dictionaries, with the separator between names."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from ((f'{name}{separator}{below}', leaf) for below, leaf in flatten(value, separator))
-        else:
-            yield name, value
 
 
 def _clock(seconds: float) -> str:

@@ -23,13 +23,8 @@ _AUGMENT = 0x617567  # sets the keys of augmentation apart from those of the ste
 
 
 class ResidentSplit(NamedTuple):
-    """A split as arrays, all of it in memory.
-
-    Attributes:
-      image_Ghwc: uint8 pixels, already of the model's size.
-      tokens_QL: int32 captions.
-      image_pid_G: int32 identity of every image.
-      caption_image_Q: int32 image of every caption.
+    """A split as arrays, all of it in memory: uint8 pixels of the model's size, int32 captions, int32 identity of every
+    image and image of every caption.
     """
 
     image_Ghwc: Any
@@ -47,14 +42,7 @@ class ResidentSplit(NamedTuple):
 
 
 def augment(image_Nhwc: jax.Array, key: jax.Array, *, flip: float, pad: int, erase: float) -> jax.Array:
-    """Flip, pad and crop, erase: the recipe of data.transforms.augment, with random numbers of its own.  [IRRA]
-
-    Args:
-      image_Nhwc: uint8.
-      key: of the batch.
-      flip, erase: probabilities.
-      pad: pixels of zeros on every side before the crop.
-    """
+    """Flip, pad and crop, erase uint8 images, as data.transforms.augment with random numbers of its own.  [IRRA]"""
     keys_3N = jax.vmap(lambda k: jax.random.split(k, len(image_Nhwc)))(jax.random.split(key, 3))
     if flip:
         image_Nhwc = jax.vmap(functools.partial(_flip, prob=flip))(image_Nhwc, keys_3N[0])
@@ -154,7 +142,6 @@ def run_steps(
 
     Args:
       state, frozen, loss, tx: as of `train.train_step`.
-      split: on the device.
       index_SBK: image and caption places of each step's batch, int32 [S, B, K] each.
       seed: of the step's keys and of augmentation; may be traced.
     """

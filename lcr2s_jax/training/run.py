@@ -26,7 +26,7 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.method.fusion import Fusion
-from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.checkpoint import Checkpoints
@@ -39,13 +39,9 @@ _SAMPLE = 256  # pictures of val that are kept for checks
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One stage of a run, opened.
+    """One stage of a run, opened, at the step that is the best on val.
 
-    Attributes:
-      workdir, stage, step: where, which, and the step that is the best on val.
-      params: all of the stage's, float32 on the host: 'clip', and 'head' and 'fusion' where it has them.
-      clip: the sizes.
-      facts: the content of model.json.
+    `params` are all of the stage's, float32 on the host: 'clip', and 'head' and 'fusion' where it has them.
     """
 
     workdir: pathlib.Path
@@ -59,13 +55,8 @@ class Run:
     def open(cls, workdir: str | os.PathLike, stage: str = '', dtype: str = '') -> 'Run':
         """Open a stage from its workdir alone.
 
-        Args:
-          workdir: of a run; nobody may be at work in it.
-          stage: '' for the student, or the last stage where there is none.
-          dtype: compute type, 'float32' or 'bfloat16'; '' for that of the training.
-
-        Raises:
-          ConfigError: no run, no such stage. CheckpointError: none of its checkpoints is whole.
+        `stage` is '' for the student, or the last one where there is none; `dtype`, the compute type, '' for that of
+        the training. Raises ConfigError: no run, no such stage. CheckpointError: none of its checkpoints is whole.
         """
         workdir = pathlib.Path(workdir).expanduser()
         facts = read_facts(workdir)
@@ -134,12 +125,11 @@ class Run:
 
 def keep_model(workdir: pathlib.Path, clip: CLIP, tokenizer: Tokenizer, facts: Mapping) -> None:
     """Write what `Run.open` needs besides checkpoints: at the start of a run, the same again when it is resumed."""
-    sizes = {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
     folder = workdir / MODEL
     folder.mkdir(exist_ok=True)
     for name, content in tokenizer.files.items():
         files.write(folder / name, content)
-    files.write(folder / 'model.json', files.to_json({'format': FORMAT, 'clip': sizes, **facts}))
+    files.write(folder / 'model.json', files.to_json({'format': FORMAT, 'clip': sizes.kept(clip), **facts}))
 
 
 def keep_calibration(workdir: pathlib.Path, stage: str, calibration: Calibration) -> None:
@@ -170,15 +160,9 @@ def stages_of(workdir: pathlib.Path, facts: Mapping) -> list[str]:
 
 
 def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> tuple[dict, int]:
-    """The parameters of a stage's best checkpoint on val, on no device, and its step.
+    """The parameters of a stage's best checkpoint on val, on no device, and its step; of `finished` steps, or any.
 
-    Args:
-      workdir: of a run in which nobody is at work.
-      name: of the stage.
-      finished: steps that it must have been trained for; 0 takes whatever is best so far.
-
-    Raises:
-      ConfigError: no such stage, or one that is not finished. CheckpointError: none of its checkpoints is whole.
+    Raises ConfigError: no such stage, or one that is not finished. CheckpointError: none of its checkpoints is whole.
     """
     folder, go_on = workdir / name, f'python main.py --config=... --workdir={workdir}'
     if not folder.is_dir():  # Checkpoints would make it

@@ -3,13 +3,14 @@
 import pathlib
 from collections.abc import Mapping, Sequence
 
+from flax.traverse_util import flatten_dict
+
 from lcr2s_jax import files
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation.metrics import NAMES
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.texts import near
-from lcr2s_jax.training.report import flatten
 
 MODEL = 'model'
 FORMAT = 1
@@ -103,7 +104,7 @@ def read_calibration(workdir: pathlib.Path, stage: str) -> Calibration | None:
 
 def _refuse_disagreement(workdir: pathlib.Path, facts: Mapping) -> None:
     """Training wrote both files of the same values: where they differ, nobody knows which of them is the model's."""
-    config, model = (dict(flatten(tree, '.')) for tree in (read_config(workdir), facts))
+    config, model = (flatten_dict(tree, sep='.') for tree in (read_config(workdir), facts))
     for one, other in _SAID_TWICE.items():
         found, expected = config[one], model[other]
         if found != expected:

@@ -7,6 +7,8 @@ Batches and keys are functions of the step number, so that a state is all that r
 
 import contextlib
 import dataclasses
+import itertools
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,21 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
 
 from lcr2s_jax.errors import Interrupted
 from lcr2s_jax.training.checkpoint import Checkpoints
-from lcr2s_jax.training.interrupt import Interrupt
 from lcr2s_jax.training.parallel import Axis, Parallel
+
+# Steps begin anew with every stage; a number that the hosts agree on must come even where a stage ends before it.
+_QUESTIONS = itertools.count(1)
 
 
 class State(NamedTuple):
-    """All that changes while training, arrays only.
-
-    Attributes:
-      step: int32, the steps done.
-      params: float32 tree.
-      opt_state: the optimiser's.
-    """
+    """All that changes while training, arrays only."""
 
     step: Any
     params: Any
@@ -42,6 +41,35 @@ class NonFinite(Exception):
 
     step: int
     metrics: dict
+
+
+class Interrupt:
+    """Notes SIGTERM while its `with` block runs: the loop stops where it stands well, on every host at the same step.
+
+    Under `jax.distributed` the runtime itself listens and makes the hosts agree on a step; alone, we do.
+    """
+
+    def __init__(self):
+        self._noted = False
+
+    def __enter__(self):
+        self._alone = jax.process_count() == 1
+        if self._alone:
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_):
+        if self._alone:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def due(self) -> bool:
+        """Whether to stop after this step; every host must ask after every step, and all get the same answer."""
+        if self._alone:
+            return self._noted
+        return multihost_utils.reached_preemption_sync_point(next(_QUESTIONS))
+
+    def _note(self, *_):
+        self._noted = True
 
 
 def train_step(
@@ -111,7 +139,6 @@ def fit(
       validate: params -> (score to select by, metrics to log); None selects the last step.
       report: has `start`, `log` and `stop`; see lcr2s_jax/training/report.py.
       seed: of the initial parameters and of the step's random numbers.
-      steps: optimiser steps of the whole stage, of a resumed run too.
       learning_rate: step -> rate, for the log; None logs none.
       eval_every, save_every, log_every: steps; the last step is always validated and saved. Validated steps are saved.
 

@@ -39,16 +39,10 @@ def is_meant(text: str) -> bool:
 
 
 def folder_of(name: str, patterns: list[str], error: type[UserError] = WeightsError, fresh: bool = False):
-    """The folder of a repository's files that fit `patterns`.
+    """The folder of a repository's files that fit `patterns`, huggingface_hub's allow_patterns.
 
-    Args:
-        name: owner/name.
-        patterns: as huggingface_hub's allow_patterns.
-        error: of what is raised.
-        fresh: ask the hub even where the cache has some of it.
-
-    Raises:
-        error: no such repository, no network and nothing in the cache.
+    With `fresh` the hub is asked even where the cache has some of it. Raises `error`: no such repository, no network
+    and nothing in the cache.
     """
     import huggingface_hub
 
@@ -103,9 +97,10 @@ def _asking(name: str, error: type[UserError], download, *arguments, **more):
             ) from None
         except Exception as reason:  # the client has a dozen ways to say that the network failed
             why = f'{type(reason).__name__}: {str(reason).strip().partition(chr(10))[0][:200]}'
-    cached = [path.name[len('models--') :].replace('--', '/') for path in _cache(constants).glob('models--*')]
+    cache = pathlib.Path(constants.HF_HUB_CACHE)
+    cached = [path.name[len('models--') :].replace('--', '/') for path in cache.glob('models--*')]
     raise error(
-        f"'{name}': found no such folder or file, it is not whole in the cache of the hub ({_cache(constants)}), and "
+        f"'{name}': found no such folder or file, it is not whole in the cache of the hub ({cache}), and "
         f'the hub is out of reach ({why}). Without a network, pass the path of a folder or file; with one, '
         f'fetch it: `hf download {_words(name)}`. HF_HUB_OFFLINE=1 keeps everything from asking.'
         f'{near(name, cached)}'
@@ -116,10 +111,6 @@ def _words(name: str) -> str:
     """owner/name, and the file in it where there is one, as `hf download` takes them."""
     owner, _, rest = name.removeprefix(SCHEME).partition('/')
     return f'{owner}/{rest.replace("/", " ", 1)}'
-
-
-def _cache(constants) -> pathlib.Path:
-    return pathlib.Path(constants.HF_HUB_CACHE)
 
 
 def _out_of_reach(endpoint: str) -> str:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcr2s_jax.errors import WeightsError
+from lcr2s_jax.files import aside, write
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, EPSILON
 from lcr2s_jax.weights import kinds
@@ -35,10 +36,13 @@ _VISION_DEFAULTS = {
 }  # fmt: skip
 
 # Our size -> Hugging Face's name of it, in the config of its tower.
-_SIZES = {
+_TEXT = {
     'text_width': 'hidden_size', 'text_layers': 'num_hidden_layers', 'text_heads': 'num_attention_heads',
-    'vocab_size': 'vocab_size', 'context_length': 'max_position_embeddings', 'vision_width': 'hidden_size',
-    'vision_layers': 'num_hidden_layers', 'vision_heads': 'num_attention_heads', 'patch_size': 'patch_size',
+    'vocab_size': 'vocab_size', 'context_length': 'max_position_embeddings',
+}  # fmt: skip
+_VISION = {
+    'vision_width': 'hidden_size', 'vision_layers': 'num_hidden_layers', 'vision_heads': 'num_attention_heads',
+    'patch_size': 'patch_size',
 }  # fmt: skip
 
 # Our parameter path -> Hugging Face's tensor name; applied in this order.
@@ -81,21 +85,12 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
 
 
 def from_huggingface(
-    tensors: Mapping[str, np.ndarray],
-    clip: CLIP,
-    resize: str = 'bicubic',
-    native: tuple[int, int] | None = None,
+    tensors: Mapping[str, np.ndarray], clip: CLIP, resize: str = 'bicubic', native: tuple[int, int] | None = None
 ) -> dict:
-    """Parameters of `clip` from the tensors of a Hugging Face CLIPModel.
+    """Parameters of `clip` from the tensors of a Hugging Face CLIPModel, of any float type; `position_ids` are ignored.
 
-    Args:
-        tensors: by name, any float type. Constant buffers (`position_ids`) are ignored.
-        clip: says which tensors are expected, and of which shapes.
-        resize: method of `resize_positions`.
-        native: grid that the image positions were learned on, where the file holds its square form.
-
-    Raises:
-        WeightsError: naming every missing, extra and misshapen tensor.
+    `native` is the grid that the image positions were learned on, where the file holds its square form. Raises
+    WeightsError, naming every missing, extra and misshapen tensor.
     """
     tensors = {k: v for k, v in tensors.items() if not k.endswith('.position_ids')}
 
@@ -133,14 +128,8 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
 
     Their position table is square. A grid of another shape is written as the square table of which
     `interpolate_pos_encoding=True` makes the learned one again (exactly where the ratio of the sides is odd, to
-    rounding elsewhere); `lcr2s.image_size` in config.json tells our reader to do the same.
-
-    Args:
-        folder: made if missing; other files in it (the tokenizer's) stay.
-        dtype: of the file, 'float32', 'float16' or 'bfloat16'.
-
-    Raises:
-        WeightsError: the image tower is a ResNet.
+    rounding elsewhere); `lcr2s.image_size` in config.json tells our reader to do the same. `dtype` is that of the file,
+    'float32', 'float16' or 'bfloat16'. Raises WeightsError: the image tower is a ResNet.
     """
     from safetensors.numpy import save_file
 
@@ -150,23 +139,16 @@ def save_huggingface(folder: str | os.PathLike, clip: CLIP, params, dtype: str) 
     tensors[IMAGE_POSITIONS] = square_positions(tensors[IMAGE_POSITIONS], clip.grid)
     # save_file writes the memory of a strided array as if it were contiguous: wrong numbers without a word.
     tensors = {k: np.asarray(v.astype(jnp.dtype(dtype)), order='C') for k, v in tensors.items()}
-    aside = folder / 'model.safetensors.partial'
-    save_file(tensors, aside, metadata={'format': 'pt'})
-    aside.rename(folder / 'model.safetensors')
-    aside = folder / 'config.json.partial'
-    aside.write_text(json.dumps(config_of(clip, dtype), indent=2) + '\n')
-    aside.rename(folder / 'config.json')
+    with aside(folder / 'model.safetensors') as partial:
+        save_file(tensors, partial, metadata={'format': 'pt'})
+    write(folder / 'config.json', json.dumps(config_of(clip, dtype), indent=2) + '\n')
 
 
 def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, tuple[int, int] | None]:
     """Sizes, and the grid that the position table was learned on where it is not the file's own.
 
-    Args:
-        path: of config.json.
-        file_bytes: of the weights, which bound the sizes; 0 where they are not known.
-
-    Raises:
-        WeightsError: no CLIP's config, or one whose sizes cannot be.
+    `file_bytes`, of the weights, bound the sizes; 0 where they are not known. Raises WeightsError: no CLIP's config, or
+    one whose sizes cannot be.
     """
     expected = "a CLIP model's config.json in Hugging Face layout"
     config = read_object(path, expected)
@@ -196,40 +178,26 @@ def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, tuple[i
         )
     side = vision['image_size']
     values = {
-        **{ours: text[theirs] for ours, theirs in _SIZES.items() if ours.startswith(('text', 'vocab', 'context'))},
-        **{ours: vision[theirs] for ours, theirs in _SIZES.items() if ours.startswith(('vision', 'patch'))},
+        **{ours: text[theirs] for ours, theirs in _TEXT.items()},
+        **{ours: vision[theirs] for ours, theirs in _VISION.items()},
         'embed_dim': config.get('projection_dim', 512),
         'activation': text['hidden_act'],
         'image_size': tuple(native['image_size']) if native else (side, side),
     }
-    sizes = checked(path, file_bytes, _SIZES | {'embed_dim': 'projection_dim', 'activation': 'hidden_act'}, **values)
+    called = _TEXT | _VISION | {'embed_dim': 'projection_dim', 'activation': 'hidden_act'}
+    sizes = checked(path, file_bytes, called, **values)
     return sizes, native and tuple(one // sizes.patch_size for one in sizes.image_size)
 
 
 def config_of(clip: CLIP, dtype: str) -> dict:
     """What config.json says of `clip`. The end of text is the highest id, as everywhere in CLIP."""
     shared = {'hidden_act': clip.activation, 'layer_norm_eps': EPSILON, 'projection_dim': clip.embed_dim}
-    text = shared | {
-        'model_type': 'clip_text_model',
-        'hidden_size': clip.text_width,
-        'intermediate_size': 4 * clip.text_width,
-        'num_hidden_layers': clip.text_layers,
-        'num_attention_heads': clip.text_heads,
-        'max_position_embeddings': clip.context_length,
-        'vocab_size': clip.vocab_size,
-        'bos_token_id': clip.vocab_size - 2,
-        'eos_token_id': clip.vocab_size - 1,
-        'pad_token_id': clip.vocab_size - 1,
-    }
-    vision = shared | {
-        'model_type': 'clip_vision_model',
-        'hidden_size': clip.vision_width,
-        'intermediate_size': 4 * clip.vision_width,
-        'num_hidden_layers': clip.vision_layers,
-        'num_attention_heads': clip.vision_heads,
-        'image_size': max(clip.image_size),
-        'patch_size': clip.patch_size,
-    }
+    text = shared | {'model_type': 'clip_text_model', 'intermediate_size': 4 * clip.text_width}
+    text |= {theirs: getattr(clip, ours) for ours, theirs in _TEXT.items()}
+    last = clip.vocab_size - 1
+    text |= {'bos_token_id': last - 1, 'eos_token_id': last, 'pad_token_id': last}
+    vision = shared | {'model_type': 'clip_vision_model', 'intermediate_size': 4 * clip.vision_width}
+    vision |= {theirs: getattr(clip, ours) for ours, theirs in _VISION.items()} | {'image_size': max(clip.image_size)}
     return {
         'architectures': ['CLIPModel'],
         'model_type': 'clip',

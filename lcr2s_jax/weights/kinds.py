@@ -17,10 +17,7 @@ MERGE = (
 )
 # Beginnings of files, and what they are.
 _BEGINNINGS = (
-    (
-        b'version https://git-lfs',
-        'a Git LFS pointer: the file itself was not fetched; `git lfs pull` does it',
-    ),
+    (b'version https://git-lfs', 'a Git LFS pointer: the file itself was not fetched; `git lfs pull` does it'),
     (b'GGUF', 'a GGUF file, as llama.cpp reads it'),
     (b'\x89HDF', 'an HDF5 file, as Keras writes it'),
     (b'\x1f\x8b', 'a gzip file: unpack it'),
@@ -114,12 +111,7 @@ def of_tensors(names: Iterable[str]) -> tuple[str, str]:
 
 
 def no_clip(tensors: Iterable[str], image: set[str], text: set[str]) -> str:
-    """Why tensors are not those of one CLIP in OpenAI's naming, and what to do.
-
-    Args:
-        tensors: their names.
-        image, text: what stands before the names of each image tower and each text tower in it.
-    """
+    """Why tensors are not one CLIP's in OpenAI's naming, and what to do; `image`, `text` stand before its towers."""
     names = sorted(tensors)
     kind, advice = of_tensors(names)
     if not kind:

@@ -17,7 +17,6 @@ OPEN_CLIP_WEIGHTS = ('open_clip_model.safetensors', 'model.safetensors', 'open_c
 _INDEX = '.index.json'
 _MODULES = 'modules.json'  # of sentence-transformers
 
-
 # Files that tell what a folder is, where it is no CLIP that can be read here; the first that is there.
 _FOLDERS = (
     ('adapter_config.json', 'a PEFT adapter: changes to a model that is not in it'),
@@ -69,8 +68,7 @@ def is_run(folder: pathlib.Path) -> bool:
 def inner(folder: pathlib.Path, error: type[UserError] = WeightsError) -> pathlib.Path:
     """Where in a folder of sentence-transformers its CLIP lies; any other folder is its own answer.
 
-    Raises:
-        error: its first module is no CLIP, or is said to lie elsewhere.
+    Raises `error`: its first module is no CLIP, or is said to lie elsewhere.
     """
     path = folder / _MODULES
     if not path.is_file():
@@ -138,9 +136,8 @@ def shards(index: pathlib.Path) -> dict[str, list[str]]:
     expected = 'the list of tensors of a folder in shards'
     placed = read_object(index, expected, INDEX_LIMIT).get('weight_map')
     if not isinstance(placed, dict) or not placed or not all(is_name(file) for file in placed.values()):
-        wrong = (
-            next((file for file in placed.values() if not is_name(file)), None) if isinstance(placed, dict) else None
-        )
+        named = placed.values() if isinstance(placed, dict) else ()
+        wrong = next((file for file in named if not is_name(file)), None)
         found = f'a tensor in {brief(wrong)}' if wrong is not None else 'no weight_map of names to files'
         raise WeightsError(
             f'{index}: found {found}; expected each tensor in a file of the same folder. Fetch it again.'

@@ -17,15 +17,7 @@ _ADVICE = 'restore the file from a copy, or make the index again in another fold
 
 
 def seal(facts: Mapping[str, Any], content: Mapping[str, bytes]) -> dict[str, Any]:
-    """Facts for model.json that say which files belong to it.
-
-    Args:
-      facts: JSON values; those that are sealed already keep their files.
-      content: name -> bytes of every other file of the folder, or of those that come to it.
-
-    Returns:
-      The facts with `files` (name -> SHA-256 in hex) and `seal`.
-    """
+    """Facts for model.json that say which files belong to it: `content` of all others, or of those that come."""
     hashes = {name: hashlib.sha256(bytes_).hexdigest() for name, bytes_ in content.items()}
     return signed({**facts, FILES: {**facts.get(FILES, {}), **hashes}})
 
@@ -50,8 +42,7 @@ def checked(facts: dict[str, Any], where: Any, advice: str = _ADVICE) -> dict[st
 def check(folder: pathlib.Path, facts: Mapping[str, Any]) -> None:
     """Compare every small file with the seal; large ones are compared by `content`.
 
-    Raises:
-      SearchError: one is missing, changed, or does not belong there.
+    Raises SearchError: one is missing, changed, or does not belong there.
     """
     for name in facts[FILES]:
         if not name.endswith(_LARGE):

@@ -57,13 +57,9 @@ _BESIDE = {
 
 
 def card(run: Run, kind: str, folder: pathlib.Path, checked: Sequence[str] | None) -> str:
-    """Markdown with the header that the Hugging Face hub reads.
+    """Markdown with the header that the Hugging Face hub reads; figures are those of results.json, if it is there.
 
-    Args:
-      run: of which stage; results.json in its workdir, if it is there, gives the figures.
-      kind: 'hf', 'open_clip' or 'stablehlo'.
-      folder: of the export, everything else in it already.
-      checked: what `lcr2s_jax.weights.export.check` compared; None where nothing was checked.
+    `checked` is what `lcr2s_jax.weights.export.check` compared; None where nothing was checked.
     """
     config, clip = read_config(run.workdir), run.clip
     made_of = config.pop('made_of', {})

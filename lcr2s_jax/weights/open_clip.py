@@ -59,8 +59,7 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
 def read_config(path: pathlib.Path, file_bytes: int = 0) -> Sizes:
     """Sizes of an open_clip_config.json, bounded by the bytes of the weights where they are known.
 
-    Raises:
-        WeightsError: no model of open_clip, one that only open_clip can run, or sizes that cannot be.
+    Raises WeightsError: no model of open_clip, one that only open_clip can run, or sizes that cannot be.
     """
     expected = 'a model of open_clip: model_cfg with embed_dim, vision_cfg and text_cfg'
     config = read_object(path, expected)
@@ -111,10 +110,7 @@ def save_open_clip(folder: pathlib.Path, clip: CLIP, params) -> None:
     """Write open_clip_config.json and open_clip_model.safetensors, f32, into a folder that is there.
 
     The position table is the learned one: open_clip has grids of any shape. The config names the tokenizer that lies
-    in the folder, and the resizing of our evaluation.
-
-    Raises:
-        WeightsError: a ResNet for images that are not square, which open_clip does not have.
+    in the folder, and the resizing of our evaluation. Raises WeightsError: a ResNet for images that are not square.
     """
     from safetensors.numpy import save_file
 

@@ -54,7 +54,6 @@ _NAMES = (
 # Not weights: numbers that OpenAI's archives keep, masks, and the counter of a batch normalisation.
 _CONSTANTS = r'(^|\.)(input_resolution|context_length|vocab_size|attn_mask|num_batches_tracked)$'
 
-
 # A text tower's tensors, where its names have no prefix of their own.
 _TEXT = ('transformer.', 'token_embedding.', 'positional_embedding', 'ln_final.', 'text_projection', 'attn_mask')
 _TABLES = ('vision/positions', 'vision/attnpool/positions')  # of a ViT, of a ResNet
@@ -151,18 +150,10 @@ def from_openai(
     native: tuple[int, int] | None = None,
     of_people: bool = False,
 ) -> dict:
-    """Parameters of `clip` from tensors in OpenAI's naming.
+    """Parameters of `clip` from tensors in OpenAI's naming, those of `clip_of`, of any float type.
 
-    Args:
-        tensors: by name, any float type: those of `clip_of`.
-        clip: says which tensors are expected, and of which shapes.
-        names: how the file calls them.
-        resize: method of `resize_positions`.
-        native: grid that the image positions were learned on; None where the file does not say.
-        of_people: see `stored_grid`.
-
-    Raises:
-        WeightsError: naming every missing, extra and misshapen tensor.
+    `native` is the grid that the image positions were learned on; None where the file does not say. Raises
+    WeightsError, naming every missing, extra and misshapen tensor.
     """
 
     def image_positions(table, name):

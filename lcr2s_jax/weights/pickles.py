@@ -52,14 +52,9 @@ _NOTHING = {'PROTO', 'FRAME', 'READONLY_BUFFER'}
 def load(data: bytes, storage: Callable[[Any], Any], tensor: Callable[..., Any]) -> Any:
     """What a pickle describes: dictionaries (of text keys; others are left out), lists, tuples, Objects, plain values.
 
-    Args:
-        data: the pickle.
-        storage: a persistent id -> what it stands for.
-        tensor: the arguments of torch's _rebuild_tensor_v2 -> a tensor.
-
-    Raises:
-        ValueError, IndexError, KeyError, TypeError, UnicodeError: no pickle, a damaged one, or one that builds more
-            than the tensors of a model could need.
+    `storage` turns a persistent id into what it stands for, `tensor` the arguments of torch's _rebuild_tensor_v2 into a
+    tensor. Raises ValueError, IndexError, KeyError, TypeError, UnicodeError: no pickle, a damaged one, or one that
+    builds more than the tensors of a model could need.
     """
     return _Machine(storage, tensor).run(data)
 
@@ -93,7 +88,6 @@ class _Machine:
         raise ValueError('no end')
 
     def push(self, value: Any) -> None:
-        """Put a value that was built."""
         self._built += 1
         if self._built > _MAX_BUILT:
             raise ValueError(f'more than {_MAX_BUILT:,} dictionaries and objects')
@@ -107,7 +101,6 @@ class _Machine:
         return values[::-1]
 
     def take(self, count: int) -> list:
-        """The last values, taken off."""
         if count > len(self._stack):
             raise IndexError('an empty stack')
         values = self._stack[len(self._stack) - count :]
@@ -115,10 +108,6 @@ class _Machine:
         if any(value is _MARK for value in values):
             raise ValueError('a mark among values')
         return values
-
-    def tuple_of(self, values: list) -> None:
-        """Put a tuple."""
-        self.push(tuple(values))
 
     def items(self, pairs: list) -> None:
         """Keys and values, in turn, into the container below them."""
@@ -138,7 +127,6 @@ class _Machine:
             target.extend(values)
 
     def name(self, module: Any, name: Any) -> None:
-        """Put a name."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise TypeError('a name that is no text')
         self.push(Name(module, name))
@@ -178,7 +166,6 @@ class _Machine:
         self._memo[len(self._memo) if index is None else index] = self._stack[-1]
 
     def recall(self, index: int) -> None:
-        """Put a value that was remembered."""
         self._stack.append(self._memo[index])
 
     def two_names(self, argument: str) -> None:
@@ -209,10 +196,10 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     'FROZENSET': _object,
     'DICT': _dictionary,
     'LIST': lambda m, _: m.push(m.group()),
-    'TUPLE': lambda m, _: m.tuple_of(m.group()),
-    'TUPLE1': lambda m, _: m.tuple_of(m.take(1)),
-    'TUPLE2': lambda m, _: m.tuple_of(m.take(2)),
-    'TUPLE3': lambda m, _: m.tuple_of(m.take(3)),
+    'TUPLE': lambda m, _: m.push(tuple(m.group())),
+    'TUPLE1': lambda m, _: m.push(tuple(m.take(1))),
+    'TUPLE2': lambda m, _: m.push(tuple(m.take(2))),
+    'TUPLE3': lambda m, _: m.push(tuple(m.take(3))),
     'SETITEM': lambda m, _: m.items(m.take(2)),
     'SETITEMS': lambda m, _: m.items(m.group()),
     'APPEND': lambda m, _: m.elements(m.take(1)),

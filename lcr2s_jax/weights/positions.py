@@ -11,16 +11,10 @@ from lcr2s_jax.errors import ConfigError, WeightsError
 
 
 def stored_grid(rows: int, wanted: tuple[int, int] | None, of_people: bool, name: str) -> tuple[int, int]:
-    """The grid of a table of which a file tells the length alone.
+    """The grid of a table of which a file tells the length alone, `rows`, the class token's among them.
 
     A square goes first, then the grid that is wanted, then a person's crop, thrice as high as wide [IRRA: 24 x 8]. In a
     checkpoint that was trained on people the square goes last: there 256 is 32 x 8 rather than 16 x 16 (ours).
-
-    Args:
-        rows: of the table, the class token's among them.
-        wanted: grid of the model that is to be made; None where nothing is wanted.
-        of_people: was it trained on people?
-        name: of the tensor, for the message.
     """
     side, third = math.isqrt(max(rows - 1, 0)), math.isqrt(max(rows - 1, 0) // 3)
     grids = [(side, side), *([tuple(wanted)] if wanted else []), (3 * third, third)]
@@ -37,13 +31,7 @@ def stored_grid(rows: int, wanted: tuple[int, int] | None, of_people: bool, name
 def resize_positions(
     table: np.ndarray, from_grid: tuple[int, int], to_grid: tuple[int, int], method: str
 ) -> np.ndarray:
-    """Resample a position table as torch's F.interpolate(align_corners=False) does, without antialiasing.
-
-    Args:
-        table: [1 + rows * columns, D], the class token's row first (it is kept).
-        from_grid, to_grid: rows and columns of patches.
-        method: 'bilinear' or 'bicubic'.
-    """
+    """Resample a table [1 + rows * columns, D] as torch's F.interpolate(align_corners=False), without antialiasing."""
     if tuple(from_grid) == tuple(to_grid):
         return table
     rows, columns = (_resample(a, b, method) for a, b in zip(from_grid, to_grid, strict=True))

@@ -48,17 +48,11 @@ def load(
         architecture: a key of ARCHITECTURES; read for random weights only.
         image_size: pixels, height and width; the position table is resized to it.
         context_length: tokens; a longer position table is cut, a shorter one resized.
-        vocab_size: read for random weights only.
         resize: of position tables: 'bicubic' (Hugging Face, open_clip) or 'bilinear' (IRRA).
-        dtype: compute type, 'float32' or 'bfloat16'.
         kernel: of attention: 'einsum', 'xla', or 'cudnn' on NVIDIA's GPUs in bfloat16; '' for what the device has.
-        remat: recompute blocks in the backward pass.
         scan: compile one block of a transformer instead of all.
         chunks: encode a batch's rows in so many parts, each once more in the backward pass.
         activation, heads: as `open_source` takes them.
-
-    Raises:
-        WeightsError, ConfigError: what was found, what was expected, what to change.
     """
     kernel = kernel_for(kernel, dtype)
     compute = dict(dtype=dtype, kernel=kernel, remat=remat, scan=scan, chunks=chunks)
@@ -81,8 +75,7 @@ def load(
 def kernel_for(kernel: str, dtype: str) -> str:
     """How attention is computed where `kernel` is asked for, a member of KERNELS; '' asks for the fastest.
 
-    Raises:
-        ConfigError: the device, or the compute type, has no such kernel.
+    Raises ConfigError: the device, or the compute type, has no such kernel.
     """
     if kernel not in ('', *KERNELS):
         raise ConfigError(f"kernel: found '{kernel}', expected one of {', '.join(KERNELS)}, or ''")
@@ -107,9 +100,6 @@ def open_source(source: str, activation: str = '', heads: int | tuple[int, int] 
         activation: 'quick_gelu' or 'gelu' where the file does not tell or is wrong; '' for what it tells or is guessed.
         heads: of the image tower, the text tower's being as wide where that divides, else 64 wide; a pair for both; 0
             for what the file tells or is guessed.
-
-    Raises:
-        WeightsError, ConfigError: what was found, what was expected, what to change.
     """
     if activation and activation not in ACTIVATIONS:
         raise ConfigError(f"activation: found '{activation}', expected '' or one of {', '.join(ACTIVATIONS)}")
@@ -130,14 +120,8 @@ def build(
     """A CLIP of opened weights: its sizes, its f32 parameters, and all that was guessed, a sentence each.
 
     Args:
-        source: of `open_source`.
         image_size: pixels, height and width; None for those that the weights were trained at.
         context_length: tokens; None for the rows of the text's position table.
-        resize: as `load` takes it.
-        compute: how it is computed, see `CLIP`.
-
-    Raises:
-        WeightsError, ConfigError: what was found, what was expected, what to change.
     """
     sizes = source.sizes
     image_size, rows = image_size or sizes.image_size, sizes.context_length
@@ -209,24 +193,17 @@ def _open_folder(folder: pathlib.Path, weights: pathlib.Path | None = None) -> S
     if layouts.is_run(folder):
         raise layouts.refuse(folder)
     folder = layouts.inner(folder)
-    if _is_open_clip(folder, weights):
-        weights = weights or _first(folder, layouts.OPEN_CLIP_WEIGHTS)
-        return open_clip.open_folder(folder, weights) if weights else _refused(folder)
-    weights = weights or _first(folder, layouts.HUGGINGFACE_WEIGHTS)
-    if (folder / 'config.json').is_file():
+    theirs = _is_open_clip(folder, weights)
+    kind, names = (open_clip, layouts.OPEN_CLIP_WEIGHTS) if theirs else (huggingface, layouts.HUGGINGFACE_WEIGHTS)
+    weights = weights or next((folder / name for name in names if (folder / name).is_file()), None)
+    if not theirs and (folder / 'config.json').is_file():
         huggingface.read_config(folder / 'config.json')  # another kind of model is told before its weights are missed
-    return huggingface.open_folder(folder, weights) if weights else _refused(folder)
+    if weights is None:
+        raise layouts.refuse(folder)
+    return kind.open_folder(folder, weights)
 
 
-def _refused(folder: pathlib.Path):
-    raise layouts.refuse(folder)
-
-
-def _first(folder: pathlib.Path, names) -> pathlib.Path | None:
-    return next((folder / name for name in names if (folder / name).is_file()), None)
-
-
-def _is_open_clip(folder: pathlib.Path, weights: pathlib.Path | None = None) -> bool:
+def _is_open_clip(folder: pathlib.Path, weights: pathlib.Path | None) -> bool:
     """Is it open_clip's layout? Some folders have both: then by the weights that are there, Hugging Face's first."""
     if not (folder / layouts.OPEN_CLIP_CONFIG).is_file():
         return False

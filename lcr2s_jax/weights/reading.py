@@ -33,8 +33,7 @@ def read_object(path: pathlib.Path, expected: str, limit: int = CONFIG_LIMIT, er
 def parse_object(data: bytes, where: str, expected: str, error: type[UserError] = WeightsError) -> dict[str, Any]:
     """Bytes of UTF-8 JSON -> dict. Refuses other encodings, a key given twice, NaN, and deep nesting.
 
-    Raises:
-        error: with `where` and `expected` in its message.
+    Raises `error`, with `where` and `expected` in its message.
     """
     try:
         value = parse_json(data.decode())

@@ -88,10 +88,8 @@ def _own_reader(folder: pathlib.Path, image: np.ndarray, tokens: np.ndarray, why
 
     from lcr2s_jax.weights import pretrained
 
-    clip, params = pretrained.load(
-        pretrained=str(folder), architecture='', image_size=image.shape[1:3], context_length=tokens.shape[1],
-        vocab_size=0, resize='bicubic', dtype='float32', kernel='einsum', remat=False, scan=False, chunks=1,
-    )  # fmt: skip
+    source, size = pretrained.open_source(str(folder)), (image.shape[1:3], tokens.shape[1])
+    clip, params, _ = pretrained.build(source, *size, dtype='float32', kernel='einsum')
     encode = jax.jit(clip.apply, static_argnames='method')
     return {
         'runtime': f"this project's reader of open_clip's files, as open_clip itself is not there ({why})",

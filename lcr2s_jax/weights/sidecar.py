@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from lcr2s_jax import files
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.model import TRAINED_ON
-from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
+from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.weights import reading, sizes
 
 FILE = 'lcr2s.json'
@@ -33,12 +33,10 @@ def read(folder: pathlib.Path) -> dict:
 
 def write(folder: pathlib.Path, clip: CLIP, trained_on: Mapping, calibration: Mapping | None) -> None:
     """Write the file into a folder."""
-    facts = {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
-    content = {'format': _FORMAT, 'image_size': clip.image_size, 'context_length': clip.context_length, 'clip': facts}
-    content |= {'trained_on': dict(trained_on), **({'calibration': calibration} if calibration else {})}
+    content = {'format': _FORMAT, 'image_size': clip.image_size, 'context_length': clip.context_length}
+    content |= {
+        'clip': sizes.kept(clip),
+        'trained_on': dict(trained_on),
+        **({'calibration': calibration} if calibration else {}),
+    }
     files.write(folder / FILE, files.to_json(content))
-
-
-def clip_of(content: Mapping) -> CLIP:
-    """The sizes that a file says. Raises WeightsError."""
-    return sizes.clip_of(FILE, content.get('clip'))

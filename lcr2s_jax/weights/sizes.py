@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from lcr2s_jax.errors import ConfigError, WeightsError
-from lcr2s_jax.models.clip import CLIP, COMPUTE
+from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.models.layers import ACTIVATIONS
 from lcr2s_jax.weights.reading import brief, integers
 
@@ -68,16 +68,10 @@ _ASKED = ('image_size', 'context_length')
 
 
 def checked(where: object, file_bytes: int, names: dict[str, str] | None = None, **values: Any) -> Sizes:
-    """Sizes of values that came from a file.
+    """Sizes of values that came from a file, which calls them `names`.
 
-    Args:
-        where: the file or folder, for messages.
-        file_bytes: of the weights; 0 where they are not known.
-        names: how the file calls our fields, where otherwise.
-        values: of the fields of `Sizes`.
-
-    Raises:
-        WeightsError: naming every field that cannot be.
+    `file_bytes` are those of the weights; 0 where they are not known. Raises WeightsError, naming every field that
+    cannot be.
     """
     called = names or {}
     faults = [
@@ -119,6 +113,11 @@ def clip_of(where: object, values: Any) -> CLIP:
             'the file again, or restore it from a copy'
         )
     return clip
+
+
+def kept(clip: CLIP) -> dict:
+    """What files of ours say of a CLIP: all but how it is computed; `clip_of` reads it."""
+    return {name: value for name, value in attributes(clip).items() if name not in COMPUTE}
 
 
 def check_asked(image_size: Any, context_length: Any) -> None:

@@ -18,7 +18,7 @@ from jax import export
 
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
-from lcr2s_jax.weights import sidecar
+from lcr2s_jax.weights import sidecar, sizes
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -54,19 +54,11 @@ def _encoder(clip: CLIP, modality: str, tower: str, tree, names: tuple[str, ...]
 
 
 def open_stablehlo(folder: pathlib.Path, beside: Mapping) -> tuple[CLIP, dict, dict]:
-    """Open both programs and their weights.
+    """The sizes of an export; {'text', 'vision'} -> flat weights; the same -> (weights, rows) -> features.
 
-    Args:
-      folder: of an export.
-      beside: the content of its lcr2s.json.
-
-    Returns:
-      The sizes; {'text', 'vision'} -> flat weights; the same -> (weights, rows) -> features.
-
-    Raises:
-      WeightsError: a file is missing or cannot be read.
+    Raises WeightsError: a file is missing or cannot be read.
     """
-    clip, params, programs = sidecar.clip_of(beside), {}, {}
+    clip, params, programs = sizes.clip_of(sidecar.FILE, beside.get('clip')), {}, {}
     for modality, tower in (('image', 'vision'), ('text', 'text')):
         try:
             programs[tower] = export.deserialize(bytearray((folder / f'{modality}.stablehlo').read_bytes())).call

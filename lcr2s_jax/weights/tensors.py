@@ -33,7 +33,6 @@ class Source(NamedTuple):
     """Weights that were found: their list of tensors is read, their numbers are not yet.
 
     Attributes:
-        where: the folder or file, for messages.
         sizes: what the file settles; image_size and context_length are what its position tables were learned for.
         params: (clip, resize) -> its f32 parameters; raises WeightsError, ConfigError.
         guesses: what the file does not tell and was taken all the same, and what in it is not used; one sentence each.
@@ -48,15 +47,10 @@ class Source(NamedTuple):
 
 
 def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tuple], Slot]) -> dict:
-    """Parameters of `clip`, each from its slot.
+    """Parameters of `clip`, each from its slot; a tensor is read only when it is wanted.
 
-    Args:
-        clip: says which parameters there are, and of which shapes.
-        tensors: by name, any float type; what has a `shape` and becomes an array when NumPy asks is read only then.
-        slot: (our path such as 'vision/patch/kernel', our shape) -> Slot.
-
-    Raises:
-        WeightsError: naming missing, extra and misshapen tensors as the file does.
+    `slot` is (our path such as 'vision/patch/kernel', our shape) -> Slot. Raises WeightsError, naming missing, extra
+    and misshapen tensors as the file does.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes_of(clip))
     slots = [slot('/'.join(key.key for key in path), leaf.shape) for path, leaf in leaves]

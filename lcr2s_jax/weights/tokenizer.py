@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tokenizers
-from tokenizers import models, pre_tokenizers, processors, trainers
+from tokenizers import models, pre_tokenizers, trainers
 
 from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.weights import vocabulary
@@ -18,7 +18,6 @@ from lcr2s_jax.weights.vocabulary import EOT, MASK, SOT, WORD_END
 PAD = 0  # OpenAI and IRRA pad so; Hugging Face pads with EOT. The feature is read at EOT: both agree
 # Text in which there is something to mend: what is not ASCII, control characters, and HTML's entities.
 _ODD = re.compile(r'[^\t\n\r -%\'-~]')
-
 
 # of every kind of character
 _TRIED = ("a man's 2 bags, (red)", 'Über-große é 人', '', ' ', '\U0001f9e5!?')
@@ -46,7 +45,6 @@ class Tokenizer:
     """CLIP's byte-pair encoding, read from a folder or the hub.
 
     Attributes:
-      vocab_size: ids are 0 .. vocab_size - 1.
       sot, eot: ids around every caption; eot is the highest, as the model pools where the id is
         highest.
       mask_token: id that hides a word: '<|mask|>' where the vocabulary has it, else the last
@@ -59,13 +57,10 @@ class Tokenizer:
     def __init__(self, name: str):
         """Read a tokenizer.
 
-        Args:
-          name: a folder with tokenizer.json, with vocab.json and merges.txt, or with OpenAI's vocabulary,
-            bpe_simple_vocab_16e6.txt.gz; that file itself, or tokenizer.json; a file of weights beside which
-            one of them lies; or a name on the Hugging Face hub.
-
-        Raises:
-          DataError: nothing readable there, or a vocabulary that CLIP's pooling cannot use.
+        `name` is a folder with tokenizer.json, with vocab.json and merges.txt, or with OpenAI's vocabulary,
+        bpe_simple_vocab_16e6.txt.gz; that file itself, or tokenizer.json; a file of weights beside which one of them
+        lies; or a name on the Hugging Face hub. Raises DataError: nothing readable there, or a vocabulary that CLIP's
+        pooling cannot use.
         """
         self._name = name
         self._backend, content = vocabulary.read(BUILT_IN.get(name, name))
@@ -139,12 +134,7 @@ class Tokenizer:
 def open_tokenizer(name: str, vocab_size: int) -> Tokenizer:
     """The tokenizer of a model with so many token ids.
 
-    Args:
-      name: as `Tokenizer` takes it.
-      vocab_size: rows of the model's table.
-
-    Raises:
-      DataError: it cannot be read. ConfigError: it is another model's.
+    Raises DataError: it cannot be read. ConfigError: it is another model's.
     """
     words = Tokenizer(name)
     if words.vocab_size != vocab_size:
@@ -156,15 +146,9 @@ def open_tokenizer(name: str, vocab_size: int) -> Tokenizer:
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
-    """Train a BPE laid out like CLIP's: 256 bytes, 256 word ends, merges, three special ids.
+    """Train a BPE laid out like CLIP's: 256 bytes, 256 word ends, merges, then MASK, SOT and EOT.
 
-    Args:
-      captions: the text to learn merges from.
-      vocab_size: ids wanted, at least 516; fewer come out where the text has no more pairs to
-        merge.
-
-    Returns:
-      A tokenizer whose last ids are '<|mask|>', '<|startoftext|>', '<|endoftext|>', in this order.
+    `vocab_size` is 516 or more; fewer ids come out where the text has no more pairs to merge.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     symbols = alphabet + [byte + WORD_END for byte in alphabet]
@@ -173,15 +157,8 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
     if room < 1:
         raise ValueError(f'found vocab_size={vocab_size}, expected at least {len(symbols) + len(special) + 1}')
     learner = vocabulary.pipeline(models.BPE(end_of_word_suffix=WORD_END))
-    learner.train_from_iterator(
-        captions,
-        trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            initial_alphabet=alphabet,
-            end_of_word_suffix=WORD_END,
-            show_progress=False,
-        ),
-    )
+    how = dict(initial_alphabet=alphabet, end_of_word_suffix=WORD_END, show_progress=False)
+    learner.train_from_iterator(captions, trainers.BpeTrainer(vocab_size=vocab_size, **how))
     merges, words = [], dict.fromkeys(symbols)
     for left, right in json.loads(learner.to_str())['model']['merges']:  # most frequent first
         if len(words) == len(symbols) + room and left + right not in words:
@@ -198,22 +175,16 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int) -> tokenizers.Toke
 def save_tokenizer(tokenizer: tokenizers.Tokenizer, folder: str, context_length: int) -> None:
     """Write the folder that `Tokenizer`, and transformers' CLIPTokenizer and AutoTokenizer, read.
 
-    Args:
-      tokenizer: from `train_tokenizer`, or of any CLIP.
-      folder: made if it is not there.
-      context_length: tokens of the model, which transformers cuts captions to when asked.
+    Transformers cuts captions to `context_length` tokens when asked.
     """
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    ids = tokenizer.get_vocab(with_added_tokens=True)
-    tokenizer.post_processor = processors.RobertaProcessing(
-        sep=(EOT, ids[EOT]), cls=(SOT, ids[SOT]), add_prefix_space=False, trim_offsets=False
-    )
+    tokenizer.post_processor = vocabulary.between_ends(tokenizer)
     tokenizer.save(str(path / 'tokenizer.json'))
     config = dict(
         tokenizer_class='CLIPTokenizer', bos_token=SOT, eos_token=EOT, unk_token=EOT, pad_token=EOT,
         model_max_length=context_length, do_lower_case=True,
         split_special_tokens=True,  # a caption that spells one is text, as in `Tokenizer`
     )  # fmt: skip
-    config |= {'mask_token': MASK} if MASK in ids else {}
+    config |= {} if tokenizer.token_to_id(MASK) is None else {'mask_token': MASK}
     (path / 'tokenizer_config.json').write_text(json.dumps(config, indent=2) + '\n')

@@ -19,9 +19,9 @@ from lcr2s_jax.weights import layouts, pickles
 from lcr2s_jax.weights.reading import brief, integers
 
 _DTYPES = {
-    'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage': 'float16', 'BFloat16Storage': 'bfloat16',
-    'LongStorage': 'int64', 'IntStorage': 'int32', 'ShortStorage': 'int16', 'CharStorage': 'int8',
-    'ByteStorage': 'uint8', 'BoolStorage': 'bool',
+    'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage': 'float16',
+    'BFloat16Storage': ml_dtypes.bfloat16, 'LongStorage': 'int64', 'IntStorage': 'int32', 'ShortStorage': 'int16',
+    'CharStorage': 'int8', 'ByteStorage': 'uint8', 'BoolStorage': 'bool',
 }  # fmt: skip
 _LEGACY = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19'  # the number that torch.save wrote first until version 1.6
 # where checkpoints keep their state dict, the first that is there  [field: IRRA, TBPS-CLIP; open_clip, Lightning]
@@ -32,12 +32,7 @@ _MOST = 1 << 48  # a length, stride or offset
 
 
 class Checkpoint(NamedTuple):
-    """What a file of torch's holds.
-
-    Attributes:
-        tensors: by dotted name.
-        facts: the numbers and texts that lie beside the state dict, such as 'epoch' and 'name'.
-    """
+    """What a file of torch's holds: tensors by dotted name; numbers and texts beside them, such as 'epoch'."""
 
     tensors: dict[str, 'Stored']
     facts: dict[str, str | int | float]
@@ -46,10 +41,8 @@ class Checkpoint(NamedTuple):
 def read_torch(path: pathlib.Path) -> Checkpoint:
     """Tensors of a TorchScript module, or of a state dict, bare or a checkpoint's.
 
-    Reads the zip files of torch.jit.save and torch.save; a tensor's numbers are read when NumPy asks for them.
-
-    Raises:
-        WeightsError: another kind of file, a damaged one, one that asks for more than it holds, or a whole module.
+    Reads the zip files of torch.jit.save and torch.save; a tensor's numbers are read when NumPy asks for them. Raises
+    WeightsError: another kind of file, a damaged one, one that asks for more than it holds, or a whole module.
     """
     archive = _Archive(path)
     try:
@@ -98,8 +91,7 @@ class Stored:
 
     @property
     def nbytes(self) -> int:
-        """Of its numbers."""
-        return math.prod(self.shape) * np.dtype(_numpy(self.storage.dtype) or 'u1').itemsize
+        return math.prod(self.shape) * (1 if self.storage.dtype is None else self.storage.dtype.itemsize)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         values = self.storage.archive.values(self.storage)
@@ -136,7 +128,7 @@ class _Storage(NamedTuple):
     """One record of the file, data/KEY; `dtype` is None for a type of number that is not known here."""
 
     archive: '_Archive'
-    dtype: str | None
+    dtype: np.dtype | None
     key: str
 
 
@@ -196,20 +188,19 @@ class _Archive:
         kind, dtype, key = reference[:3]
         if kind != 'storage' or not isinstance(key, str) or len(key) > _MAX_NAME:
             raise ValueError(f'found a reference to {brief(kind)}, expected a storage')
-        known = isinstance(dtype, pickles.Name) and dtype.module == 'torch'
-        return _Storage(self, _DTYPES.get(dtype.name) if known else None, key)
+        known = isinstance(dtype, pickles.Name) and dtype.module == 'torch' and dtype.name in _DTYPES
+        return _Storage(self, np.dtype(_DTYPES[dtype.name]) if known else None, key)
 
     def values(self, storage: _Storage) -> np.ndarray:
         """All numbers of a storage, one dimension. The last one is kept: many tensors may share it."""
         if self._last[0] != storage[1:]:
             if storage.dtype is None:
                 raise WeightsError(f'{self.path}: data/{storage.key} has a type of number that is not known here')
-            dtype = np.dtype(_numpy(storage.dtype))
-            data = self.read(f'data/{storage.key}')
-            if len(data) % dtype.itemsize:
+            data, size = self.read(f'data/{storage.key}'), storage.dtype.itemsize
+            if len(data) % size:
                 raise WeightsError(f'{self.path}: data/{storage.key} has {len(data)} bytes, of {storage.dtype}')
-            raw = np.dtype(f'u{dtype.itemsize}')
-            values = np.frombuffer(data, raw.newbyteorder(self._order)).astype(raw).view(dtype)
+            raw = np.dtype(f'u{size}')
+            values = np.frombuffer(data, raw.newbyteorder(self._order)).astype(raw).view(storage.dtype)
             self._last = (storage[1:], values)
         return self._last[1]
 
@@ -242,11 +233,6 @@ def _refuse_module(path: pathlib.Path, root) -> None:
             "  torch.save(model.state_dict(), 'state_dict.pt')\n"
             'Do this only with a file whose maker you trust: loading it runs code. Then use state_dict.pt.'
         )
-
-
-def _numpy(dtype: str | None):
-    """NumPy's type of a storage's numbers; None where it is not known here."""
-    return ml_dtypes.bfloat16 if dtype == 'bfloat16' else dtype
 
 
 def _fault(path: pathlib.Path, error: Exception) -> str:

@@ -28,8 +28,7 @@ _EXPECTED = "a tokenizer in Hugging Face's format"
 def read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
     """A tokenizer of a folder, a file or a hub name, see `Tokenizer`; and the content of its tokenizer.json.
 
-    Raises:
-        DataError: nothing readable there, or what could not be CLIP's.
+    Raises DataError: nothing readable there, or what could not be CLIP's.
     """
     if name.startswith(hub.SCHEME):
         return _parse(_from_hub('/'.join(name.removeprefix(hub.SCHEME).split('/')[:2])))
@@ -91,16 +90,10 @@ def _vocab_and_merges(folder: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes
         rows = [line for line in lines.decode().split('\n') if line and not line.startswith('#version')]
         merges = [tuple(row.split(' ')) for row in rows]
         _check_model({'vocab': ids, 'merges': [list(merge) for merge in merges]})
-        backend = pipeline(
-            models.BPE(
-                vocab=ids, merges=merges, continuing_subword_prefix='', end_of_word_suffix=WORD_END, unk_token=EOT
-            )
-        )
+        words = dict(continuing_subword_prefix='', end_of_word_suffix=WORD_END, unk_token=EOT)
+        backend = pipeline(models.BPE(vocab=ids, merges=merges, **words))
         backend.add_special_tokens([SOT, EOT])
-        backend.post_processor = processors.RobertaProcessing(
-            sep=(EOT, backend.token_to_id(EOT)), cls=(SOT, backend.token_to_id(SOT)), add_prefix_space=False,
-            trim_offsets=False,
-        )  # fmt: skip
+        backend.post_processor = between_ends(backend)
         return backend, backend.to_str().encode()
     except BaseException as error:  # unicode, and the tokenizers' library, whose panics are no Exception
         raise _unreadable(path, error, 'a vocabulary beside its merges.txt') from None
@@ -108,9 +101,8 @@ def _vocab_and_merges(folder: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes
 
 def _parse(path: pathlib.Path) -> tuple[tokenizers.Tokenizer, bytes]:
     content = read_bytes(path, _LIMIT, _EXPECTED, DataError)
-    if (
-        content.count(b'[') + content.count(b'{') > len(content) // 8 + 1000
-    ):  # an empty list costs thirty times its text
+    # an empty list costs thirty times its text
+    if content.count(b'[') + content.count(b'{') > len(content) // 8 + 1000:
         raise _unreadable(path, ValueError('more lists than a vocabulary has'), _EXPECTED)
     try:
         _check(parse_object(content, str(path), _EXPECTED, DataError))
@@ -188,21 +180,18 @@ def _from_hub(name: str) -> pathlib.Path:
         raise DataError(f'Tokenizer {error} Change `tokenizer`, or the weights.') from None
 
 
+def between_ends(tokenizer: tokenizers.Tokenizer) -> processors.RobertaProcessing:
+    """What puts SOT and EOT around a text where transformers asks for it."""
+    sot, eot = ((token, tokenizer.token_to_id(token)) for token in (SOT, EOT))
+    return processors.RobertaProcessing(sep=eot, cls=sot, add_prefix_space=False, trim_offsets=False)
+
+
 def pipeline(model: models.BPE) -> tokenizers.Tokenizer:
     """CLIP's normalisation and split around a model of byte pairs."""
     tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFC(),
-            normalizers.Replace(tokenizers.Regex(r'\s+'), ' '),
-            normalizers.Lowercase(),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior='removed', invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    single = normalizers.Replace(tokenizers.Regex(r'\s+'), ' ')
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), single, normalizers.Lowercase()])
+    words = pre_tokenizers.Split(tokenizers.Regex(_SPLIT), behavior='removed', invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer

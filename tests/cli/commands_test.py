@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lcr2s_jax.weights import formats, runtimes
+from lcr2s_jax.weights import export, runtimes
 from tests import folders, searching
 from tests.road import fails, typed
 
@@ -124,5 +124,5 @@ def test_a_table_that_cannot_be_evaluated_is_explained(made, tmp_path, text, wor
 
 def test_every_format_that_there_is_can_be_asked_for(capsys):
     run = typed('export', '--workdir=w', '--format=none', '--out=o')
-    assert f'expected {" or ".join(formats.FORMATS)}' in run.stderr
-    assert set(formats.FORMATS) == set(runtimes.RUNTIMES)
+    assert f'expected {" or ".join(export.FORMATS)}' in run.stderr
+    assert set(export.FORMATS) == set(runtimes.RUNTIMES)

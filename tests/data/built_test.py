@@ -107,8 +107,8 @@ def changed(path, at, bit=0x10):
 def whole(folder):
     """All that a run reads of a built dataset."""
     split = built.read(folder, ['train'])[0]['train']
-    arrays = split.tokens, split.pid, split.caption_image, split.file_size
-    return split.images[:], split.file_names[:], split.captions[:], [array.tobytes() for array in arrays]
+    arrays = split.tokens, split.image_pid, split.caption_image, split.file_size
+    return split.jpegs[:], split.file_names[:], split.captions[:], [array.tobytes() for array in arrays]
 
 
 def test_every_flipped_bit_is_told_or_harmless(tmp_path):

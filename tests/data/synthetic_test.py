@@ -10,8 +10,8 @@ from PIL import Image
 
 from data import sources
 from data.demo import synthetic as demo
-from data.demo.cameras import CAMERAS
 from data.demo.outfits import identity
+from data.demo.picture import CAMERAS
 from data.demo.views import BACK, FRONT, shown, views
 from lcr2s_jax.errors import DataError
 

@@ -179,7 +179,7 @@ def test_a_finished_teacher_is_explained_in_pictures_and_numbers(workdir, capsys
     'missing,words', [('student', 'student.*step 3 of 4'), ('nobody', "found no nobody.*'nobody'")]
 )
 def test_a_stage_that_is_needed_and_not_finished_is_named(workdir, missing, words):
-    from commands.finished import open_finished
+    from commands.workdir import open_finished
 
     with pytest.raises(ConfigError, match=words):
         open_finished(workdir, (missing,), ('test',))

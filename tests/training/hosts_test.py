@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import jax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.training import report
 from lcr2s_jax.training.parallel import join
 from tests import folders
 from tests.road import ROOT, command, free_port, here, wait_for
@@ -87,7 +87,7 @@ def test_two_hosts_train_distil_and_rank_like_one(two_hosts):
     assert max(found.values()) <= 1e-5
     two, one = (json.loads((folder / 'results.json').read_text()) for folder in (workdir, alone))
     for stage in ('teacher', 'student'):  # two pictures that score alike to the sixth digit may change places
-        ours, theirs = (dict(report.flatten(results[stage], '/')) for results in (two, one))
+        ours, theirs = (flatten_dict(results[stage], sep='/') for results in (two, one))
         assert ours == pytest.approx(theirs, abs=4)
     assert 'student' in two_hosts.ended[0] and 'loss' not in two_hosts.ended[1], 'only the first host speaks of the run'
 

@@ -30,7 +30,7 @@ from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run, alone_in
 from lcr2s_jax.training.train import State
 from lcr2s_jax.weights import export as command
-from lcr2s_jax.weights import formats, layouts, open_clip, pretrained, runtimes
+from lcr2s_jax.weights import layouts, open_clip, pretrained, runtimes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 from tests.models.clip_test import assert_equal_features, features
 from tests.models.resnet_test import SIZES as RESNET
@@ -164,7 +164,7 @@ def test_a_spoiled_export_is_refused_and_leaves_nothing(workdir, student, tmp_pa
     def spoiled(folder, clip, params):
         noise = np.random.default_rng(0)
         params = jax.tree.map(lambda x: x + noise.normal(0, 0.02, x.shape).astype(np.float32), params)
-        formats.stablehlo.save_stablehlo(folder, clip, params)
+        command.stablehlo.save_stablehlo(folder, clip, params)
 
     monkeypatch.setattr(command, 'FORMATS', {'stablehlo': spoiled})
     with pytest.raises(
@@ -253,7 +253,7 @@ def test_a_wrong_command_line_is_usage(words, capsys):
 def test_every_format_that_there_is_can_be_asked_for(capsys):
     assert main.main(['main.py', 'export', '--help']) == 0
     shown = capsys.readouterr().out
-    assert all(kind in shown for kind in formats.FORMATS) and set(formats.FORMATS) == set(runtimes.RUNTIMES)
+    assert all(kind in shown for kind in command.FORMATS) and set(command.FORMATS) == set(runtimes.RUNTIMES)
 
 
 def test_export_takes_the_config_of_its_run_and_no_other(capsys):
@@ -282,15 +282,15 @@ def embeddings(rng):
 
 def test_r1_must_be_equal_but_a_tie_is_nobodys_fault():
     e = embeddings(np.random.default_rng(0))
-    assert formats.compare(e, 3 * e.image_GE, e.text_QE).faults() == [], 'length is no matter'
+    assert command.compare(e, 3 * e.image_GE, e.text_QE).faults() == [], 'length is no matter'
     theirs = e.image_GE.copy()
     for image_GE, sign in ((e.image_GE, 1), (theirs, -1)):  # 0's sentence finds 1 with one, 0 with the other, by a hair
         image_GE[1] = image_GE[0] + sign * 1e-5 * e.text_QE[0]
-    tie = formats.compare(e, theirs, e.text_QE)
+    tie = command.compare(e, theirs, e.text_QE)
     assert (tie.ties, tie.moved, tie.faults()) == (1, 0, []) and tie.ours < tie.theirs
-    swapped = formats.compare(e, e.image_GE[[0, 1, 3, 2, 4, 5]], e.text_QE)
+    swapped = command.compare(e, e.image_GE[[0, 1, 3, 2, 4, 5]], e.text_QE)
     assert swapped.moved == 2 and any('R@1' in fault for fault in swapped.faults())
-    nothing = formats.compare(e, np.full((6, 4), np.nan), e.text_QE)
+    nothing = command.compare(e, np.full((6, 4), np.nan), e.text_QE)
     assert 'smallest cosine of images nan' in nothing.faults()[0] and nothing.moved
 
 

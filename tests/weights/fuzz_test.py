@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lcr2s_jax.errors import UserError
 from lcr2s_jax.weights import layouts, pretrained
-from lcr2s_jax.weights.safetensors_files import read_safetensors
+from lcr2s_jax.weights.stored import read_safetensors
 from lcr2s_jax.weights.tokenizer import Tokenizer, clean
 from lcr2s_jax.weights.torch_files import read_torch
 from tests.fuzzing import anything, changed, damaged, fuzz
