@@ -59,41 +59,28 @@ _RIDGE = 1.0  # weight of slope^2 / 2 in units of pairs: keeps the slope finite 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """What is known of one kind of query.
+    """What is known of one kind of query."""
 
-    Attributes:
-      slope, offset: a and b.
-      thresholds: of RATES, at N0.
-      growth: c.
-      queries: that it was fitted on.
-      own: quantiles of the person's own best score, rising; () in a calibration of an earlier version.
-    """
-
-    slope: float
-    offset: float
-    thresholds: tuple[float, ...]
-    growth: float
-    queries: int
+    slope: float  # a
+    offset: float  # b
+    thresholds: tuple[float, ...]  # of RATES, at N0
+    growth: float  # c
+    queries: int  # that it was fitted on
+    # quantiles of the person's own best score, rising; () in a calibration of an earlier version
     own: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What val taught about scores.
+    """What val taught about scores."""
 
-    Attributes:
-      pictures: N0.
-      deviation: of the scores of one query over the gallery, for a 'sentence' and an 'example'.
-      kinds: `query.Query.kind` -> Fit; without 'example' where val has one picture a person.
-      domain: what val's pictures look like; None where they were too few, or in a file of an earlier version, which
-        compared vectors.
-      word_pieces: tokens of a word of val's captions at most, see `wording.pieces_of`; None where not counted.
-    """
-
-    pictures: int
-    deviation: Mapping[str, float]
-    kinds: Mapping[str, Fit]
+    pictures: int  # N0
+    deviation: Mapping[str, float]  # of the scores of one query over the gallery, for a 'sentence' and an 'example'
+    kinds: Mapping[str, Fit]  # `query.Query.kind` -> Fit; without 'example' where val has one picture a person
+    # what val's pictures look like; None where they were too few, or in a file of an earlier version, which
+    # compared vectors
     domain: Domain | None = None
+    # tokens of a word of val's captions at most, see `wording.pieces_of`; None where not counted
     word_pieces: float | None = None
 
     def probability(self, kind: str, score_K: np.ndarray, pictures: int) -> np.ndarray | None:

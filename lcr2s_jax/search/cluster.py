@@ -29,17 +29,11 @@ _BLOCK = 1024  # files that a reader is given at once, at most
 
 
 class Crew(NamedTuple):
-    """How many processes do what.
+    """How many processes do what."""
 
-    Attributes:
-      embedders: each has a model.
-      gpus: GPUs of each; 0 for a core instead.
-      readers: at most.
-    """
-
-    embedders: int
-    gpus: int
-    readers: int
+    embedders: int  # each has a model
+    gpus: int  # GPUs of each; 0 for a core instead
+    readers: int  # at most
 
 
 @contextlib.contextmanager

@@ -14,15 +14,10 @@ from lcr2s_jax.search import sql, sql_text
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What counts, searches and deletes alike.
+    """What counts, searches and deletes alike."""
 
-    Attributes:
-      text: as somebody typed it, for logs and messages.
-      sql: for LanceDB; '' for every row.
-    """
-
-    text: str
-    sql: str
+    text: str  # as somebody typed it, for logs and messages
+    sql: str  # for LanceDB; '' for every row
 
     def __and__(self, other: 'Condition') -> 'Condition':
         if not (self.sql and other.sql):

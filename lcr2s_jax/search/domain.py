@@ -25,23 +25,15 @@ _FEWEST = 40  # pictures of val; fewer say nothing of their own spread
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Domain:
-    """Val's pictures, in short; S numbers of each.
+    """Val's pictures, in short; S numbers of each."""
 
-    Attributes:
-      mean_S, deviation_S: of the numbers, float32.
-      direction_MS, variance_M: of the standardised numbers, float32.
-      rest: mean variance of all other directions.
-      limit: distance D that 1 - QUANTILE of val exceeds.
-      pictures: that it was fitted on.
-    """
-
-    mean_S: np.ndarray
-    deviation_S: np.ndarray
-    direction_MS: np.ndarray
-    variance_M: np.ndarray
-    rest: float
-    limit: float
-    pictures: int
+    mean_S: np.ndarray  # of the numbers, float32
+    deviation_S: np.ndarray  # the same
+    direction_MS: np.ndarray  # of the standardised numbers, float32
+    variance_M: np.ndarray  # along each of these, float32
+    rest: float  # mean variance of all other directions
+    limit: float  # distance D that 1 - QUANTILE of val exceeds
+    pictures: int  # that it was fitted on
 
     @classmethod
     def fit(

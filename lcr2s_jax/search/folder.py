@@ -23,48 +23,29 @@ Root = pathlib.Path | str  # a folder, resolved, or the URL of one
 
 
 class File(NamedTuple):
-    """A file as its folder tells of it.
+    """A file as its folder tells of it."""
 
-    Attributes:
-      path: below the root, with forward slashes.
-      size: bytes.
-      modified: microseconds since 1970.
-    """
-
-    path: str
-    size: int
-    modified: int
+    path: str  # below the root, with forward slashes
+    size: int  # bytes
+    modified: int  # microseconds since 1970
 
 
 class Picture(NamedTuple):
-    """A file that was opened.
-
-    Attributes:
-      file: which.
-      sha256: of its bytes, hex; '' where they cannot be read.
-      pixels: uint8 [h, w, 3]; None where they were not wanted or there is a fault.
-      fault: why it cannot be used, half a sentence; '' where it can.
-      look: `appearance.statistics` of the pixels; None without pixels.
-    """
+    """A file that was opened."""
 
     file: File
-    sha256: str
-    pixels: np.ndarray | None
-    fault: str
-    look: np.ndarray | None = None
+    sha256: str  # of its bytes, hex; '' where they cannot be read
+    pixels: np.ndarray | None  # uint8 [h, w, 3]; None where they were not wanted or there is a fault
+    fault: str  # why it cannot be used, half a sentence; '' where it can
+    look: np.ndarray | None = None  # `appearance.statistics` of the pixels; None without pixels
 
 
 class Listing(NamedTuple):
-    """What lies below a folder.
+    """What lies below a folder."""
 
-    Attributes:
-      files: the pictures, sorted by path.
-      faults: path -> why it cannot be used, unreadable folders among them.
-      passed_over: reason -> {'count': files and folders, 'first': names of some}, the most frequent first.
-    """
-
-    files: list[File]
-    faults: dict[str, str]
+    files: list[File]  # the pictures, sorted by path
+    faults: dict[str, str]  # path -> why it cannot be used, unreadable folders among them
+    # reason -> {'count': files and folders, 'first': names of some}, the most frequent first
     passed_over: dict[str, dict]
 
 

@@ -16,15 +16,10 @@ _DATA = f'{IMAGES}.lance/data'
 
 
 class Fragment(NamedTuple):
-    """Rows in files of their own.
+    """Rows in files of their own."""
 
-    Attributes:
-      parts: Lance's description, JSON.
-      paths: of the rows.
-    """
-
-    parts: list[dict]
-    paths: list[str]
+    parts: list[dict]  # Lance's description, JSON
+    paths: list[str]  # of the rows
 
     @property
     def files(self) -> set[str]:

@@ -26,43 +26,25 @@ class Encoder(Protocol):
 
 
 class Work(NamedTuple):
-    """Files to be embedded and committed.
+    """Files to be embedded and committed."""
 
-    Attributes:
-      root: that they lie below.
-      key: the same as the index's table names it.
-      files: none of them was deleted from the index by its place.
-      new: none of them has a row yet.
-      there: hashes of pictures that have a vector.
-      forgotten: see `retention.key`; pictures that were deleted, and may have another name now.
-      readmit: remember the hashes of what is taken.
-    """
-
-    root: folder.Root
-    key: str
-    files: Sequence[File]
-    new: bool
-    there: frozenset[str]
-    forgotten: frozenset[str]
-    readmit: bool
+    root: folder.Root  # that they lie below
+    key: str  # the same as the index's table names it
+    files: Sequence[File]  # none of them was deleted from the index by its place
+    new: bool  # none of them has a row yet
+    there: frozenset[str]  # hashes of pictures that have a vector
+    forgotten: frozenset[str]  # see `retention.key`; pictures that were deleted, and may have another name now
+    readmit: bool  # remember the hashes of what is taken
 
 
 class Done(NamedTuple):
-    """What became of them.
+    """What became of them."""
 
-    Attributes:
-      embedded: pictures that went through the model.
-      copied: pictures whose bytes were there under another path.
-      unusable: [(path, why)].
-      met: files whose bytes were deleted once; they stay out.
-      hashes: of what was taken, where `Work.readmit` asks for them.
-    """
-
-    embedded: int
-    copied: int
-    unusable: list[tuple[str, str]]
-    met: list[File]
-    hashes: list[str]
+    embedded: int  # pictures that went through the model
+    copied: int  # pictures whose bytes were there under another path
+    unusable: list[tuple[str, str]]  # (path, why)
+    met: list[File]  # files whose bytes were deleted once; they stay out
+    hashes: list[str]  # of what was taken, where `Work.readmit` asks for them
 
 
 def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], None] = lambda count: None) -> Done:

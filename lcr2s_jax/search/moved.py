@@ -15,17 +15,11 @@ _LAST = '.moved'  # in the index: a hash of the last two folders, by which a cal
 
 
 class Moved(NamedTuple):
-    """What became of the rows of a folder.
+    """What became of the rows of a folder."""
 
-    Attributes:
-      old: the folder, as the index knew it.
-      moved: rows that are of the new folder now.
-      left: rows whose picture is not in the new folder, or is of another size there.
-    """
-
-    old: str
-    moved: int
-    left: int
+    old: str  # the folder, as the index knew it
+    moved: int  # rows that are of the new folder now
+    left: int  # rows whose picture is not in the new folder, or is of another size there
 
 
 def move(gallery: Gallery, old: str, root: Root) -> Moved:

@@ -22,17 +22,11 @@ _EXAMPLE = "such as '{camera}_{time:%Y%m%d_%H%M%S}_{*}'"
 
 
 class Columns(NamedTuple):
-    """What a pattern found.
+    """What a pattern found."""
 
-    Attributes:
-      kinds: column -> 'int64', 'double' or 'string'.
-      values: path -> {column: value}.
-      unmatched: paths that the pattern does not fit.
-    """
-
-    kinds: dict[str, str]
-    values: dict[str, dict]
-    unmatched: list[str]
+    kinds: dict[str, str]  # column -> 'int64', 'double' or 'string'
+    values: dict[str, dict]  # path -> {column: value}
+    unmatched: list[str]  # paths that the pattern does not fit
 
 
 class NamePattern:

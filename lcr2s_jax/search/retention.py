@@ -27,20 +27,13 @@ _EXAMPLES, _VALUES = 3, 5  # rows that a plan names; values of a column that it 
 
 
 class Plan(NamedTuple):
-    """Rows that are to be forgotten, found once: what is shown is what goes.
+    """Rows that are to be forgotten, found once: what is shown is what goes."""
 
-    Attributes:
-      version: of the gallery, when they were found.
-      rows: their numbers at that version, rising.
-      files: (root, path, sha256) of each.
-      total: rows of the whole index.
-      values: a column of the user's -> its most frequent values among them, each with how many rows have it.
-    """
-
-    version: int
-    rows: np.ndarray
-    files: list[tuple[str, str, str]]
-    total: int
+    version: int  # of the gallery, when they were found
+    rows: np.ndarray  # their numbers at that version, rising
+    files: list[tuple[str, str, str]]  # (root, path, sha256) of each
+    total: int  # rows of the whole index
+    # a column of the user's -> its most frequent values among them, each with how many rows have it
     values: dict[str, list[tuple]]
 
     def lines(self) -> list[str]:
@@ -57,19 +50,12 @@ class Plan(NamedTuple):
 
 
 class Forgotten(NamedTuple):
-    """What `delete` took.
+    """What `delete` took."""
 
-    Attributes:
-      rows: of the table.
-      uploads: files that were uploaded.
-      tracks: folders of crops that were cut out of videos.
-      left: rows of the plan that others have changed or removed since it was made.
-    """
-
-    rows: int
-    uploads: int
-    tracks: int
-    left: int = 0
+    rows: int  # of the table
+    uploads: int  # files that were uploaded
+    tracks: int  # folders of crops that were cut out of videos
+    left: int = 0  # rows of the plan that others have changed or removed since it was made
 
 
 def key(*what) -> str:

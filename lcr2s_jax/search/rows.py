@@ -18,25 +18,15 @@ OK = 'ok'  # status of a row that has a vector; any other says why it has none
 
 
 class Row(NamedTuple):
-    """What one file becomes.
+    """What one file becomes."""
 
-    Attributes:
-      path: below the root, with forward slashes.
-      sha256: of the bytes; '' where they cannot be read.
-      bytes: how many.
-      modified: of the file, microseconds since 1970.
-      status: OK, or why there is no vector.
-      vector: unit float32 [E], or None.
-      look: `appearance.statistics`, float32 [S], or None.
-    """
-
-    path: str
-    sha256: str
+    path: str  # below the root, with forward slashes
+    sha256: str  # of the bytes; '' where they cannot be read
     bytes: int
-    modified: int
-    status: str
-    vector: np.ndarray | None
-    look: np.ndarray | None = None
+    modified: int  # of the file, microseconds since 1970
+    status: str  # OK, or why there is no vector
+    vector: np.ndarray | None  # unit float32 [E], or None
+    look: np.ndarray | None = None  # `appearance.statistics`, float32 [S], or None
 
 
 def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[str, datetime.datetime]]):

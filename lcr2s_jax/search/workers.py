@@ -23,21 +23,13 @@ EMBEDDED, KNOWN, UNUSABLE, FORGOTTEN = range(4)  # what a file turned out to be
 
 
 class Task(NamedTuple):
-    """What every worker of a call is told.
+    """What every worker of a call is told."""
 
-    Attributes:
-      uri: of the index, as every node sees it.
-      model: hash of the one that must be there.
-      image_size: height and width in pixels.
-      width: E, of its vectors.
-      share: processor cores of an embedder; 0 where it has a GPU.
-    """
-
-    uri: str
-    model: str
-    image_size: tuple[int, int]
-    width: int
-    share: int
+    uri: str  # of the index, as every node sees it
+    model: str  # hash of the one that must be there
+    image_size: tuple[int, int]  # height and width in pixels
+    width: int  # E, of its vectors
+    share: int  # processor cores of an embedder; 0 where it has a GPU
 
 
 @contextlib.contextmanager

@@ -10,15 +10,10 @@ _RATES = (0.05, 1000.0)  # frames a second that are believed
 
 
 class Jump(NamedTuple):
-    """Where a clock does not go on as it did.
+    """Where a clock does not go on as it did."""
 
-    Attributes:
-      seconds: of the first frame after it, by the time that is given out.
-      by: seconds; below 0, the clock went back and the time goes on from the last frame.
-    """
-
-    seconds: float
-    by: float
+    seconds: float  # of the first frame after it, by the time that is given out
+    by: float  # seconds; below 0, the clock went back and the time goes on from the last frame
 
 
 class Clock:

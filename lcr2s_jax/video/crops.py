@@ -103,20 +103,13 @@ def cut(
 
 
 class Followed(NamedTuple):
-    """A frame whose boxes belong to tracks.
-
-    Attributes:
-      image_hwc: uint8, RGB.
-      box_n5: left, top, right, bottom, score.
-      number_n: of each box's track; 0 where it has none.
-      ended: tracks that are at their end.
-    """
+    """A frame whose boxes belong to tracks."""
 
     seconds: float
-    image_hwc: np.ndarray
-    box_n5: np.ndarray
-    number_n: list[int]
-    ended: list[int]
+    image_hwc: np.ndarray  # uint8, RGB
+    box_n5: np.ndarray  # left, top, right, bottom, score
+    number_n: list[int]  # of each box's track; 0 where it has none
+    ended: list[int]  # tracks that are at their end
 
     def boxes(self) -> list[tuple[int, np.ndarray]]:
         """(track, box) of those that have one."""

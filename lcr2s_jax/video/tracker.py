@@ -27,19 +27,12 @@ _WALK, _WIDTH, _REACH = 1.4, 0.6, 0.5  # metres a second, metres of a box, most 
 
 
 class Seen(NamedTuple):
-    """One box of a track.
+    """One box of a track."""
 
-    Attributes:
-      seconds: since the beginning of the video.
-      box: left, top, right, bottom, whole pixels.
-      score: the detector's.
-      jpeg: the crop.
-    """
-
-    seconds: float
-    box: tuple[int, int, int, int]
-    score: float
-    jpeg: bytes
+    seconds: float  # since the beginning of the video
+    box: tuple[int, int, int, int]  # left, top, right, bottom, whole pixels
+    score: float  # the detector's
+    jpeg: bytes  # the crop
 
 
 class Tracker:

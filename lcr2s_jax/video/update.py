@@ -37,19 +37,12 @@ _BUSY = '{}: another process is looking at it for this index; waiting'
 
 
 class VideoOptions(NamedTuple):
-    """Which videos, and how.
-
-    Attributes:
-      files: the videos.
-      every: seconds from frame to frame.
-      detector: see `lcr2s_jax.video.detectors.open_detector`.
-      min_seen: frames in which a track must have been seen; others are left out.
-    """
+    """Which videos, and how."""
 
     files: Sequence[str]
-    every: float
-    detector: str
-    min_seen: int = cutting.MIN_SEEN
+    every: float  # seconds from frame to frame
+    detector: str  # see `lcr2s_jax.video.detectors.open_detector`
+    min_seen: int = cutting.MIN_SEEN  # frames in which a track must have been seen; others are left out
 
 
 def check(options: VideoOptions, uri: str) -> None:
