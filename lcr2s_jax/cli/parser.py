@@ -17,8 +17,6 @@ class Parser(argparse.ArgumentParser):
     """What one command takes. Flags and words may come in any order.
 
     Args:
-      name: of the command.
-      about: one sentence on what it does.
       program: what is typed before the name.
       words: how the words that may follow are shown; '' where there are none.
     """

@@ -54,8 +54,7 @@ class Answer(NamedTuple):
 def picture(root: str, path: str) -> bytes:
     """The file of a hit.
 
-    Raises:
-      PictureError: it is gone, no longer lies below its root, as behind a link, or cannot be read.
+    Raises PictureError where it is gone, no longer lies below its root, as behind a link, or cannot be read.
     """
     try:
         if stores.is_remote(root):

@@ -84,11 +84,7 @@ def clock(seconds: float) -> str:
 
 
 def trained_on(known: Mapping[str, Any] | None) -> str:
-    """What a model was trained on, in a line.
-
-    Args:
-      known: {'dataset', 'kind', 'people', 'images'}, each of which may be missing; None where nothing is known.
-    """
+    """What a model was trained on, in a line; of 'dataset', 'kind', 'people' and 'images' each may be missing."""
     known = known or {}
     kind, name = known.get('kind'), known.get('dataset') or 'a dataset of its owner'
     if kind not in ('synthetic pedestrians', 'photographs'):
@@ -102,13 +98,7 @@ def trained_on(known: Mapping[str, Any] | None) -> str:
 
 
 def to_json(answer: Answer, why: Why = (), examples: Sequence[str] = ()) -> dict:
-    """An answer as JSON.
-
-    Args:
-      answer: the answer.
-      why: of `search.Search.why`.
-      examples: files of the example pictures.
-    """
+    """An answer as JSON; `why` of `search.Search.why`, `examples` the files of the example pictures."""
     left_out = ('row', 'copies')
     return {
         'sentences': answer.query.sentences,

@@ -22,13 +22,8 @@ FEEDBACK = 'feedback.jsonl'
 def write(uri: str, lines: list[dict], log: str = NAME) -> None:
     """Append lines, each with the time put before it; beside an index on an object store, one object a call.
 
-    Args:
-      uri: of the index.
-      lines: what is to be told: user, text, model hash, top ids.
-      log: NAME or FEEDBACK, beside the index; or an absolute path, where the log is kept apart from it.
-
-    Raises:
-      SearchError: they cannot be written; then nothing may be shown.
+    `log` is NAME or FEEDBACK, beside the index, or an absolute path, where the log is kept apart from it. Raises
+    SearchError where they cannot be written; then nothing may be shown.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
     content = ''.join(json.dumps({'time': now, **line}) + '\n' for line in lines).encode('ascii')
@@ -52,11 +47,7 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
 
 
 def forget(uri: str, files: set[tuple[str, str]]) -> None:
-    """Take what was said of pictures, by (root, path), out of FEEDBACK; on an object store it stays.
-
-    Raises:
-      SearchError: it cannot be written.
-    """
+    """Take what was said of pictures, (root, path), out of FEEDBACK; on object stores it stays. Raises SearchError."""
     path = pathlib.Path(uri) / FEEDBACK
     if stores.is_remote(uri) or not path.exists():
         return
@@ -108,14 +99,7 @@ def refusals(uri: str, who: str, asked: dict, log: str = NAME) -> Iterator[None]
 
 
 def line(who: str, answer, opened, where: str = '') -> dict:
-    """What the log keeps of one answer.
-
-    Args:
-      who: asked.
-      answer: `search.Answer`.
-      opened: the `search.Search` that gave it.
-      where: the condition, or ''.
-    """
+    """What the log keeps of one answer that the `search.Search` `opened` gave, under a condition or ''."""
     return {
         'user': who,
         'text': list(answer.query.sentences),

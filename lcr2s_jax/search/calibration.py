@@ -145,14 +145,12 @@ class Calibration:
 def fit(
     e: Embeddings, seed: int = 0, word_pieces: float | None = None, look_GS: np.ndarray | None = None
 ) -> Calibration:
-    """Calibrate on a split that the student was not trained on.
+    """Calibrate on a split, val, that the student was not trained on.
 
     Args:
-      e: val, embedded.
       seed: of the queries and the people that are drawn where there are too many.
       word_pieces: of val's captions, see `wording.pieces_of`.
-      look_GS: `appearance.statistics` of val's pictures, NaN for one without; None for a calibration that does not know
-        the unfamiliar.
+      look_GS: `appearance.statistics` of val's pictures, NaN for one without; None not to know the unfamiliar.
     """
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(e.text_pid_Q))[:_QUERIES])
@@ -167,18 +165,14 @@ def fit(
 
 
 def scores(e: Embeddings, rows: np.ndarray, deviation: Mapping[str, float] | None = None):
-    """What every kind of query scores, as a search would have it.
+    """What every kind of query scores, as a search would have it; `rows` are the captions that are the queries.
 
-    The second sentence is another caption of the person, the example another picture, which is then no hit.
-
-    Args:
-      e: a split.
-      rows: captions that are the queries.
-      deviation: of the calibration that is looked at; None to measure it here.
+    The second sentence is another caption of the person, the example another picture, which is then no hit. `deviation`
+    is that of the calibration that is looked at; None to measure it here.
 
     Returns:
       The deviation, and kind -> (score_QG, -inf for a picture that is the query itself; strangers_QG, bool). Without
-      kinds that no query has.
+        kinds that no query has.
     """
     image_GE, text_QE = _unit(e.image_GE), _unit(e.text_QE)
     text_pid_Q, image_pid_G = np.asarray(e.text_pid_Q), np.asarray(e.image_pid_G)

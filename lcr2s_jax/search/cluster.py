@@ -44,8 +44,7 @@ def engine(address: str = '', embedders: int = 0) -> Iterator[Callable]:
       address: of a cluster: HOST:PORT, ray://HOST:PORT, or auto for that of this machine; '' starts one.
       embedders: processes that embed; 0 for one a GPU, or where there is none for half of the cores.
 
-    Raises:
-      ConfigError: Ray is not installed, or there is no cluster.
+    Raises ConfigError where Ray is not installed, or there is no cluster.
     """
     ray = _ray()
     fragments.lance()

@@ -30,14 +30,9 @@ _IN = 500  # values of one SQL list
 
 
 def parse(text: str, columns: Mapping[str, str]) -> Condition:
-    """Check a condition that somebody typed.
+    """Check a condition that somebody typed: one boolean expression in SQL over columns (name -> Arrow type), or ''.
 
-    Args:
-      text: one boolean expression in SQL; '' for every row.
-      columns: those that it may name -> their Arrow types.
-
-    Raises:
-      SearchError: it is not, or is too large; no value of a row is in the message.
+    Raises SearchError where it is not, or is too large; no value of a row is in the message.
     """
     if not text.strip():
         return EVERY

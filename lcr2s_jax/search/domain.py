@@ -41,11 +41,8 @@ class Domain:
     ) -> 'Domain | None':
         """Learn what val's pictures look like; None where they are too few to tell.
 
-        Args:
-          look_GS: the numbers of val's pictures.
-          person_G: identities; a person's pictures are held out together.
-          seed: of the folds.
-          standardise: divide by deviations; False for vectors, whose numbers are of one kind.
+        A person's pictures, by person_G, are held out together, in folds by `seed`. `standardise` divides by
+        deviations; False for vectors, whose numbers are of one kind.
         """
         people = np.random.default_rng(seed).permutation(np.unique(person_G))
         if len(look_GS) < _FEWEST or len(people) < _FOLDS:

@@ -19,20 +19,13 @@ _KEPT = 'latest_version_hint.json'  # LanceDB writes it anew with every version
 
 
 def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
-    """Forget rows, in one commit, and leave no byte of them, nor of any that was forgotten before.
+    """Forget rows of the present version in one commit, and leave no byte of them, nor of any forgotten before.
 
     Enriched vectors go as well: others' have a part of a row in them. `enrich.renew` makes them of what is left.
 
     Whoever has an older version open must open the index again. The lock is what makes it safe: files that another
     writer has not committed yet would go with the old ones, and its rows would be lost. A call that was killed is
-    finished by `finish`.
-
-    Args:
-      gallery: the index.
-      rows: row numbers at its present version.
-
-    Raises:
-      SearchError: files that held the rows are left.
+    finished by `finish`. Raises SearchError where files that held the rows are left.
     """
     with gallery.writing():
         storage.mark(gallery.uri, BEGUN)

@@ -71,15 +71,9 @@ def check(root: Root) -> None:
 def walk(root: Root, skip: Sequence[pathlib.Path] = ()) -> Listing:
     """List the pictures below `root`: by their suffix, and those without a suffix by their content.
 
-    Links and what begins with a dot are passed over: nothing outside the root gets in by a link, and no folder is
-    walked twice.
-
-    Args:
-      root: the folder.
-      skip: folders below it that are not entered.
-
-    Raises:
-      DataError: the root itself cannot be read. SearchError: an object store does not answer.
+    Links, what begins with a dot and folders in `skip` are passed over: nothing outside the root gets in by a link, and
+    no folder is walked twice. Raises DataError where the root cannot be read, SearchError where an object store does
+    not answer.
     """
     if isinstance(root, str):
         return _objects(root)
@@ -194,17 +188,14 @@ def read(
     wanted: Callable[[str], bool] = lambda sha256: True,
     most: int = 0,
 ) -> Iterator[Picture]:
-    """Open every file, in order, many at a time.
+    """Open every file, in order, many at a time; one that is damaged or gone comes with a fault.
 
     Args:
-      files: from `walk`.
-      root: that they lie below.
       image_size: height and width in pixels.
       wanted: told the hash; where it says no, pixels are not decoded.
       most: threads; 0 for one a core.
 
-    Raises:
-      SearchError: an object store does not answer; a picture that is damaged or gone is one with a fault.
+    Raises SearchError where an object store does not answer.
     """
     yield from threads.in_order(functools.partial(_open, root, image_size, wanted), files, most)
 

@@ -54,13 +54,10 @@ def write(uri: str, key: str, rows: Sequence[Row]) -> Fragment:
 
 
 def commit(gallery: Gallery, key: str, fragments: Sequence[Fragment]) -> list[Fragment]:
-    """Make fragments part of the table, in one commit.
+    """Make fragments part of the table, in one commit; those that were left out. Raises SearchError.
 
     One is left out, and its files are removed, if another call has written a row of its files meanwhile, or has erased
     rows and with them all that no version named.
-
-    Returns:
-      Those that were left out. Raises SearchError.
     """
     if not fragments:
         return []

@@ -31,13 +31,10 @@ class Gallery:
       width: E, where the table is to be made if it is not there; None to refuse that.
 
     Attributes:
-      uri: the same.
       db, table: LanceDB's.
-      width: E.
       enriched: how its vectors are enriched by those of their neighbours; None for an index without, see `enrich`.
 
-    Raises:
-      SearchError: nothing there, or it cannot be read.
+    Raises SearchError where nothing is there, or it cannot be read.
     """
 
     def __init__(self, uri: str, width: int | None = None):
@@ -178,12 +175,9 @@ class Gallery:
         return set(self.rows(FOUND, ['sha256'])['sha256'].to_pylist())
 
     def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
-        """One commit of files, each with one row in the end, whoever else puts the same.
+        """One commit of files, each with one row in the end, whoever else puts the same. The same bytes keep their age.
 
-        Args:
-          root: of their paths.
-          rows: the age of one whose bytes are those that it had goes on.
-          new: of files that had no row; if not, one that has none any more was deleted meanwhile and stays out.
+        `new` says that they had no row; if not, one that has none any more was deleted meanwhile and stays out.
         """
         with self.writing():
             known = self.known_paths(root)

@@ -52,15 +52,7 @@ def write(
     whys: Sequence[Why] = (),
     trained_on: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the page; aside, then renamed.
-
-    Args:
-      path: of the file.
-      answers: from `search.Search`.
-      title: a line above all.
-      whys: of `search.Search.why`, one an answer; () for none.
-      trained_on: of the model; see `answer_text.trained_on`.
-    """
+    """Write the page, `title` above all; aside, then renamed. For `trained_on` see `answer_text.trained_on`."""
     whys = whys or [()] * len(answers)
     body = ''.join(section(answer, why) for answer, why in zip(answers, whys, strict=True))
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # should a name ever get through as markup

@@ -13,9 +13,8 @@ from lcr2s_jax.weights import manifest
 def open_model(uri: str, new: Model | None = None) -> Model:
     """The index's model, written there first where there is none yet.
 
-    Raises:
-      SearchError: the index has another model, or its pictures were made ready otherwise than is done here.
-      ConfigError: it has none, and no new one is given.
+    Raises SearchError where the index has another model or its pictures were made ready otherwise than here,
+    ConfigError where it has none and no new one is given.
     """
     there = storage.model_folder(uri)
     if new is None:

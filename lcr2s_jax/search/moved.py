@@ -26,10 +26,7 @@ def move(gallery: Gallery, old: str, root: Root) -> Moved:
     """Have rows of `old` be rows of `root`, where a file of the same path and size lies below it.
 
     A row that `root` has of such a path already goes: the older one has the columns. A call that was killed after it is
-    finished by the same call.
-
-    Raises:
-      SearchError: the index has no row of `old`; the message names the folders that it has.
+    finished by the same call. Raises SearchError where the index has no row of `old`, naming the folders that it has.
     """
     key = storage.stored(gallery.uri, root)
     mark = retention.key('moved', os.path.abspath(old), key).encode()

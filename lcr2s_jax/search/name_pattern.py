@@ -30,18 +30,7 @@ class Columns(NamedTuple):
 
 
 class NamePattern:
-    """A pattern, checked.
-
-    Args:
-      text: as above.
-      reserved: names of columns that are the index's own.
-
-    Attributes:
-      columns: that it names, in order.
-
-    Raises:
-      DataError: what was found, what was expected.
-    """
+    """A pattern, checked; `columns` are those that it names, in order, none of them `reserved`. Raises DataError."""
 
     def __init__(self, text: str, reserved: Collection[str] = ()):
         self.text, self._formats = text, {}
@@ -111,14 +100,9 @@ class NamePattern:
             raise DataError(f"--name-pattern: found no file that '{self.text}' fits, as in {paths[0]!r}; change it")
 
     def read(self, paths: Iterable[str], have: Mapping[str, str]) -> Columns:
-        """The columns of paths.
+        """The columns of paths below the folder; `have` are the kinds of those that the index has already.
 
-        Args:
-          paths: below the folder.
-          have: kinds of the columns that the index has already.
-
-        Raises:
-          RowsError: values that are not of the kind that the index has.
+        Raises RowsError for values that are not of the kind that the index has.
         """
         texts = {path: self.match(path) for path in paths}
         matched = {path: values for path, values in texts.items() if values}

@@ -13,11 +13,7 @@ from lcr2s_jax.search.topk import Exact
 class Nearest:
     """Keeps the vectors of the last version in memory; a server asks from many threads.
 
-    Args:
-      devices: that compare; None for all of this host.
-
-    Attributes:
-      loaded: column -> (version, vectors on the devices, their row numbers).
+    `loaded` has column -> (version, vectors on the devices, their row numbers); devices None are all of this host.
     """
 
     def __init__(self, devices=None):

@@ -38,10 +38,7 @@ class Query(NamedTuple):
 def chunks(sentence: str, lengths: Callable[[Sequence[str]], np.ndarray], longest: int) -> list[str]:
     """A sentence in parts of at most `longest` tokens, cut between sentences, else phrases, else words.
 
-    Args:
-      sentence: any text.
-      lengths: tokens that each of some texts needs, its two ends included.
-      longest: the context length.
+    `lengths` counts the tokens that each of some texts needs, its two ends included.
     """
     if lengths([sentence])[0] <= longest:
         return [sentence]

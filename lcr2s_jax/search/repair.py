@@ -35,11 +35,7 @@ def own(gallery: Gallery) -> None:
 
 
 def doubles(gallery: Gallery) -> int:
-    """Drop the second row of a file that has two, the younger: two calls that ran together wrote them once.
-
-    Returns:
-      How many rows went.
-    """
+    """Drop the second row, the younger, of a file that two calls wrote together; how many rows went."""
     with gallery.writing():
         found = gallery.rows(conditions.EVERY, ['root', 'path', 'added'], with_rows=True)
         counted = found.group_by(['root', 'path']).aggregate([('path', 'count')])['path_count']
@@ -56,11 +52,7 @@ def doubles(gallery: Gallery) -> int:
 
 
 def vectors(gallery: Gallery) -> int:
-    """Have rows whose vector is damaged looked at again: the next `index` of their pictures embeds them anew.
-
-    Returns:
-      How many they are.
-    """
+    """Have rows with a damaged vector embedded anew by the next `index` of their pictures; how many they are."""
     with gallery.writing():
         found = gallery.rows(FOUND, ['vector'], with_rows=True)
         spoilt = found['_rowid'].to_numpy()[not_unit(as_matrix(found['vector'], gallery.width))]

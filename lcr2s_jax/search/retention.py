@@ -91,14 +91,10 @@ def to_come(uri: str) -> str:
 
 
 def plan(gallery: Gallery, what: Condition | str | Sequence[tuple[str, str]]) -> Plan:
-    """Find what is to be forgotten; nothing is changed.
+    """Find what is to be forgotten, at the gallery's version; nothing is changed.
 
-    Args:
-      gallery: the index, read at the version that it is at.
-      what: a condition, or (root, path) of files, the root as the table has it.
-
-    Raises:
-      SearchError: the condition cannot be used.
+    `what` is a condition, or (root, path) of files, the root as the table has it. Raises SearchError where the
+    condition cannot be used.
     """
     by_condition = isinstance(what, str | Condition)
     columns = ['root', 'path', 'sha256', *gallery.columns]
@@ -120,14 +116,8 @@ def plan(gallery: Gallery, what: Condition | str | Sequence[tuple[str, str]]) ->
 def forget(uri: str, what: str | Sequence[tuple[str, str]], who: str, sure: bool) -> tuple[Plan, Forgotten | None]:
     """Write down who wants what to be forgotten, find it, and where it is `sure` delete it.
 
-    Args:
-      uri: of the index.
-      what: a condition as it was typed, or (root, path) of files.
-      who: for the audit log.
-      sure: do it.
-
-    Raises:
-      SearchError: the condition cannot be used, or as `delete`; the attempt is in the log.
+    `what` is a condition as it was typed, or (root, path) of files. Raises SearchError, as `delete`, or where the
+    condition cannot be used; the attempt is in the log.
     """
     asked = {'user': who, 'event': 'delete' if sure else 'delete, asked only'}
     said = {'where': what} if isinstance(what, str) else {'paths': [f'{root}/{path}' for root, path in what]}
@@ -147,10 +137,8 @@ def delete(gallery: Gallery, what: Plan | Condition | str) -> Forgotten:
     """Forget the rows of a plan, or what a condition chooses now, for good, other writers being kept out.
 
     First the hashes are committed, then the index's own files go, then the table is written anew without the rows and
-    every file of before is removed. Where a call was killed, the same call does what is left.
-
-    Raises:
-      SearchError: there is no room, or files that held the rows are left; then the same call goes on.
+    every file of before is removed. Where a call was killed, had no room, or files that held the rows are left
+    (SearchError), the same call does what is left.
     """
     with gallery.writing():
         repair.own(gallery)

@@ -30,12 +30,10 @@ class Row(NamedTuple):
 
 
 def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[str, datetime.datetime]]):
-    """Rows of one root as an Arrow table.
+    """Rows of one root, at least one, as an Arrow table.
 
     Args:
       schema: of the gallery's table; the user's columns are left out, enriched vectors are none yet.
-      root: of their paths.
-      rows: one or more.
       there: path -> (sha256, added) of those that have a row already.
     """
     import pyarrow as pa

@@ -27,10 +27,8 @@ _verified: dict[str, tuple] = {}  # path -> what `_stamp` and `_sum` of it were,
 def read(uri: str) -> dict:
     """What was sealed: files (name -> checksum), versions (table -> number), model (its hash); {} without a seal.
 
-    To be read before a table is opened: a writer seals a version after it has committed it.
-
-    Raises:
-      SearchError: the seal itself is damaged.
+    To be read before a table is opened: a writer seals a version after it has committed it. Raises SearchError where
+    the seal itself is damaged.
     """
     path = pathlib.Path(uri) / FILE
     return {} if storage.is_remote(uri) or not path.exists() else manifest.read(path, _ADVICE)
@@ -39,10 +37,8 @@ def read(uri: str) -> dict:
 def check(uri: str, sealed: dict, table: str, version: int) -> None:
     """Compare the files of a table's version with the seal; those that it does not know are taken as they are.
 
-    Each is read once in a process, unless its time, size or place changes.
-
-    Raises:
-      SearchError: one is not what was written, or the version is older than the one that was sealed.
+    Each is read once in a process, unless its time, size or place changes. Raises SearchError where one is not what was
+    written, or the version is older than the one that was sealed.
     """
     if not sealed:
         return
@@ -69,12 +65,9 @@ def _compare(uri: str, sealed: dict, names: Iterable[str]) -> None:
 
 
 def update(uri: str, versions: dict[str, int], model: str = '') -> None:
-    """Seal the files that are new; to be called after a commit, by whoever holds the lock of the index.
+    """Seal the files that are new in these versions (table -> number), and whose vectors they are, by the model's hash.
 
-    Args:
-      uri: of the index.
-      versions: of its tables, now.
-      model: hash of the one whose vectors it holds; '' leaves what is there.
+    To be called after a commit, by whoever holds the lock of the index; '' leaves the model that is there.
     """
     if storage.is_remote(uri):
         return

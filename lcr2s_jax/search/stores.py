@@ -149,11 +149,7 @@ def listing(uri: str) -> Iterator[tuple[str, int, int]]:
 
 
 def read(uri: str, most: int) -> bytes:
-    """The first bytes of an object, at most so many.
-
-    Raises:
-      FileNotFoundError: there is none. SearchError: the store does not give it.
-    """
+    """At most so many bytes of an object. Raises FileNotFoundError; SearchError where the store does not give it."""
     store, path = opened(uri)
     try:
         with told(uri), store.open_input_stream(path) as file:

@@ -15,13 +15,10 @@ _ERRORS, _PANICS = (RuntimeError, ValueError), ('PanicException', 'RustPanic')  
 
 
 def open_or_make(db, uri: str, name: str, schema=None):
-    """A table by its name; None where there is none and `schema` is None.
+    """A table by its name; None where there is none and `schema` is None. Raises SearchError: it is damaged.
 
     One that a killed call or a full disk left without a version and without rows is made anew; whoever passes a schema
     must keep other writers out.
-
-    Raises:
-      SearchError: it is damaged.
     """
     if name in db.table_names(limit=1000):
         if _has_version(uri, name):
@@ -49,12 +46,9 @@ def _has_version(uri: str, name: str) -> bool:
 
 @contextlib.contextmanager
 def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
-    """Say in plain words why LanceDB, or the disk, could not do `what`. Raises SearchError.
+    """Say in plain words why LanceDB or the disk could not do `what`, the beginning of a sentence. Raises SearchError.
 
-    Args:
-      uri: of the index.
-      what: as the beginning of a sentence.
-      quote: LanceDB's own words may be shown where ours do not know better; they may name values of rows.
+    With `quote` LanceDB's own words are shown where ours do not know better; they may name values of rows.
     """
     try:
         yield

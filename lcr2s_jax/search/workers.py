@@ -44,9 +44,7 @@ def _named() -> Iterator[None]:
 class Reader:
     """Files -> hashes and pixels.
 
-    Args:
-      task: of the call.
-      work: Ray's reference to the `ingest.Work`, without its files, pickled: the driver keeps it alive.
+    `work` is Ray's reference to the `ingest.Work`, without its files, pickled: the driver keeps it alive.
     """
 
     def __init__(self, task: Task, work: bytes):

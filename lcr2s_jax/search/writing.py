@@ -19,10 +19,8 @@ _thread = threading.local()
 def alone(uri: str) -> Iterator[None]:
     """Wait until no other process or thread writes to an index, and keep others out. May be nested.
 
-    An object store has no such lock, nor has every network disk: there nobody waits.
-
-    Raises:
-      SearchError: the lock cannot be made, so that nothing else could be written either.
+    An object store has no such lock, nor has every network disk: there nobody waits. Raises SearchError where the lock
+    cannot be made, so that nothing else could be written either.
     """
     held = _thread.__dict__.setdefault('held', set())
     folder = None if is_remote(uri) else pathlib.Path(uri).resolve()

@@ -17,13 +17,10 @@ class Jump(NamedTuple):
 
 
 class Clock:
-    """The time of one frame after the other.
+    """The time of one frame after the other, by a container's frames a second, which may be anything.
 
     A clock may begin late (MPEG-TS), go back (streams that were joined, cameras that set their clock), leap ahead (a
     camera that records only what moves), stand still, or be missing (bare streams).
-
-    Args:
-      rate: frames a second by the container; anything.
 
     Attributes:
       jumps: those of more than half a second back or ten ahead.

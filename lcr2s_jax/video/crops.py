@@ -55,23 +55,16 @@ def cut(
     tell: Callable[[float], None] = lambda seconds: None,
     min_seen: int = MIN_SEEN,
 ) -> dict:
-    """Find, follow and cut out the people of a video.
+    """Find, follow and cut out the people of a video, in frames `every` so many seconds, into a folder made anew.
 
-    Args:
-      path: of the video.
-      folder: to make, or to make anew.
-      every: seconds from frame to frame.
-      name: of the detector.
-      tell: called with seconds that are done.
-      min_seen: frames in which a track must have been seen; others are left out.
+    `tell` is called with seconds that are done; tracks seen in fewer than min_seen frames are left out.
 
     Returns:
       settings; frames (looked at), read, expected (by the container, or None), notes (what is not as it should be);
-      left_out (tracks); tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
-      sha256, time, box, score, in the order of time.
+        left_out (tracks); tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
+        sha256, time, box, score, in the order of time.
 
-    Raises:
-      VideoError: the video cannot be used; DataError: the detector cannot.
+    Raises VideoError where the video cannot be used, DataError where the detector cannot.
     """
     aside = folder.with_name(f'{folder.name}.partial')
     found = {'settings': settings(every, name, min_seen), 'frames': 0, 'left_out': 0, 'tracks': []}
@@ -162,9 +155,7 @@ def _found(line: str) -> tuple[float, list]:
 class _Log:
     """What a detector found, frame by frame: looked up where an earlier call got so far, else asked for and kept.
 
-    Args:
-      file: its folder is made; a log of other settings goes, with all that lies beside it.
-      settings: of the cutting.
+    The folder of the file is made; a log of other settings goes, with all that lies beside it.
     """
 
     def __init__(self, file: pathlib.Path, settings_: dict):

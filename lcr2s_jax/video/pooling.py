@@ -22,11 +22,7 @@ _BATCH = 64  # pictures embedded at once
 
 
 class Mean:
-    """The student's pictures, averaged.
-
-    Args:
-      model: the index's model.
-    """
+    """The student's pictures, averaged."""
 
     name = 'mean'
 
@@ -39,14 +35,7 @@ class Mean:
 
 
 class Teacher:
-    """The teacher's pictures, each fused with others of its track, then averaged.
-
-    Args:
-      encoder, fusion: the teacher's.
-      params: its parameters.
-      views: K that it was trained with.
-      hash: of the parameters.
-    """
+    """The teacher's pictures, each fused with others of its track, then averaged; it was trained with K `views`."""
 
     def __init__(self, encoder, fusion, params, views: int, hash: str):
         self.name = f'teacher {hash[:12]}'
@@ -78,13 +67,10 @@ def mean(vector_NE: np.ndarray, track_N: np.ndarray) -> np.ndarray:
 
 
 def enriched(enrich: Callable, vector_NE: np.ndarray, track_N: np.ndarray, views: int) -> np.ndarray:
-    """Every picture fused with others of its track, float32 [N, E], not normalised.
+    """Every picture fused with others of its track, track_N, float32 [N, E], not normalised.
 
-    Args:
-      enrich: (v_BKE, view_BK) -> rich_BKE, the teacher's for images, with its parameters.
-      vector_NE: the teacher's features of single pictures, as its encoder leaves them.
-      track_N: whose picture it is.
-      views: K; the others are drawn, always the same. A shorter track fuses what it has.
+    `enrich` is the teacher's for images, (v_BKE, view_BK) -> rich_BKE, and vector_NE what its encoder makes of single
+    pictures. The others of K `views` are drawn, always the same; a shorter track fuses what it has.
     """
     chex.assert_rank([vector_NE, track_N], [2, 1])
     index_NK = evaluate.support_index(track_N, np.arange(len(track_N)), views, seed=0)

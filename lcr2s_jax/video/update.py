@@ -60,11 +60,9 @@ def update(
     """Bring an index up to date with videos; what was done with each.
 
     Args:
-      gallery, model: of the index.
       options: have passed `check`.
       pool: one of `lcr2s_jax.video.pooling`, which makes one vector of a track's pictures.
       readmit: take tracks that were deleted, too.
-      progress: is told.
     """
     other = {name: kind for name, kind in gallery.columns.items() if COLUMNS.get(name, kind) != kind}
     if other:

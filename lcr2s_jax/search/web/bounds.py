@@ -41,13 +41,9 @@ class Late(Exception):
 
 
 class Newest:
-    """At most so many calls at once, of each key and of all; where one more comes, the oldest is ended.
+    """At most so many calls at once, of each key and of all (total); where one more comes, the oldest is ended.
 
     Who holds many open thus ends his own; who comes new, gets in.
-
-    Args:
-      each: of one key.
-      total: of all.
     """
 
     def __init__(self, each: int, total: int):
@@ -150,7 +146,6 @@ class Room:
     """The folder that uploads pass through: how much lies there, whose it is, and what is too old to stay.
 
     Args:
-      folder: of uploads.
       total: bytes of all together; a file counts as a disk's block at least.
       each: bytes of one user.
       seconds: that a file stays.

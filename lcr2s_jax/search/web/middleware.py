@@ -27,14 +27,12 @@ _TAB = re.compile(r'[0-9a-zA-Z_-]{1,40}')
 
 
 class Middleware:
-    """Let through what the page needs.
+    """Let through what the page, an ASGI application, needs.
 
     Args:
-      app: ASGI.
       hosts: names that the page may be called by; None for any. A page on localhost that answers to any name can be
         read by every website whose name an attacker points there.
       room: where uploads lie.
-      limits: what is taken.
       people: who may log in; None where nobody has to.
       root: path, or URL with a path, that a proxy has the page below; '' without.
       waiting: user -> how many calls of hers wait or run.

@@ -35,13 +35,8 @@ class Service:
     """An open index that several people use at once.
 
     Args:
-      search: the index.
       decoders: two pools that decode pictures: those of searches, and those that are added.
       log: where the audit log goes, see `audit.write`.
-
-    Attributes:
-      limits: of uploads and examples.
-      filters: what a search can be narrowed to.
     """
 
     def __init__(self, search: Search, decoders: tuple[Decoders, Decoders], log: str = audit.NAME):
@@ -119,12 +114,9 @@ class Service:
         return Marked(tuple(place for hit in hits for place in ((hit.root, hit.path), *hit.copies)))
 
     def erase(self, user: str, marked: Marked | None, typed: str) -> int:
-        """The second step: the pictures are forgotten for good, see `retention.delete`. How many rows that were.
+        """The second step: the marked pictures are forgotten for good, see `retention.delete`. How many rows that were.
 
-        Args:
-          user: who does it.
-          marked: by `mark`.
-          typed: how many that are, as the user has typed it.
+        `typed` is how many they are, as the user has typed it.
         """
         if marked is None:
             raise SearchError('found no picture that is marked; mark some first')
@@ -144,14 +136,9 @@ class Service:
             return rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
-        """Put pictures into the index, kept below it as PNG files of its own.
+        """Put pictures, (name, bytes), into the index, kept below it as PNG files; names are for messages alone.
 
-        Args:
-          user: who sends them.
-          files: (name, bytes); the name is for messages alone.
-
-        Returns:
-          How many can be found now that could not before, and why the others cannot.
+        Returns how many can be found now that could not before, and why the others cannot.
         """
         root = storage.uploads(self._uri)
         try:
