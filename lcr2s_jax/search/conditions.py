@@ -68,6 +68,12 @@ def in_lists(values: Sequence) -> Iterator[Sequence]:
         yield values[start : start + _IN]
 
 
+def of_files(root: str, paths: Sequence[str]) -> Iterator[Condition]:
+    """Some files of a root, by one condition or several."""
+    for some in in_lists(paths):
+        yield equal(root=root) & among('path', some)
+
+
 def ending(column: str, text: str) -> Condition:
     """The column's text ends with this one, which holds no % and no _."""
     return _written(f'{sql_text.name_of(column)} like {sql_text.quoted(f"%{text}")}')

@@ -28,7 +28,7 @@ def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
     finished by `finish`. Raises SearchError where files that held the rows are left.
     """
     with gallery.writing():
-        storage.mark(gallery.uri, BEGUN)
+        storage.write(gallery.uri, BEGUN, b'')
         had, folder = gallery.approximate, f'{gallery.table.name}.lance'
         before = storage.listed(gallery.uri, folder)
         gallery.table = _written_anew(gallery, np.sort(np.asarray(rows, np.int64)))

@@ -211,8 +211,7 @@ class Gallery:
     def _there(self, root: str, paths: Sequence[str]) -> dict[str, tuple[str, datetime.datetime]]:
         """path -> (sha256, added) of the files that have a row."""
         found = {}
-        for some in conditions.in_lists(paths):
-            chosen = conditions.equal(root=root) & conditions.among('path', some)
+        for chosen in conditions.of_files(root, paths):
             rows = self.rows(chosen, ['path', 'sha256', 'added'])
             found |= {one['path']: (one['sha256'], one['added']) for one in rows.to_pylist()}
         return found
@@ -224,9 +223,14 @@ class Gallery:
     def drop(self, root: str, paths: Sequence[str]) -> None:
         """Forget files that are no more; should they come back, they are indexed again."""
         with self.writing():
-            for some in conditions.in_lists(paths):
-                chosen = conditions.equal(root=root) & conditions.among('path', some)
+            for chosen in conditions.of_files(root, paths):
                 self.table.delete(chosen.sql)
+
+    def move(self, root: str, paths: Sequence[str], to: str) -> None:
+        """Have rows of these files of a root be rows of the root `to`."""
+        with self.writing():
+            for chosen in conditions.of_files(root, paths):
+                self.table.update(where=chosen.sql, values={'root': to})
 
     def vectors(self, column: str = VECTOR) -> tuple[np.ndarray, np.ndarray]:
         """vector_GE float32 and row_G int64, rising, of all pictures that can be found, at this version."""

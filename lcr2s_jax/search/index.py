@@ -256,8 +256,3 @@ def add(
         gallery.drop(key, [file.path for file in done.met])
     told = {name: getattr(done, name) for name in ('embedded', 'copied', 'unusable')}
     return told | {'kept_out': len(files) - len(left) + len(done.met)}
-
-
-def add_files(gallery: Gallery, model: Model, root: pathlib.Path, paths: Sequence[str]) -> None:
-    """Embed and commit files of a root that have no row yet, by their paths below it."""
-    add(gallery, model, root, [folder.look(root, root / path) for path in paths], new=True)

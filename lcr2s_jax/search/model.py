@@ -38,8 +38,8 @@ def open_model(uri: str, new: Model | None = None) -> Model:
 def _add_calibration(uri: str, folder: pathlib.Path, new: Model) -> None:
     content = models.calibration_file(new.calibration)
     facts = manifest.seal(models.read_facts(folder), {models.CALIBRATION: content})
-    storage.add_file(uri, models.CALIBRATION, content)  # it counts once the model says so
-    storage.add_file(uri, models.FILE, files.to_json(facts).encode())
+    storage.write(uri, f'{storage.MODEL}/{models.CALIBRATION}', content)  # it counts once the model says so
+    storage.write(uri, f'{storage.MODEL}/{models.FILE}', files.to_json(facts).encode())
 
 
 def _of_this_recipe(uri: str, found: Model) -> Model:

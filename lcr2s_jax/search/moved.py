@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, retention, storage, stores
+from lcr2s_jax.search import retention, storage, stores
 from lcr2s_jax.search.folder import Root
 from lcr2s_jax.search.gallery import FOUND, Gallery
 
@@ -44,9 +44,7 @@ def move(gallery: Gallery, old: str, root: Root) -> Moved:
         size = _sizes(root)
         paths = [path for path, facts in known.items() if size(path) == facts[0]]
         gallery.drop(key, [path for path in gallery.known(key) if path in set(paths)])
-        for some in conditions.in_lists(paths):
-            chosen = conditions.equal(root=old) & conditions.among('path', some)
-            gallery.table.update(where=chosen.sql, values={'root': key})
+        gallery.move(old, paths, key)
     return Moved(old, len(paths), len(known) - len(paths))
 
 

@@ -220,9 +220,8 @@ def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
     if not keys:
         return
     with gallery.writing():
-        keys = sorted(set(keys) & forgotten(gallery))
-        for start in range(0, len(keys), 500):
-            gallery.db.open_table(GONE).delete(conditions.among('key', keys[start : start + 500]).sql)
+        for some in conditions.in_lists(sorted(set(keys) & forgotten(gallery))):
+            gallery.db.open_table(GONE).delete(conditions.among('key', some).sql)
 
 
 def forgotten(gallery: Gallery) -> set[str]:

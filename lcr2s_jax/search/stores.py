@@ -170,15 +170,6 @@ def write(uri: str, content: bytes) -> None:
             out.write(content)
 
 
-def exists(uri: str) -> bool:
-    """Whether there is such an object. Raises SearchError."""
-    from pyarrow import fs
-
-    store, path = opened(uri)
-    with told(uri):
-        return store.get_file_info(path).type != fs.FileType.NotFound
-
-
 def remove(uri: str, names: Iterable[str]) -> None:
     """Remove objects below a URL; those that are gone already are no mistake. Raises SearchError."""
     store, path = opened(uri)

@@ -1,6 +1,7 @@
 """One writer of an index at a time: a lock on a file in its folder, which ends with the process, however that ends."""
 
 import contextlib
+import functools
 import pathlib
 import sys
 import threading
@@ -27,9 +28,10 @@ def alone(uri: str) -> Iterator[None]:
     if folder is None or folder in held:
         yield
         return
+    waiting = functools.partial(print, f'{uri}: another process is writing to it; waiting', file=sys.stderr)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.alone(folder / LOCK, lambda: _tell(uri), _PATIENCE))
+            stack.enter_context(files.alone(folder / LOCK, waiting, _PATIENCE))
         except OSError as error:
             raise SearchError(
                 f'{uri}: nothing can be written there ({error.strerror}); expected a folder that you may write'
@@ -37,7 +39,3 @@ def alone(uri: str) -> Iterator[None]:
         held.add(folder)
         stack.callback(held.discard, folder)
         yield
-
-
-def _tell(uri: str) -> None:
-    print(f'{uri}: another process is writing to it; waiting', file=sys.stderr)
