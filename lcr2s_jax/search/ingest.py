@@ -3,6 +3,7 @@
 What makes a row of a file is here alone: the workers of `lcr2s_jax.search.cluster` call the same functions.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -37,14 +38,15 @@ class Work(NamedTuple):
     readmit: bool  # remember the hashes of what is taken
 
 
-class Done(NamedTuple):
+@dataclasses.dataclass
+class Done:
     """What became of them."""
 
-    embedded: int  # pictures that went through the model
-    copied: int  # pictures whose bytes were there under another path
-    unusable: list[tuple[str, str]]  # (path, why)
-    met: list[File]  # files whose bytes were deleted once; they stay out
-    hashes: list[str]  # of what was taken, where `Work.readmit` asks for them
+    embedded: int = 0  # pictures that went through the model
+    copied: int = 0  # pictures whose bytes were there under another path
+    unusable: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, why)
+    met: list[File] = dataclasses.field(default_factory=list)  # files whose bytes were deleted once; they stay out
+    hashes: list[str] = dataclasses.field(default_factory=list)  # of what was taken, where `Work.readmit` asks for them
 
 
 def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], None] = lambda count: None) -> Done:
@@ -52,22 +54,20 @@ def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], Non
 
     Pictures of the same bytes are embedded once for each path, unless the index has them already.
     """
-    done, waiting, batch = Done(0, 0, [], [], []), [], []
+    done, waiting, batch = Done(), [], []
     vectors: dict[str, np.ndarray] = {}  # by path
 
     def embed_batch():
-        nonlocal done
         if batch:
             vectors.update(zip([one.file.path for one in batch], embed(model, batch), strict=True))
-            done = done._replace(embedded=done.embedded + len(batch))
+            done.embedded += len(batch)
             tell(len(batch))
             batch.clear()
 
     def commit():
-        nonlocal done
         embed_batch()
         copies = put(gallery, work, waiting, vectors)
-        done = done._replace(copied=done.copied + copies)
+        done.copied += copies
         tell(copies + sum(bool(one.fault) for one in waiting))
         waiting.clear()
         vectors.clear()

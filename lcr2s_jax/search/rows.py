@@ -40,7 +40,8 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
 
     now = datetime.datetime.now(datetime.UTC)
     # a file that was merely touched, or copied anew every day, would never get old
-    rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
+    bad = [row.vector is not None and not np.isfinite(row.vector).all() for row in rows]
+    rows = [row._replace(status=_NO_VECTOR, vector=None) if no else row for row, no in zip(rows, bad, strict=True)]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
     schema = pa.schema([f for f in schema if f.name in (*OWN, ENRICHED)])
     content = {VECTOR: _lists([row.vector for row in rows], schema.field(VECTOR).type.list_size)}
@@ -69,10 +70,6 @@ def _lists(values: Sequence[np.ndarray | None], width: int):
 
     flat = np.concatenate([np.zeros(width, np.float32) if x is None else x for x in values]).astype(np.float32)
     return pa.FixedSizeListArray.from_arrays(pa.array(flat), width, mask=pa.array([x is None for x in values]))
-
-
-def _is_finite(row: Row) -> bool:
-    return row.vector is None or bool(np.isfinite(row.vector).all())
 
 
 def as_matrix(column, width: int) -> np.ndarray:

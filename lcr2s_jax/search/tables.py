@@ -21,7 +21,7 @@ def open_or_make(db, uri: str, name: str, schema=None):
     must keep other writers out.
     """
     if name in db.table_names(limit=1000):
-        if _has_version(uri, name):
+        if any(file.endswith('.manifest') for file in storage.listed(uri, f'{name}.lance/_versions')):
             return db.open_table(name)
         files = storage.listed(uri, f'{name}.lance')
         if any('/data/' in file for file in files):
@@ -38,10 +38,6 @@ def open_or_make(db, uri: str, name: str, schema=None):
         return db.create_table(name, schema=schema, exist_ok=True)  # another host's of the same moment is as good
     except ValueError:  # 'was not found': what could not be made is opened
         return db.create_table(name, schema=schema)  # says why
-
-
-def _has_version(uri: str, name: str) -> bool:
-    return any(file.endswith('.manifest') for file in storage.listed(uri, f'{name}.lance/_versions'))
 
 
 @contextlib.contextmanager
