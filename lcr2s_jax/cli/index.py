@@ -13,7 +13,7 @@ import sys
 import time
 
 from lcr2s_jax.cli import model as models
-from lcr2s_jax.cli.parser import UsageError, integer, number, one_of, place
+from lcr2s_jax.cli.parser import REPEATED, UsageError, integer, number, one_of, place
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.files import difference
 
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
     add('--images', type=place, metavar='DIR', help='Folder, or s3://bucket/folder; every picture below it.')
-    add('--video', action='append', default=[], type=place, metavar='FILE', help='Video file; may be repeated.')
+    add('--video', **REPEATED, type=place, metavar='FILE', help='Video file; may be repeated.')
     add('--metadata', type=place, metavar='FILE', help='CSV with a column path (below --images) and others: camera ...')
     add(
         '--name-pattern',

@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 
-from lcr2s_jax.cli.parser import integer, number, place
+from lcr2s_jax.cli.parser import REPEATED, integer, number, place
 from lcr2s_jax.errors import ConfigError, SearchError, printable
 from lcr2s_jax.texts import near, read_text
 
@@ -23,16 +23,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
     add(
         '--and',
-        action='append',
-        default=[],
+        **REPEATED,
         dest='also',
         metavar='TEXT',
         help='Another sentence about that person; may be repeated.',
     )
     add(
         '--like',
-        action='append',
-        default=[],
+        **REPEATED,
         type=place,
         metavar='FILE',
         help='Picture of that person; may be repeated.',

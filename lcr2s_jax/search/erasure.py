@@ -4,18 +4,16 @@ LanceDB marks deleted rows at first, and keeps a version whose time lies ahead o
 what was there before the new version was written is what goes.
 """
 
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import approximate, storage
+from lcr2s_jax.search import approximate, seal, storage
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.rows import ENRICHED
 
 BEGUN = '.erasing'  # in the index while files of before may be left
-_KEPT = 'latest_version_hint.json'  # LanceDB writes it anew with every version
 
 
 def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
@@ -32,7 +30,7 @@ def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
         had, folder = gallery.approximate, f'{gallery.table.name}.lance'
         before = storage.listed(gallery.uri, folder)
         gallery.table = _written_anew(gallery, np.sort(np.asarray(rows, np.int64)))
-        old = {name for name in before if pathlib.PurePath(name).name != _KEPT}
+        old = {name for name in before if not name.endswith(seal.HINT)}
         storage.unlink(gallery.uri, old)
         if left := old & storage.listed(gallery.uri, folder):
             raise SearchError(

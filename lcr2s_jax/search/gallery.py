@@ -160,11 +160,9 @@ class Gallery:
     def known(self, root: str) -> dict[str, tuple[int, int, str, str]]:
         """path -> (bytes, modified, sha256, status) of every row of a root."""
         found = self.of_root(root, ['path', 'bytes', 'modified', 'sha256', 'status'])
-        modified = found['modified'].cast('int64').to_pylist()
-        return dict(
-            zip(found['path'].to_pylist(), zip(found['bytes'].to_pylist(), modified, found['sha256'].to_pylist(),
-                                               found['status'].to_pylist(), strict=True), strict=True)
-        )  # fmt: skip
+        found = found.set_column(2, 'modified', found['modified'].cast('int64'))
+        path, *facts = (column.to_pylist() for column in found.columns)
+        return dict(zip(path, zip(*facts, strict=True), strict=True))
 
     def of_root(self, root: str, columns: Sequence[str]):
         """An Arrow table of every row of a root."""

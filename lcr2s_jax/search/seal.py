@@ -5,21 +5,20 @@ another answer. The seal tells damage and changes by hand; it proves nothing aga
 object store looks after its bytes itself, and an index there has none.
 """
 
-import concurrent.futures
 import os
 import pathlib
 import uuid
 import zlib
 from collections.abc import Iterable
 
-from lcr2s_jax import files
+from lcr2s_jax import files, threads
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage
 from lcr2s_jax.weights import manifest
 
 FILE = 'sealed.json'
 _ADVICE = 'restore the index from a copy, or index the pictures again into another folder'
-_HINT = 'latest_version_hint.json'  # LanceDB writes it anew with every version, and looks itself where it is wrong
+HINT = 'latest_version_hint.json'  # LanceDB writes it anew with every version, and looks itself where it is wrong
 _BLOCK = 1 << 22  # bytes read at once
 _verified: dict[str, tuple] = {}  # path -> what `_stamp` and `_sum` of it were, in this process
 
@@ -72,7 +71,7 @@ def update(uri: str, versions: dict[str, int], model: str = '') -> None:
     if storage.is_remote(uri):
         return
     old = read(uri)
-    there = {name for table in versions for name in storage.listed(uri, f'{table}.lance') if not name.endswith(_HINT)}
+    there = {name for table in versions for name in storage.listed(uri, f'{table}.lance') if not name.endswith(HINT)}
     known = {name: value for name, value in old.get('files', {}).items() if name in there}
     fresh = sorted(there - known.keys())
     known |= {name: value for name, value in zip(fresh, _sums(uri, fresh), strict=True) if value is not None}
@@ -100,9 +99,7 @@ def _used(uri: str, table: str, version: int) -> set[str]:
 
 def _sums(uri: str, names: Iterable[str]) -> list[str | None]:
     """Checksum and size of files; None where one is not there."""
-    paths = [os.path.join(uri, name) for name in names]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(_sum, paths))
+    return list(threads.in_order(_sum, [os.path.join(uri, name) for name in names]))
 
 
 def _sum(path: str) -> str | None:

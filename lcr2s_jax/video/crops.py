@@ -164,7 +164,7 @@ class _Log:
 
     def __enter__(self):
         try:
-            first, *whole = self._whole()
+            first, *whole, _ = self._file.read_text().split('\n')  # the last may be torn
             self._known = {seconds: box_n5 for seconds, box_n5 in map(_found, whole)}
             sound = first == self._first
         except (OSError, ValueError):  # none yet, or a damaged one
@@ -179,10 +179,6 @@ class _Log:
 
     def __exit__(self, *_):
         self._out.close()
-
-    def _whole(self) -> list[str]:
-        *lines, _ = self._file.read_text().split('\n')  # the last may be torn
-        return lines
 
     def get(self, seconds: float, ask: Callable[[], np.ndarray]) -> np.ndarray:
         """float64 [n, 5]."""

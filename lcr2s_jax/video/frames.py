@@ -103,12 +103,8 @@ class Frames:
         return found
 
     def _missing(self) -> list[str]:
-        if not self.expected:
-            return []
-        slack = max(_SLACK[0], _SLACK[1] * self.expected)
-        if self.expected - self.read <= slack:
-            return []
-        if self._clock.wrapped:
+        slack = max(_SLACK[0], _SLACK[1] * (self.expected or 0))
+        if not self.expected or self.expected - self.read <= slack or self._clock.wrapped:
             return []
         count = f'{self.read:,} of the {self.expected:,} frames that its container tells of could be read'
         if self._end < self.seconds - (slack + 1) * self._clock.step:

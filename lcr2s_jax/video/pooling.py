@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.evaluation.neighbours import unit
 from lcr2s_jax.training.parallel import fingerprint
 from lcr2s_jax.training.run import Run
 
-POOLINGS = ('mean', 'teacher')
 _BATCH = 64  # pictures embedded at once
 
 
@@ -60,10 +60,10 @@ def of_run(run: Run) -> Teacher:
 def mean(vector_NE: np.ndarray, track_N: np.ndarray) -> np.ndarray:
     """One unit vector float32 [P, E] a track, in the order of its number; of any vectors but zero."""
     chex.assert_rank([vector_NE, track_N], [2, 1])
-    unit_NE = _unit(vector_NE)
+    unit_NE = unit(vector_NE)
     order = np.argsort(track_N, kind='stable')
     _, start = np.unique(track_N[order], return_index=True)
-    return _unit(np.add.reduceat(unit_NE[order], start, axis=0))
+    return unit(np.add.reduceat(unit_NE[order], start, axis=0))
 
 
 def enriched(enrich: Callable, vector_NE: np.ndarray, track_N: np.ndarray, views: int) -> np.ndarray:
@@ -87,8 +87,3 @@ def _in_batches(embed: Callable, rows: np.ndarray) -> np.ndarray:
         filled = np.concatenate([part, np.repeat(part[:1], _BATCH - len(part), axis=0)])
         parts.append(embed(filled)[: len(part)])
     return np.concatenate(parts)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

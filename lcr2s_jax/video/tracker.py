@@ -36,14 +36,14 @@ class Seen(NamedTuple):
 
 
 class Tracker:
-    """Gives every box the number of its track, in frames `interval` seconds apart; `lost` see LOST.
+    """Gives every box the number of its track, in frames `interval` seconds apart.
 
     Raises DataError where `supervision` is not installed, or is another version.
     """
 
-    def __init__(self, interval: float, lost: float = LOST):
-        self._wait = max(lost, 3 * interval)
-        self._byte, self._last, self._scene = _byte_track(max(1, round(lost / interval)), interval), 0.0, 0
+    def __init__(self, interval: float):
+        self._wait = max(LOST, 3 * interval)
+        self._byte, self._last, self._scene = _byte_track(max(1, round(LOST / interval)), interval), 0.0, 0
         self._reach = min(_REACH, _WALK * interval / _WIDTH / 2)
         self._numbers, self._next = {}, 1
 

@@ -3,10 +3,10 @@
 import asyncio
 import collections
 import contextlib
+import io
 import itertools
 import os
 import pathlib
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Iterable
@@ -76,10 +76,9 @@ class Newest:
 
 async def body(receive, most: int, seconds: float) -> bytes:
     """A whole body. Raises Late."""
-    with tempfile.SpooledTemporaryFile(most) as file:
-        await spool(receive, file, most, seconds)
-        file.seek(0)
-        return file.read()
+    file = io.BytesIO()
+    await spool(receive, file, most, seconds)
+    return file.getvalue()
 
 
 async def spool(receive, file: IO[bytes], most: int, seconds: float) -> None:

@@ -5,6 +5,7 @@ An ASGI application around another; it needs no library. Each bound and its reas
 
 import asyncio
 import collections
+import io
 import itertools
 import json
 import os
@@ -192,12 +193,10 @@ class Middleware:
             raise _Refused(429)
         for old in session.tab(tab):
             self._forget(old)
-        with tempfile.SpooledTemporaryFile(len(again) + 1) as file:
-            file.write(again)
-            length = [pair for pair in scope['headers'] if pair[0].lower() not in (b'content-length', b'content-type')]
-            length += [(b'content-length', str(len(again)).encode()), (b'content-type', b'application/json')]
-            scope = scope | {'headers': length}
-            await self.app(scope, bounds.replay(file, receive), refusals.with_headers(send, scope['path']))
+        headers = [pair for pair in scope['headers'] if pair[0].lower() not in (b'content-length', b'content-type')]
+        headers += [(b'content-length', str(len(again)).encode()), (b'content-type', b'application/json')]
+        receive = bounds.replay(io.BytesIO(again), receive)
+        await self.app(scope | {'headers': headers}, receive, refusals.with_headers(send, scope['path']))
 
     def _file(self, user: str, one: dict) -> dict:
         """Refuse a file that the user has not uploaded, or one of another host, which gradio would fetch."""

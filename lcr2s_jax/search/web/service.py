@@ -56,7 +56,8 @@ class Service:
     def index(self) -> Index:
         """What is searched, at this moment."""
         model = self.search.model
-        return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on(model))
+        trained_on = answer_text.trained_on(model.trained_on).removeprefix('model: ')
+        return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on)
 
     def find(self, user: str, asked: SearchRequest) -> SearchResult:
         """Search the last version of the index. Raises SearchError, after that was written down."""
@@ -231,11 +232,6 @@ class Service:
     def _refresh(self) -> None:
         # opened anew: another process may have written the table from scratch, as a deletion does
         self.search.gallery = Gallery(self._uri)
-
-
-def trained_on(model) -> str:
-    """What a model has learnt from, in words."""
-    return answer_text.trained_on(model.trained_on).removeprefix('model: ')
 
 
 def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: set[str]) -> str:
