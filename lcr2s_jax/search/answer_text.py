@@ -14,6 +14,8 @@ _SHOWN = 4  # of a hit's columns on the terminal
 # of a track of a video: what is shown instead, or nothing
 _OF_TRACKS = ('video', 'track', 'time', 'begins', 'ends', 'box', 'detected', 'crops', 'pooling')
 
+_SAVED = ('found', 'threshold', 'false_alarms', 'detection', 'searched', 'tracks', 'exact', 'notes')  # as they are
+
 Why = Sequence[tuple[str, Sequence[float]]]  # of `search.Search.why`
 
 
@@ -109,14 +111,7 @@ def to_json(answer: Answer, why: Why = (), examples: Sequence[str] = ()) -> dict
             for hit in answer.hits
         ],
         'verdict': verdict(answer),
-        'found': answer.found,
-        'threshold': answer.threshold,
-        'false_alarms': answer.false_alarms,
-        'detection': answer.detection,
-        'searched': answer.searched,
-        'tracks': answer.tracks,
-        'exact': answer.exact,
-        'notes': answer.notes,
+        **{name: getattr(answer, name) for name in _SAVED},
         'why': [{'phrase': phrase, 'moved': list(moved)} for phrase, moved in why],
     }
 

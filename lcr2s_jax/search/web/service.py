@@ -101,11 +101,8 @@ class Service:
             'model': self.search.model.hash,
             'version': found.version,
         }
-        lines = [
-            asked | {'right': right} | {name: getattr(hit, name) for name in ('root', 'path', 'rank', 'score')}
-            | {'probability': hit.probability}
-            for hit in hits
-        ]  # fmt: skip
+        names = ('root', 'path', 'rank', 'score', 'probability')
+        lines = [asked | {'right': right} | {name: getattr(hit, name) for name in names} for hit in hits]
         audit.write(self._uri, lines, audit.FEEDBACK)
         return len(lines)
 
