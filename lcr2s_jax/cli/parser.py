@@ -17,11 +17,9 @@ class UsageError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """What one command takes. Flags and words may come in any order.
+    """What one command takes; flags and words may come in any order.
 
-    Args:
-      program: what is typed before the name.
-      words: how the words that may follow are shown; '' where there are none.
+    `program` is what is typed before the name, `words` how those that may follow are shown, '' where there are none.
     """
 
     def __init__(self, name: str, about: str, program: str, words: str = ''):

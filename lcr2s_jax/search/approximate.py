@@ -53,8 +53,6 @@ def nearest(
     `build` are all compared.
 
     Args:
-      query_QE: float32.
-      where: a condition in SQL, or ''.
       probes: lists looked into.
       refine: so many times `top` candidates get exact scores.
       memory: (`topk.Exact` of all vectors, their row_G): candidates are scored there instead of from the disk, which is

@@ -170,9 +170,8 @@ def scores(e: Embeddings, rows: np.ndarray, deviation: Mapping[str, float] | Non
     The second sentence is another caption of the person, the example another picture, which is then no hit. `deviation`
     is that of the calibration that is looked at; None to measure it here.
 
-    Returns:
-      The deviation, and kind -> (score_QG, -inf for a picture that is the query itself; strangers_QG, bool). Without
-        kinds that no query has.
+    Returns the deviation, and kind -> (score_QG, -inf for a picture that is the query itself; strangers_QG, bool).
+    Kinds that no query has are left out.
     """
     image_GE, text_QE = _unit(e.image_GE), _unit(e.text_QE)
     text_pid_Q, image_pid_G = np.asarray(e.text_pid_Q), np.asarray(e.image_pid_G)

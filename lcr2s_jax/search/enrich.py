@@ -29,10 +29,8 @@ _TRIES = 3  # on an object store others may write meanwhile
 def choose(gallery: Gallery, how: str, count: int = neighbours.NEIGHBOURS, fusion: GalleryFusion | None = None) -> None:
     """Say how the vectors of an index are enriched from now on; `renew` makes them.
 
-    Args:
-      how: 'neighbours', 'fusion', or 'none' to have its own vectors compared again.
-      count: neighbours of each picture.
-      fusion: of a run's teacher, for 'fusion'; SearchError is raised for one without the other.
+    By each picture's `count` 'neighbours', by the 'fusion' of a run's teacher, or 'none' to have own vectors compared
+    again. Raises SearchError for 'fusion' without one, or one without it.
     """
     if (how == 'fusion') != (fusion is not None):
         raise SearchError(f"--enrich={how}: found {'a' if fusion else 'no'} fusion; 'fusion' needs one, others none")

@@ -232,12 +232,8 @@ def add(
 ) -> dict:
     """Embed and commit some files of a root, less those that were deleted from the index once.
 
-    Args:
-      new: none of them has a row yet.
-      readmit: also those that were deleted.
-
-    Returns:
-      embedded, copied, kept_out: how many; unusable: [(path, why)].
+    `new` says that none has a row yet, `readmit` takes deleted ones too. Returns embedded, copied, kept_out: how many;
+    unusable: [(path, why)].
     """
     if not files:
         return {'embedded': 0, 'copied': 0, 'unusable': [], 'kept_out': 0}

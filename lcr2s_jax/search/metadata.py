@@ -29,7 +29,6 @@ def read(
     Args:
       file: CSV in UTF-8, its first line the names of the columns; `path` is below the indexed folder.
       have: kinds of the columns that the index has already; a new one gets the narrowest of KINDS that fits all of it.
-      reserved: names that are the index's own.
 
     Raises DataError; RowsError for lines that cannot be used.
     """

@@ -28,17 +28,11 @@ KNOWN = 0.5  # detection from which on nobody's reaching the threshold says 'no 
 
 
 class Search:
-    """An index that is open to queries.
+    """An index that is open to queries; `tokenizer` is the model's own, with `encode` and `lengths`."""
 
-    Args:
-      model: that embedded the gallery's pictures.
-      tokenizer: the model's own; has `encode` and `lengths`.
-      devices: that compare; None for all of this host.
-    """
-
-    def __init__(self, gallery: Gallery, model: Model, tokenizer, devices=None):
+    def __init__(self, gallery: Gallery, model: Model, tokenizer):
         gallery.refuse_another(model.hash)
-        self.gallery, self.model, self.tokenizer, self._nearest = gallery, model, tokenizer, Nearest(devices)
+        self.gallery, self.model, self.tokenizer, self._nearest = gallery, model, tokenizer, Nearest()
         self._foreign = -1, False  # the version that it is known of
 
     def __call__(

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import pathlib
+import traceback
 from collections.abc import Iterator
 
 from lcr2s_jax.errors import SearchError
@@ -57,12 +58,8 @@ def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
 
 
 def _of_lancedb(error: Exception) -> bool:
-    trace = error.__traceback__
-    while trace:
-        if pathlib.PurePath(trace.tb_frame.f_code.co_filename).parent.name in ('lancedb', 'lance'):
-            return True
-        trace = trace.tb_next
-    return False
+    files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(pathlib.PurePath(file).parent.name in ('lancedb', 'lance') for file in files)
 
 
 def _why(error: Exception, quote: bool) -> str:

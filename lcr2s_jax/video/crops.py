@@ -59,10 +59,9 @@ def cut(
 
     `tell` is called with seconds that are done; tracks seen in fewer than min_seen frames are left out.
 
-    Returns:
-      settings; frames (looked at), read, expected (by the container, or None), notes (what is not as it should be);
-        left_out (tracks); tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
-        sha256, time, box, score, in the order of time.
+    Returns settings; frames (looked at), read, expected (by the container, or None), notes (what is not as it should
+    be); left_out (tracks); tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
+    sha256, time, box, score, in the order of time.
 
     Raises VideoError where the video cannot be used, DataError where the detector cannot.
     """

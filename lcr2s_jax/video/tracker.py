@@ -50,10 +50,8 @@ class Tracker:
     def step(self, seconds: float, box_n5: np.ndarray, scene: int = 0) -> tuple[list[int], list[int]]:
         """Take the next frame's boxes: left, top, right, bottom, score of 0 to 1; up to 0.1 a box is passed over.
 
-        All tracks end after a pause longer than they are waited for, and with another number of the scene.
-
-        Returns:
-          The number of each box's track, from 1 in the order of their beginning, 0 where it is none; tracks that ended.
+        All tracks end after a pause longer than they are waited for, and with another number of the scene. Returns the
+        number of each box's track, from 1 in the order of their beginning, 0 where it is none; tracks that ended.
         """
         ended = self._end() if seconds - self._last > self._wait or scene != self._scene else []
         self._last, self._scene = seconds, scene

@@ -108,7 +108,8 @@ class Middleware:
             if _parts(headers['origin']).netloc not in names:
                 raise _Refused(403, origin=headers['origin'], host=host)
         own = path in (_JOIN, _DATA, _UPLOAD, _PROGRESS, '/login', '/logout') or path.startswith(_HEARTBEAT)
-        if (path not in _EXACT and not path.startswith(_BELOW) and not own) or _odd(path):
+        odd = any(sign in path for sign in ('..', '//', '\\'))
+        if odd or not (own or path in _EXACT or path.startswith(_BELOW)):
             raise _Refused(404)
         if 'transfer-encoding' in headers:  # then the length that is told counts for nothing
             raise _Refused(411)
@@ -267,10 +268,6 @@ class Middleware:
 class _Refused(Exception):
     def __init__(self, status: int, **found: str):
         self.status, self.text = status, refusals.why(status, **found)
-
-
-def _odd(path: str) -> bool:
-    return '..' in path or '//' in path or '\\' in path
 
 
 def _listed(reply: bytes) -> list[str]:

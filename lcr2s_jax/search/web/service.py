@@ -34,9 +34,7 @@ _EMBEDDED = 4  # pictures embedded at once: a search that comes meanwhile waits 
 class Service:
     """An open index that several people use at once.
 
-    Args:
-      decoders: two pools that decode pictures: those of searches, and those that are added.
-      log: where the audit log goes, see `audit.write`.
+    Of the two pools of decoders one is for searches, the other for what is added; for `log` see `audit.write`.
     """
 
     def __init__(self, search: Search, decoders: tuple[Decoders, Decoders], log: str = audit.NAME):
