@@ -58,9 +58,9 @@ def nearest(
       memory: (`topk.Exact` of all vectors, their row_G): candidates are scored there instead of from the disk, which is
         most of the time of a large batch.
     """
-    asked = gallery.table.search(list(query_QE), vector_column_name=column).distance_type('dot')
-    asked = asked.limit(top * refine).nprobes(probes) if memory else asked.limit(top).nprobes(probes)
-    asked = (asked if memory else asked.refine_factor(refine)).select(['_distance']).with_row_id(True)
+    asked = gallery.table.search(list(query_QE), vector_column_name=column).distance_type('dot').nprobes(probes)
+    asked = asked.limit(top * refine) if memory else asked.limit(top).refine_factor(refine)
+    asked = asked.select(['_distance']).with_row_id(True)
     chosen = gallery.condition(where)
     with tables.told(gallery.uri, 'searching the approximate index', quote=False):
         found = (asked.where((FOUND & chosen).sql) if chosen.sql else asked).to_arrow()

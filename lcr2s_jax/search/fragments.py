@@ -43,13 +43,10 @@ def write(uri: str, key: str, rows: Sequence[Row]) -> Fragment:
 
     with tables.told(uri, 'writing a fragment'):
         table = lance().dataset(f'{uri}/{IMAGES}.lance', storage_options=stores.options(uri))
-        content = as_table(table.schema, key, rows, {})
-        for field in table.schema:
-            if field.name not in content.schema.names:  # the user's columns
-                content = content.append_column(field, pa.nulls(len(content), field.type))
-        written = lance().fragment.write_fragments(
-            content.select(table.schema.names), table, mode='append', storage_options=stores.options(uri)
-        )
+        parts = [table.schema.empty_table(), as_table(table.schema, key, rows, {})]
+        content = pa.concat_tables(parts, promote_options='default')  # the user's columns are null
+        more = dict(mode='append', storage_options=stores.options(uri))
+        written = lance().fragment.write_fragments(content, table, **more)
     return Fragment([one.to_json() for one in written], [row.path for row in rows])
 
 

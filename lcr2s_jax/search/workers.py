@@ -66,10 +66,8 @@ class Reader:
                 what[place] = UNUSABLE if one.fault else KNOWN
             else:
                 pixels[place], looks[place] = one.pixels, one.look
-        facts = {'sha256': [one.sha256 for one in found], 'fault': [one.fault for one in found]}
-        return batch | {name: np.array(values, object) for name, values in facts.items()} | {
-            'what': what, 'pixels': pixels, 'look': looks
-        }  # fmt: skip
+        facts = {name: np.array([getattr(one, name) for one in found], object) for name in ('sha256', 'fault')}
+        return batch | facts | {'what': what, 'pixels': pixels, 'look': looks}
 
 
 class Embedder:
