@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from lcr2s_jax.cli.parser import REPEATED, UsageError, place
 
 ABOUT = 'Erase pictures of an index, by a condition or by their paths.'
-WORDS = ''
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ class Door(NamedTuple):
     program: str  # what is typed to call it
     version: str
     about: str  # what is printed above the commands
-    # name -> a module with ABOUT, WORDS, `arguments(parser)` and `run(args) -> exit status or None`
+    # name -> a module with ABOUT, perhaps WORDS, `arguments(parser)` and `run(args) -> exit status or None`
     commands: Mapping[str, Any]
     default: str = ''  # the command where none is named; '' for none
 
@@ -73,7 +73,7 @@ class Door(NamedTuple):
     def parser(self, name: str) -> Parser:
         """What a command takes."""
         command = self.commands[name]
-        parser = Parser(name, command.ABOUT, self.program, command.WORDS)
+        parser = Parser(name, command.ABOUT, self.program, getattr(command, 'WORDS', ''))
         command.arguments(parser)
         return parser
 

@@ -18,7 +18,6 @@ from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.files import difference
 
 ABOUT = 'Index a folder of pictures, or the people in videos. Repeat to add what changed.'
-WORDS = ''
 _LISTED = 10  # unusable files that are named on the terminal
 _OF_IMAGES = ('metadata', 'name_pattern', 'moved_from', 'prune', 'ray_address', 'workers')
 _FILMS = ('.mp4', '.avi', '.mov', '.mkv', '.m4v', '.webm', '.mpg', '.mpeg', '.ts', '.wmv', '.3gp', '.flv')

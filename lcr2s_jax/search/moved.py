@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
@@ -86,12 +86,8 @@ def _root_of(gallery: Gallery, old: str) -> str:
     for name in (old, os.path.abspath(old), str(pathlib.Path(old).resolve()), old.rstrip('/')):
         if name in have:
             return name
-    raise SearchError(f'found no picture of the folder {old} in {gallery.uri}; it has those of {_listed(have)}')
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ', '.join(names[:5]) or 'none'
-    return shown + f' and {len(names) - 5:,} more' * (len(names) > 5)
+    shown = (', '.join(have[:5]) or 'none') + f' and {len(have) - 5:,} more' * (len(have) > 5)
+    raise SearchError(f'found no picture of the folder {old} in {gallery.uri}; it has those of {shown}')
 
 
 def _sizes(root: Root) -> Callable[[str], int]:

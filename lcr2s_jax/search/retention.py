@@ -178,14 +178,11 @@ def _still_there(gallery: Gallery, chosen: Plan) -> np.ndarray:
         return chosen.rows
     now = gallery.rows(conditions.EVERY, ['root', 'path', 'sha256'], with_rows=True)
     wanted = set(chosen.files)
-    # `repair.own` gives the index's own pictures their relative roots
-    wanted |= {(f'./{root.rpartition("/")[2]}', path, sha256) for root, path, sha256 in chosen.files if _is_own(root)}
+    for root, path, sha256 in chosen.files:  # `repair.own` gives the index's own pictures their relative roots
+        if (name := root.rpartition('/')[2]) in (places.TRACKS, places.UPLOADS):
+            wanted.add((f'./{name}', path, sha256))
     files = zip(*(now[name].to_pylist() for name in ('root', 'path', 'sha256')), strict=True)
     return np.sort(now['_rowid'].to_numpy()[[file in wanted for file in files]])
-
-
-def _is_own(root: str) -> bool:
-    return root.rpartition('/')[2] in (places.TRACKS, places.UPLOADS)
 
 
 def _remove_own(gallery: Gallery, files: Iterable[tuple[str, str]]) -> tuple[int, int]:
