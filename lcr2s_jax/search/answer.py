@@ -52,10 +52,7 @@ class Answer(NamedTuple):
 
 
 def picture(root: str, path: str) -> bytes:
-    """The file of a hit.
-
-    Raises PictureError where it is gone, no longer lies below its root, as behind a link, or cannot be read.
-    """
+    """The file of a hit. Raises PictureError where it is gone, cannot be read, or lies no longer below its root."""
     try:
         if stores.is_remote(root):
             return folder.encoded(root, path)

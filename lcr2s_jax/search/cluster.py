@@ -40,11 +40,9 @@ class Crew(NamedTuple):
 def engine(address: str = '', embedders: int = 0) -> Iterator[Callable]:
     """A cluster as an engine of `index.bring_up_to_date`: joined, or started on this machine, and left at the end.
 
-    Args:
-      address: of a cluster: HOST:PORT, ray://HOST:PORT, or auto for that of this machine; '' starts one.
-      embedders: processes that embed; 0 for one a GPU, or where there is none for half of the cores.
-
-    Raises ConfigError where Ray is not installed, or there is no cluster.
+    `address` is HOST:PORT, ray://HOST:PORT, or auto for that of this machine; '' starts one. `embedders` 0 are one a
+    GPU, or where there is none half of the cores. Raises ConfigError where Ray is not installed, or there is no
+    cluster.
     """
     ray = _ray()
     fragments.lance()

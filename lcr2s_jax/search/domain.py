@@ -39,10 +39,9 @@ class Domain:
     def fit(
         cls, look_GS: np.ndarray, person_G: np.ndarray, seed: int = 0, *, standardise: bool = True
     ) -> 'Domain | None':
-        """Learn what val's pictures look like; None where they are too few to tell.
+        """Learn what val's pictures look like; None where they are too few. A person's are held out together, in folds.
 
-        A person's pictures, by person_G, are held out together, in folds by `seed`. `standardise` divides by
-        deviations; False for vectors, whose numbers are of one kind.
+        `standardise` divides by deviations; False for vectors, whose numbers are of one kind.
         """
         people = np.random.default_rng(seed).permutation(np.unique(person_G))
         if len(look_GS) < _FEWEST or len(people) < _FOLDS:

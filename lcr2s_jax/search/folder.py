@@ -190,12 +190,8 @@ def read(
 ) -> Iterator[Picture]:
     """Open every file, in order, many at a time; one that is damaged or gone comes with a fault.
 
-    Args:
-      image_size: height and width in pixels.
-      wanted: told the hash; where it says no, pixels are not decoded.
-      most: threads; 0 for one a core.
-
-    Raises SearchError where an object store does not answer.
+    `image_size` is height and width in pixels. Where `wanted`, told the hash, says no, pixels are not decoded. `most`
+    threads, 0 for one a core. Raises SearchError where an object store does not answer.
     """
     yield from threads.in_order(functools.partial(_open, root, image_size, wanted), files, most)
 

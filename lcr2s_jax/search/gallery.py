@@ -26,15 +26,12 @@ FOUND = conditions.equal(status=OK)  # rows that a search can find
 class Gallery:
     """The table, opened at its last version. What writes to it holds the lock of the index, see `writing`.
 
-    Args:
-      uri: folder or object-store URL of the index.
-      width: E, where the table is to be made if it is not there; None to refuse that.
+    `width` is E, where the table is to be made if it is not there; None to refuse that. Raises SearchError where
+    nothing is there, or it cannot be read.
 
     Attributes:
       db, table: LanceDB's.
       enriched: how its vectors are enriched by those of their neighbours; None for an index without, see `enrich`.
-
-    Raises SearchError where nothing is there, or it cannot be read.
     """
 
     def __init__(self, uri: str, width: int | None = None):

@@ -70,8 +70,7 @@ def bring_up_to_date(
       enriched: `enrich.choose` with all but the gallery given; None leaves how vectors are enriched as it is.
       engine: embeds and commits: this process, or the workers of `lcr2s_jax.search.cluster`.
 
-    Returns:
-      Counts of what was done, see `update` and `join`. Raises UserError.
+    Returns counts of what was done, see `update` and `join`. Raises UserError.
     """
     root = check(uri, images, table, name_pattern)
     pattern = NamePattern(name_pattern, OWN) if name_pattern else None

@@ -100,10 +100,7 @@ class NamePattern:
             raise DataError(f"--name-pattern: found no file that '{self.text}' fits, as in {paths[0]!r}; change it")
 
     def read(self, paths: Iterable[str], have: Mapping[str, str]) -> Columns:
-        """The columns of paths below the folder; `have` are the kinds of those that the index has already.
-
-        Raises RowsError for values that are not of the kind that the index has.
-        """
+        """The columns of paths below the folder, of kinds as the index has them. Raises RowsError for other values."""
         texts = {path: self.match(path) for path in paths}
         matched = {path: values for path, values in texts.items() if values}
         kinds = {

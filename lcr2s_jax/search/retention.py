@@ -59,10 +59,7 @@ class Forgotten(NamedTuple):
 
 
 def key(*what) -> str:
-    """How a picture that was forgotten is known again: of ('bytes', sha256) or ('file', root, path, size, modified).
-
-    The root is as the table has it.
-    """
+    """How what was forgotten is known again: ('bytes', sha256) or ('file', the table's root, path, size, modified)."""
     return hashlib.sha256('\n'.join(map(str, what)).encode()).hexdigest()
 
 

@@ -30,11 +30,9 @@ class Row(NamedTuple):
 
 
 def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[str, datetime.datetime]]):
-    """Rows of one root, at least one, as an Arrow table.
+    """Rows of one root, at least one, as an Arrow table; `there` has path -> (sha256, added) of those that are there.
 
-    Args:
-      schema: of the gallery's table; the user's columns are left out, enriched vectors are none yet.
-      there: path -> (sha256, added) of those that have a row already.
+    The schema is the gallery's; the user's columns are left out, enriched vectors are none yet.
     """
     import pyarrow as pa
 

@@ -118,7 +118,7 @@ def _taken(track_T4: np.ndarray, box_n4: np.ndarray) -> list[tuple[int, int]]:
 
 
 class Kept:
-    """At most `limit` of a track's crops, evenly over its time, however long it becomes.
+    """At most `limit` of a track's crops, evenly over its time.
 
     `count` is in how many frames it was seen, `begins` and `ends` are seconds.
     """

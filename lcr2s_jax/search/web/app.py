@@ -45,14 +45,7 @@ def names_of(host: str) -> set[str] | None:
 
 
 def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, root_path: str = '') -> None:
-    """Serve the page until the process is stopped.
-
-    Args:
-      host: to listen on; anything but this machine needs `auth`.
-      auth: 'user:password', or a file with one of these a line.
-      log: file that the audit log goes to instead of the index.
-      root_path: path, or URL with a path, that a proxy has the page below.
-    """
+    """Serve the page until the process is stopped; the arguments are those of `lcr2s serve`, see its --help."""
     import uvicorn
 
     users = read_users(auth) if auth else None

@@ -31,10 +31,7 @@ class Session:
 
 
 class Sessions:
-    """Passwords, name -> password, and who came in by them.
-
-    `told` writes down (name, accepted) of every password that was looked at.
-    """
+    """Passwords, name -> password, and who came in by them; `told` writes down (name, accepted) of each attempt."""
 
     def __init__(self, users: Mapping[str, str], told: Callable[[str, bool], None]):
         self._users, self._told = users, told
