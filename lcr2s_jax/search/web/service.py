@@ -110,7 +110,7 @@ class Service:
         return Marked(tuple(place for hit in hits for place in ((hit.root, hit.path), *hit.copies)))
 
     def erase(self, user: str, marked: Marked | None, typed: str) -> int:
-        """The second step: marked pictures go for good, see `retention.delete`, if their number was `typed`. How many."""
+        """The second step: if their number was `typed`, marked pictures go for good. Returns how many rows."""
         if marked is None:
             raise SearchError('found no picture that is marked; mark some first')
         paths = [f'{root}/{path}' for root, path in marked.files]
