@@ -3,10 +3,9 @@
 import argparse
 from collections.abc import Sequence
 
-from lcr2s_jax.cli.parser import UsageError, place
+from lcr2s_jax.cli.parser import REPEATED, UsageError, place
 
 ABOUT = 'Erase pictures of an index, by a condition or by their paths.'
-WORDS = ''
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +14,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
     add(
         '--path',
-        action='append',
-        default=[],
+        **REPEATED,
         type=place,
         metavar='FILE',
         help='A picture, by its path as `search` shows it, or as a file; may be repeated.',

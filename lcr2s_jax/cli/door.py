@@ -24,21 +24,14 @@ class _Terminated(KeyboardInterrupt):
 
 
 class Door(NamedTuple):
-    """A program that is called by words.
+    """A program that is called by words."""
 
-    Attributes:
-      program: what is typed to call it.
-      version: of it.
-      about: what is printed above the commands.
-      commands: name -> a module with ABOUT, WORDS, `arguments(parser)` and `run(args) -> exit status or None`.
-      default: the command where none is named; '' for none.
-    """
-
-    program: str
+    program: str  # what is typed to call it
     version: str
-    about: str
+    about: str  # what is printed above the commands
+    # name -> a module with ABOUT, perhaps WORDS, `arguments(parser)` and `run(args) -> exit status or None`
     commands: Mapping[str, Any]
-    default: str = ''
+    default: str = ''  # the command where none is named; '' for none
 
     def main(self, argv: Sequence[str]) -> int:
         """Run what the words after the program's name ask for; the exit status."""
@@ -80,7 +73,7 @@ class Door(NamedTuple):
     def parser(self, name: str) -> Parser:
         """What a command takes."""
         command = self.commands[name]
-        parser = Parser(name, command.ABOUT, self.program, command.WORDS)
+        parser = Parser(name, command.ABOUT, self.program, getattr(command, 'WORDS', ''))
         command.arguments(parser)
         return parser
 

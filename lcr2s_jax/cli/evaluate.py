@@ -7,7 +7,6 @@ from lcr2s_jax.cli import model as models
 from lcr2s_jax.cli.parser import UsageError, one_of, place
 
 ABOUT = 'Measure how well a model ranks pictures that a table describes.'
-WORDS = ''
 _NAMES = ('R1', 'R5', 'R10', 'mAP', 'mINP')
 
 

@@ -6,7 +6,6 @@ from lcr2s_jax.cli import delete
 from lcr2s_jax.cli.parser import place
 
 ABOUT = 'Erase pictures that were indexed long ago.'
-WORDS = ''
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

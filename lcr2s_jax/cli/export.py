@@ -7,7 +7,6 @@ import time
 from lcr2s_jax.cli.parser import one_of, place
 
 ABOUT = "Write a run's model for other programs, and check it there."
-WORDS = ''
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,12 +13,11 @@ import sys
 import time
 
 from lcr2s_jax.cli import model as models
-from lcr2s_jax.cli.parser import UsageError, integer, number, one_of, place
+from lcr2s_jax.cli.parser import REPEATED, UsageError, integer, number, one_of, place
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.files import difference
 
 ABOUT = 'Index a folder of pictures, or the people in videos. Repeat to add what changed.'
-WORDS = ''
 _LISTED = 10  # unusable files that are named on the terminal
 _OF_IMAGES = ('metadata', 'name_pattern', 'moved_from', 'prune', 'ray_address', 'workers')
 _FILMS = ('.mp4', '.avi', '.mov', '.mkv', '.m4v', '.webm', '.mpg', '.mpeg', '.ts', '.wmv', '.3gp', '.flv')
@@ -30,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
     add('--images', type=place, metavar='DIR', help='Folder, or s3://bucket/folder; every picture below it.')
-    add('--video', action='append', default=[], type=place, metavar='FILE', help='Video file; may be repeated.')
+    add('--video', **REPEATED, type=place, metavar='FILE', help='Video file; may be repeated.')
     add('--metadata', type=place, metavar='FILE', help='CSV with a column path (below --images) and others: camera ...')
     add(
         '--name-pattern',

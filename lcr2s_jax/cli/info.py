@@ -6,7 +6,6 @@ import json
 from lcr2s_jax.cli.parser import place
 
 ABOUT = 'Tell what is in an index: model, pictures, columns.'
-WORDS = ''
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -22,18 +22,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     add('--image-size', type=size, metavar='HxW', help='Pixels, if not those of the weights; such as 384x128.')
     add('--context-length', type=integer(3), metavar='N', help='Tokens of a sentence, if not those of the weights.')
-    add(
-        '--tokenizer',
-        type=place,
-        metavar='T',
-        help='Folder, hub name or vocabulary, if none is beside the weights.',
-    )
-    add(
-        '--activation',
-        type=one_of('quick_gelu', 'gelu'),
-        metavar='gelu|quick_gelu',
-        help='If the weights do not say.',
-    )
+    add('--tokenizer', type=place, metavar='T', help='Folder, hub name or vocabulary, if none is beside the weights.')
+    add('--activation', type=one_of('quick_gelu', 'gelu'), metavar='gelu|quick_gelu', help='If the weights do not say.')
     add('--heads', type=integer(1), default=0, metavar='N', help='Attention heads, if the weights do not say.')
 
 

@@ -1,6 +1,7 @@
 """A command's line, read by argparse; a mistake becomes one sentence that names the nearest real word."""
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -8,19 +9,17 @@ from typing import NoReturn
 
 from lcr2s_jax.errors import meant
 
+REPEATED = {'action': 'append', 'default': []}  # of a flag that may be given several times
+
 
 class UsageError(Exception):
     """The command line itself is wrong."""
 
 
 class Parser(argparse.ArgumentParser):
-    """What one command takes. Flags and words may come in any order.
+    """What one command takes; flags and words may come in any order.
 
-    Args:
-      name: of the command.
-      about: one sentence on what it does.
-      program: what is typed before the name.
-      words: how the words that may follow are shown; '' where there are none.
+    `program` is what is typed before the name, `words` how those that may follow are shown, '' where there are none.
     """
 
     def __init__(self, name: str, about: str, program: str, words: str = ''):
@@ -105,31 +104,23 @@ def one_of(*names: str) -> Callable[[str], str]:
 
 def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     """A type of flag: a whole number in a range."""
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = None
-        if number is None or number < low or (high is not None and number > high):
-            expected = f'{low} or more' if high is None else f'{low} to {high}'
-            raise argparse.ArgumentTypeError(f'found {_shown(text)}, expected a whole number, {expected}')
-        return number
-
-    return read
+    return _within(int, 'a whole number', low, high)
 
 
 def number(low: float, high: float | None = None) -> Callable[[str], float]:
     """A type of flag: a number in a range."""
+    return _within(float, 'a number', low, high)
 
+
+def _within(kind: Callable[[str], float], what: str, low: float, high: float | None) -> Callable[[str], float]:
     def read(text: str) -> float:
         try:
-            found = float(text)
+            found = kind(text)
         except ValueError:
-            found = float('nan')
-        if not low <= found <= (float('inf') if high is None else high):
+            found = math.nan
+        if not low <= found <= (math.inf if high is None else high):
             expected = f'{low:g} or more' if high is None else f'{low:g} to {high:g}'
-            raise argparse.ArgumentTypeError(f'found {_shown(text)}, expected a number, {expected}')
+            raise argparse.ArgumentTypeError(f'found {_shown(text)}, expected {what}, {expected}')
         return found
 
     return read

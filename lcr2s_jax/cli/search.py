@@ -7,7 +7,7 @@ import pathlib
 import re
 import sys
 
-from lcr2s_jax.cli.parser import integer, number, place
+from lcr2s_jax.cli.parser import REPEATED, integer, number, place
 from lcr2s_jax.errors import ConfigError, SearchError, printable
 from lcr2s_jax.texts import near, read_text
 
@@ -21,31 +21,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('words', nargs='*', metavar='"a sentence"',
         help='What is looked for; each quoted sentence is a query of its own.')  # fmt: skip
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
-    add(
-        '--and',
-        action='append',
-        default=[],
-        dest='also',
-        metavar='TEXT',
-        help='Another sentence about that person; may be repeated.',
-    )
-    add(
-        '--like',
-        action='append',
-        default=[],
-        type=place,
-        metavar='FILE',
-        help='Picture of that person; may be repeated.',
-    )
+    add('--and', **REPEATED, dest='also', metavar='TEXT', help='Another sentence about that person; may be repeated.')
+    add('--like', **REPEATED, type=place, metavar='FILE', help='Picture of that person; may be repeated.')
     add('--queries', type=place, metavar='FILE', help='Text file, one sentence a line, searched in one batch.')
     add('--top', type=integer(1), default=10, metavar='N', help='Hits of each query.')
     add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
-    add(
-        '--group-by',
-        default='',
-        metavar='COLUMN',
-        help='Column; show only the best picture of each value.',
-    )
+    add('--group-by', default='', metavar='COLUMN', help='Column; show only the best picture of each value.')
     add('--why', action='store_true', help='Show how much each phrase moved the score of the hits.')
     add('--exact', action='store_true', help='Compare every vector, also in large indexes.')
     add(

@@ -5,7 +5,6 @@ import argparse
 from lcr2s_jax.cli.parser import UsageError, integer, place
 
 ABOUT = 'Search an index on a page in the browser.'
-WORDS = ''
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,71 +17,42 @@ class Place(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """A picture that was found.
+    """A picture that was found."""
 
-    Attributes:
-      rank: from 1.
-      root, path: the file.
-      score: weighted mean of the cosines, see `query`.
-      probability: that it shows the described person, see `calibration`; None without one.
-      passes: whether the score reaches the threshold; None without a calibration for this picture.
-      metadata: the user's columns.
-      row: of the gallery, at the version that was searched.
-      copies: other files with the same bytes, among those that were searched.
-      same: it is an example picture of the query itself.
-      outside: it is unlike the pictures that the model was calibrated on, see `domain`.
-    """
-
-    rank: int
+    rank: int  # from 1
     root: str
-    path: str
-    score: float
-    probability: float | None
-    passes: bool | None
-    metadata: dict[str, Any]
-    row: int
-    copies: tuple[Place, ...] = ()
-    same: bool = False
-    outside: bool = False
+    path: str  # below the root
+    score: float  # weighted mean of the cosines, see `query`
+    probability: float | None  # that it shows the described person, see `calibration`; None without one
+    passes: bool | None  # whether the score reaches the threshold; None without a calibration for this picture
+    metadata: dict[str, Any]  # the user's columns
+    row: int  # of the gallery, at the version that was searched
+    copies: tuple[Place, ...] = ()  # other files with the same bytes, among those that were searched
+    same: bool = False  # it is an example picture of the query itself
+    outside: bool = False  # it is unlike the pictures that the model was calibrated on, see `domain`
 
 
 class Answer(NamedTuple):
-    """What one query found.
-
-    Attributes:
-      query: the query.
-      hits: best first, each picture once.
-      found: whether any hit passes. False says 'no such person': only where that was to be verified, or where the model
-        knows at least half of those who are there (`detection`). None: it is not said.
-      threshold: score that must be reached; None without a calibration.
-      searched: pictures that were looked through; of a track of a video so many as it has crops.
-      exact: whether each of them was compared.
-      false_alarms: the rate that the threshold is for.
-      notes: what the user should know of this search.
-      detection: share of the searches for somebody who is there in which he reaches the threshold, on val; or None.
-      tracks: how many of what was searched are tracks.
-      crops: pictures of these tracks.
-    """
+    """What one query found."""
 
     query: Query
-    hits: list[Hit]
+    hits: list[Hit]  # best first, each picture once
+    # Whether any hit passes. False says 'no such person': only where that was to be verified, or where the
+    # model knows at least half of those who are there (`detection`). None: it is not said.
     found: bool | None
-    threshold: float | None
-    searched: int
-    exact: bool
-    false_alarms: float
-    notes: list[str]
+    threshold: float | None  # score that must be reached; None without a calibration
+    searched: int  # pictures that were looked through; of a track of a video so many as it has crops
+    exact: bool  # whether each of them was compared
+    false_alarms: float  # the rate that the threshold is for
+    notes: list[str]  # what the user should know of this search
+    # share of the searches for somebody who is there in which he reaches the threshold, on val; or None
     detection: float | None = None
-    tracks: int = 0
-    crops: int = 0
+    tracks: int = 0  # how many of what was searched are tracks
+    crops: int = 0  # pictures of these tracks
 
 
 def picture(root: str, path: str) -> bytes:
-    """The file of a hit.
-
-    Raises:
-      PictureError: it is gone, no longer lies below its root, as behind a link, or cannot be read.
-    """
+    """The file of a hit. Raises PictureError where it is gone, cannot be read, or lies no longer below its root."""
     try:
         if stores.is_remote(root):
             return folder.encoded(root, path)

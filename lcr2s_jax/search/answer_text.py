@@ -14,6 +14,8 @@ _SHOWN = 4  # of a hit's columns on the terminal
 # of a track of a video: what is shown instead, or nothing
 _OF_TRACKS = ('video', 'track', 'time', 'begins', 'ends', 'box', 'detected', 'crops', 'pooling')
 
+_SAVED = ('found', 'threshold', 'false_alarms', 'detection', 'searched', 'tracks', 'exact', 'notes')  # as they are
+
 Why = Sequence[tuple[str, Sequence[float]]]  # of `search.Search.why`
 
 
@@ -84,11 +86,7 @@ def clock(seconds: float) -> str:
 
 
 def trained_on(known: Mapping[str, Any] | None) -> str:
-    """What a model was trained on, in a line.
-
-    Args:
-      known: {'dataset', 'kind', 'people', 'images'}, each of which may be missing; None where nothing is known.
-    """
+    """What a model was trained on, in a line; of 'dataset', 'kind', 'people' and 'images' each may be missing."""
     known = known or {}
     kind, name = known.get('kind'), known.get('dataset') or 'a dataset of its owner'
     if kind not in ('synthetic pedestrians', 'photographs'):
@@ -102,13 +100,7 @@ def trained_on(known: Mapping[str, Any] | None) -> str:
 
 
 def to_json(answer: Answer, why: Why = (), examples: Sequence[str] = ()) -> dict:
-    """An answer as JSON.
-
-    Args:
-      answer: the answer.
-      why: of `search.Search.why`.
-      examples: files of the example pictures.
-    """
+    """An answer as JSON; `why` of `search.Search.why`, `examples` the files of the example pictures."""
     left_out = ('row', 'copies')
     return {
         'sentences': answer.query.sentences,
@@ -119,14 +111,7 @@ def to_json(answer: Answer, why: Why = (), examples: Sequence[str] = ()) -> dict
             for hit in answer.hits
         ],
         'verdict': verdict(answer),
-        'found': answer.found,
-        'threshold': answer.threshold,
-        'false_alarms': answer.false_alarms,
-        'detection': answer.detection,
-        'searched': answer.searched,
-        'tracks': answer.tracks,
-        'exact': answer.exact,
-        'notes': answer.notes,
+        **{name: getattr(answer, name) for name in _SAVED},
         'why': [{'phrase': phrase, 'moved': list(moved)} for phrase, moved in why],
     }
 

@@ -47,27 +47,20 @@ def nearest(
     memory=None,
     column: str = VECTOR,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `topk.Exact` gives, of rows of the table: -inf and -1 where there is nothing.
+    """What `topk.Exact` gives, of rows of the table: score_QK float32, falling, and row_QK int64; behind them -inf, -1.
 
-    The scores are exact; what may be wrong is that a better picture was not looked at.
+    The scores are exact; what may be wrong is that a better picture was not looked at. Rows that came later than
+    `build` are all compared.
 
     Args:
-      gallery: has an index by `build`; rows that came later are all compared.
-      query_QE: float32.
-      top: K.
-      where: a condition in SQL, or ''.
       probes: lists looked into.
-      refine: so many times K candidates get exact scores.
+      refine: so many times `top` candidates get exact scores.
       memory: (`topk.Exact` of all vectors, their row_G): candidates are scored there instead of from the disk, which is
         most of the time of a large batch.
-      column: of the vectors.
-
-    Returns:
-      score_QK float32, falling, and row_QK int64.
     """
-    asked = gallery.table.search(list(query_QE), vector_column_name=column).distance_type('dot')
-    asked = asked.limit(top * refine).nprobes(probes) if memory else asked.limit(top).nprobes(probes)
-    asked = (asked if memory else asked.refine_factor(refine)).select(['_distance']).with_row_id(True)
+    asked = gallery.table.search(list(query_QE), vector_column_name=column).distance_type('dot').nprobes(probes)
+    asked = asked.limit(top * refine) if memory else asked.limit(top).refine_factor(refine)
+    asked = asked.select(['_distance']).with_row_id(True)
     chosen = gallery.condition(where)
     with tables.told(gallery.uri, 'searching the approximate index', quote=False):
         found = (asked.where((FOUND & chosen).sql) if chosen.sql else asked).to_arrow()

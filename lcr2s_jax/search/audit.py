@@ -22,13 +22,8 @@ FEEDBACK = 'feedback.jsonl'
 def write(uri: str, lines: list[dict], log: str = NAME) -> None:
     """Append lines, each with the time put before it; beside an index on an object store, one object a call.
 
-    Args:
-      uri: of the index.
-      lines: what is to be told: user, text, model hash, top ids.
-      log: NAME or FEEDBACK, beside the index; or an absolute path, where the log is kept apart from it.
-
-    Raises:
-      SearchError: they cannot be written; then nothing may be shown.
+    `log` is NAME or FEEDBACK, beside the index, or an absolute path, where the log is kept apart from it. Raises
+    SearchError where they cannot be written; then nothing may be shown.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
     content = ''.join(json.dumps({'time': now, **line}) + '\n' for line in lines).encode('ascii')
@@ -36,14 +31,11 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
         if stores.is_remote(uri) and not os.path.isabs(log):
             stores.write(f'{uri}/{pathlib.PurePath(log).stem}/{now}-{uuid.uuid4().hex[:8]}.jsonl', content)
             return
-        file = _opened(pathlib.Path(uri) / log)
-        try:
+        with _opened(pathlib.Path(uri) / log) as file:
             before = os.fstat(file).st_size
             if os.write(file, content) < len(content):  # one call, so that lines of several processes do not mix
                 os.ftruncate(file, before)
                 raise OSError(errno.ENOSPC, 'there is room for a part of the line only')
-        finally:
-            os.close(file)
     except OSError as error:
         raise SearchError(
             f'{uri}: the audit log cannot be written ({error.strerror or error}), and no search goes unlogged. Make '
@@ -52,23 +44,16 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
 
 
 def forget(uri: str, files: set[tuple[str, str]]) -> None:
-    """Take what was said of pictures, by (root, path), out of FEEDBACK; on an object store it stays.
-
-    Raises:
-      SearchError: it cannot be written.
-    """
+    """Take what was said of pictures, (root, path), out of FEEDBACK; on object stores it stays. Raises SearchError."""
     path = pathlib.Path(uri) / FEEDBACK
     if stores.is_remote(uri) or not path.exists():
         return
     try:
-        file = _opened(path)
-        try:
+        with _opened(path):
             lines = path.read_bytes().splitlines(keepends=True)
             kept = [one for one in lines if not _is_of(one, files)]
             if len(kept) < len(lines):
                 shared.write(path, b''.join(kept), mode=0o600)
-        finally:
-            os.close(file)
     except OSError as error:
         raise SearchError(f'{path}: cannot be written ({error.strerror or error}); make it writable') from error
 
@@ -81,41 +66,36 @@ def _is_of(line: bytes, files: set[tuple[str, str]]) -> bool:
         return False
 
 
-def _opened(path: pathlib.Path) -> int:
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[int]:
     """The log, and nobody else's meanwhile: what is cut off again shall be ours alone."""
     while True:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             with contextlib.suppress(OSError):  # a disk without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
+            ours = False  # where another file has its name by now
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), os.stat(path)):
-                    return file
-        except BaseException:
+                ours = os.path.samestat(os.fstat(file), os.stat(path))
+            if ours:
+                yield file
+                return
+        finally:
             os.close(file)
-            raise
-        os.close(file)  # another file has its name by now
 
 
 @contextlib.contextmanager
-def refusals(uri: str, who: str, asked: dict, log: str = NAME) -> Iterator[None]:
+def refusals(uri: str, who: str, asked: dict) -> Iterator[None]:
     """Have a search that is refused leave a line as well: who, and what was asked."""
     try:
         yield
     except UserError:
-        write(uri, [{'user': who, 'event': 'search refused', **asked}], log)
+        write(uri, [{'user': who, 'event': 'search refused', **asked}])
         raise
 
 
 def line(who: str, answer, opened, where: str = '') -> dict:
-    """What the log keeps of one answer.
-
-    Args:
-      who: asked.
-      answer: `search.Answer`.
-      opened: the `search.Search` that gave it.
-      where: the condition, or ''.
-    """
+    """What the log keeps of one answer that the `search.Search` `opened` gave, under a condition or ''."""
     return {
         'user': who,
         'text': list(answer.query.sentences),

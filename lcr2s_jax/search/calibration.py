@@ -59,41 +59,28 @@ _RIDGE = 1.0  # weight of slope^2 / 2 in units of pairs: keeps the slope finite 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """What is known of one kind of query.
+    """What is known of one kind of query."""
 
-    Attributes:
-      slope, offset: a and b.
-      thresholds: of RATES, at N0.
-      growth: c.
-      queries: that it was fitted on.
-      own: quantiles of the person's own best score, rising; () in a calibration of an earlier version.
-    """
-
-    slope: float
-    offset: float
-    thresholds: tuple[float, ...]
-    growth: float
-    queries: int
+    slope: float  # a
+    offset: float  # b
+    thresholds: tuple[float, ...]  # of RATES, at N0
+    growth: float  # c
+    queries: int  # that it was fitted on
+    # quantiles of the person's own best score, rising; () in a calibration of an earlier version
     own: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """What val taught about scores.
+    """What val taught about scores."""
 
-    Attributes:
-      pictures: N0.
-      deviation: of the scores of one query over the gallery, for a 'sentence' and an 'example'.
-      kinds: `query.Query.kind` -> Fit; without 'example' where val has one picture a person.
-      domain: what val's pictures look like; None where they were too few, or in a file of an earlier version, which
-        compared vectors.
-      word_pieces: tokens of a word of val's captions at most, see `wording.pieces_of`; None where not counted.
-    """
-
-    pictures: int
-    deviation: Mapping[str, float]
-    kinds: Mapping[str, Fit]
+    pictures: int  # N0
+    deviation: Mapping[str, float]  # of the scores of one query over the gallery, for a 'sentence' and an 'example'
+    kinds: Mapping[str, Fit]  # `query.Query.kind` -> Fit; without 'example' where val has one picture a person
+    # what val's pictures look like; None where they were too few, or in a file of an earlier version, which
+    # compared vectors
     domain: Domain | None = None
+    # tokens of a word of val's captions at most, see `wording.pieces_of`; None where not counted
     word_pieces: float | None = None
 
     def probability(self, kind: str, score_K: np.ndarray, pictures: int) -> np.ndarray | None:
@@ -158,14 +145,12 @@ class Calibration:
 def fit(
     e: Embeddings, seed: int = 0, word_pieces: float | None = None, look_GS: np.ndarray | None = None
 ) -> Calibration:
-    """Calibrate on a split that the student was not trained on.
+    """Calibrate on a split, val, that the student was not trained on.
 
     Args:
-      e: val, embedded.
       seed: of the queries and the people that are drawn where there are too many.
       word_pieces: of val's captions, see `wording.pieces_of`.
-      look_GS: `appearance.statistics` of val's pictures, NaN for one without; None for a calibration that does not know
-        the unfamiliar.
+      look_GS: `appearance.statistics` of val's pictures, NaN for one without; None not to know the unfamiliar.
     """
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.permutation(len(e.text_pid_Q))[:_QUERIES])
@@ -180,18 +165,13 @@ def fit(
 
 
 def scores(e: Embeddings, rows: np.ndarray, deviation: Mapping[str, float] | None = None):
-    """What every kind of query scores, as a search would have it.
+    """What every kind of query scores, as a search would have it; `rows` are the captions that are the queries.
 
-    The second sentence is another caption of the person, the example another picture, which is then no hit.
+    The second sentence is another caption of the person, the example another picture, which is then no hit. `deviation`
+    is that of the calibration that is looked at; None to measure it here.
 
-    Args:
-      e: a split.
-      rows: captions that are the queries.
-      deviation: of the calibration that is looked at; None to measure it here.
-
-    Returns:
-      The deviation, and kind -> (score_QG, -inf for a picture that is the query itself; strangers_QG, bool). Without
-      kinds that no query has.
+    Returns the deviation, and kind -> (score_QG, -inf for a picture that is the query itself; strangers_QG, bool).
+    Kinds that no query has are left out.
     """
     image_GE, text_QE = _unit(e.image_GE), _unit(e.text_QE)
     text_pid_Q, image_pid_G = np.asarray(e.text_pid_Q), np.asarray(e.image_pid_G)

@@ -29,29 +29,20 @@ _BLOCK = 1024  # files that a reader is given at once, at most
 
 
 class Crew(NamedTuple):
-    """How many processes do what.
+    """How many processes do what."""
 
-    Attributes:
-      embedders: each has a model.
-      gpus: GPUs of each; 0 for a core instead.
-      readers: at most.
-    """
-
-    embedders: int
-    gpus: int
-    readers: int
+    embedders: int  # each has a model
+    gpus: int  # GPUs of each; 0 for a core instead
+    readers: int  # at most
 
 
 @contextlib.contextmanager
 def engine(address: str = '', embedders: int = 0) -> Iterator[Callable]:
     """A cluster as an engine of `index.bring_up_to_date`: joined, or started on this machine, and left at the end.
 
-    Args:
-      address: of a cluster: HOST:PORT, ray://HOST:PORT, or auto for that of this machine; '' starts one.
-      embedders: processes that embed; 0 for one a GPU, or where there is none for half of the cores.
-
-    Raises:
-      ConfigError: Ray is not installed, or there is no cluster.
+    `address` is HOST:PORT, ray://HOST:PORT, or auto for that of this machine; '' starts one. `embedders` 0 are one a
+    GPU, or where there is none half of the cores. Raises ConfigError where Ray is not installed, or there is no
+    cluster.
     """
     ray = _ray()
     fragments.lance()
@@ -136,7 +127,7 @@ def _run(ray, crew: Crew, gallery: Gallery, model: Model, work: ingest.Work, tel
     uri = gallery.uri if stores.is_remote(gallery.uri) else str(pathlib.Path(gallery.uri).resolve())
     task = workers.Task(uri, model.hash, tuple(model.image_size), gallery.width, 0 if crew.gpus else 1)
     known = ray.put(work._replace(files=()))  # hashes of a large index travel once a node
-    done, left = ingest.Done(0, 0, [], [], []), list(work.files)
+    done, left = ingest.Done(), list(work.files)
     for _ in range(_PASSES):
         if not left:  # from the first: all were deleted once
             break
@@ -144,7 +135,6 @@ def _run(ray, crew: Crew, gallery: Gallery, model: Model, work: ingest.Work, tel
         with _raised(), driver:
             for batch in _batches(ray, crew, task, known, work, left):
                 driver.take(batch)
-        done = done._replace(embedded=driver.embedded, copied=driver.copied)
         there = gallery.known_paths(work.key) if driver.left else ()
         left = [file for file in left if file.path in driver.left and file.path not in there]
     if left:
@@ -195,7 +185,6 @@ class _Driver:
         self._gallery, self._work, self._done, self._tell = gallery, work, done, tell
         self._waiting: list[fragments.Fragment] = []
         self._since = time.monotonic()
-        self.embedded, self.copied = done.embedded, done.copied
         self.left: set[str] = set()  # paths whose fragments could not be taken
 
     def __enter__(self):
@@ -215,7 +204,7 @@ class _Driver:
             self._done.unusable.extend(map(tuple, told['unusable']))
             self._done.hashes.extend(told['hashes'] * self._work.readmit)
             self._copy([(File(*one[:3]), *one[3:]) for one in told['others']])
-            self.embedded += len(told['fragment'][1]) - len(told['unusable'])
+            self._done.embedded += len(told['fragment'][1]) - len(told['unusable'])
             self._tell(len(told['fragment'][1]))
             if time.monotonic() - self._since > _COMMIT:
                 self._commit()
@@ -226,7 +215,7 @@ class _Driver:
         copies = [Picture(file, sha256, None, '') for file, sha256, what in others if what == workers.KNOWN]
         if copies:
             self._done.hashes.extend([one.sha256 for one in copies] * self._work.readmit)
-            self.copied += ingest.put(self._gallery, self._work, copies, {})
+            self._done.copied += ingest.put(self._gallery, self._work, copies, {})
             self._tell(len(copies))
 
     def _change(self, batch: dict) -> None:
@@ -237,7 +226,7 @@ class _Driver:
             self._gallery.put(self._work.key, own, new=False)
         self._done.unusable.extend((row.path, row.status) for row in own if row.vector is None)
         self._done.hashes.extend([row.sha256 for row in own] * self._work.readmit)
-        self.embedded += sum(row.vector is not None for row in own)
+        self._done.embedded += sum(row.vector is not None for row in own)
         self._tell(len(own))
 
     def _commit(self) -> None:

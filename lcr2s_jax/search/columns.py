@@ -13,19 +13,10 @@ def check(names: Iterable[str]) -> None:
 
 
 def join(gallery: Gallery, root: str, kinds: Mapping[str, str], values: Mapping[str, Mapping]) -> int:
-    """Write columns beside the pictures of a root, in one commit; rows that have these values already are left alone.
+    """Write columns beside the pictures of a root, in one commit; how many rows changed. Others are left alone.
 
-    Args:
-      gallery: what it has of a column already is of the same kind.
-      root: of the paths.
-      kinds: name -> 'int64', 'double' or 'string'; columns that are not there are added.
-      values: path -> {name: value or None}.
-
-    Returns:
-      How many rows changed.
-
-    Raises:
-      SearchError: a name that cannot be, see `check`.
+    `kinds` are 'int64', 'double' or 'string' by name, as the gallery has them already, others are added; `values` are
+    by path and name, or None. Raises SearchError for a name that cannot be, see `check`.
     """
     import pyarrow as pa
 

@@ -14,15 +14,10 @@ from lcr2s_jax.search import sql, sql_text
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What counts, searches and deletes alike.
+    """What counts, searches and deletes alike."""
 
-    Attributes:
-      text: as somebody typed it, for logs and messages.
-      sql: for LanceDB; '' for every row.
-    """
-
-    text: str
-    sql: str
+    text: str  # as somebody typed it, for logs and messages
+    sql: str  # for LanceDB; '' for every row
 
     def __and__(self, other: 'Condition') -> 'Condition':
         if not (self.sql and other.sql):
@@ -35,14 +30,9 @@ _IN = 500  # values of one SQL list
 
 
 def parse(text: str, columns: Mapping[str, str]) -> Condition:
-    """Check a condition that somebody typed.
+    """Check a condition that somebody typed: one boolean expression in SQL over columns (name -> Arrow type), or ''.
 
-    Args:
-      text: one boolean expression in SQL; '' for every row.
-      columns: those that it may name -> their Arrow types.
-
-    Raises:
-      SearchError: it is not, or is too large; no value of a row is in the message.
+    Raises SearchError where it is not, or is too large; no value of a row is in the message.
     """
     if not text.strip():
         return EVERY
@@ -76,6 +66,12 @@ def in_lists(values: Sequence) -> Iterator[Sequence]:
     """Values in parts that are as long as one list of SQL may be."""
     for start in range(0, len(values), _IN):
         yield values[start : start + _IN]
+
+
+def of_files(root: str, paths: Sequence[str]) -> Iterator[Condition]:
+    """Some files of a root, by one condition or several."""
+    for some in in_lists(paths):
+        yield equal(root=root) & among('path', some)
 
 
 def ending(column: str, text: str) -> Condition:

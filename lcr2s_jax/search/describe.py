@@ -40,11 +40,7 @@ def describe(uri: str) -> dict[str, Any]:
 
 
 def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
-    """(root, path) of the rows that paths name: as `search` shows them, or as files on this disk.
-
-    Raises:
-      SearchError: a path of no row; the message names the nearest.
-    """
+    """(root, path) of the rows that paths name, as `search` shows them or as files of this disk. Raises SearchError."""
     found = Gallery(uri).rows('', ['root', 'path'])
     rows = list(zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True))
     by_place = {os.path.join(storage.located(uri, root, path), path): (root, path) for root, path in rows}

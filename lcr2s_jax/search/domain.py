@@ -25,35 +25,23 @@ _FEWEST = 40  # pictures of val; fewer say nothing of their own spread
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Domain:
-    """Val's pictures, in short; S numbers of each.
+    """Val's pictures, in short; S numbers of each."""
 
-    Attributes:
-      mean_S, deviation_S: of the numbers, float32.
-      direction_MS, variance_M: of the standardised numbers, float32.
-      rest: mean variance of all other directions.
-      limit: distance D that 1 - QUANTILE of val exceeds.
-      pictures: that it was fitted on.
-    """
-
-    mean_S: np.ndarray
-    deviation_S: np.ndarray
-    direction_MS: np.ndarray
-    variance_M: np.ndarray
-    rest: float
-    limit: float
-    pictures: int
+    mean_S: np.ndarray  # of the numbers, float32
+    deviation_S: np.ndarray  # the same
+    direction_MS: np.ndarray  # of the standardised numbers, float32
+    variance_M: np.ndarray  # along each of these, float32
+    rest: float  # mean variance of all other directions
+    limit: float  # distance D that 1 - QUANTILE of val exceeds
+    pictures: int  # that it was fitted on
 
     @classmethod
     def fit(
         cls, look_GS: np.ndarray, person_G: np.ndarray, seed: int = 0, *, standardise: bool = True
     ) -> 'Domain | None':
-        """Learn what val's pictures look like; None where they are too few to tell.
+        """Learn what val's pictures look like; None where they are too few. A person's are held out together, in folds.
 
-        Args:
-          look_GS: the numbers of val's pictures.
-          person_G: identities; a person's pictures are held out together.
-          seed: of the folds.
-          standardise: divide by deviations; False for vectors, whose numbers are of one kind.
+        `standardise` divides by deviations; False for vectors, whose numbers are of one kind.
         """
         people = np.random.default_rng(seed).permutation(np.unique(person_G))
         if len(look_GS) < _FEWEST or len(people) < _FOLDS:

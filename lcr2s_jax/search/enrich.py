@@ -29,14 +29,8 @@ _TRIES = 3  # on an object store others may write meanwhile
 def choose(gallery: Gallery, how: str, count: int = neighbours.NEIGHBOURS, fusion: GalleryFusion | None = None) -> None:
     """Say how the vectors of an index are enriched from now on; `renew` makes them.
 
-    Args:
-      gallery: the index.
-      how: 'neighbours', 'fusion', or 'none' to have its own vectors compared again.
-      count: neighbours of each picture.
-      fusion: of a run's teacher, for 'fusion'.
-
-    Raises:
-      SearchError: one without the other.
+    By each picture's `count` 'neighbours', by the 'fusion' of a run's teacher, or 'none' to have own vectors compared
+    again. Raises SearchError for 'fusion' without one, or one without it.
     """
     if (how == 'fusion') != (fusion is not None):
         raise SearchError(f"--enrich={how}: found {'a' if fusion else 'no'} fusion; 'fusion' needs one, others none")
@@ -69,18 +63,11 @@ def bring_up_to_date(gallery: Gallery, choose: Callable[[Gallery], None] | None,
 def renew(gallery: Gallery, most: int = 0, progress: Progress = QUIET) -> bool:
     """Bring the enriched vectors of an index up to date, other writers being kept out.
 
-    Killed at any moment, the table has its own vectors and is searched by them; the next call makes the others.
+    Killed at any moment, the table has its own vectors and is searched by them; the next call makes the others. In an
+    index of more than `most` pictures nothing is done; 0 for any number.
 
-    Args:
-      gallery: the index.
-      most: pictures; in a larger index nothing is done. 0 for any number.
-      progress: is told.
-
-    Returns:
-      Whether they are of what the index holds now; True for an index that has none.
-
-    Raises:
-      SearchError: an object store on which others write again and again.
+    Returns whether they are of what the index holds now; True for an index that has none. Raises SearchError on an
+    object store on which others write again and again.
     """
     if gallery.enriched is None:
         return True

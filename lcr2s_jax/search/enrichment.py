@@ -24,23 +24,14 @@ _CONTENT = {
 
 
 class Enrichment(NamedTuple):
-    """How the vectors of an index are enriched.
+    """How the vectors of an index are enriched."""
 
-    Attributes:
-      how: one of HOWS.
-      neighbours: of each picture.
-      fusion: see `GalleryFusion.shape`; None without one.
-      file: of the fusion's parameters, '' without one; its name is of its content.
-      version: of the table that they were made of; 0 while they are not whole.
-      digest: of all that they were made of, see `enrich`.
-    """
-
-    how: str
-    neighbours: int
-    fusion: Mapping | None = None
-    file: str = ''
-    version: int = 0
-    digest: str = ''
+    how: str  # one of HOWS
+    neighbours: int  # of each picture
+    fusion: Mapping | None = None  # see `GalleryFusion.shape`; None without one
+    file: str = ''  # of the fusion's parameters, '' without one; its name is of its content
+    version: int = 0  # of the table that they were made of; 0 while they are not whole
+    digest: str = ''  # of all that they were made of, see `enrich`
 
     @property
     def settings(self) -> tuple:

@@ -4,42 +4,33 @@ LanceDB marks deleted rows at first, and keeps a version whose time lies ahead o
 what was there before the new version was written is what goes.
 """
 
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import approximate, storage
+from lcr2s_jax.search import approximate, seal, storage
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.rows import ENRICHED
 
 BEGUN = '.erasing'  # in the index while files of before may be left
-_KEPT = 'latest_version_hint.json'  # LanceDB writes it anew with every version
 
 
 def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
-    """Forget rows, in one commit, and leave no byte of them, nor of any that was forgotten before.
+    """Forget rows of the present version in one commit, and leave no byte of them, nor of any forgotten before.
 
     Enriched vectors go as well: others' have a part of a row in them. `enrich.renew` makes them of what is left.
 
     Whoever has an older version open must open the index again. The lock is what makes it safe: files that another
     writer has not committed yet would go with the old ones, and its rows would be lost. A call that was killed is
-    finished by `finish`.
-
-    Args:
-      gallery: the index.
-      rows: row numbers at its present version.
-
-    Raises:
-      SearchError: files that held the rows are left.
+    finished by `finish`. Raises SearchError where files that held the rows are left.
     """
     with gallery.writing():
-        storage.mark(gallery.uri, BEGUN)
+        storage.write(gallery.uri, BEGUN, b'')
         had, folder = gallery.approximate, f'{gallery.table.name}.lance'
         before = storage.listed(gallery.uri, folder)
         gallery.table = _written_anew(gallery, np.sort(np.asarray(rows, np.int64)))
-        old = {name for name in before if pathlib.PurePath(name).name != _KEPT}
+        old = {name for name in before if not name.endswith(seal.HINT)}
         storage.unlink(gallery.uri, old)
         if left := old & storage.listed(gallery.uri, folder):
             raise SearchError(

@@ -23,48 +23,29 @@ Root = pathlib.Path | str  # a folder, resolved, or the URL of one
 
 
 class File(NamedTuple):
-    """A file as its folder tells of it.
+    """A file as its folder tells of it."""
 
-    Attributes:
-      path: below the root, with forward slashes.
-      size: bytes.
-      modified: microseconds since 1970.
-    """
-
-    path: str
-    size: int
-    modified: int
+    path: str  # below the root, with forward slashes
+    size: int  # bytes
+    modified: int  # microseconds since 1970
 
 
 class Picture(NamedTuple):
-    """A file that was opened.
-
-    Attributes:
-      file: which.
-      sha256: of its bytes, hex; '' where they cannot be read.
-      pixels: uint8 [h, w, 3]; None where they were not wanted or there is a fault.
-      fault: why it cannot be used, half a sentence; '' where it can.
-      look: `appearance.statistics` of the pixels; None without pixels.
-    """
+    """A file that was opened."""
 
     file: File
-    sha256: str
-    pixels: np.ndarray | None
-    fault: str
-    look: np.ndarray | None = None
+    sha256: str  # of its bytes, hex; '' where they cannot be read
+    pixels: np.ndarray | None  # uint8 [h, w, 3]; None where they were not wanted or there is a fault
+    fault: str  # why it cannot be used, half a sentence; '' where it can
+    look: np.ndarray | None = None  # `appearance.statistics` of the pixels; None without pixels
 
 
 class Listing(NamedTuple):
-    """What lies below a folder.
+    """What lies below a folder."""
 
-    Attributes:
-      files: the pictures, sorted by path.
-      faults: path -> why it cannot be used, unreadable folders among them.
-      passed_over: reason -> {'count': files and folders, 'first': names of some}, the most frequent first.
-    """
-
-    files: list[File]
-    faults: dict[str, str]
+    files: list[File]  # the pictures, sorted by path
+    faults: dict[str, str]  # path -> why it cannot be used, unreadable folders among them
+    # reason -> {'count': files and folders, 'first': names of some}, the most frequent first
     passed_over: dict[str, dict]
 
 
@@ -90,15 +71,9 @@ def check(root: Root) -> None:
 def walk(root: Root, skip: Sequence[pathlib.Path] = ()) -> Listing:
     """List the pictures below `root`: by their suffix, and those without a suffix by their content.
 
-    Links and what begins with a dot are passed over: nothing outside the root gets in by a link, and no folder is
-    walked twice.
-
-    Args:
-      root: the folder.
-      skip: folders below it that are not entered.
-
-    Raises:
-      DataError: the root itself cannot be read. SearchError: an object store does not answer.
+    Links, what begins with a dot and folders in `skip` are passed over: nothing outside the root gets in by a link, and
+    no folder is walked twice. Raises DataError where the root cannot be read, SearchError where an object store does
+    not answer.
     """
     if isinstance(root, str):
         return _objects(root)
@@ -213,17 +188,10 @@ def read(
     wanted: Callable[[str], bool] = lambda sha256: True,
     most: int = 0,
 ) -> Iterator[Picture]:
-    """Open every file, in order, many at a time.
+    """Open every file, in order, many at a time; one that is damaged or gone comes with a fault.
 
-    Args:
-      files: from `walk`.
-      root: that they lie below.
-      image_size: height and width in pixels.
-      wanted: told the hash; where it says no, pixels are not decoded.
-      most: threads; 0 for one a core.
-
-    Raises:
-      SearchError: an object store does not answer; a picture that is damaged or gone is one with a fault.
+    `image_size` is height and width in pixels. Where `wanted`, told the hash, says no, pixels are not decoded. `most`
+    threads, 0 for one a core. Raises SearchError where an object store does not answer.
     """
     yield from threads.in_order(functools.partial(_open, root, image_size, wanted), files, most)
 

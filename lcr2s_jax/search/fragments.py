@@ -16,15 +16,10 @@ _DATA = f'{IMAGES}.lance/data'
 
 
 class Fragment(NamedTuple):
-    """Rows in files of their own.
+    """Rows in files of their own."""
 
-    Attributes:
-      parts: Lance's description, JSON.
-      paths: of the rows.
-    """
-
-    parts: list[dict]
-    paths: list[str]
+    parts: list[dict]  # Lance's description, JSON
+    paths: list[str]  # of the rows
 
     @property
     def files(self) -> set[str]:
@@ -48,24 +43,18 @@ def write(uri: str, key: str, rows: Sequence[Row]) -> Fragment:
 
     with tables.told(uri, 'writing a fragment'):
         table = lance().dataset(f'{uri}/{IMAGES}.lance', storage_options=stores.options(uri))
-        content = as_table(table.schema, key, rows, {})
-        for field in table.schema:
-            if field.name not in content.schema.names:  # the user's columns
-                content = content.append_column(field, pa.nulls(len(content), field.type))
-        written = lance().fragment.write_fragments(
-            content.select(table.schema.names), table, mode='append', storage_options=stores.options(uri)
-        )
+        parts = [table.schema.empty_table(), as_table(table.schema, key, rows, {})]
+        content = pa.concat_tables(parts, promote_options='default')  # the user's columns are null
+        more = dict(mode='append', storage_options=stores.options(uri))
+        written = lance().fragment.write_fragments(content, table, **more)
     return Fragment([one.to_json() for one in written], [row.path for row in rows])
 
 
 def commit(gallery: Gallery, key: str, fragments: Sequence[Fragment]) -> list[Fragment]:
-    """Make fragments part of the table, in one commit.
+    """Make fragments part of the table, in one commit; those that were left out. Raises SearchError.
 
     One is left out, and its files are removed, if another call has written a row of its files meanwhile, or has erased
     rows and with them all that no version named.
-
-    Returns:
-      Those that were left out. Raises SearchError.
     """
     if not fragments:
         return []

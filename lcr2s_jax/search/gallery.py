@@ -26,18 +26,12 @@ FOUND = conditions.equal(status=OK)  # rows that a search can find
 class Gallery:
     """The table, opened at its last version. What writes to it holds the lock of the index, see `writing`.
 
-    Args:
-      uri: folder or object-store URL of the index.
-      width: E, where the table is to be made if it is not there; None to refuse that.
+    `width` is E, where the table is to be made if it is not there; None to refuse that. Raises SearchError where
+    nothing is there, or it cannot be read.
 
     Attributes:
-      uri: the same.
       db, table: LanceDB's.
-      width: E.
       enriched: how its vectors are enriched by those of their neighbours; None for an index without, see `enrich`.
-
-    Raises:
-      SearchError: nothing there, or it cannot be read.
     """
 
     def __init__(self, uri: str, width: int | None = None):
@@ -163,11 +157,9 @@ class Gallery:
     def known(self, root: str) -> dict[str, tuple[int, int, str, str]]:
         """path -> (bytes, modified, sha256, status) of every row of a root."""
         found = self.of_root(root, ['path', 'bytes', 'modified', 'sha256', 'status'])
-        modified = found['modified'].cast('int64').to_pylist()
-        return dict(
-            zip(found['path'].to_pylist(), zip(found['bytes'].to_pylist(), modified, found['sha256'].to_pylist(),
-                                               found['status'].to_pylist(), strict=True), strict=True)
-        )  # fmt: skip
+        found = found.set_column(2, 'modified', found['modified'].cast('int64'))
+        path, *facts = (column.to_pylist() for column in found.columns)
+        return dict(zip(path, zip(*facts, strict=True), strict=True))
 
     def of_root(self, root: str, columns: Sequence[str]):
         """An Arrow table of every row of a root."""
@@ -178,12 +170,9 @@ class Gallery:
         return set(self.rows(FOUND, ['sha256'])['sha256'].to_pylist())
 
     def put(self, root: str, rows: Sequence[Row], new: bool) -> None:
-        """One commit of files, each with one row in the end, whoever else puts the same.
+        """One commit of files, each with one row in the end, whoever else puts the same. The same bytes keep their age.
 
-        Args:
-          root: of their paths.
-          rows: the age of one whose bytes are those that it had goes on.
-          new: of files that had no row; if not, one that has none any more was deleted meanwhile and stays out.
+        `new` says that they had no row; if not, one that has none any more was deleted meanwhile and stays out.
         """
         with self.writing():
             known = self.known_paths(root)
@@ -217,8 +206,7 @@ class Gallery:
     def _there(self, root: str, paths: Sequence[str]) -> dict[str, tuple[str, datetime.datetime]]:
         """path -> (sha256, added) of the files that have a row."""
         found = {}
-        for some in conditions.in_lists(paths):
-            chosen = conditions.equal(root=root) & conditions.among('path', some)
+        for chosen in conditions.of_files(root, paths):
             rows = self.rows(chosen, ['path', 'sha256', 'added'])
             found |= {one['path']: (one['sha256'], one['added']) for one in rows.to_pylist()}
         return found
@@ -230,9 +218,14 @@ class Gallery:
     def drop(self, root: str, paths: Sequence[str]) -> None:
         """Forget files that are no more; should they come back, they are indexed again."""
         with self.writing():
-            for some in conditions.in_lists(paths):
-                chosen = conditions.equal(root=root) & conditions.among('path', some)
+            for chosen in conditions.of_files(root, paths):
                 self.table.delete(chosen.sql)
+
+    def move(self, root: str, paths: Sequence[str], to: str) -> None:
+        """Have rows of these files of a root be rows of the root `to`."""
+        with self.writing():
+            for chosen in conditions.of_files(root, paths):
+                self.table.update(where=chosen.sql, values={'root': to})
 
     def vectors(self, column: str = VECTOR) -> tuple[np.ndarray, np.ndarray]:
         """vector_GE float32 and row_G int64, rising, of all pictures that can be found, at this version."""

@@ -52,15 +52,7 @@ def write(
     whys: Sequence[Why] = (),
     trained_on: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the page; aside, then renamed.
-
-    Args:
-      path: of the file.
-      answers: from `search.Search`.
-      title: a line above all.
-      whys: of `search.Search.why`, one an answer; () for none.
-      trained_on: of the model; see `answer_text.trained_on`.
-    """
+    """Write the page, `title` above all; aside, then renamed. For `trained_on` see `answer_text.trained_on`."""
     whys = whys or [()] * len(answers)
     body = ''.join(section(answer, why) for answer, why in zip(answers, whys, strict=True))
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # should a name ever get through as markup
@@ -82,19 +74,19 @@ def section(answer: Answer, why: Why = ()) -> str:
     verdict = html.escape(answer_text.sentence(answer_text.verdict(answer)))
     return (
         f'<section class="answer {state}"><h2>{html.escape(answer_text.asked(answer))}</h2><ol>{items}</ol>'
-        f'<p class="verdict">{verdict}</p>{notes}{_reasons(answer, why)}</section>\n'
+        f'<p class="verdict">{verdict}</p>{notes}{reasons(why)}</section>\n'
     )
 
 
-def _reasons(answer: Answer, why: Why) -> str:
-    """What every phrase did, as a table."""
-    if not why or not answer.hits:
-        return ''
+def reasons(why: Why) -> str:
+    """What every phrase did, as a table; '' where nothing was found."""
     rows = ''.join(
         f'<tr><td>{html.escape(phrase)}</td><td>{moved[0]:+.3f}</td><td>{sum(moved) / len(moved):+.3f}</td></tr>'
         for phrase, moved in why
+        if moved
     )
-    return f'<table><tr><th>without it, the score falls by</th><th>best hit</th><th>all hits</th></tr>{rows}</table>'
+    head = '<tr><th>without it, the score falls by</th><th>best hit</th><th>all hits</th></tr>'
+    return f'<table>{head}{rows}</table>' if rows else ''
 
 
 def _item(hit: Hit) -> str:

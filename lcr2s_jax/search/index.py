@@ -24,11 +24,7 @@ Engine = Callable[[Gallery, Model, ingest.Work, Callable[[int], None]], ingest.D
 
 
 def open_search(uri: str) -> Search:
-    """An index, ready for queries.
-
-    Raises:
-      ConfigError: there is none. SearchError: it cannot be read.
-    """
+    """An index, ready for queries. Raises ConfigError where there is none, SearchError where it cannot be read."""
     model_folder = storage.model_folder(uri)
     if model_folder is None:
         raise ConfigError(f'--index: {storage.missing(uri)}')
@@ -37,16 +33,7 @@ def open_search(uri: str) -> Search:
 
 
 def embed_picture(model, encoded: bytes, name: str) -> np.ndarray:
-    """The vector [E] of one example picture, decoded as indexed ones are.
-
-    Args:
-      model: of the index.
-      encoded: the file's bytes.
-      name: that the user knows it by.
-
-    Raises:
-      SearchError: it cannot be used.
-    """
+    """The vector [E] of a picture that messages call `name`, decoded as indexed ones are. Raises SearchError."""
     try:
         return model.embed_image(images.pixels(encoded, model.image_size)[None])[0]
     except images.PictureError as fault:
@@ -79,18 +66,11 @@ def bring_up_to_date(
       moved_from: a folder whose pictures lie in `images` now; their rows are taken over.
       prune: forget rows whose file is gone; rows of another folder that is gone are taken over as by `moved_from`.
       readmit: take pictures that were deleted or expired, too.
-      videos: brings the videos' tracks into the gallery, such as `lcr2s_jax.video.update.update` with all but the
-        gallery given.
-      enriched: says how its vectors are enriched from now on: `enrich.choose` with all but the gallery given. None
-        leaves that as it is.
-      progress: is told.
+      videos: brings tracks into the gallery, such as `lcr2s_jax.video.update.update` with all but the gallery given.
+      enriched: `enrich.choose` with all but the gallery given; None leaves how vectors are enriched as it is.
       engine: embeds and commits: this process, or the workers of `lcr2s_jax.search.cluster`.
 
-    Returns:
-      Counts of what was done, see `update` and `join`.
-
-    Raises:
-      UserError: what was found, what was expected, what to change.
+    Returns counts of what was done, see `update` and `join`. Raises UserError.
     """
     root = check(uri, images, table, name_pattern)
     pattern = NamePattern(name_pattern, OWN) if name_pattern else None
@@ -190,10 +170,7 @@ def update(
     progress: Progress = QUIET,
     engine: Engine = ingest.here,
 ) -> dict:
-    """Embed and commit what is new or changed below `root`; counts of what was done.
-
-    See `bring_up_to_date` for the arguments.
-    """
+    """Embed and commit what is new or changed below `root`, as in `bring_up_to_date`; counts of what was done."""
     key = storage.stored(gallery.uri, root)
     with gallery.writing():
         known = gallery.known(key)
@@ -254,17 +231,8 @@ def add(
 ) -> dict:
     """Embed and commit some files of a root, less those that were deleted from the index once.
 
-    Args:
-      gallery, model: of the index.
-      root: resolved, or a URL.
-      files: below it.
-      new: none of them has a row yet.
-      readmit: also those that were deleted.
-      progress: is told.
-      engine: see `bring_up_to_date`.
-
-    Returns:
-      embedded, copied, kept_out: how many; unusable: [(path, why)].
+    `new` says that none has a row yet, `readmit` takes deleted ones too. Returns embedded, copied, kept_out: how many;
+    unusable: [(path, why)].
     """
     if not files:
         return {'embedded': 0, 'copied': 0, 'unusable': [], 'kept_out': 0}
@@ -283,8 +251,3 @@ def add(
         gallery.drop(key, [file.path for file in done.met])
     told = {name: getattr(done, name) for name in ('embedded', 'copied', 'unusable')}
     return told | {'kept_out': len(files) - len(left) + len(done.met)}
-
-
-def add_files(gallery: Gallery, model: Model, root: pathlib.Path, paths: Sequence[str]) -> None:
-    """Embed and commit files of a root that have no row yet, by their paths below it."""
-    add(gallery, model, root, [folder.look(root, root / path) for path in paths], new=True)

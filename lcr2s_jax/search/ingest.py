@@ -3,6 +3,7 @@
 What makes a row of a file is here alone: the workers of `lcr2s_jax.search.cluster` call the same functions.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -26,43 +27,26 @@ class Encoder(Protocol):
 
 
 class Work(NamedTuple):
-    """Files to be embedded and committed.
+    """Files to be embedded and committed."""
 
-    Attributes:
-      root: that they lie below.
-      key: the same as the index's table names it.
-      files: none of them was deleted from the index by its place.
-      new: none of them has a row yet.
-      there: hashes of pictures that have a vector.
-      forgotten: see `retention.key`; pictures that were deleted, and may have another name now.
-      readmit: remember the hashes of what is taken.
-    """
-
-    root: folder.Root
-    key: str
-    files: Sequence[File]
-    new: bool
-    there: frozenset[str]
-    forgotten: frozenset[str]
-    readmit: bool
+    root: folder.Root  # that they lie below
+    key: str  # the same as the index's table names it
+    files: Sequence[File]  # none of them was deleted from the index by its place
+    new: bool  # none of them has a row yet
+    there: frozenset[str]  # hashes of pictures that have a vector
+    forgotten: frozenset[str]  # see `retention.key`; pictures that were deleted, and may have another name now
+    readmit: bool  # remember the hashes of what is taken
 
 
-class Done(NamedTuple):
-    """What became of them.
+@dataclasses.dataclass
+class Done:
+    """What became of them."""
 
-    Attributes:
-      embedded: pictures that went through the model.
-      copied: pictures whose bytes were there under another path.
-      unusable: [(path, why)].
-      met: files whose bytes were deleted once; they stay out.
-      hashes: of what was taken, where `Work.readmit` asks for them.
-    """
-
-    embedded: int
-    copied: int
-    unusable: list[tuple[str, str]]
-    met: list[File]
-    hashes: list[str]
+    embedded: int = 0  # pictures that went through the model
+    copied: int = 0  # pictures whose bytes were there under another path
+    unusable: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, why)
+    met: list[File] = dataclasses.field(default_factory=list)  # files whose bytes were deleted once; they stay out
+    hashes: list[str] = dataclasses.field(default_factory=list)  # of what was taken, where `Work.readmit` asks for them
 
 
 def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], None] = lambda count: None) -> Done:
@@ -70,22 +54,20 @@ def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], Non
 
     Pictures of the same bytes are embedded once for each path, unless the index has them already.
     """
-    done, waiting, batch = Done(0, 0, [], [], []), [], []
+    done, waiting, batch = Done(), [], []
     vectors: dict[str, np.ndarray] = {}  # by path
 
     def embed_batch():
-        nonlocal done
         if batch:
             vectors.update(zip([one.file.path for one in batch], embed(model, batch), strict=True))
-            done = done._replace(embedded=done.embedded + len(batch))
+            done.embedded += len(batch)
             tell(len(batch))
             batch.clear()
 
     def commit():
-        nonlocal done
         embed_batch()
         copies = put(gallery, work, waiting, vectors)
-        done = done._replace(copied=done.copied + copies)
+        done.copied += copies
         tell(copies + sum(bool(one.fault) for one in waiting))
         waiting.clear()
         vectors.clear()

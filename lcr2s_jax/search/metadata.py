@@ -24,18 +24,13 @@ _DECIMAL = re.compile(r'-?(0|[1-9]\d*)(\.\d+)?([eE]-\d+)?|-?\d\.\d+[eE]\+?\d+', 
 def read(
     file: str, have: Mapping[str, str], reserved: Collection[str]
 ) -> tuple[dict[str, str], dict[str, dict[str, int | float | str | None]]]:
-    """Columns and values of a table.
+    """Columns and values of a table: {column: kind}, and {path: {column: value}} with None for what is empty.
 
     Args:
       file: CSV in UTF-8, its first line the names of the columns; `path` is below the indexed folder.
       have: kinds of the columns that the index has already; a new one gets the narrowest of KINDS that fits all of it.
-      reserved: names that are the index's own.
 
-    Returns:
-      {column: kind}, and {path: {column: value}} with None for what is empty.
-
-    Raises:
-      DataError: what was found, what was expected. RowsError: lines that cannot be used.
+    Raises DataError; RowsError for lines that cannot be used.
     """
     # strict, or a quotation mark that is never closed swallows the rest of the table
     reader = csv.DictReader(io.StringIO(read_text(file, '--metadata')), strict=True)

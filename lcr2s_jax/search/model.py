@@ -13,9 +13,8 @@ from lcr2s_jax.weights import manifest
 def open_model(uri: str, new: Model | None = None) -> Model:
     """The index's model, written there first where there is none yet.
 
-    Raises:
-      SearchError: the index has another model, or its pictures were made ready otherwise than is done here.
-      ConfigError: it has none, and no new one is given.
+    Raises SearchError where the index has another model or its pictures were made ready otherwise than here,
+    ConfigError where it has none and no new one is given.
     """
     there = storage.model_folder(uri)
     if new is None:
@@ -39,8 +38,8 @@ def open_model(uri: str, new: Model | None = None) -> Model:
 def _add_calibration(uri: str, folder: pathlib.Path, new: Model) -> None:
     content = models.calibration_file(new.calibration)
     facts = manifest.seal(models.read_facts(folder), {models.CALIBRATION: content})
-    storage.add_file(uri, models.CALIBRATION, content)  # it counts once the model says so
-    storage.add_file(uri, models.FILE, files.to_json(facts).encode())
+    storage.write(uri, f'{storage.MODEL}/{models.CALIBRATION}', content)  # it counts once the model says so
+    storage.write(uri, f'{storage.MODEL}/{models.FILE}', files.to_json(facts).encode())
 
 
 def _of_this_recipe(uri: str, found: Model) -> Model:

@@ -3,11 +3,11 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, retention, storage, stores
+from lcr2s_jax.search import retention, storage, stores
 from lcr2s_jax.search.folder import Root
 from lcr2s_jax.search.gallery import FOUND, Gallery
 
@@ -15,27 +15,18 @@ _LAST = '.moved'  # in the index: a hash of the last two folders, by which a cal
 
 
 class Moved(NamedTuple):
-    """What became of the rows of a folder.
+    """What became of the rows of a folder."""
 
-    Attributes:
-      old: the folder, as the index knew it.
-      moved: rows that are of the new folder now.
-      left: rows whose picture is not in the new folder, or is of another size there.
-    """
-
-    old: str
-    moved: int
-    left: int
+    old: str  # the folder, as the index knew it
+    moved: int  # rows that are of the new folder now
+    left: int  # rows whose picture is not in the new folder, or is of another size there
 
 
 def move(gallery: Gallery, old: str, root: Root) -> Moved:
     """Have rows of `old` be rows of `root`, where a file of the same path and size lies below it.
 
     A row that `root` has of such a path already goes: the older one has the columns. A call that was killed after it is
-    finished by the same call.
-
-    Raises:
-      SearchError: the index has no row of `old`; the message names the folders that it has.
+    finished by the same call. Raises SearchError where the index has no row of `old`, naming the folders that it has.
     """
     key = storage.stored(gallery.uri, root)
     mark = retention.key('moved', os.path.abspath(old), key).encode()
@@ -53,9 +44,7 @@ def move(gallery: Gallery, old: str, root: Root) -> Moved:
         size = _sizes(root)
         paths = [path for path, facts in known.items() if size(path) == facts[0]]
         gallery.drop(key, [path for path in gallery.known(key) if path in set(paths)])
-        for some in conditions.in_lists(paths):
-            chosen = conditions.equal(root=old) & conditions.among('path', some)
-            gallery.table.update(where=chosen.sql, values={'root': key})
+        gallery.move(old, paths, key)
     return Moved(old, len(paths), len(known) - len(paths))
 
 
@@ -97,12 +86,8 @@ def _root_of(gallery: Gallery, old: str) -> str:
     for name in (old, os.path.abspath(old), str(pathlib.Path(old).resolve()), old.rstrip('/')):
         if name in have:
             return name
-    raise SearchError(f'found no picture of the folder {old} in {gallery.uri}; it has those of {_listed(have)}')
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ', '.join(names[:5]) or 'none'
-    return shown + f' and {len(names) - 5:,} more' * (len(names) > 5)
+    shown = (', '.join(have[:5]) or 'none') + f' and {len(have) - 5:,} more' * (len(have) > 5)
+    raise SearchError(f'found no picture of the folder {old} in {gallery.uri}; it has those of {shown}')
 
 
 def _sizes(root: Root) -> Callable[[str], int]:

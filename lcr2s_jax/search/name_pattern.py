@@ -22,32 +22,15 @@ _EXAMPLE = "such as '{camera}_{time:%Y%m%d_%H%M%S}_{*}'"
 
 
 class Columns(NamedTuple):
-    """What a pattern found.
+    """What a pattern found."""
 
-    Attributes:
-      kinds: column -> 'int64', 'double' or 'string'.
-      values: path -> {column: value}.
-      unmatched: paths that the pattern does not fit.
-    """
-
-    kinds: dict[str, str]
-    values: dict[str, dict]
-    unmatched: list[str]
+    kinds: dict[str, str]  # column -> 'int64', 'double' or 'string'
+    values: dict[str, dict]  # path -> {column: value}
+    unmatched: list[str]  # paths that the pattern does not fit
 
 
 class NamePattern:
-    """A pattern, checked.
-
-    Args:
-      text: as above.
-      reserved: names of columns that are the index's own.
-
-    Attributes:
-      columns: that it names, in order.
-
-    Raises:
-      DataError: what was found, what was expected.
-    """
+    """A pattern, checked; `columns` are those that it names, in order, none of them `reserved`. Raises DataError."""
 
     def __init__(self, text: str, reserved: Collection[str] = ()):
         self.text, self._formats = text, {}
@@ -117,15 +100,7 @@ class NamePattern:
             raise DataError(f"--name-pattern: found no file that '{self.text}' fits, as in {paths[0]!r}; change it")
 
     def read(self, paths: Iterable[str], have: Mapping[str, str]) -> Columns:
-        """The columns of paths.
-
-        Args:
-          paths: below the folder.
-          have: kinds of the columns that the index has already.
-
-        Raises:
-          RowsError: values that are not of the kind that the index has.
-        """
+        """The columns of paths below the folder, of kinds as the index has them. Raises RowsError for other values."""
         texts = {path: self.match(path) for path in paths}
         matched = {path: values for path, values in texts.items() if values}
         kinds = {

@@ -13,16 +13,12 @@ from lcr2s_jax.search.topk import Exact
 class Nearest:
     """Keeps the vectors of the last version in memory; a server asks from many threads.
 
-    Args:
-      devices: that compare; None for all of this host.
-
-    Attributes:
-      loaded: column -> (version, vectors on the devices, their row numbers).
+    `loaded` has column -> (version, vectors on the devices, their row numbers).
     """
 
-    def __init__(self, devices=None):
+    def __init__(self):
         self.loaded: dict[str, tuple[int, Exact, np.ndarray]] = {}
-        self._devices, self._one = devices, threading.Lock()
+        self._one = threading.Lock()
 
     def exact(self, gallery: Gallery, column: str, query_QE: np.ndarray, top: int, where: Condition):
         """score_QK float32, falling, and row_QK int64; -inf and -1 behind the last row there is."""
@@ -47,5 +43,5 @@ class Nearest:
             if column not in self.loaded or self.loaded[column][0] != version:
                 self.loaded = {name: one for name, one in self.loaded.items() if one[0] == version}
                 vector_GE, row_G = gallery.vectors(column)
-                self.loaded[column] = version, Exact(vector_GE, self._devices), row_G
+                self.loaded[column] = version, Exact(vector_GE), row_G
             return self.loaded[column][1:]

@@ -21,16 +21,11 @@ _MOST_PARTS = 256  # searches by a part of a text that telling what each phrase 
 
 
 class Query(NamedTuple):
-    """One person that is looked for.
+    """One person that is looked for."""
 
-    Attributes:
-      sentences: about that person; may be empty where there are examples.
-      example_nE: unit vectors of pictures of that person.
-      example_sha256: hashes of their files in hex, by which the same picture is known again; may be left out.
-    """
-
-    sentences: tuple[str, ...]
-    example_nE: tuple[np.ndarray, ...] = ()
+    sentences: tuple[str, ...]  # about that person; may be empty where there are examples
+    example_nE: tuple[np.ndarray, ...] = ()  # unit vectors of pictures of that person
+    # hashes of their files in hex, by which the same picture is known again; may be left out
     example_sha256: tuple[str, ...] = ()
 
     @property
@@ -43,10 +38,7 @@ class Query(NamedTuple):
 def chunks(sentence: str, lengths: Callable[[Sequence[str]], np.ndarray], longest: int) -> list[str]:
     """A sentence in parts of at most `longest` tokens, cut between sentences, else phrases, else words.
 
-    Args:
-      sentence: any text.
-      lengths: tokens that each of some texts needs, its two ends included.
-      longest: the context length.
+    `lengths` counts the tokens that each of some texts needs, its two ends included.
     """
     if lengths([sentence])[0] <= longest:
         return [sentence]

@@ -30,16 +30,12 @@ def own(gallery: Gallery) -> None:
             found = gallery.rows(conditions.ending('root', f'/{name}'), ['root', 'path']).to_pylist()
             for root in sorted({one['root'] for one in found} - {f'./{name}'}):
                 paths = [one['path'] for one in found if one['root'] == root]
-                _rename(gallery, root, f'./{name}', [path for path in paths if (folder / path).is_file()])
+                gallery.move(root, [path for path in paths if (folder / path).is_file()], f'./{name}')
         settle(gallery)
 
 
 def doubles(gallery: Gallery) -> int:
-    """Drop the second row of a file that has two, the younger: two calls that ran together wrote them once.
-
-    Returns:
-      How many rows went.
-    """
+    """Drop the second row, the younger, of a file that two calls wrote together; how many rows went."""
     with gallery.writing():
         found = gallery.rows(conditions.EVERY, ['root', 'path', 'added'], with_rows=True)
         counted = found.group_by(['root', 'path']).aggregate([('path', 'count')])['path_count']
@@ -51,22 +47,18 @@ def doubles(gallery: Gallery) -> int:
             second += [one['_rowid']] * (file in seen)
             seen.add(file)
         for some in conditions.in_lists(second):
-            gallery.table.delete(f'_rowid in ({", ".join(map(str, some))})')
+            gallery.table.delete(conditions.among('_rowid', some).sql)
         return len(second)
 
 
 def vectors(gallery: Gallery) -> int:
-    """Have rows whose vector is damaged looked at again: the next `index` of their pictures embeds them anew.
-
-    Returns:
-      How many they are.
-    """
+    """Have rows with a damaged vector embedded anew by the next `index` of their pictures; how many they are."""
     with gallery.writing():
         found = gallery.rows(FOUND, ['vector'], with_rows=True)
         spoilt = found['_rowid'].to_numpy()[not_unit(as_matrix(found['vector'], gallery.width))]
         for some in conditions.in_lists(spoilt):
-            where = f'_rowid in ({", ".join(map(str, some))})'
-            gallery.table.update(where=where, values={'status': SPOILT, 'modified': _NEVER})
+            chosen = conditions.among('_rowid', some)
+            gallery.table.update(where=chosen.sql, values={'status': SPOILT, 'modified': _NEVER})
     return len(spoilt)
 
 
@@ -90,9 +82,3 @@ def settle(gallery: Gallery) -> None:
 
 def _pending(gallery: Gallery) -> pathlib.Path:
     return place.uploads(gallery.uri) / '.pending'
-
-
-def _rename(gallery: Gallery, root: str, to: str, paths: Sequence[str]) -> None:
-    for some in conditions.in_lists(paths):
-        chosen = conditions.equal(root=root) & conditions.among('path', some)
-        gallery.table.update(where=chosen.sql, values={'root': to})

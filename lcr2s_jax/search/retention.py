@@ -27,20 +27,13 @@ _EXAMPLES, _VALUES = 3, 5  # rows that a plan names; values of a column that it 
 
 
 class Plan(NamedTuple):
-    """Rows that are to be forgotten, found once: what is shown is what goes.
+    """Rows that are to be forgotten, found once: what is shown is what goes."""
 
-    Attributes:
-      version: of the gallery, when they were found.
-      rows: their numbers at that version, rising.
-      files: (root, path, sha256) of each.
-      total: rows of the whole index.
-      values: a column of the user's -> its most frequent values among them, each with how many rows have it.
-    """
-
-    version: int
-    rows: np.ndarray
-    files: list[tuple[str, str, str]]
-    total: int
+    version: int  # of the gallery, when they were found
+    rows: np.ndarray  # their numbers at that version, rising
+    files: list[tuple[str, str, str]]  # (root, path, sha256) of each
+    total: int  # rows of the whole index
+    # a column of the user's -> its most frequent values among them, each with how many rows have it
     values: dict[str, list[tuple]]
 
     def lines(self) -> list[str]:
@@ -57,26 +50,16 @@ class Plan(NamedTuple):
 
 
 class Forgotten(NamedTuple):
-    """What `delete` took.
+    """What `delete` took."""
 
-    Attributes:
-      rows: of the table.
-      uploads: files that were uploaded.
-      tracks: folders of crops that were cut out of videos.
-      left: rows of the plan that others have changed or removed since it was made.
-    """
-
-    rows: int
-    uploads: int
-    tracks: int
-    left: int = 0
+    rows: int  # of the table
+    uploads: int  # files that were uploaded
+    tracks: int  # folders of crops that were cut out of videos
+    left: int = 0  # rows of the plan that others have changed or removed since it was made
 
 
 def key(*what) -> str:
-    """How a picture that was forgotten is known again: of ('bytes', sha256) or ('file', root, path, size, modified).
-
-    The root is as the table has it.
-    """
+    """How what was forgotten is known again: ('bytes', sha256) or ('file', the table's root, path, size, modified)."""
     return hashlib.sha256('\n'.join(map(str, what)).encode()).hexdigest()
 
 
@@ -105,14 +88,10 @@ def to_come(uri: str) -> str:
 
 
 def plan(gallery: Gallery, what: Condition | str | Sequence[tuple[str, str]]) -> Plan:
-    """Find what is to be forgotten; nothing is changed.
+    """Find what is to be forgotten, at the gallery's version; nothing is changed.
 
-    Args:
-      gallery: the index, read at the version that it is at.
-      what: a condition, or (root, path) of files, the root as the table has it.
-
-    Raises:
-      SearchError: the condition cannot be used.
+    `what` is a condition, or (root, path) of files, the root as the table has it. Raises SearchError where the
+    condition cannot be used.
     """
     by_condition = isinstance(what, str | Condition)
     columns = ['root', 'path', 'sha256', *gallery.columns]
@@ -134,14 +113,8 @@ def plan(gallery: Gallery, what: Condition | str | Sequence[tuple[str, str]]) ->
 def forget(uri: str, what: str | Sequence[tuple[str, str]], who: str, sure: bool) -> tuple[Plan, Forgotten | None]:
     """Write down who wants what to be forgotten, find it, and where it is `sure` delete it.
 
-    Args:
-      uri: of the index.
-      what: a condition as it was typed, or (root, path) of files.
-      who: for the audit log.
-      sure: do it.
-
-    Raises:
-      SearchError: the condition cannot be used, or as `delete`; the attempt is in the log.
+    `what` is a condition as it was typed, or (root, path) of files. Raises SearchError, as `delete`, or where the
+    condition cannot be used; the attempt is in the log.
     """
     asked = {'user': who, 'event': 'delete' if sure else 'delete, asked only'}
     said = {'where': what} if isinstance(what, str) else {'paths': [f'{root}/{path}' for root, path in what]}
@@ -161,10 +134,8 @@ def delete(gallery: Gallery, what: Plan | Condition | str) -> Forgotten:
     """Forget the rows of a plan, or what a condition chooses now, for good, other writers being kept out.
 
     First the hashes are committed, then the index's own files go, then the table is written anew without the rows and
-    every file of before is removed. Where a call was killed, the same call does what is left.
-
-    Raises:
-      SearchError: there is no room, or files that held the rows are left; then the same call goes on.
+    every file of before is removed. Where a call was killed, had no room, or files that held the rows are left
+    (SearchError), the same call does what is left.
     """
     with gallery.writing():
         repair.own(gallery)
@@ -214,14 +185,11 @@ def _still_there(gallery: Gallery, chosen: Plan) -> np.ndarray:
         return chosen.rows
     now = gallery.rows(conditions.EVERY, ['root', 'path', 'sha256'], with_rows=True)
     wanted = set(chosen.files)
-    # `repair.own` gives the index's own pictures their relative roots
-    wanted |= {(f'./{root.rpartition("/")[2]}', path, sha256) for root, path, sha256 in chosen.files if _is_own(root)}
+    for root, path, sha256 in chosen.files:  # `repair.own` gives the index's own pictures their relative roots
+        if (name := root.rpartition('/')[2]) in (places.TRACKS, places.UPLOADS):
+            wanted.add((f'./{name}', path, sha256))
     files = zip(*(now[name].to_pylist() for name in ('root', 'path', 'sha256')), strict=True)
     return np.sort(now['_rowid'].to_numpy()[[file in wanted for file in files]])
-
-
-def _is_own(root: str) -> bool:
-    return root.rpartition('/')[2] in (places.TRACKS, places.UPLOADS)
 
 
 def _remove_own(gallery: Gallery, files: Iterable[tuple[str, str]]) -> tuple[int, int]:
@@ -256,9 +224,8 @@ def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
     if not keys:
         return
     with gallery.writing():
-        keys = sorted(set(keys) & forgotten(gallery))
-        for start in range(0, len(keys), 500):
-            gallery.db.open_table(GONE).delete(conditions.among('key', keys[start : start + 500]).sql)
+        for some in conditions.in_lists(sorted(set(keys) & forgotten(gallery))):
+            gallery.db.open_table(GONE).delete(conditions.among('key', some).sql)
 
 
 def forgotten(gallery: Gallery) -> set[str]:

@@ -18,82 +18,41 @@ OK = 'ok'  # status of a row that has a vector; any other says why it has none
 
 
 class Row(NamedTuple):
-    """What one file becomes.
+    """What one file becomes."""
 
-    Attributes:
-      path: below the root, with forward slashes.
-      sha256: of the bytes; '' where they cannot be read.
-      bytes: how many.
-      modified: of the file, microseconds since 1970.
-      status: OK, or why there is no vector.
-      vector: unit float32 [E], or None.
-      look: `appearance.statistics`, float32 [S], or None.
-    """
-
-    path: str
-    sha256: str
+    path: str  # below the root, with forward slashes
+    sha256: str  # of the bytes; '' where they cannot be read
     bytes: int
-    modified: int
-    status: str
-    vector: np.ndarray | None
-    look: np.ndarray | None = None
+    modified: int  # of the file, microseconds since 1970
+    status: str  # OK, or why there is no vector
+    vector: np.ndarray | None  # unit float32 [E], or None
+    look: np.ndarray | None = None  # `appearance.statistics`, float32 [S], or None
 
 
 def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[str, datetime.datetime]]):
-    """Rows of one root as an Arrow table.
+    """Rows of one root, at least one, as an Arrow table; `there` has path -> (sha256, added) of those that are there.
 
-    Args:
-      schema: of the gallery's table; the user's columns are left out, enriched vectors are none yet.
-      root: of their paths.
-      rows: one or more.
-      there: path -> (sha256, added) of those that have a row already.
+    The schema is the gallery's; the user's columns are left out, enriched vectors are none yet.
     """
     import pyarrow as pa
 
     now = datetime.datetime.now(datetime.UTC)
+    bad = [row.vector is not None and not np.isfinite(row.vector).all() for row in rows]
+    rows = [row._replace(status=_NO_VECTOR, vector=None) if no else row for row, no in zip(rows, bad, strict=True)]
+    columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
     # a file that was merely touched, or copied anew every day, would never get old
-    rows = [row if _is_finite(row) else row._replace(status=_NO_VECTOR, vector=None) for row in rows]
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
+    columns |= {'root': [root] * len(rows), 'added': added, LOOK: columns['look']}
+    columns[ENRICHED] = [None] * len(rows)  # a row that was there with other bytes must not keep what it had
     schema = pa.schema([f for f in schema if f.name in (*OWN, ENRICHED)])
-    content = {VECTOR: _lists([row.vector for row in rows], schema.field(VECTOR).type.list_size)}
-    if LOOK in schema.names:
-        content[LOOK] = _lists([row.look for row in rows], schema.field(LOOK).type.list_size)
-    if ENRICHED in schema.names:  # a row that was there with other bytes must not keep what it had
-        content[ENRICHED] = _lists([None] * len(rows), schema.field(ENRICHED).type.list_size)
-    return pa.table(
-        {
-            'root': [root] * len(rows),
-            'path': [row.path for row in rows],
-            'sha256': [row.sha256 for row in rows],
-            'bytes': [row.bytes for row in rows],
-            'modified': pa.array([row.modified for row in rows], pa.timestamp('us', tz='UTC')),
-            'added': pa.array(added, pa.timestamp('us', tz='UTC')),
-            'status': [row.status for row in rows],
-            **content,
-        },
-        schema=schema,
-    )
-
-
-def _lists(values: Sequence[np.ndarray | None], width: int):
-    """A column of fixed-size lists, some of them missing."""
-    import pyarrow as pa
-
-    flat = np.concatenate([np.zeros(width, np.float32) if x is None else x for x in values]).astype(np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), width, mask=pa.array([x is None for x in values]))
-
-
-def _is_finite(row: Row) -> bool:
-    return row.vector is None or bool(np.isfinite(row.vector).all())
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def as_matrix(column, width: int) -> np.ndarray:
     """A column of fixed-size lists -> float32 [n, E]."""
-    import pyarrow as pa
+    import pyarrow.compute
 
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    parts = [chunk.flatten().to_numpy().reshape(-1, width) for chunk in chunks]
-    return np.concatenate(parts) if parts else np.empty((0, width), np.float32)
+    return pyarrow.compute.list_flatten(column).to_numpy().reshape(-1, width)
 
 
 def looks_of(found: Sequence) -> np.ndarray:

@@ -5,21 +5,20 @@ another answer. The seal tells damage and changes by hand; it proves nothing aga
 object store looks after its bytes itself, and an index there has none.
 """
 
-import concurrent.futures
 import os
 import pathlib
 import uuid
 import zlib
 from collections.abc import Iterable
 
-from lcr2s_jax import files
+from lcr2s_jax import files, threads
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage
 from lcr2s_jax.weights import manifest
 
 FILE = 'sealed.json'
 _ADVICE = 'restore the index from a copy, or index the pictures again into another folder'
-_HINT = 'latest_version_hint.json'  # LanceDB writes it anew with every version, and looks itself where it is wrong
+HINT = 'latest_version_hint.json'  # LanceDB writes it anew with every version, and looks itself where it is wrong
 _BLOCK = 1 << 22  # bytes read at once
 _verified: dict[str, tuple] = {}  # path -> what `_stamp` and `_sum` of it were, in this process
 
@@ -27,10 +26,8 @@ _verified: dict[str, tuple] = {}  # path -> what `_stamp` and `_sum` of it were,
 def read(uri: str) -> dict:
     """What was sealed: files (name -> checksum), versions (table -> number), model (its hash); {} without a seal.
 
-    To be read before a table is opened: a writer seals a version after it has committed it.
-
-    Raises:
-      SearchError: the seal itself is damaged.
+    To be read before a table is opened: a writer seals a version after it has committed it. Raises SearchError where
+    the seal itself is damaged.
     """
     path = pathlib.Path(uri) / FILE
     return {} if storage.is_remote(uri) or not path.exists() else manifest.read(path, _ADVICE)
@@ -39,10 +36,8 @@ def read(uri: str) -> dict:
 def check(uri: str, sealed: dict, table: str, version: int) -> None:
     """Compare the files of a table's version with the seal; those that it does not know are taken as they are.
 
-    Each is read once in a process, unless its time, size or place changes.
-
-    Raises:
-      SearchError: one is not what was written, or the version is older than the one that was sealed.
+    Each is read once in a process, unless its time, size or place changes. Raises SearchError where one is not what was
+    written, or the version is older than the one that was sealed.
     """
     if not sealed:
         return
@@ -69,17 +64,14 @@ def _compare(uri: str, sealed: dict, names: Iterable[str]) -> None:
 
 
 def update(uri: str, versions: dict[str, int], model: str = '') -> None:
-    """Seal the files that are new; to be called after a commit, by whoever holds the lock of the index.
+    """Seal the files that are new in these versions (table -> number), and whose vectors they are, by the model's hash.
 
-    Args:
-      uri: of the index.
-      versions: of its tables, now.
-      model: hash of the one whose vectors it holds; '' leaves what is there.
+    To be called after a commit, by whoever holds the lock of the index; '' leaves the model that is there.
     """
     if storage.is_remote(uri):
         return
     old = read(uri)
-    there = {name for table in versions for name in storage.listed(uri, f'{table}.lance') if not name.endswith(_HINT)}
+    there = {name for table in versions for name in storage.listed(uri, f'{table}.lance') if not name.endswith(HINT)}
     known = {name: value for name, value in old.get('files', {}).items() if name in there}
     fresh = sorted(there - known.keys())
     known |= {name: value for name, value in zip(fresh, _sums(uri, fresh), strict=True) if value is not None}
@@ -107,9 +99,7 @@ def _used(uri: str, table: str, version: int) -> set[str]:
 
 def _sums(uri: str, names: Iterable[str]) -> list[str | None]:
     """Checksum and size of files; None where one is not there."""
-    paths = [os.path.join(uri, name) for name in names]
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(_sum, paths))
+    return list(threads.in_order(_sum, [os.path.join(uri, name) for name in names]))
 
 
 def _sum(path: str) -> str | None:

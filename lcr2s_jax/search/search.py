@@ -28,21 +28,11 @@ KNOWN = 0.5  # detection from which on nobody's reaching the threshold says 'no 
 
 
 class Search:
-    """An index that is open to queries.
+    """An index that is open to queries; `tokenizer` is the model's own, with `encode` and `lengths`."""
 
-    Args:
-      gallery: the pictures.
-      model: the model that embedded them.
-      tokenizer: the model's own; has `encode` and `lengths`.
-      devices: that compare; None for all of this host.
-
-    Attributes:
-      gallery, model, tokenizer: the same.
-    """
-
-    def __init__(self, gallery: Gallery, model: Model, tokenizer, devices=None):
+    def __init__(self, gallery: Gallery, model: Model, tokenizer):
         gallery.refuse_another(model.hash)
-        self.gallery, self.model, self.tokenizer, self._nearest = gallery, model, tokenizer, Nearest(devices)
+        self.gallery, self.model, self.tokenizer, self._nearest = gallery, model, tokenizer, Nearest()
         self._foreign = -1, False  # the version that it is known of
 
     def __call__(
@@ -59,7 +49,6 @@ class Search:
         """Rank the pictures for every query, in one batch, as of the version that the gallery is at.
 
         Args:
-          queries: one or more.
           top: hits of each; files with the same bytes are one hit.
           false_alarms: share of the searches for somebody who is not there that may find somebody, of the range of
             `calibration.RATES`.
@@ -68,8 +57,7 @@ class Search:
           exact: compare every vector even where the gallery has an approximate index.
           verify: say 'no such person' even where the model misses more than half of those who are there.
 
-        Raises:
-          SearchError: a query without words, a condition, a column or a rate that cannot be used.
+        Raises SearchError for a query without words, a condition, a column or a rate that cannot be used.
         """
         self._check(top, false_alarms, group_by)
         chosen = self.gallery.condition(where)
@@ -158,13 +146,10 @@ class Search:
         return _Counted(rows, len(found), sum(crops or 1 for crops in found))
 
     def _distinct(self, nearest, query_E, score_K, row_K, rows: int, top: int, where: Condition, column: str):
-        """The best of each picture, or of each value of the column, deeper and deeper until there are enough.
+        """The best of each picture or value of the column, found deeper and deeper: score_K, row_K, copies of each.
 
         Of a column, a picture without a value stands for itself. Copies of a picture have its score, so that all of
         them are known as soon as a lower score is.
-
-        Returns:
-          score_K and row_K of the best; the copies of each.
         """
         depth = len(row_K)
         while True:

@@ -127,11 +127,6 @@ def put_model(uri: str, write) -> pathlib.Path:
     return model_folder(uri)
 
 
-def add_file(uri: str, name: str, content: bytes) -> None:
-    """Put one more file into the model's folder of an index that has one."""
-    write(uri, f'{MODEL}/{name}', content)
-
-
 def read(uri: str, name: str, most: int = 1 << 20) -> bytes | None:
     """A file of an index, of at most so many bytes; None where there is none. Raises SearchError."""
     try:
@@ -171,19 +166,9 @@ def unlink(uri: str, names: Iterable[str]) -> None:
             (pathlib.Path(uri) / name).unlink()
 
 
-def mark(uri: str, name: str) -> None:
-    """Leave an empty file in an index."""
-    if is_remote(uri):
-        stores.write(f'{uri}/{name}', b'')
-    else:
-        (pathlib.Path(uri) / name).touch()
-
-
 def is_marked(uri: str, name: str) -> bool:
-    """Whether `mark` left it, and nobody took it away."""
-    if not is_remote(uri):
-        return (pathlib.Path(uri) / name).exists()
-    return stores.exists(f'{uri}/{name}')
+    """Whether there is such a file in an index. Raises SearchError."""
+    return read(uri, name) is not None
 
 
 def _cache() -> pathlib.Path:

@@ -149,11 +149,7 @@ def listing(uri: str) -> Iterator[tuple[str, int, int]]:
 
 
 def read(uri: str, most: int) -> bytes:
-    """The first bytes of an object, at most so many.
-
-    Raises:
-      FileNotFoundError: there is none. SearchError: the store does not give it.
-    """
+    """At most so many bytes of an object. Raises FileNotFoundError; SearchError where the store does not give it."""
     store, path = opened(uri)
     try:
         with told(uri), store.open_input_stream(path) as file:
@@ -172,15 +168,6 @@ def write(uri: str, content: bytes) -> None:
             store.create_dir(path.rpartition('/')[0])  # a disk behind file:// wants it
         with store.open_output_stream(path) as out:
             out.write(content)
-
-
-def exists(uri: str) -> bool:
-    """Whether there is such an object. Raises SearchError."""
-    from pyarrow import fs
-
-    store, path = opened(uri)
-    with told(uri):
-        return store.get_file_info(path).type != fs.FileType.NotFound
 
 
 def remove(uri: str, names: Iterable[str]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import pathlib
+import traceback
 from collections.abc import Iterator
 
 from lcr2s_jax.errors import SearchError
@@ -15,16 +16,13 @@ _ERRORS, _PANICS = (RuntimeError, ValueError), ('PanicException', 'RustPanic')  
 
 
 def open_or_make(db, uri: str, name: str, schema=None):
-    """A table by its name; None where there is none and `schema` is None.
+    """A table by its name; None where there is none and `schema` is None. Raises SearchError: it is damaged.
 
     One that a killed call or a full disk left without a version and without rows is made anew; whoever passes a schema
     must keep other writers out.
-
-    Raises:
-      SearchError: it is damaged.
     """
     if name in db.table_names(limit=1000):
-        if _has_version(uri, name):
+        if any(file.endswith('.manifest') for file in storage.listed(uri, f'{name}.lance/_versions')):
             return db.open_table(name)
         files = storage.listed(uri, f'{name}.lance')
         if any('/data/' in file for file in files):
@@ -43,18 +41,11 @@ def open_or_make(db, uri: str, name: str, schema=None):
         return db.create_table(name, schema=schema)  # says why
 
 
-def _has_version(uri: str, name: str) -> bool:
-    return any(file.endswith('.manifest') for file in storage.listed(uri, f'{name}.lance/_versions'))
-
-
 @contextlib.contextmanager
 def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
-    """Say in plain words why LanceDB, or the disk, could not do `what`. Raises SearchError.
+    """Say in plain words why LanceDB or the disk could not do `what`, the beginning of a sentence. Raises SearchError.
 
-    Args:
-      uri: of the index.
-      what: as the beginning of a sentence.
-      quote: LanceDB's own words may be shown where ours do not know better; they may name values of rows.
+    With `quote` LanceDB's own words are shown where ours do not know better; they may name values of rows.
     """
     try:
         yield
@@ -67,12 +58,8 @@ def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
 
 
 def _of_lancedb(error: Exception) -> bool:
-    trace = error.__traceback__
-    while trace:
-        if pathlib.PurePath(trace.tb_frame.f_code.co_filename).parent.name in ('lancedb', 'lance'):
-            return True
-        trace = trace.tb_next
-    return False
+    files = (frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(pathlib.PurePath(file).parent.name in ('lancedb', 'lance') for file in files)
 
 
 def _why(error: Exception, quote: bool) -> str:

@@ -21,12 +21,10 @@ _AXIS = 'rows'
 
 
 class Exact:
-    """Vectors on the devices, ready to be compared.
+    """Vectors on the devices, ready to be compared; devices None are all of this host.
 
-    Args:
-      vector_GE: float32, or bfloat16 for half the memory and the same scores of what it holds; unit vectors make the
-        scores cosines.
-      devices: to spread the rows over; None for all of this host.
+    vector_GE is float32, or bfloat16 for half the memory and the same scores of what it holds; unit vectors make the
+    scores cosines.
     """
 
     def __init__(self, vector_GE: np.ndarray, devices=None):
@@ -47,15 +45,10 @@ class Exact:
         self._all = jax.device_put(np.arange(self._rows) < self.count, self._by_row)
 
     def __call__(self, query_QE: np.ndarray, k: int, allowed_G: np.ndarray | None = None):
-        """The best rows of every query.
+        """score_QK float32, falling, and row_QK int32, the best rows of every query; -inf and -1 behind the last row.
 
-        Args:
-          query_QE: float32.
-          k: how many; fewer come where there are fewer rows.
-          allowed_G: bool, rows that may be found; None for all.
-
-        Returns:
-          score_QK float32, falling, and row_QK int32; -inf and -1 behind the last row there is.
+        query_QE is float32, allowed_G bool, the rows that may be found, None for all. Fewer than k come where there are
+        fewer rows.
         """
         chex.assert_shape(query_QE, (None, self.width))
         queries, k = len(query_QE), min(k, self._rows)

@@ -30,12 +30,9 @@ _LANGUAGES = {
 
 
 def notes(sentences: Sequence[str], lengths: Callable[[Sequence[str]], np.ndarray], pieces: float | None) -> list[str]:
-    """What the user should know of how his words were read; [] where there is nothing to say.
+    """What the user should know of how the words of a query were read; [] where there is nothing to say.
 
-    Args:
-      sentences: of one query.
-      lengths: tokens that each of some texts needs, its two ends included.
-      pieces: tokens that a word of the captions has at most, see `pieces_of`; None where that is not known.
+    `lengths` counts the tokens of texts, their two ends included; `pieces` see `pieces_of`, None where not known.
     """
     text = unicodedata.normalize('NFC', clean(' '.join(sentences))).lower()
     letters = [sign for sign in text if sign.isalpha()]

@@ -23,21 +23,13 @@ EMBEDDED, KNOWN, UNUSABLE, FORGOTTEN = range(4)  # what a file turned out to be
 
 
 class Task(NamedTuple):
-    """What every worker of a call is told.
+    """What every worker of a call is told."""
 
-    Attributes:
-      uri: of the index, as every node sees it.
-      model: hash of the one that must be there.
-      image_size: height and width in pixels.
-      width: E, of its vectors.
-      share: processor cores of an embedder; 0 where it has a GPU.
-    """
-
-    uri: str
-    model: str
-    image_size: tuple[int, int]
-    width: int
-    share: int
+    uri: str  # of the index, as every node sees it
+    model: str  # hash of the one that must be there
+    image_size: tuple[int, int]  # height and width in pixels
+    width: int  # E, of its vectors
+    share: int  # processor cores of an embedder; 0 where it has a GPU
 
 
 @contextlib.contextmanager
@@ -52,9 +44,7 @@ def _named() -> Iterator[None]:
 class Reader:
     """Files -> hashes and pixels.
 
-    Args:
-      task: of the call.
-      work: Ray's reference to the `ingest.Work`, without its files, pickled: the driver keeps it alive.
+    `work` is Ray's reference to the `ingest.Work`, without its files, pickled: the driver keeps it alive.
     """
 
     def __init__(self, task: Task, work: bytes):
@@ -76,10 +66,8 @@ class Reader:
                 what[place] = UNUSABLE if one.fault else KNOWN
             else:
                 pixels[place], looks[place] = one.pixels, one.look
-        facts = {'sha256': [one.sha256 for one in found], 'fault': [one.fault for one in found]}
-        return batch | {name: np.array(values, object) for name, values in facts.items()} | {
-            'what': what, 'pixels': pixels, 'look': looks
-        }  # fmt: skip
+        facts = {name: np.array([getattr(one, name) for one in found], object) for name in ('sha256', 'fault')}
+        return batch | facts | {'what': what, 'pixels': pixels, 'look': looks}
 
 
 class Embedder:

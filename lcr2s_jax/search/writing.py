@@ -1,6 +1,7 @@
 """One writer of an index at a time: a lock on a file in its folder, which ends with the process, however that ends."""
 
 import contextlib
+import functools
 import pathlib
 import sys
 import threading
@@ -19,19 +20,18 @@ _thread = threading.local()
 def alone(uri: str) -> Iterator[None]:
     """Wait until no other process or thread writes to an index, and keep others out. May be nested.
 
-    An object store has no such lock, nor has every network disk: there nobody waits.
-
-    Raises:
-      SearchError: the lock cannot be made, so that nothing else could be written either.
+    An object store has no such lock, nor has every network disk: there nobody waits. Raises SearchError where the lock
+    cannot be made, so that nothing else could be written either.
     """
     held = _thread.__dict__.setdefault('held', set())
     folder = None if is_remote(uri) else pathlib.Path(uri).resolve()
     if folder is None or folder in held:
         yield
         return
+    waiting = functools.partial(print, f'{uri}: another process is writing to it; waiting', file=sys.stderr)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.alone(folder / LOCK, lambda: _tell(uri), _PATIENCE))
+            stack.enter_context(files.alone(folder / LOCK, waiting, _PATIENCE))
         except OSError as error:
             raise SearchError(
                 f'{uri}: nothing can be written there ({error.strerror}); expected a folder that you may write'
@@ -39,7 +39,3 @@ def alone(uri: str) -> Iterator[None]:
         held.add(folder)
         stack.callback(held.discard, folder)
         yield
-
-
-def _tell(uri: str) -> None:
-    print(f'{uri}: another process is writing to it; waiting', file=sys.stderr)

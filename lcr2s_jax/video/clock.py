@@ -10,25 +10,17 @@ _RATES = (0.05, 1000.0)  # frames a second that are believed
 
 
 class Jump(NamedTuple):
-    """Where a clock does not go on as it did.
+    """Where a clock does not go on as it did."""
 
-    Attributes:
-      seconds: of the first frame after it, by the time that is given out.
-      by: seconds; below 0, the clock went back and the time goes on from the last frame.
-    """
-
-    seconds: float
-    by: float
+    seconds: float  # of the first frame after it, by the time that is given out
+    by: float  # seconds; below 0, the clock went back and the time goes on from the last frame
 
 
 class Clock:
-    """The time of one frame after the other.
+    """The time of one frame after the other, by a container's frames a second, which may be anything.
 
     A clock may begin late (MPEG-TS), go back (streams that were joined, cameras that set their clock), leap ahead (a
     camera that records only what moves), stand still, or be missing (bare streams).
-
-    Args:
-      rate: frames a second by the container; anything.
 
     Attributes:
       jumps: those of more than half a second back or ten ahead.

@@ -55,23 +55,15 @@ def cut(
     tell: Callable[[float], None] = lambda seconds: None,
     min_seen: int = MIN_SEEN,
 ) -> dict:
-    """Find, follow and cut out the people of a video.
+    """Find, follow and cut out the people of a video, in frames `every` so many seconds, into a folder made anew.
 
-    Args:
-      path: of the video.
-      folder: to make, or to make anew.
-      every: seconds from frame to frame.
-      name: of the detector.
-      tell: called with seconds that are done.
-      min_seen: frames in which a track must have been seen; others are left out.
+    `tell` is called with seconds that are done; tracks seen in fewer than min_seen frames are left out.
 
-    Returns:
-      settings; frames (looked at), read, expected (by the container, or None), notes (what is not as it should be);
-      left_out (tracks); tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
-      sha256, time, box, score, in the order of time.
+    Returns settings; frames (looked at), read, expected (by the container, or None), notes (what is not as it should
+    be); left_out (tracks); tracks, each with its name, begins, ends, seen (frames) and crops: file (below the folder),
+    sha256, time, box, score, in the order of time.
 
-    Raises:
-      VideoError: the video cannot be used; DataError: the detector cannot.
+    Raises VideoError where the video cannot be used, DataError where the detector cannot.
     """
     aside = folder.with_name(f'{folder.name}.partial')
     found = {'settings': settings(every, name, min_seen), 'frames': 0, 'left_out': 0, 'tracks': []}
@@ -103,20 +95,13 @@ def cut(
 
 
 class Followed(NamedTuple):
-    """A frame whose boxes belong to tracks.
-
-    Attributes:
-      image_hwc: uint8, RGB.
-      box_n5: left, top, right, bottom, score.
-      number_n: of each box's track; 0 where it has none.
-      ended: tracks that are at their end.
-    """
+    """A frame whose boxes belong to tracks."""
 
     seconds: float
-    image_hwc: np.ndarray
-    box_n5: np.ndarray
-    number_n: list[int]
-    ended: list[int]
+    image_hwc: np.ndarray  # uint8, RGB
+    box_n5: np.ndarray  # left, top, right, bottom, score
+    number_n: list[int]  # of each box's track; 0 where it has none
+    ended: list[int]  # tracks that are at their end
 
     def boxes(self) -> list[tuple[int, np.ndarray]]:
         """(track, box) of those that have one."""
@@ -169,9 +154,7 @@ def _found(line: str) -> tuple[float, list]:
 class _Log:
     """What a detector found, frame by frame: looked up where an earlier call got so far, else asked for and kept.
 
-    Args:
-      file: its folder is made; a log of other settings goes, with all that lies beside it.
-      settings: of the cutting.
+    The folder of the file is made; a log of other settings goes, with all that lies beside it.
     """
 
     def __init__(self, file: pathlib.Path, settings_: dict):
@@ -180,7 +163,7 @@ class _Log:
 
     def __enter__(self):
         try:
-            first, *whole = self._whole()
+            first, *whole, _ = self._file.read_text().split('\n')  # the last may be torn
             self._known = {seconds: box_n5 for seconds, box_n5 in map(_found, whole)}
             sound = first == self._first
         except (OSError, ValueError):  # none yet, or a damaged one
@@ -195,10 +178,6 @@ class _Log:
 
     def __exit__(self, *_):
         self._out.close()
-
-    def _whole(self) -> list[str]:
-        *lines, _ = self._file.read_text().split('\n')  # the last may be torn
-        return lines
 
     def get(self, seconds: float, ask: Callable[[], np.ndarray]) -> np.ndarray:
         """float64 [n, 5]."""

@@ -80,11 +80,7 @@ def open_detector(name: str) -> Detector:
 
 
 def detect(detector: Detector, image_hwc: np.ndarray) -> np.ndarray:
-    """float64 [n, 5]: what a detector finds, within the frame, scores at most 1, no box below one pixel.
-
-    Raises:
-      DataError: it gives something else than rows of five numbers.
-    """
+    """float64 [n, 5] of a detector, within the frame, scores at most 1, no box below one pixel. Raises DataError."""
     try:
         found = np.array(list(detector(image_hwc)), np.float64).reshape(-1, 5)
     except (TypeError, ValueError) as error:

@@ -45,8 +45,7 @@ def fingerprint(path: pathlib.Path) -> str:
 class Frames:
     """The first frame at or after 0, `every`, 2 `every`, ... seconds: an iterator.
 
-    Yields:
-      Seconds since the first frame, which never go back, and uint8 [h, w, 3], RGB.
+    Yields seconds since the first frame, which never go back, and uint8 [h, w, 3], RGB.
 
     Attributes:
       expected: frames that the container tells of; None where it does not. An estimate in some formats (MPEG-TS).
@@ -55,8 +54,7 @@ class Frames:
       piece: how often another scene may have begun up to this frame: the clock jumped, or the size changed.
       interval: seconds from one given frame to the next, if all goes well.
 
-    Raises:
-      VideoError: it cannot be opened, or has no frame.
+    Raises VideoError where it cannot be opened, or has no frame.
     """
 
     def __init__(self, path: pathlib.Path, every: float):
@@ -105,12 +103,8 @@ class Frames:
         return found
 
     def _missing(self) -> list[str]:
-        if not self.expected:
-            return []
-        slack = max(_SLACK[0], _SLACK[1] * self.expected)
-        if self.expected - self.read <= slack:
-            return []
-        if self._clock.wrapped:
+        slack = max(_SLACK[0], _SLACK[1] * (self.expected or 0))
+        if not self.expected or self.expected - self.read <= slack or self._clock.wrapped:
             return []
         count = f'{self.read:,} of the {self.expected:,} frames that its container tells of could be read'
         if self._end < self.seconds - (slack + 1) * self._clock.step:

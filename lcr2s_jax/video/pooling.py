@@ -14,19 +14,15 @@ import jax
 import numpy as np
 
 from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.evaluation.neighbours import unit
 from lcr2s_jax.training.parallel import fingerprint
 from lcr2s_jax.training.run import Run
 
-POOLINGS = ('mean', 'teacher')
 _BATCH = 64  # pictures embedded at once
 
 
 class Mean:
-    """The student's pictures, averaged.
-
-    Args:
-      model: the index's model.
-    """
+    """The student's pictures, averaged."""
 
     name = 'mean'
 
@@ -39,14 +35,7 @@ class Mean:
 
 
 class Teacher:
-    """The teacher's pictures, each fused with others of its track, then averaged.
-
-    Args:
-      encoder, fusion: the teacher's.
-      params: its parameters.
-      views: K that it was trained with.
-      hash: of the parameters.
-    """
+    """The teacher's pictures, each fused with others of its track, then averaged; it was trained with K `views`."""
 
     def __init__(self, encoder, fusion, params, views: int, hash: str):
         self.name = f'teacher {hash[:12]}'
@@ -71,20 +60,17 @@ def of_run(run: Run) -> Teacher:
 def mean(vector_NE: np.ndarray, track_N: np.ndarray) -> np.ndarray:
     """One unit vector float32 [P, E] a track, in the order of its number; of any vectors but zero."""
     chex.assert_rank([vector_NE, track_N], [2, 1])
-    unit_NE = _unit(vector_NE)
+    unit_NE = unit(vector_NE)
     order = np.argsort(track_N, kind='stable')
     _, start = np.unique(track_N[order], return_index=True)
-    return _unit(np.add.reduceat(unit_NE[order], start, axis=0))
+    return unit(np.add.reduceat(unit_NE[order], start, axis=0))
 
 
 def enriched(enrich: Callable, vector_NE: np.ndarray, track_N: np.ndarray, views: int) -> np.ndarray:
-    """Every picture fused with others of its track, float32 [N, E], not normalised.
+    """Every picture fused with others of its track, track_N, float32 [N, E], not normalised.
 
-    Args:
-      enrich: (v_BKE, view_BK) -> rich_BKE, the teacher's for images, with its parameters.
-      vector_NE: the teacher's features of single pictures, as its encoder leaves them.
-      track_N: whose picture it is.
-      views: K; the others are drawn, always the same. A shorter track fuses what it has.
+    `enrich` is the teacher's for images, (v_BKE, view_BK) -> rich_BKE, and vector_NE what its encoder makes of single
+    pictures. The others of K `views` are drawn, always the same; a shorter track fuses what it has.
     """
     chex.assert_rank([vector_NE, track_N], [2, 1])
     index_NK = evaluate.support_index(track_N, np.arange(len(track_N)), views, seed=0)
@@ -101,8 +87,3 @@ def _in_batches(embed: Callable, rows: np.ndarray) -> np.ndarray:
         filled = np.concatenate([part, np.repeat(part[:1], _BATCH - len(part), axis=0)])
         parts.append(embed(filled)[: len(part)])
     return np.concatenate(parts)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

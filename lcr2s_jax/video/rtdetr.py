@@ -22,13 +22,9 @@ _HOW = (
 
 
 class Rtdetr:
-    """A detector of transformers that knows the label 'person'.
+    """A detector of transformers that knows the label 'person': 'rtdetr', a repository on the hub, or a folder.
 
-    Args:
-      name: 'rtdetr', a repository on the hub, or a folder.
-
-    Raises:
-      DataError: no such weights, no network, no person among the labels, no PyTorch.
+    Raises DataError: no such weights, no network, no person among the labels, no PyTorch.
     """
 
     def __init__(self, name: str):

@@ -27,49 +27,31 @@ _WALK, _WIDTH, _REACH = 1.4, 0.6, 0.5  # metres a second, metres of a box, most 
 
 
 class Seen(NamedTuple):
-    """One box of a track.
+    """One box of a track."""
 
-    Attributes:
-      seconds: since the beginning of the video.
-      box: left, top, right, bottom, whole pixels.
-      score: the detector's.
-      jpeg: the crop.
-    """
-
-    seconds: float
-    box: tuple[int, int, int, int]
-    score: float
-    jpeg: bytes
+    seconds: float  # since the beginning of the video
+    box: tuple[int, int, int, int]  # left, top, right, bottom, whole pixels
+    score: float  # the detector's
+    jpeg: bytes  # the crop
 
 
 class Tracker:
-    """Gives every box the number of its track.
+    """Gives every box the number of its track, in frames `interval` seconds apart.
 
-    Args:
-      interval: seconds from frame to frame.
-      lost: see LOST.
-
-    Raises:
-      DataError: `supervision` is not installed, or is another version.
+    Raises DataError where `supervision` is not installed, or is another version.
     """
 
-    def __init__(self, interval: float, lost: float = LOST):
-        self._wait = max(lost, 3 * interval)
-        self._byte, self._last, self._scene = _byte_track(max(1, round(lost / interval)), interval), 0.0, 0
+    def __init__(self, interval: float):
+        self._wait = max(LOST, 3 * interval)
+        self._byte, self._last, self._scene = _byte_track(max(1, round(LOST / interval)), interval), 0.0, 0
         self._reach = min(_REACH, _WALK * interval / _WIDTH / 2)
         self._numbers, self._next = {}, 1
 
     def step(self, seconds: float, box_n5: np.ndarray, scene: int = 0) -> tuple[list[int], list[int]]:
-        """Take the next frame's boxes: left, top, right, bottom, score.
+        """Take the next frame's boxes: left, top, right, bottom, score of 0 to 1; up to 0.1 a box is passed over.
 
-        Args:
-          seconds: of the frame; after a pause longer than a track is waited for, all of them are at their end.
-          box_n5: scores of 0 to 1; up to 0.1 a box is passed over.
-          scene: its number; with another one all tracks are at their end.
-
-        Returns:
-          The number of each box's track, from 1 in the order of their beginning, 0 where it is none; the tracks that
-          are at their end.
+        All tracks end after a pause longer than they are waited for, and with another number of the scene. Returns the
+        number of each box's track, from 1 in the order of their beginning, 0 where it is none; tracks that ended.
         """
         ended = self._end() if seconds - self._last > self._wait or scene != self._scene else []
         self._last, self._scene = seconds, scene
@@ -136,12 +118,9 @@ def _taken(track_T4: np.ndarray, box_n4: np.ndarray) -> list[tuple[int, int]]:
 
 
 class Kept:
-    """At most CROPS of a track's crops, evenly over its time, however long it becomes.
+    """At most `limit` of a track's crops, evenly over its time.
 
-    Attributes:
-      crops: those that are kept.
-      count: frames in which it was seen.
-      begins, ends: seconds.
+    `count` is in how many frames it was seen, `begins` and `ends` are seconds.
     """
 
     def __init__(self, limit: int = CROPS):

@@ -37,19 +37,12 @@ _BUSY = '{}: another process is looking at it for this index; waiting'
 
 
 class VideoOptions(NamedTuple):
-    """Which videos, and how.
-
-    Attributes:
-      files: the videos.
-      every: seconds from frame to frame.
-      detector: see `lcr2s_jax.video.detectors.open_detector`.
-      min_seen: frames in which a track must have been seen; others are left out.
-    """
+    """Which videos, and how."""
 
     files: Sequence[str]
-    every: float
-    detector: str
-    min_seen: int = cutting.MIN_SEEN
+    every: float  # seconds from frame to frame
+    detector: str  # see `lcr2s_jax.video.detectors.open_detector`
+    min_seen: int = cutting.MIN_SEEN  # frames in which a track must have been seen; others are left out
 
 
 def check(options: VideoOptions, uri: str) -> None:
@@ -64,14 +57,9 @@ def check(options: VideoOptions, uri: str) -> None:
 def update(
     gallery: Gallery, model, options: VideoOptions, pool: Callable, *, readmit: bool = False, progress: Progress = QUIET
 ) -> list[dict]:
-    """Bring an index up to date with videos; what was done with each.
+    """Bring an index up to date with videos; what was done with each. `readmit` takes tracks that were deleted, too.
 
-    Args:
-      gallery, model: of the index.
-      options: have passed `check`.
-      pool: one of `lcr2s_jax.video.pooling`, which makes one vector of a track's pictures.
-      readmit: take tracks that were deleted, too.
-      progress: is told.
+    The options have passed `check`; `pool`, of `lcr2s_jax.video.pooling`, makes one vector of a track's pictures.
     """
     other = {name: kind for name, kind in gallery.columns.items() if COLUMNS.get(name, kind) != kind}
     if other:
@@ -139,18 +127,18 @@ def _embed(gallery, model, pool, cut, title: str, found: list[dict]) -> int:
     gone = [path for path in there if path not in wanted or there[path] != (_hash(wanted[path]), pool.name)]
     if gone:
         retention.prune(gallery, storage.TRACKED, gone)
+    values = {path: _values(track, name, title, pool.name) for path, track in wanted.items()}
     # a row without its columns is of a call that was killed: it is among those that are gone
     left, embedded = [(path, track) for path, track in wanted.items() if path not in there or path in gone], 0
     while left:
         count = np.cumsum([len(track['crops']) for _, track in left])
         some, left = left[: 1 + int((count < _COMMIT).sum())], left[1 + int((count < _COMMIT).sum()) :]
-        embedded += _commit(gallery, model, pool, cut, title, some)
-    values = {path: _values(track, name, title, pool.name) for path, track in wanted.items()}
+        embedded += _commit(gallery, model, pool, cut, some, values)
     columns.join(gallery, storage.TRACKED, COLUMNS, values)  # the same video may have another name now
     return embedded
 
 
-def _commit(gallery, model, pool, cut, title: str, some: list) -> int:
+def _commit(gallery, model, pool, cut, some: list, values: dict[str, dict]) -> int:
     """Embed some tracks and put their rows; how many crops that took."""
     root, name = cut.parent, cut.name
     files = [folder.look(root, root / name / crop['file']) for _, track in some for crop in track['crops']]
@@ -170,9 +158,8 @@ def _commit(gallery, model, pool, cut, title: str, some: list) -> int:
         looks = [pictures[place].look for place in used if track_N[place] == number]
         look = np.mean(looks, axis=0) if looks else None
         rows.append(Row(path, _hash(track), size, modified, status, vectors.get(number), look))
-    values = {path: _values(track, name, title, pool.name) for path, track in some}
     gallery.put(storage.TRACKED, rows, new=True)
-    columns.join(gallery, storage.TRACKED, COLUMNS, values)
+    columns.join(gallery, storage.TRACKED, COLUMNS, {path: values[path] for path, _ in some})
     return len(used)
 
 

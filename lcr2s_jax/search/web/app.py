@@ -45,16 +45,7 @@ def names_of(host: str) -> set[str] | None:
 
 
 def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, root_path: str = '') -> None:
-    """Serve the page until the process is stopped.
-
-    Args:
-      uri: of the index.
-      host: to listen on; anything but this machine needs `auth`.
-      port: TCP.
-      auth: 'user:password', or a file with one of these a line.
-      log: file that the audit log goes to instead of the index.
-      root_path: path, or URL with a path, that a proxy has the page below.
-    """
+    """Serve the page until the process is stopped; the arguments are those of `lcr2s serve`, see its --help."""
     import uvicorn
 
     users = read_users(auth) if auth else None
@@ -87,7 +78,6 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
     """The page as an ASGI application behind its `middleware.Middleware`.
 
     Args:
-      service: does everything.
       folder: empty; uploads pass through it.
       hosts: names that the page answers to; None for any.
       users: name -> password; None where nobody has to log in.

@@ -3,10 +3,10 @@
 import asyncio
 import collections
 import contextlib
+import io
 import itertools
 import os
 import pathlib
-import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Iterable
@@ -16,37 +16,21 @@ _CHUNK = 1 << 18  # other calls come in between
 
 
 class Bounds(NamedTuple):
-    """How much a server takes.
+    """How much a server takes."""
 
-    Attributes:
-      call: bytes of a call: the letters that may be asked, each escaped.
-      headers: bytes of a call's headers: 90 kB of cookies take Python a third of a second.
-      login: bytes of a login.
-      upload: bytes of one upload.
-      parts: files of one upload.
-      uploads: bytes of all uploads that lie there or come, together.
-      of_user: bytes of those of one user.
-      kept: seconds that an upload lies there.
-      waiting: calls of one user that wait or run.
-      logins: that are being read at once.
-      streams: open answers of one session; and of all sessions.
-      arrive: seconds in which a call must have come.
-      upload_arrives: the same of an upload.
-    """
-
-    call: int = 256 << 10
-    headers: int = 32 << 10
-    login: int = 4 << 10
-    upload: int = 64 << 20
-    parts: int = 32
-    uploads: int = 256 << 20
-    of_user: int = 128 << 20
-    kept: float = 900
-    waiting: int = 8
-    logins: int = 64
-    streams: tuple[int, int] = (48, 192)
-    arrive: float = 10
-    upload_arrives: float = 300
+    call: int = 256 << 10  # bytes of a call: the letters that may be asked, each escaped
+    headers: int = 32 << 10  # bytes of a call's headers: 90 kB of cookies take Python a third of a second
+    login: int = 4 << 10  # bytes of a login
+    upload: int = 64 << 20  # bytes of one upload
+    parts: int = 32  # files of one upload
+    uploads: int = 256 << 20  # bytes of all uploads that lie there or come, together
+    of_user: int = 128 << 20  # bytes of those of one user
+    kept: float = 900  # seconds that an upload lies there
+    waiting: int = 8  # calls of one user that wait or run
+    logins: int = 64  # that are being read at once
+    streams: tuple[int, int] = (48, 192)  # open answers of one session; and of all sessions
+    arrive: float = 10  # seconds in which a call must have come
+    upload_arrives: float = 300  # the same of an upload
 
 
 class Late(Exception):
@@ -57,13 +41,9 @@ class Late(Exception):
 
 
 class Newest:
-    """At most so many calls at once, of each key and of all; where one more comes, the oldest is ended.
+    """At most so many calls at once, of each key and of all (total); where one more comes, the oldest is ended.
 
     Who holds many open thus ends his own; who comes new, gets in.
-
-    Args:
-      each: of one key.
-      total: of all.
     """
 
     def __init__(self, each: int, total: int):
@@ -96,10 +76,9 @@ class Newest:
 
 async def body(receive, most: int, seconds: float) -> bytes:
     """A whole body. Raises Late."""
-    with tempfile.SpooledTemporaryFile(most) as file:
-        await spool(receive, file, most, seconds)
-        file.seek(0)
-        return file.read()
+    file = io.BytesIO()
+    await spool(receive, file, most, seconds)
+    return file.getvalue()
 
 
 async def spool(receive, file: IO[bytes], most: int, seconds: float) -> None:
@@ -166,7 +145,6 @@ class Room:
     """The folder that uploads pass through: how much lies there, whose it is, and what is too old to stay.
 
     Args:
-      folder: of uploads.
       total: bytes of all together; a file counts as a disk's block at least.
       each: bytes of one user.
       seconds: that a file stays.

@@ -26,24 +26,16 @@ _PATIENCE = 60.0  # seconds until its turn
 
 
 class Decoded(NamedTuple):
-    """A picture.
+    """A picture."""
 
-    Attributes:
-      pixels: uint8 [h, w, 3] of the model's size.
-      png: of all its pixels, upright, with nothing else that came in the file; b'' where it was not asked for.
-    """
-
-    pixels: np.ndarray
-    png: bytes
+    pixels: np.ndarray  # uint8 [h, w, 3] of the model's size
+    png: bytes  # of all its pixels, upright, with nothing else that came in the file; b'' where it was not asked for
 
 
 class Decoders:
     """A pool of processes, started when first needed. May be called from many threads.
 
-    Args:
-      count: processes.
-      nice: how far they stand back for the search.
-      seconds: that one picture may take.
+    `nice` says how far they stand back for the search, `seconds` what one picture may take.
     """
 
     def __init__(self, count: int, nice: int = 10, seconds: float = _SECONDS):
@@ -55,17 +47,9 @@ class Decoders:
     def __call__(
         self, name: str, encoded: bytes, size: tuple[int, int], limits: images.Limits, png: bool = False
     ) -> Decoded:
-        """Decode a picture.
+        """Decode a picture to `size` (height, width), and to PNG where it is asked for; `name` is for messages.
 
-        Args:
-          name: that its sender knows it by.
-          encoded: its bytes.
-          size: (height, width) of the pixels.
-          limits: what is read.
-          png: whether a PNG of all pixels is wanted, too.
-
-        Raises:
-          SearchError: why it cannot be used.
+        Raises SearchError: why it cannot be used.
         """
         try:
             process = self._free.get(timeout=_PATIENCE)

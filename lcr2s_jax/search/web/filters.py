@@ -18,28 +18,18 @@ _LONG = 100  # letters of a bound
 
 
 class Range(NamedTuple):
-    """A column whose values have an order.
+    """A column whose values have an order."""
 
-    Attributes:
-      kind: 'number'; 'seconds' of a video; or 'date', text that begins with year and month.
-      low, high: its first and last value.
-    """
-
-    kind: str
-    low: float | str
-    high: float | str
+    kind: str  # 'number'; 'seconds' of a video; or 'date', text that begins with year and month
+    low: float | str  # its first value
+    high: float | str  # its last
 
 
 class Filters(NamedTuple):
-    """What a search can be narrowed to.
+    """What a search can be narrowed to."""
 
-    Attributes:
-      choices: column -> its values, of the columns with few.
-      ranges: column -> `Range`, of those with many that have an order.
-    """
-
-    choices: dict[str, list]
-    ranges: dict[str, Range]
+    choices: dict[str, list]  # column -> its values, of the columns with few
+    ranges: dict[str, Range]  # column -> `Range`, of those with many that have an order
 
     def condition(
         self, gallery: Gallery, where: str, chosen: Mapping[str, Sequence], ranges: Mapping[str, tuple[str, str]]

@@ -5,6 +5,7 @@ An ASGI application around another; it needs no library. Each bound and its reas
 
 import asyncio
 import collections
+import io
 import itertools
 import json
 import os
@@ -27,14 +28,12 @@ _TAB = re.compile(r'[0-9a-zA-Z_-]{1,40}')
 
 
 class Middleware:
-    """Let through what the page needs.
+    """Let through what the page, an ASGI application, needs.
 
     Args:
-      app: ASGI.
       hosts: names that the page may be called by; None for any. A page on localhost that answers to any name can be
         read by every website whose name an attacker points there.
       room: where uploads lie.
-      limits: what is taken.
       people: who may log in; None where nobody has to.
       root: path, or URL with a path, that a proxy has the page below; '' without.
       waiting: user -> how many calls of hers wait or run.
@@ -109,7 +108,8 @@ class Middleware:
             if _parts(headers['origin']).netloc not in names:
                 raise _Refused(403, origin=headers['origin'], host=host)
         own = path in (_JOIN, _DATA, _UPLOAD, _PROGRESS, '/login', '/logout') or path.startswith(_HEARTBEAT)
-        if (path not in _EXACT and not path.startswith(_BELOW) and not own) or _odd(path):
+        odd = any(sign in path for sign in ('..', '//', '\\'))
+        if odd or not (own or path in _EXACT or path.startswith(_BELOW)):
             raise _Refused(404)
         if 'transfer-encoding' in headers:  # then the length that is told counts for nothing
             raise _Refused(411)
@@ -194,12 +194,10 @@ class Middleware:
             raise _Refused(429)
         for old in session.tab(tab):
             self._forget(old)
-        with tempfile.SpooledTemporaryFile(len(again) + 1) as file:
-            file.write(again)
-            length = [pair for pair in scope['headers'] if pair[0].lower() not in (b'content-length', b'content-type')]
-            length += [(b'content-length', str(len(again)).encode()), (b'content-type', b'application/json')]
-            scope = scope | {'headers': length}
-            await self.app(scope, bounds.replay(file, receive), refusals.with_headers(send, scope['path']))
+        headers = [pair for pair in scope['headers'] if pair[0].lower() not in (b'content-length', b'content-type')]
+        headers += [(b'content-length', str(len(again)).encode()), (b'content-type', b'application/json')]
+        receive = bounds.replay(io.BytesIO(again), receive)
+        await self.app(scope | {'headers': headers}, receive, refusals.with_headers(send, scope['path']))
 
     def _file(self, user: str, one: dict) -> dict:
         """Refuse a file that the user has not uploaded, or one of another host, which gradio would fetch."""
@@ -270,10 +268,6 @@ class Middleware:
 class _Refused(Exception):
     def __init__(self, status: int, **found: str):
         self.status, self.text = status, refusals.why(status, **found)
-
-
-def _odd(path: str) -> bool:
-    return '..' in path or '//' in path or '\\' in path
 
 
 def _listed(reply: bytes) -> list[str]:

@@ -26,12 +26,7 @@ _KEPT = 900  # seconds that a file lies in a box; gradio keeps one of the same b
 
 
 def page(service: Service, alone: str):
-    """The `gradio.Blocks`.
-
-    Args:
-      service: does everything.
-      alone: who the user is where nobody has to log in.
-    """
+    """The `gradio.Blocks`; `alone` is the user where nobody has to log in."""
     import gradio as gr
 
     with gr.Blocks(title='Person search', analytics_enabled=False, fill_width=True, delete_cache=(60, _KEPT)) as blocks:

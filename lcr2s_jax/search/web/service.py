@@ -34,14 +34,7 @@ _EMBEDDED = 4  # pictures embedded at once: a search that comes meanwhile waits 
 class Service:
     """An open index that several people use at once.
 
-    Args:
-      search: the index.
-      decoders: two pools that decode pictures: those of searches, and those that are added.
-      log: where the audit log goes, see `audit.write`.
-
-    Attributes:
-      limits: of uploads and examples.
-      filters: what a search can be narrowed to.
+    Of the two pools of decoders one is for searches, the other for what is added; for `log` see `audit.write`.
     """
 
     def __init__(self, search: Search, decoders: tuple[Decoders, Decoders], log: str = audit.NAME):
@@ -61,7 +54,8 @@ class Service:
     def index(self) -> Index:
         """What is searched, at this moment."""
         model = self.search.model
-        return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on(model))
+        trained_on = answer_text.trained_on(model.trained_on).removeprefix('model: ')
+        return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on)
 
     def find(self, user: str, asked: SearchRequest) -> SearchResult:
         """Search the last version of the index. Raises SearchError, after that was written down."""
@@ -105,11 +99,8 @@ class Service:
             'model': self.search.model.hash,
             'version': found.version,
         }
-        lines = [
-            asked | {'right': right} | {name: getattr(hit, name) for name in ('root', 'path', 'rank', 'score')}
-            | {'probability': hit.probability}
-            for hit in hits
-        ]  # fmt: skip
+        names = ('root', 'path', 'rank', 'score', 'probability')
+        lines = [asked | {'right': right} | {name: getattr(hit, name) for name in names} for hit in hits]
         audit.write(self._uri, lines, audit.FEEDBACK)
         return len(lines)
 
@@ -119,13 +110,7 @@ class Service:
         return Marked(tuple(place for hit in hits for place in ((hit.root, hit.path), *hit.copies)))
 
     def erase(self, user: str, marked: Marked | None, typed: str) -> int:
-        """The second step: the pictures are forgotten for good, see `retention.delete`. How many rows that were.
-
-        Args:
-          user: who does it.
-          marked: by `mark`.
-          typed: how many that are, as the user has typed it.
-        """
+        """The second step: if their number was `typed`, marked pictures go for good. Returns how many rows."""
         if marked is None:
             raise SearchError('found no picture that is marked; mark some first')
         paths = [f'{root}/{path}' for root, path in marked.files]
@@ -144,14 +129,9 @@ class Service:
             return rows
 
     def add(self, user: str, files: Sequence[tuple[str, bytes]]) -> tuple[int, list[str]]:
-        """Put pictures into the index, kept below it as PNG files of its own.
+        """Put pictures, (name, bytes), into the index, kept below it as PNG files; names are for messages alone.
 
-        Args:
-          user: who sends them.
-          files: (name, bytes); the name is for messages alone.
-
-        Returns:
-          How many can be found now that could not before, and why the others cannot.
+        Returns how many can be found now that could not before, and why the others cannot.
         """
         root = storage.uploads(self._uri)
         try:
@@ -244,11 +224,6 @@ class Service:
     def _refresh(self) -> None:
         # opened anew: another process may have written the table from scratch, as a deletion does
         self.search.gallery = Gallery(self._uri)
-
-
-def trained_on(model) -> str:
-    """What a model has learnt from, in words."""
-    return answer_text.trained_on(model.trained_on).removeprefix('model: ')
 
 
 def _admitted(name: str, encoded: bytes, content: bytes, gone: set[str], there: set[str]) -> str:

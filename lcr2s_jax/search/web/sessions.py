@@ -17,12 +17,7 @@ _TABS = 16  # pages that one session has open; each has an answer in memory
 
 
 class Session:
-    """Somebody who is in.
-
-    Attributes:
-      user: the name.
-      tabs: pages that are open, by gradio's hash of each, the one that rested longest first.
-    """
+    """Somebody who is in; `tabs` are open pages, by gradio's hash of each, the one that rested longest first."""
 
     def __init__(self, user: str):
         self.user, self.tabs = user, collections.OrderedDict()
@@ -36,12 +31,7 @@ class Session:
 
 
 class Sessions:
-    """Passwords and who came in by them.
-
-    Args:
-      users: name -> password.
-      told: (name, accepted) of every password that was looked at; writes it down.
-    """
+    """Passwords, name -> password, and who came in by them; `told` writes down (name, accepted) of each attempt."""
 
     def __init__(self, users: Mapping[str, str], told: Callable[[str, bool], None]):
         self._users, self._told = users, told

@@ -139,39 +139,32 @@ def theme():
 
     fonts = {'font': ('system-ui', 'sans-serif'), 'font_mono': ('ui-monospace', 'monospace')}
     named = {use: [gr.themes.Font(name) for name in names] for use, names in fonts.items()}
-    both = {
-        'body_background_fill': ('#ffffff', '#111318'),
-        'body_text_color': ('#1b1f24', '#eceef2'),
-        'body_text_color_subdued': ('#4a5160', '#b6bdc9'),
-        'background_fill_primary': ('#ffffff', '#1a1d23'),
-        'background_fill_secondary': ('#f5f7fa', '#16181d'),
-        'block_background_fill': ('#ffffff', '#1a1d23'),
-        'block_label_text_color': ('#3a4150', '#d0d5de'),
-        'block_label_background_fill': ('#ffffff', '#1a1d23'),
-        'block_title_text_color': ('#1b1f24', '#eceef2'),
-        'block_info_text_color': ('#4a5160', '#b6bdc9'),
-        'input_background_fill': ('#ffffff', '#1a1d23'),
-        'input_border_color': ('#80889a', '#7d8698'),
-        'input_placeholder_color': ('#5b6472', '#a9b1bd'),
-        'checkbox_border_color': ('#80889a', '#7d8698'),
-        'checkbox_label_text_color': ('#1b1f24', '#eceef2'),
-        'checkbox_label_text_color_selected': ('#1b1f24', '#eceef2'),
-        'checkbox_label_background_fill': ('#ffffff', '#1a1d23'),
-        'checkbox_label_background_fill_hover': ('#eef1f5', '#23272f'),
-        'checkbox_label_background_fill_selected': ('#e3ebff', '#26335a'),
-        'button_primary_background_fill': ('#1d4ed8', '#2f5fe0'),
-        'button_primary_background_fill_hover': ('#1a43b8', '#1d4ed8'),
-        'button_primary_text_color': ('#ffffff', '#ffffff'),
-        'button_secondary_background_fill': ('#eef1f5', '#2a2f39'),
-        'button_secondary_background_fill_hover': ('#dfe4ec', '#363c48'),
-        'button_secondary_text_color': ('#1b1f24', '#eceef2'),
-        'button_secondary_border_color': ('#80889a', '#7d8698'),
-        'button_cancel_background_fill': ('#b42318', '#b42318'),
-        'button_cancel_background_fill_hover': ('#8f1c13', '#8f1c13'),
-        'button_cancel_text_color': ('#ffffff', '#ffffff'),
-        'accordion_text_color': ('#1b1f24', '#eceef2'),
-        'link_text_color': ('#1d4ed8', '#9dbcff'),
+    names_of = {  # in light, in dark -> of what
+        ('#ffffff', '#111318'): 'body_background_fill',
+        ('#1b1f24', '#eceef2'): (
+            'body_text_color block_title_text_color checkbox_label_text_color checkbox_label_text_color_selected '
+            'button_secondary_text_color accordion_text_color'
+        ),
+        ('#4a5160', '#b6bdc9'): 'body_text_color_subdued block_info_text_color',
+        ('#ffffff', '#1a1d23'): (
+            'background_fill_primary block_background_fill block_label_background_fill input_background_fill '
+            'checkbox_label_background_fill'
+        ),
+        ('#f5f7fa', '#16181d'): 'background_fill_secondary',
+        ('#3a4150', '#d0d5de'): 'block_label_text_color',
+        ('#80889a', '#7d8698'): 'input_border_color checkbox_border_color button_secondary_border_color',
+        ('#5b6472', '#a9b1bd'): 'input_placeholder_color',
+        ('#eef1f5', '#23272f'): 'checkbox_label_background_fill_hover',
+        ('#e3ebff', '#26335a'): 'checkbox_label_background_fill_selected',
+        ('#1d4ed8', '#2f5fe0'): 'button_primary_background_fill',
+        ('#1a43b8', '#1d4ed8'): 'button_primary_background_fill_hover',
+        ('#ffffff', '#ffffff'): 'button_primary_text_color button_cancel_text_color',
+        ('#eef1f5', '#2a2f39'): 'button_secondary_background_fill',
+        ('#dfe4ec', '#363c48'): 'button_secondary_background_fill_hover',
+        ('#b42318', '#b42318'): 'button_cancel_background_fill',
+        ('#8f1c13', '#8f1c13'): 'button_cancel_background_fill_hover',
+        ('#1d4ed8', '#9dbcff'): 'link_text_color',
     }
-    colours = {name: light for name, (light, _) in both.items()}
-    colours |= {f'{name}_dark': dark for name, (_, dark) in both.items()}
+    both = [(name, pair) for pair, names in names_of.items() for name in names.split()]
+    colours = {name: light for name, (light, _) in both} | {f'{name}_dark': dark for name, (_, dark) in both}
     return gr.themes.Default(primary_hue='blue', neutral_hue='slate', **named).set(**colours)

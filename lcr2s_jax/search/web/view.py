@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from lcr2s_jax import images
 from lcr2s_jax.search import answer_text, storage, stores
 from lcr2s_jax.search.answer import Answer, Hit, picture
+from lcr2s_jax.search.html import reasons
 from lcr2s_jax.search.web.filters import clock
 from lcr2s_jax.search.web.values import Index, SearchResult
 from lcr2s_jax.video import crops as cutting
@@ -45,7 +46,7 @@ def answer(found: SearchResult, index: Index) -> str:
     items = ''.join(map(_item, given.hits)) or '<li class="nothing">No picture is left to show.</li>'
     return (
         f'<section class="answer" aria-live="polite"><h2>{html.escape(answer_text.asked(given))}</h2><ol>{items}</ol>'
-        f'<p class="verdict">{html.escape(_sentence(answer_text.verdict(given)))}</p>{notes}{_why(found)}'
+        f'<p class="verdict">{html.escape(_sentence(answer_text.verdict(given)))}</p>{notes}{reasons(found.why)}'
         f'{_exports(found, index)}</section>'
     )
 
@@ -132,16 +133,6 @@ def _number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _why(found: SearchResult) -> str:
-    rows = ''.join(
-        f'<tr><td>{html.escape(phrase)}</td><td>{moved[0]:+.3f}</td><td>{sum(moved) / len(moved):+.3f}</td></tr>'
-        for phrase, moved in found.why
-        if moved
-    )
-    head = '<tr><th>without it, the score falls by</th><th>best hit</th><th>all hits</th></tr>'
-    return f'<table>{head}{rows}</table>' if rows else ''
 
 
 def _item(hit: Hit) -> str:
