@@ -43,7 +43,7 @@ bench-gpu:                      ## what to ask of a GPU
 	$(PYTHON) -m benchmarks.device_compare --out runs/gpu --seconds 600
 
 demo-clip: $(VENV)/.runtime     ## make the small CLIP of lcr2s_jax/weights/demo_clip/ again: an hour and a half on 2 cores
-	$(KEEP) $(RUN) -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip
+	$(KEEP) $(RUN) -m benchmarks.demo_clip --workdir=runs/demo_clip
 
 lock: $(VENV)/.runtime          ## requirements.lock: every package of the runtime at one version, with hashes (needs a network)
 	$(RUN) -m pip install --quiet 'uv>=0.9'

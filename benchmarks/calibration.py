@@ -11,28 +11,16 @@ import pathlib
 import numpy as np
 
 from benchmarks import common
-from commands import student
-from lcr2s_jax.evaluation import evaluate
-from lcr2s_jax.method import stages
+from commands.workdir import open_finished
 from lcr2s_jax.search import calibration
-
-
-class Both(student.Val):
-    """Val and test."""
-
-    reads = ('val', 'test')
 
 
 def main() -> None:
     """Print the table and write docs/evidence/calibration.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--workdir', required=True, help='of a finished run')
-    chosen = student.open_student(pathlib.Path(parser.parse_args().workdir))
-    inputs = Both(chosen.config)
-    embedder = evaluate.Embedder(
-        stages.baseline_stage(chosen.clip, chosen.params, 1, **chosen.config.baseline), inputs.parallel
-    )
-    val, test = (inputs.embed(embedder, {'clip': chosen.params}, split) for split in ('val', 'test'))
+    run = open_finished(pathlib.Path(parser.parse_args().workdir), ['student'], ('val', 'test'))
+    val, test = (run.features('student', split) for split in ('val', 'test'))
     fitted = calibration.fit(val)
     _, kinds = calibration.scores(test, np.arange(len(test.text_pid_Q)), fitted.deviation)
     rows = []

@@ -1,39 +1,52 @@
-"""Makes data/demo_clip/ again:  python -m benchmarks.demo_clip --config=configs/demo_clip.py --workdir=runs/demo_clip
+"""Makes the small CLIP of lcr2s_jax/weights/demo_clip/ again:  python -m benchmarks.demo_clip --workdir=runs/demo_clip
 
 Trains the tokenizer on captions of people disjoint from the demo's, then the towers with this project's own one-to-one
-contrastive stage, and writes both in Hugging Face layout with the log of the run. It resumes like any other run.
+contrastive stage (configs/demo_clip.py), and writes both in Hugging Face layout, with the log of the run, into
+<workdir>/clip. It resumes like any other run.
 """
 
+import argparse
 import pathlib
 import shutil
-import sys
 
-from commands.run import Run
+from ml_collections import ConfigDict
 
-import main
-from commands.workdir import alone_in
-from data.demo import synthetic as demo
+from commands.training import open_training
+from configs import demo_clip
+from data.demo import synthetic
+from lcr2s_jax.training.run import alone_in
 from lcr2s_jax.weights import huggingface
 from lcr2s_jax.weights import tokenizer as tokens
 
-FOLDER = pathlib.Path('data/demo_clip')
 SPEAKERS = 3000  # people whose captions the tokenizer learns from
 
 
-def train(config, given) -> None:
-    """Tokenizer, towers, files."""
-    workdir = pathlib.Path(given.workdir)
-    people = ((config.data.demo.seed, 'train', person) for person in range(SPEAKERS))
-    said = (text for who in people for view in demo.captions(*who) for text, _ in view)
-    learned = tokens.train_tokenizer(said, config.model.vocab_size)
-    tokens.save_tokenizer(learned, str(FOLDER), config.model.context_length)
+def make(config: ConfigDict, workdir: pathlib.Path, speakers: int = SPEAKERS) -> pathlib.Path:
+    """Tokenizer, towers, files; returns their folder."""
+    folder = workdir / 'clip'
     with alone_in(workdir):
-        run = Run(config, workdir)
-        run.train_stage('baseline')
-    huggingface.save_huggingface(FOLDER, run.clip, run.params['baseline']['clip'], dtype='float16')
-    shutil.copy(workdir / 'metrics.jsonl', FOLDER / 'pretraining.jsonl')
-    print(f'{FOLDER} is made; it is committed with its log, pretraining.jsonl')
+        if not (folder / 'tokenizer_config.json').is_file():  # written last
+            people = ((config.data.demo.seed, 'train', person) for person in range(speakers))
+            said = (text for who in people for view in synthetic.captions(*who) for text, _ in view)
+            learned = tokens.train_tokenizer(said, config.model.vocab_size)
+            tokens.save_tokenizer(learned, str(folder), config.model.context_length)
+        config.tokenizer = str(folder)
+        training = open_training(config, workdir)
+        training.train_stage('baseline')
+    huggingface.save_huggingface(
+        folder, training.inputs.encoder.clip, training.params['baseline']['clip'], dtype='float16'
+    )
+    shutil.copy(workdir / 'metrics.jsonl', folder / 'pretraining.jsonl')
+    return folder
+
+
+def main() -> None:
+    """Make it, and say where it is."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--workdir', type=pathlib.Path, required=True)
+    folder = make(demo_clip.get_config(), parser.parse_args().workdir)
+    print(f'{folder} is made; lcr2s_jax/weights/demo_clip is such a folder')
 
 
 if __name__ == '__main__':
-    sys.exit(main.main(sys.argv, {'train': main.Command(train, needs=('workdir',))}))
+    main()

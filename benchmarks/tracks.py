@@ -12,17 +12,10 @@ import jax
 import numpy as np
 
 from benchmarks import common
-from commands import student
-from lcr2s_jax.evaluation import evaluate, metrics
-from lcr2s_jax.method import stages
+from commands.workdir import open_finished
+from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.search import calibration
 from lcr2s_jax.video import pooling
-
-
-class Both(student.Val):
-    """Val and test."""
-
-    reads = ('val', 'test')
 
 
 def main() -> None:
@@ -30,17 +23,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--workdir', required=True, help='of a finished run')
     workdir = pathlib.Path(parser.parse_args().workdir)
-    light, rich = student.open_student(workdir), student.open_teacher(workdir)
-    inputs = Both(light.config)
-    stage = stages.baseline_stage(light.clip, light.params, 1, **light.config.baseline)
-    light_embedder, rich_embedder = (evaluate.Embedder(one, inputs.parallel) for one in (stage, rich.stage))
-    enrich = jax.jit(lambda v_BKE, view_BK: rich.stage.enrich(rich.params, 'image', v_BKE, view_BK))
+    run = open_finished(workdir, ['teacher', 'student'], ('val', 'test'))
+    teacher = run.stages['teacher']
+    enrich = jax.jit(lambda v_BKE, view_BK: teacher.fusion.enrich(teacher.params, 'image', v_BKE, view_BK))
     rows, fitted = [], None
     for split in ('val', 'test'):
-        ours = inputs.embed(light_embedder, {'clip': light.params}, split)
-        theirs = inputs.embed(rich_embedder, rich.params, split)
+        ours, theirs = (run.features(name, split) for name in ('student', 'teacher'))
         fitted = fitted or calibration.fit(ours)
-        for name, text_QE, vectors, pool in _ways(ours, theirs, enrich, rich.views):
+        for name, text_QE, vectors, pool in _ways(ours, theirs, enrich, teacher.views):
             rows.append({'split': split, **_row(name, text_QE, vectors, pool, ours, fitted)})
     common.write('tracks', rows)
 

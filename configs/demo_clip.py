@@ -8,7 +8,7 @@ def get_config():
     config = demo.get_config()
     config.stages = ('baseline',)
     config.model.update(pretrained='', architecture='demo')
-    config.tokenizer = 'data/demo_clip'
+    config.tokenizer = ''  # benchmarks/demo_clip.py trains one first
     # other people than the demo's, in clear photographs: CLIP's web pictures do not come from surveillance cameras
     config.data.demo.update(seed=1000, people=dict(train=20_000, val=100, test=100), cameras=False)
     config.batch.update(identities=128, views=1)  # one-to-one: random batches

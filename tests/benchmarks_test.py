@@ -1,5 +1,6 @@
 """Benchmarks have the structure that their readers rely on; how fast anything is, no test says."""
 
+import importlib
 import sys
 
 import jax
@@ -14,6 +15,11 @@ from tests import tiny
 def test_every_benchmark_says_in_a_line_what_it_is_for_and_how_to_run_it():
     for name in index.names():
         assert f'python -m benchmarks.{name}' in index.summary(name)
+
+
+def test_every_benchmark_can_be_started():
+    for path in sorted(index.FOLDER.glob('*.py')):
+        importlib.import_module(f'benchmarks.{path.stem}')
 
 
 def test_a_ratio_is_taken_within_a_round():

@@ -64,6 +64,14 @@ def test_nobody_imports_from_outside_its_floor(package):
         assert not wrong, f'{path.relative_to(ROOT)} imports {wrong}'
 
 
+def test_nobody_imports_the_page_or_the_command_line_but_their_commands():
+    for path in files('lcr2s_jax'):
+        where = path.relative_to(ROOT / 'lcr2s_jax').as_posix()
+        if not where.startswith(('cli/', 'search/web/')):
+            wrong = [name for name in imports(path) if name.startswith(('lcr2s_jax.search.web', 'lcr2s_jax.cli'))]
+            assert not wrong, f'{where} imports {wrong}'
+
+
 def test_models_and_losses_do_not_know_each_other():
     for path in files('lcr2s_jax/models'):
         assert not [name for name in imports(path) if 'losses' in name or 'stages' in name]

@@ -140,7 +140,7 @@ def reasons(answer: Answer, why: Why) -> list[str]:
 
 def sentence(line: str) -> str:
     """A line with a capital and a full stop, for where it stands alone."""
-    return line[:1].upper() + line[1:] + ('' if line.endswith(('.', '"')) else '.')
+    return line[:1].upper() + line[1:] + ('' if line.endswith(('.', '!', '?', '"')) else '.')
 
 
 def counted(count: int, one: str) -> str:

@@ -10,7 +10,6 @@ from lcr2s_jax.search import conditions, erasure
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.rows import as_matrix, not_unit
-from lcr2s_jax.search.web import uploads
 
 SPOILT = 'its vector was damaged; index it again'  # status of a row
 _NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)  # the time of no file: it is taken for changed
@@ -65,7 +64,13 @@ def vectors(gallery: Gallery) -> int:
 def begin(gallery: Gallery, names: Sequence[str]) -> None:
     """Write down which uploads are about to be kept, so that `settle` finds them after a kill."""
     settle(gallery)
-    uploads.keep(_pending(gallery), '\n'.join(names).encode())
+    keep(_pending(gallery), '\n'.join(names).encode())
+
+
+def keep(path: pathlib.Path, content: bytes) -> None:
+    """Write an upload: only its owner may read it; aside, then renamed."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    files.write(path, content, mode=0o600)
 
 
 def settle(gallery: Gallery) -> None:

@@ -199,7 +199,7 @@ def _remove_own(gallery: Gallery, files: Iterable[tuple[str, str]]) -> tuple[int
         if root == places.UPLOADED and (uploads / path).is_file():
             (uploads / path).unlink()
             count[0] += 1
-        if root == places.TRACKED and (crops := (tracks / path).parent).is_dir():
+        if root == places.TRACKED and (crops := (tracks / path).parent) != tracks and crops.is_dir():
             shutil.rmtree(crops)
             count[1] += 1
     return count[0], count[1]

@@ -13,7 +13,7 @@ from lcr2s_jax.search import columns, repair, retention
 from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.search import Search
-from lcr2s_jax.search.web import service, uploads, view
+from lcr2s_jax.search.web import service, view
 from tests import searching
 from tests.searching import WORDS, photo
 
@@ -94,7 +94,7 @@ def test_an_upload_that_was_killed_before_its_commit_leaves_no_file(at, monkeypa
     at.add('ann', [('x.jpg', photo(5))])
     (kept,) = root.iterdir()
     repair.begin(gallery, [kept.name, 'killed.png', 'torn.png'])
-    uploads.keep(root / 'killed.png', b'x')
+    repair.keep(root / 'killed.png', b'x')
     files.aside_of(root / 'torn.png').write_bytes(b'x')
     retention.delete(gallery, "path = 'none'")
     assert list(root.iterdir()) == [kept]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import conditions, sql_text
+from lcr2s_jax.search import answer_text, conditions, sql_text
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.video.update import COLUMNS
@@ -72,13 +72,7 @@ def read(gallery: Gallery) -> Filters:
 
 def shown(kind: str, value: float | str) -> str:
     """A bound as the page writes it."""
-    return clock(value) if kind == 'seconds' else f'{value:g}' if kind == 'number' else value
-
-
-def clock(seconds: float) -> str:
-    """h:mm:ss."""
-    whole = int(seconds)
-    return f'{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}'
+    return answer_text.clock(value) if kind == 'seconds' else f'{value:g}' if kind == 'number' else value
 
 
 def _bound(column: str, kind: str, typed: str) -> str:

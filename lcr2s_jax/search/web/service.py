@@ -19,7 +19,7 @@ from lcr2s_jax.search.answer import Hit
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Search
-from lcr2s_jax.search.web import filters, uploads
+from lcr2s_jax.search.web import filters
 from lcr2s_jax.search.web.decoding import Decoders
 from lcr2s_jax.search.web.values import Index, Limits, Marked, SearchRequest, SearchResult
 
@@ -210,7 +210,7 @@ class Service:
             try:
                 rows = []
                 for path, (content, *numbers) in fresh.items():
-                    uploads.keep(root / path, content)
+                    repair.keep(root / path, content)
                     file = folder.look(root, root / path)
                     rows.append(Row(*file[:1], hashlib.sha256(content).hexdigest(), *file[1:], OK, *numbers))
                 gallery.put(storage.UPLOADED, rows, new=True)

@@ -16,7 +16,6 @@ from lcr2s_jax import images
 from lcr2s_jax.search import answer_text, storage, stores
 from lcr2s_jax.search.answer import Answer, Hit, picture
 from lcr2s_jax.search.html import reasons
-from lcr2s_jax.search.web.filters import clock
 from lcr2s_jax.search.web.values import Index, SearchResult
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video.update import COLUMNS
@@ -44,16 +43,19 @@ def answer(found: SearchResult, index: Index) -> str:
     given = found.answer
     notes = ''.join(f'<p>{html.escape(note)}</p>' for note in given.notes)
     items = ''.join(map(_item, given.hits)) or '<li class="nothing">No picture is left to show.</li>'
+    verdict = html.escape(answer_text.sentence(answer_text.verdict(given)))
     return (
         f'<section class="answer" aria-live="polite"><h2>{html.escape(answer_text.asked(given))}</h2><ol>{items}</ol>'
-        f'<p class="verdict">{html.escape(_sentence(answer_text.verdict(given)))}</p>{notes}{reasons(found.why)}'
+        f'<p class="verdict">{verdict}</p>{notes}{reasons(found.why)}'
         f'{_exports(found, index)}</section>'
     )
 
 
 def error(text: str) -> str:
     """Why there is no answer."""
-    return f'<section class="answer"><p class="error" role="alert">{html.escape(_sentence(text))}</p></section>'
+    return (
+        f'<section class="answer"><p class="error" role="alert">{html.escape(answer_text.sentence(text))}</p></section>'
+    )
 
 
 def told(*lines: str) -> str:
@@ -161,9 +163,9 @@ def _known(hit: Hit) -> list[tuple[str, str]]:
     given = {name: value for name, value in hit.metadata.items() if value is not None}
     if not _is_track(hit) or not COLUMNS.keys() <= given.keys():
         return [(name, str(value)) for name, value in given.items() if name not in COLUMNS or not _is_track(hit)]
-    span = f'at {clock(given["time"])}'
-    if clock(given['begins']) != clock(given['ends']):
-        span += f' ({clock(given["begins"])} to {clock(given["ends"])})'
+    span = f'at {answer_text.clock(given["time"])}'
+    if answer_text.clock(given['begins']) != answer_text.clock(given['ends']):
+        span += f' ({answer_text.clock(given["begins"])} to {answer_text.clock(given["ends"])})'
     seen = [('video', str(given['video'])), ('seen', span), ('pictures', str(given['crops']))]
     return seen + [(name, str(value)) for name, value in given.items() if name not in COLUMNS]
 
@@ -182,7 +184,7 @@ def _track(hit: Hit) -> str:
     count = min(len(crops), _CROPS)
     some = [crops[round(place * (len(crops) - 1) / max(count - 1, 1))] for place in range(count)]
     pictures = [_image(hit.root, f'{name}/{crop["file"]}', _CROP, 'crop') for crop in some]
-    times = [clock(crop['time']) for crop in some]
+    times = [answer_text.clock(crop['time']) for crop in some]
     items = ''.join(f'<li>{one}<span>{time}</span></li>' for one, time in zip(pictures, times, strict=True))
     how_many = f'{len(crops)} pictures' if count == len(crops) else f'{count} of {len(crops)} pictures'
     return f'<h3>The track: {how_many}</h3><ul>{items}</ul>' if items else ''
@@ -208,10 +210,6 @@ def _stamp(root: str, path: str) -> tuple:
     file = os.path.realpath(os.path.join(root, path))  # a link that came later leads elsewhere
     facts = os.stat(file)
     return file, facts.st_mtime_ns, facts.st_size
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + '.' * (not text.endswith(('.', '!', '?')))
 
 
 def ranks(hits: Sequence[Hit]) -> list[tuple[str, int]]:
