@@ -35,7 +35,7 @@ def load(
     context_length: int | None = None,
     tokenizer: str = '',
     activation: str = '',
-    heads: int = 0,
+    heads: int | tuple[int, int] = 0,
     resize: str = 'bicubic',
     dtype: str = 'float32',
 ) -> Model:
@@ -50,7 +50,8 @@ def load(
       context_length: tokens of a sentence; None for the weights' own. Not of runs and indexes.
       tokenizer: folder, hub name or bpe_simple_vocab_16e6.txt.gz; '' for what lies beside the weights.
       activation: 'quick_gelu' or 'gelu' where the weights do not say; '' to guess, and to say so.
-      heads: of the attention, where the weights do not say; 0 to guess, and to say so.
+      heads: of the attention, where the weights do not say, of the image tower or a pair for images and texts; 0 to
+        guess, and to say so.
       resize: of a position table to another image size: 'bicubic' or 'bilinear'.
       dtype: compute type, 'float32' or 'bfloat16'; parameters are float32.
     """
@@ -63,22 +64,25 @@ def load(
     path = pathlib.Path(name).expanduser()
     if len(name) > _LONGEST:
         raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
+    fixed = dict(
+        image_size=image_size, context_length=context_length, tokenizer=tokenizer, activation=activation, heads=heads
+    )
     if not storage.is_remote(name) and path.is_dir() and layouts.is_run(path):
-        given = {'image_size': image_size, 'context_length': context_length, 'tokenizer': tokenizer}
-        if own := next((argument for argument, value in given.items() if value), ''):
-            raise ConfigError(f'{own}: found {json.dumps(given[own])}, but a run has its own; leave it out')
+        _refuse('a run', fixed)
         return runs.Run.open(path, stage, dtype).model()
     if stage:
         raise ConfigError(f"stage: found '{stage}', but {name} is no run; only a run has stages")
-    if (path / models.FILE).is_file():
-        return models.open_model(path)
-    if (path / storage.MODEL / models.FILE).is_file():
-        return models.open_model(path / storage.MODEL)
+    for folder in (path, path / storage.MODEL):
+        if (folder / models.FILE).is_file():
+            _refuse('a saved model or an index', fixed)
+            return models.open_model(folder, dtype)
     beside = sidecar.read(pathlib.Path(BUILT_IN.get(name, name)).expanduser())
     if (path / 'image.stablehlo').is_file():
+        _refuse('an export as StableHLO', fixed | {'dtype': dtype if dtype != 'float32' else ''})
         clip, params, programs = stablehlo.open_stablehlo(path, beside)
         return _model(str(path), clip, params, Tokenizer(str(path)), beside, programs)
-    size, length = image_size or beside.get('image_size'), context_length or beside.get('context_length')
+    size = image_size or beside.get('image_size')
+    length = beside.get('context_length') if context_length is None else context_length
     opened = pretrained.open_source(name, activation, heads)
     clip, params, guesses = pretrained.build(opened, size and tuple(size), length, resize, dtype=dtype)
     if guesses:
@@ -135,7 +139,7 @@ class Index:
         for one in sentences:
             _check('text', str, sentence=one)
         top, false_alarms = int(top), float(false_alarms)
-        query = Query(sentences, tuple(self.model.encode_image(like)) if len(like) else ())
+        query = Query(sentences, tuple(self.model.encode_image(() if like is None else like)))
         found = self._search([query], top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
         return found[0]
 
@@ -150,6 +154,8 @@ def _place(value, what: str) -> str:
     if not isinstance(value, str | os.PathLike):
         kind = type(value).__name__
         raise ConfigError(f'{what}: found a {kind}, expected text or a path: a folder, a file or a hub name')
+    if not value and what != 'tokenizer':
+        raise ConfigError(f'{what}: found nothing, expected a folder, a file or a hub name')
     return os.fspath(value)
 
 
@@ -176,3 +182,9 @@ def _model(name: str, clip, params, words, beside: Mapping, programs=None) -> Mo
         calibration=Calibration.from_json(fitted, f'{name}, {sidecar.FILE}') if fitted is not None else None,
         programs=programs,
     )
+
+
+def _refuse(source: str, given: Mapping) -> None:
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f'{name}: found {json.dumps(value)}, but {source} has its own; leave it out')

@@ -24,7 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--context-length', type=integer(3), metavar='N', help='Tokens of a sentence, if not those of the weights.')
     add('--tokenizer', type=place, metavar='T', help='Folder, hub name or vocabulary, if none is beside the weights.')
     add('--activation', type=one_of('quick_gelu', 'gelu'), metavar='gelu|quick_gelu', help='If the weights do not say.')
-    add('--heads', type=integer(1), default=0, metavar='N', help='Attention heads, if the weights do not say.')
+    add('--heads', type=_heads, default=0, metavar='N', help='Attention heads, if unsaid; 12,8 for images and texts.')
+
+
+def _heads(text: str) -> int | tuple[int, int]:
+    """A type of flag: heads of the image tower, or of the image and the text tower, such as 12,8."""
+    both = [integer(1)(one) for one in text.split(',', 1)]
+    return both[0] if len(both) == 1 else tuple(both)
 
 
 def source(args: argparse.Namespace) -> str | None:

@@ -22,7 +22,7 @@ from lcr2s_jax.weights import kinds
 from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, square_positions
 from lcr2s_jax.weights.reading import brief, integers, read_object
-from lcr2s_jax.weights.sizes import MAX_SIDE, Sizes, checked
+from lcr2s_jax.weights.sizes import MAX_SIDE, Sizes, checked, pixel_faults
 from lcr2s_jax.weights.stored import read_weights
 
 # Where config.json leaves a size out, Hugging Face means these.
@@ -61,6 +61,8 @@ _NAMES = (
     (r'^text/projection/', 'text_projection/'),
     (r'/(kernel|scale)$', '/weight'),
 )
+_TOWERS = ('vision_model.', 'text_model.')
+_PIXELS = 'preprocessor_config.json'
 _PATCH = 'vision_model.embeddings.patch_embedding.weight'
 IMAGE_POSITIONS = 'vision_model.embeddings.position_embedding.weight'
 _TEXT_POSITIONS = 'text_model.embeddings.position_embedding.weight'
@@ -69,7 +71,14 @@ _TEXT_POSITIONS = 'text_model.embeddings.position_embedding.weight'
 def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     """A folder with config.json, and the weights in it. Raises WeightsError."""
     content = read_weights(weights)
-    if not any(name.startswith(('vision_model.', 'text_model.')) for name in content.tensors):
+    # what a wrapper puts before all names, such as 'module.'
+    before = {name.partition(tower)[0] for tower in _TOWERS for name in content.tensors if tower in name}
+    if len(before) == 1 and (before := before.pop()):
+        inside = {name.removeprefix(before): x for name, x in content.tensors.items() if name.startswith(before)}
+        more = len(content.tensors) - len(inside)
+        others = content.others + (f'not used: {more} tensors outside {before.rstrip(".")}',) * bool(more)
+        content = content._replace(tensors=inside, others=others)
+    if not any(name.startswith(_TOWERS) for name in content.tensors):
         names = ', '.join(sorted(content.tensors)[:3])
         kind, advice = kinds.of_tensors(content.tensors)
         raise WeightsError(
@@ -77,11 +86,20 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
             f'{IMAGE_POSITIONS}. {advice or "Put an open_clip_config.json beside it where it is of open_clip."}'
         )
     sizes, native = read_config(folder / 'config.json', content.bytes)
+    if (folder / _PIXELS).is_file():
+        pixels = read_object(folder / _PIXELS, 'how pictures are prepared, as transformers writes it')
+        faults = pixel_faults(image_mean=pixels.get('image_mean'), image_std=pixels.get('image_std'))
+        faults += [f'{name} = false' for name in ('do_normalize', 'do_rescale') if pixels.get(name) is False]
+        if faults:
+            raise WeightsError(
+                f"{folder / _PIXELS}: found {'; '.join(faults)}: its pictures are prepared otherwise than OpenAI's, "
+                'which is not done here; use another CLIP'
+            )
 
     def params(clip: CLIP, resize: str) -> dict:
         return from_huggingface(content.tensors, clip, resize, native)
 
-    return files.Source(folder, sizes, params)
+    return files.Source(folder, sizes, params, content.others)
 
 
 def from_huggingface(

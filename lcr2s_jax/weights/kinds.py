@@ -40,6 +40,8 @@ _INSIDE = (
     (4, b'TFL3', 'a model of TensorFlow Lite'),
     (4, b'ftyp', 'a video or a picture'),
 )
+# What the names of OpenAI's text tower begin with.
+_OF_TEXT = {'transformer', 'token_embedding', 'positional_embedding', 'ln_final', 'text_projection', 'attn_mask'}
 # Parts of tensors' names that tell what a file of weights is, where it is no CLIP in OpenAI's naming, and what to do.
 _TENSORS = (
     (r'lora_|\.hada_|_lora\.', 'a LoRA adapter: changes to a model that is not in it', MERGE),
@@ -115,7 +117,7 @@ def no_clip(tensors: Iterable[str], image: set[str], text: set[str]) -> str:
     names = sorted(tensors)
     kind, advice = of_tensors(names)
     if not kind:
-        kind, advice = _of_towers(image, text)
+        kind, advice = _of_towers(names, image, text)
     some = ', '.join(name[:120] for name in names[:3])
     return (
         f"found {len(names)} tensors, such as {some}: {kind}; expected one CLIP whose towers are OpenAI's, in its "
@@ -123,13 +125,19 @@ def no_clip(tensors: Iterable[str], image: set[str], text: set[str]) -> str:
     )
 
 
-def _of_towers(image: set[str], text: set[str]) -> tuple[str, str]:
+def _of_towers(names: list[str], image: set[str], text: set[str]) -> tuple[str, str]:
     several = max(image, text, key=len)
     if len(several) > 1:
         shown = ' and '.join(repr(one[:120]) for one in sorted(several)[:4])
         return f'several models, before whose tensors stands {shown}', 'Save the state dict of one of them.'
     if several:
-        return f'the {"image" if image else "text"} tower of a CLIP alone', 'Save both towers.'
+        here, other = ('image', 'text') if image else ('text', 'image')
+        parts = {re.sub(r'^(module|model|base_model)\.', '', name).partition('.')[0] for name in names}
+        parts -= {'text', *_OF_TEXT} if text else {'visual'}
+        if parts := sorted(parts - {'logit_scale', ''}):
+            shown = ', '.join(part[:60] for part in parts[:4])
+            return f"the {here} tower of a CLIP, beside other parts ({shown}) than OpenAI's {other} tower", USE
+        return f'the {here} tower of a CLIP alone', 'Save both towers.'
     return 'no CLIP: neither visual.conv1.weight nor token_embedding.weight is among them', USE
 
 

@@ -122,7 +122,7 @@ def _inside(path: pathlib.Path) -> str:
     if files:
         more = f' (or one of {len(files) - 1} more)' * (len(files) > 1)
         return f'It holds files of weights: pass {path / files[0]}{more}.'
-    some = itertools.islice(itertools.chain(path.glob('*'), path.glob('snapshots/*')), 200)
+    some = itertools.islice(itertools.chain(*map(path.glob, ('*', 'snapshots/*', 'models--*/snapshots/*'))), 200)
     place = next((folder for folder in sorted(some) if _is_model(folder)), None)
     return f'There is a model in it: pass {place}.' if place else ''
 

@@ -6,8 +6,6 @@ What its config can ask for and we have not is refused: an option is known by na
 import json
 import pathlib
 
-import numpy as np
-
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP, PIXEL_MEAN, PIXEL_STD
 from lcr2s_jax.models.resnet import STRIDE
@@ -15,7 +13,7 @@ from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.layouts import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from lcr2s_jax.weights.openai import clip_of, find_names, from_openai, to_openai
 from lcr2s_jax.weights.reading import brief, integers, read_object
-from lcr2s_jax.weights.sizes import Sizes, checked
+from lcr2s_jax.weights.sizes import Sizes, checked, pixel_faults
 from lcr2s_jax.weights.stored import read_weights
 
 # How open_clip calls our sizes.
@@ -73,12 +71,7 @@ def read_config(path: pathlib.Path, file_bytes: int = 0) -> Sizes:
     faults = _unknown('model_cfg', model, known, 'argmax')
     faults += _unknown('vision_cfg', vision, set(_VISION_DEFAULTS) - {'mlp_ratio'}, 'tok')
     faults += _unknown('text_cfg', text, set(_TEXT_DEFAULTS) - {'mlp_ratio'}, 'argmax')
-    for name, ours in (('mean', PIXEL_MEAN), ('std', PIXEL_STD)):
-        found = pixels.get(name) or ours
-        numbers = isinstance(found, list | tuple) and all(type(one) in (int, float) for one in found)
-        if not numbers or len(found) != 3 or not np.allclose(found, ours, atol=1e-3):
-            shown = str(found)[:60] if numbers else brief(found)
-            faults.append(f'preprocess_cfg.{name} = {shown}, expected {list(ours)}')
+    faults += [f'preprocess_cfg.{fault}' for fault in pixel_faults(mean=pixels.get('mean'), std=pixels.get('std'))]
     if faults:
         raise WeightsError(
             f"{path}: found what only open_clip itself can run: {'; '.join(faults[:12])}. Expected OpenAI's ViT or "

@@ -89,16 +89,17 @@ class Names(NamedTuple):
         return self.image.endswith('base_model.visual.') or self.text.endswith('encode_text.')
 
 
-def open_file(path: pathlib.Path) -> files.Source:
+def open_file(path: pathlib.Path, asked: bool = False) -> files.Source:
     """OpenAI's archive, or a checkpoint of the IRRA family, RDE, TBPS-CLIP or open_clip. Raises WeightsError.
 
     But for OpenAI's own, no such file tells its activation and its heads: they are guessed, and the guesses told.
+    `asked`: the caller says the heads, also of towers that OpenAI's heads do not divide.
     """
     content = read_weights(path)
     try:
         names = find_names(content.tensors)
         tensors, unused = clip_of(content.tensors, names)
-        values = sizes_of(tensors, names)
+        values = sizes_of(tensors, names, asked)
         activation, why = _activation(content.facts)
         sizes = checked(path, content.bytes, activation=activation, **values)
         rows, table = _rows(tensors, names)
@@ -126,7 +127,7 @@ def open_file(path: pathlib.Path) -> files.Source:
         return from_openai(tensors, clip, names, resize, of_people=names.of_people)
 
     sizes = dataclasses.replace(sizes, image_size=size)
-    return files.Source(path, sizes, params, guesses + unused, None if square and not bare else grid)
+    return files.Source(path, sizes, params, guesses + unused + content.others, None if square and not bare else grid)
 
 
 def clip_of(tensors: Mapping[str, np.ndarray], names: Names) -> tuple[dict, tuple[str, ...]]:
@@ -218,7 +219,7 @@ def find_names(tensors: Mapping[str, np.ndarray]) -> Names:
     return Names(image, text, ''.join(f'{part}.' for part in common))
 
 
-def sizes_of(tensors: Mapping[str, np.ndarray], names: Names) -> dict:
+def sizes_of(tensors: Mapping[str, np.ndarray], names: Names, asked: bool = False) -> dict:
     """Attributes of CLIP that shapes tell [field: OpenAI]. Raises WeightsError."""
 
     def shape(path: str, axes: int) -> tuple:
@@ -235,9 +236,12 @@ def sizes_of(tensors: Mapping[str, np.ndarray], names: Names) -> dict:
         return len({m[1] for m in map(re.compile(re.escape(names.of(path)) + r'(\d+)\..*').fullmatch, tensors) if m})
 
     def heads(width: int, what: str, wide: int = _HEAD_WIDTH) -> int:
-        if width % wide:
-            raise WeightsError(f"found {what} {width} wide, expected a multiple of {wide}, a head of OpenAI's")
-        return width // wide
+        if width % wide and not asked:
+            raise WeightsError(
+                f"found {what} {width} wide, expected a multiple of {wide}, a head of OpenAI's: say how many heads it "
+                'has (`heads`)'
+            )
+        return 1 if width % wide else width // wide
 
     text = shape('text/ln_final/scale', 1)[0]
     sizes = dict(

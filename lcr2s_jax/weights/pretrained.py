@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import pathlib
 import re
+import urllib.parse
 
 import jax
 import numpy as np
@@ -103,7 +104,7 @@ def open_source(source: str, activation: str = '', heads: int | tuple[int, int] 
     """
     if activation and activation not in ACTIVATIONS:
         raise ConfigError(f"activation: found '{activation}', expected '' or one of {', '.join(ACTIVATIONS)}")
-    found = _open(BUILT_IN.get(source, source))
+    found = _open(BUILT_IN.get(source, source), bool(heads))
     sizes, told = _overruled(found.sizes, activation, heads)
     settled = [f'`{name}`' for name, value in (('activation', activation), ('heads', heads)) if value]
     guesses = tuple(guess for guess in found.guesses if not any(field in guess for field in settled))
@@ -130,7 +131,7 @@ def build(
             f'{source.where}: its table of image positions fits no size that can be guessed; set image_size to the '
             'height and width that it was trained at'
         )
-    length = context_length or rows
+    length = rows if context_length is None else context_length
     check_asked(image_size, length)
     clip = CLIP(**sizes.attributes(), image_size=tuple(image_size), context_length=length, **compute)
     _check_image_size(clip)
@@ -160,13 +161,17 @@ def _check_numbers(params: dict) -> None:
             )
 
 
-def _open(name: str) -> Source:
+def _open(name: str, asked: bool = False) -> Source:
     if name.startswith(hub.SCHEME):
         rest = name.removeprefix(hub.SCHEME)
-        return _open_hub(rest) if hub.is_name(rest) else openai.open_file(hub.file_of(name))
+        return _open_hub(rest) if hub.is_name(rest) else openai.open_file(hub.file_of(name), asked)
     if '://' in name:
-        at = re.sub('(resolve|blob)/main/', '', name.partition('huggingface.co/')[2]).partition('?')[0][:200]
-        change = f'pass {hub.SCHEME}{at}' if at else 'fetch it, and pass the path of the file'
+        scheme, _, rest = name.partition('://')
+        at = rest if f'{scheme.lower()}://' == hub.SCHEME else name.partition('huggingface.co/')[2].partition('?')[0]
+        at = re.sub('/(resolve|blob|tree)/[^/]+(/|$)', r'\2', at).strip('/')[:200]
+        here = f'pass the path, {urllib.parse.unquote(urllib.parse.urlsplit(name).path)[:200]}'
+        change = here if scheme.lower() == 'file' else 'fetch it, and pass the path of the file'
+        change = f'pass {hub.SCHEME}{at}' if at else change
         raise WeightsError(f"found the address '{name[:200]}', expected a folder, a file or a hub name; {change}")
     path = pathlib.Path(name).expanduser()
     try:
@@ -177,7 +182,7 @@ def _open(name: str) -> Source:
         if path.exists():
             config = any((path.parent / file).is_file() for file in ('config.json', layouts.OPEN_CLIP_CONFIG))
             in_folder = path.suffix == '.safetensors' and config and not layouts.is_run(path.parent)
-            return _open_folder(path.parent, path) if in_folder else openai.open_file(path)
+            return _open_folder(path.parent, path) if in_folder else openai.open_file(path, asked)
     except OSError as error:  # a name too long, a folder that may not be read
         raise WeightsError(f'{name[:200]}: cannot be looked at ({error.strerror})') from None
     if hub.is_meant(name):
@@ -185,7 +190,7 @@ def _open(name: str) -> Source:
     raise WeightsError(
         f"found no folder '{path}', and no file; expected a folder with config.json and "
         f"model.safetensors, or with {layouts.OPEN_CLIP_CONFIG}, OpenAI's or IRRA's file, or a hub name such as "
-        f"'openai/clip-vit-base-patch16'{texts.near(path) or hub.near(name) or '.'}"
+        f"'openai/clip-vit-base-patch16'{texts.near(path) or '.' + hub.near(name)}"
     )
 
 
@@ -254,7 +259,7 @@ def _overruled(sizes: Sizes, activation: str, heads: int | tuple[int, int]) -> t
     for tower, count, width in (('image', vision, wide), ('text', text, sizes.text_width)):
         if width % count:
             raise ConfigError(f'heads: found {count}, expected a divisor of the {tower} width {width}')
-    told = (f'{vision} heads for images, as asked, and so {text} for texts',)
+    told = (f'{vision} heads for images, as asked, and so {text} for texts (`heads` of both: a pair)',)
     return dataclasses.replace(sizes, vision_heads=vision, text_heads=text), told if not pair[1] else ()
 
 

@@ -6,6 +6,7 @@ Their list is checked against the file before anything is made, numbers are read
 import math
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ _DTYPES = {
 }  # fmt: skip
 _EXPECTED = 'a safetensors file'
 _MOST = 20_000  # tensors; the largest CLIPs have two thousand
+# what torch puts into the names inside a module that it compiles, shards or recomputes
+_WRAPPERS = r'(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
 
 
 class Stored(NamedTuple):
@@ -50,28 +53,33 @@ class Stored(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What was found, no numbers read yet: tensors by name, bytes of all files, what a checkpoint says beside."""
+    """Found, no numbers read yet: tensors by name, bytes of all files, what is said beside, what is not read."""
 
     tensors: Mapping[str, Stored]
     bytes: int
     facts: Mapping[str, str | int | float] = {}
+    others: tuple[str, ...] = ()
 
 
 def read_weights(path: pathlib.Path) -> Weights:
     """Weights of a file, told by its content rather than by its name, or of the shards that an index lists."""
-    if path.name.endswith('.index.json'):
-        return _read_shards(path)
+    found = _read_shards(path) if path.name.endswith('.index.json') else _read_file(path)
+    named = {re.sub(_WRAPPERS, '', name): tensor for name, tensor in found.tensors.items()}
+    return found._replace(tensors=named) if len(named) == len(found.tensors) else found
+
+
+def _read_file(path: pathlib.Path) -> Weights:
     start = _start(path)
     if kinds.is_safetensors(start) or (path.suffix == '.safetensors' and not start.startswith(b'PK')):
         return Weights(read_safetensors(path), path.stat().st_size)
     checkpoint = read_torch(path)
-    return Weights(checkpoint.tensors, path.stat().st_size, checkpoint.facts)
+    return Weights(checkpoint.tensors, path.stat().st_size, checkpoint.facts, checkpoint.others)
 
 
 def _read_shards(index: pathlib.Path) -> Weights:
     tensors, size = {}, 0
     for file, names in layouts.shards(index).items():
-        found = read_weights(index.parent / file)
+        found = _read_file(index.parent / file)
         if lost := [name for name in names if name not in found.tensors]:
             raise WeightsError(
                 f'{index.parent / file}: found no {lost[0]}, which {index.name} says is in it. Fetch both again.'

@@ -10,6 +10,7 @@ import numpy as np
 
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.weights import kinds
 from lcr2s_jax.weights.sizes import Sizes
 
 _NAMED = 12  # tensors of each kind that a message names
@@ -112,7 +113,9 @@ def _check(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple]) -> No
             lines += sorted(faults)[:_NAMED]
             if len(faults) > _NAMED:
                 lines.append(f'and {len(faults) - _NAMED} more {faults[0].partition(":")[0]}')
+        kind, advice = kinds.of_tensors(name for name in tensors if name not in shapes)
+        advice = advice.rstrip('.') or 'Use a CLIP without other layers, and its own config where one lies beside it'
         raise WeightsError(
-            f'{count} tensors do not fit the sizes of the model; expected those of one CLIP, whole. Use the config '
-            'that belongs to these weights:\n  ' + '\n  '.join(lines)
+            f'{count} tensors do not fit the sizes of the model{kind and ": "}{kind}; expected those of one CLIP, '
+            f'whole. {advice}:\n  ' + '\n  '.join(lines)
         )

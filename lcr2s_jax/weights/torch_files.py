@@ -4,6 +4,7 @@ Time and memory are bounded by the file: its list of tensors, its table of recor
 that all tensors together have.
 """
 
+import contextlib
 import io
 import math
 import pathlib
@@ -32,10 +33,11 @@ _MOST = 1 << 48  # a length, stride or offset
 
 
 class Checkpoint(NamedTuple):
-    """What a file of torch's holds: tensors by dotted name; numbers and texts beside them, such as 'epoch'."""
+    """What a file of torch's holds: tensors by dotted name; what is said beside them; what is not read."""
 
     tensors: dict[str, 'Stored']
     facts: dict[str, str | int | float]
+    others: tuple[str, ...] = ()
 
 
 def read_torch(path: pathlib.Path) -> Checkpoint:
@@ -48,13 +50,11 @@ def read_torch(path: pathlib.Path) -> Checkpoint:
     try:
         whole = pickles.load(archive.read('data.pkl', limit=pickles.MAX_BYTES), archive.storage, Stored)
         facts = {k: v for k, v in whole.items() if isinstance(v, str | int | float)} if isinstance(whole, dict) else {}
-        root = whole
-        if isinstance(whole, dict):
-            root = next((whole[key] for key in _STATE if isinstance(whole.get(key), dict | pickles.Object)), whole)
+        root, others = _state(whole)
         _refuse_module(path, root)
         tensors = _flatten(root)
-    except WeightsError:
-        raise
+    except WeightsError as error:
+        raise WeightsError(error if str(error).startswith(str(path)) else f'{path}: {error}') from None
     except Exception as error:  # bytes that are no pickle of tensors raise whatever they like
         raise WeightsError(
             f'{path}: its list of tensors cannot be read ({type(error).__name__}: {str(error)[:200]}); '
@@ -71,7 +71,7 @@ def read_torch(path: pathlib.Path) -> Checkpoint:
             f'{path}: found {held:,} bytes whose tensors would have {claimed:,}; expected each number once. '
             'Fetch it again.'
         )
-    return Checkpoint(tensors, facts)
+    return Checkpoint(tensors, facts, others)
 
 
 class Stored:
@@ -195,7 +195,10 @@ class _Archive:
         """All numbers of a storage, one dimension. The last one is kept: many tensors may share it."""
         if self._last[0] != storage[1:]:
             if storage.dtype is None:
-                raise WeightsError(f'{self.path}: data/{storage.key} has a type of number that is not known here')
+                raise WeightsError(
+                    f'{self.path}: data/{storage.key} has a type of number that is not known here, expected '
+                    'floating-point numbers. Save the model in float32.'
+                )
             data, size = self.read(f'data/{storage.key}'), storage.dtype.itemsize
             if len(data) % size:
                 raise WeightsError(f'{self.path}: data/{storage.key} has {len(data)} bytes, of {storage.dtype}')
@@ -203,6 +206,26 @@ class _Archive:
             values = np.frombuffer(data, raw.newbyteorder(self._order)).astype(raw).view(storage.dtype)
             self._last = (storage[1:], values)
         return self._last[1]
+
+
+def _state(whole) -> tuple[object, tuple[str, ...]]:
+    """What of a checkpoint is read, and a sentence where other models lie beside it, such as an average (EMA)."""
+    keys = _STATE if isinstance(whole, dict) else ()
+    key = next((key for key in keys if isinstance(whole.get(key), dict | pickles.Object)), None)
+    if key is None:
+        return whole, ()
+    read = _names(whole[key])
+    others = ', '.join(f'`{one[:60]}`' for one in whole if one != key and len(_names(whole[one]) & read) > 1)[:300]
+    told = f'`{key}` of the checkpoint is read, and not {others}; to use another, save it as a file of its own'
+    return whole[key], (told,) * bool(others)
+
+
+def _names(root) -> set[str]:
+    """Names of tensors, by which a copy of a model is known."""
+    found = {}
+    with contextlib.suppress(WeightsError):
+        found = _flatten(root) if isinstance(root, dict) else {}
+    return {re.sub(r'^((_orig_mod|module|model|ema|shadow|ema_model)\.)+', '', name) for name in found}
 
 
 def _flatten(root) -> dict[str, Stored]:
@@ -214,6 +237,12 @@ def _flatten(root) -> dict[str, Stored]:
             found[prefix] = node
         elif isinstance(node, dict | pickles.Object) and id(node) not in seen:
             seen.add(id(node))
+            if isinstance(node, pickles.Object) and node.of and node.of.name.startswith('_rebuild'):
+                raise WeightsError(
+                    f'found {prefix[:200]} as {node.of.name.removeprefix("_rebuild_")[:60]} of {node.of.module[:60]}, '
+                    'expected a plain tensor: it is quantised, sparse or of 8 bits. Use the model that it was made '
+                    'of, saved in float32 or float16.'
+                )
             for key, value in (node if isinstance(node, dict) else node.state).items():
                 if len(prefix) + len(key) > _MAX_NAME:
                     raise ValueError(f'a name of {len(prefix) + len(key):,} letters, expected at most {_MAX_NAME}')

@@ -171,6 +171,12 @@ def test_tensors_of_another_kind_of_model_are_called_by_its_name(tmp_path):
          "several models, before whose tensors stands 'ema.visual.' and 'model.visual.'"),
         ({name: torch.tensor(x) for name, x in bare.items()}, "Hugging Face's naming.*Put config.json beside it"),
         ({'epoch': 1, 'net_G': module}, 'a whole module among other things.*state_dict'),
+        ({'visual.conv1.weight': torch.ones(2), 'bert.embeddings.weight': torch.ones(2)},
+         r"the image tower of a CLIP, beside other parts \(bert\) than OpenAI's text tower.*Use a CLIP"),
+        ({'token_embedding.weight': torch.ones(2), 'visual.trunk.patch_embed.proj.weight': torch.ones(2)},
+         r"the text tower of a CLIP, beside other parts \(visual\) than OpenAI's image tower.*Use a CLIP"),
+        ({'visual.conv1.weight': torch.ones(2).to_sparse()}, 'sparse_tensor of torch._utils, expected a plain tensor'),
+        ({'proj.weight': torch.ones(2).to(torch.float8_e4m3fn)}, 'found proj.weight.*or of 8 bits.*float32'),
         ([torch.ones(2)], 'no tensor under a name'),
         (torch.ones(2), 'no tensor under a name'),
     ):  # fmt: skip
@@ -336,3 +342,90 @@ def test_real_grids_and_depths_give_the_features_of_torch(tmp_path, name):
 def test_shapes_are_those_of_all_blocks(clip):
     whole = jax.eval_shape(clip.init_params, jax.random.key(0))
     assert jax.tree.map(lambda x: x.shape, shapes_of(clip)) == jax.tree.map(lambda x: x.shape, dict(whole))
+
+
+def vit(**changes) -> tuple[CLIP, TorchCLIP, dict]:
+    """A CLIP in torch and its state dict."""
+    clip = CLIP(**VIT | changes)
+    model = TorchCLIP(clip)
+    buffers = ('input_resolution', 'context_length', 'vocab_size')
+    return clip, model, {name: x for name, x in model.state_dict().items() if name not in buffers}
+
+
+def test_what_torch_puts_into_names_is_taken_out_of_them(tmp_path):
+    clip, _, state = vit()
+    torch.save(state, tmp_path / 'plain.pt')
+    _, plain = load(tmp_path / 'plain.pt', clip)
+    for inside in ('_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'):
+        wrapped = {name.replace('resblocks.0.', f'resblocks.0.{inside}.'): x for name, x in state.items()}
+        torch.save({'state_dict': {f'module.{name}': x for name, x in wrapped.items()}}, tmp_path / 'a.pt')
+        jax.tree.map(np.testing.assert_array_equal, load(tmp_path / 'a.pt', clip)[1], plain)
+    tensors = load_file(DEMO / 'model.safetensors')
+    folder = demo(tmp_path / 'hf')
+    for wrapper in ('module.', '_orig_mod.', 'clip.'):
+        save_file({wrapper + name: x for name, x in tensors.items()}, folder / 'model.safetensors')
+        jax.tree.map(np.testing.assert_array_equal, params(folder), params(DEMO))
+
+
+def test_which_of_several_models_of_a_checkpoint_is_read_is_told(tmp_path):
+    _, _, state = vit()
+    average = {f'module.{name}': 2 * x for name, x in state.items()}
+    for beside, told in (({'model_ema': average}, ['model_ema']), ({'optimizer': {'state': {}}, 'epoch': 3}, [])):
+        torch.save({'model': state, **beside}, tmp_path / 'a.pt')
+        guesses = ' '.join(pretrained.open_source(str(tmp_path / 'a.pt')).guesses)
+        assert ('and not `model_ema`' in guesses) == bool(told)
+
+
+def test_heads_that_cannot_be_guessed_can_be_said_of_both_towers(tmp_path):
+    clip, model, state = vit(text_width=96, text_heads=3)
+    torch.save(state, tmp_path / 'a.pt')
+    with pytest.raises(WeightsError, match='a text tower 96 wide.*say how many heads.*`heads`'):
+        pretrained.open_source(str(tmp_path / 'a.pt'))
+    got, params = load(tmp_path / 'a.pt', clip, heads=(clip.vision_heads, 3))
+    assert_equal_features(features(got, params, *batch(clip)), torch_features(model, *batch(clip)))
+    assert 'so 1 for texts' in ' '.join(pretrained.open_source(str(tmp_path / 'a.pt'), heads=2).guesses)
+
+
+def test_an_adapter_in_a_checkpoint_is_called_one(tmp_path):
+    _, _, state = vit()
+    torch.save(state | {'visual.proj.lora_A.weight': torch.ones(2, 2)}, tmp_path / 'a.pt')
+    with pytest.raises(WeightsError, match=r'a LoRA adapter.*merge_and_unload'):
+        load(tmp_path / 'a.pt', vit()[0])
+
+
+@pytest.mark.parametrize(
+    'prepared', [{'image_mean': [0.5, 0.5, 0.5]}, {'image_std': [1, 1, 1]}, {'do_normalize': False}]
+)
+def test_a_folder_whose_pictures_are_prepared_otherwise_is_refused(tmp_path, prepared):
+    folder = demo(tmp_path / 'a')
+    (folder / 'preprocessor_config.json').write_text(json.dumps({'do_resize': True}))
+    assert lcr2s_jax.load(folder).hash == lcr2s_jax.load(DEMO).hash
+    (folder / 'preprocessor_config.json').write_text(json.dumps(prepared))
+    with pytest.raises(WeightsError, match=f'found {next(iter(prepared))} = .*prepared otherwise'):
+        pretrained.open_source(str(folder))
+
+
+@pytest.mark.parametrize(
+    'address, change',
+    [
+        ('file:///data/my%20clip', 'pass the path, /data/my clip'),
+        ('HF://openai/clip-vit-base-patch16', 'pass hf://openai/clip-vit-base-patch16$'),
+        ('https://huggingface.co/openai/clip-vit-base-patch16/tree/main', 'pass hf://openai/clip-vit-base-patch16$'),
+        ('https://huggingface.co/a/b/blob/v2/x/best.pth?download=true', 'pass hf://a/b/x/best.pth$'),
+        ('s3://bucket/best.pth', 'fetch it, and pass the path of the file'),
+    ],
+)
+def test_an_address_is_answered_with_what_to_pass(address, change):
+    with pytest.raises(WeightsError, match=change):
+        lcr2s_jax.load(address)
+
+
+def test_what_a_source_has_of_its_own_is_not_passed_over(tmp_path):
+    lcr2s_jax.load('synthetic-pedestrians').save(tmp_path / 'saved')
+    for given in (dict(image_size=(24, 24)), dict(tokenizer='x'), dict(activation='gelu'), dict(heads=2)):
+        with pytest.raises(ConfigError, match=f'{next(iter(given))}: .*a saved model or an index has its own'):
+            lcr2s_jax.load(tmp_path / 'saved', **given)
+    assert lcr2s_jax.load(tmp_path / 'saved', dtype='bfloat16').clip.dtype == 'bfloat16'
+    for source, given, found in (('', {}, 'source: found nothing'), (DEMO, {'context_length': 0}, 'found 0')):
+        with pytest.raises(ConfigError, match=found):
+            lcr2s_jax.load(source, **given)
