@@ -4,22 +4,35 @@ import codecs
 import os
 import pathlib
 import shlex
+import unicodedata
 
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import read_bytes
 
 
 def near(path: str | pathlib.Path) -> str:
-    """'; did you mean ...?' with what is in the folder of a file that is not there; '' where nothing is like it."""
+    """'; did you mean ...?' with what is there and nearly has that path, in any case of letters; '' for nothing."""
     import difflib
+
+    def nearest(path: pathlib.Path) -> pathlib.Path | None:
+        if os.path.lexists(path):
+            return path
+        if path.parent == path or (parent := nearest(path.parent)) is None or not parent.is_dir():
+            return None
+        there = {_folded(entry.name): entry.name for entry in parent.iterdir()}
+        found = difflib.get_close_matches(_folded(path.name), there, n=1)
+        return parent / there[found[0]] if found else None
 
     path = pathlib.Path(path)
     try:
-        there = [] if os.path.lexists(path) else [entry.name for entry in path.parent.iterdir()]
+        found = nearest(path)
     except (OSError, ValueError):
         return ''
-    found = difflib.get_close_matches(path.name, there, n=1)
-    return f'; did you mean {path.with_name(found[0])}?' if found else ''
+    return f'; did you mean {found}?' if found not in (None, path) else ''
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize('NFC', name).casefold()
 
 
 def _encoding(content: bytes) -> str:

@@ -120,6 +120,9 @@ def test_a_file_that_is_not_there_is_told_with_one_that_is_nearly_called_so(tmp_
     (tmp_path / 'people.csv').write_text('x')
     with pytest.raises(DataError, match=r'No such file.*; did you mean .*people.csv\?'):
         texts.read_text(tmp_path / 'people.cvs', '--metadata')
+    (tmp_path / 'Café' / 'Fotos').mkdir(parents=True)
+    for typed in ('CAFÉ/fotos', 'Cafe\u0301/Fotos', 'Caffé/Foto'):
+        assert texts.near(tmp_path / typed) == f'; did you mean {tmp_path}/Café/Fotos?'
     assert texts.near(tmp_path / 'people.csv') == texts.near(tmp_path / 'other') == texts.near('/no/folder/x') == ''
 
 

@@ -88,7 +88,21 @@ def place(text: str) -> str:
     """A type of flag: a folder, a file or a URL. ~ is the home folder, which shells leave alone behind a =."""
     if not text:
         raise argparse.ArgumentTypeError('found nothing, expected a place')
-    return text if '://' in text else os.path.expanduser(text)
+    if '://' in text:
+        return text
+    if variable := re.match(r'\$(\w+|\{\w+\})(?=/|$)', text):
+        name = variable[1].strip('{}')
+        raise argparse.ArgumentTypeError(
+            f'found {_shown(text)}, in which no shell has filled in {variable[0]}, expected a place; '
+            + (f'it is {os.environ[name]} here' if os.environ.get(name) else 'it is not set here')
+        )
+    path = os.path.expanduser(text)
+    if re.match(r'~[\w.-]+/', path):
+        raise argparse.ArgumentTypeError(
+            f'found {_shown(text)}, but nobody of that name has a home folder here; expected a place (a folder whose '
+            'name begins so is ./~...)'
+        )
+    return path
 
 
 def one_of(*names: str) -> Callable[[str], str]:

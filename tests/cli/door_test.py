@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_a_tilde_is_the_home_folder_in_every_place_and_a_url_stays(flag, monkeyp
     parser = cli.DOOR.parser('search')
     action = next(one for one in parser._actions if flag in one.option_strings)
     assert action.type('~/i') == '/home/ann/i' and action.type('s3://b/~/i') == 's3://b/~/i'
+
+
+@pytest.mark.parametrize(
+    'typed, told',
+    [('$HOME/i', r'no shell has filled in \$HOME.*it is /home/ann here'), ('${NOWHERE}/i', 'it is not set here'),
+     ('~nobody-here/i', 'nobody of that name')],
+)  # fmt: skip
+def test_a_place_that_no_shell_has_read_makes_no_folder_of_that_name(typed, told, monkeypatch, capsys):
+    monkeypatch.setenv('HOME', '/home/ann')
+    assert cli.DOOR.main(['search', f'--index={typed}', 'red']) == 2
+    assert re.search(told, capsys.readouterr().err)
 
 
 def test_every_flag_that_names_a_place_is_of_one_type():
