@@ -1,5 +1,6 @@
 """What a user can get wrong; `main.py` prints the message alone, without a traceback."""
 
+import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -71,8 +72,9 @@ def printable(text: str, keep: str = '') -> str:
 
 
 def many(given: Any, where: str, expected: str) -> Iterable:
-    """What was given where several things are expected. Raises UserError for one thing, or a dictionary."""
-    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+    """What was given where several things are expected. Raises UserError for one thing, a file or a dictionary."""
+    one = isinstance(given, Mapping | bytes | bytearray | memoryview | io.IOBase)
+    if one or not isinstance(given, Iterable):
         raise UserError(f'{where}: found {type(given).__name__}, expected {expected}, one or many')
     return given
 

@@ -121,6 +121,8 @@ def image(encoded: bytes, limits: Limits = DEFAULT) -> Image.Image:
 
 def opened(picture: Image.Image) -> np.ndarray:
     """Upright RGB uint8 [h, w, 3] of a picture that PIL holds. Raises PictureError: closed, or its file is cut off."""
+    if not all(picture.size):
+        raise PictureError(f'a PIL picture of {picture.width} x {picture.height} pixels, expected one or more')
     try:
         return np.asarray(upright(picture))
     except (OSError, ValueError) as error:

@@ -93,7 +93,7 @@ class Model:
     def encode_text(self, sentences: str | Sequence[str]) -> np.ndarray:
         """Embed sentences: unit vectors, float32 [n, E]. What is longer than the context is cut."""
         sentences = [sentences] if isinstance(sentences, str) else list(many(sentences, 'encode_text', 'sentences'))
-        if odd := next((one for one in sentences if not isinstance(one, str)), None):
+        for odd in (one for one in sentences if not isinstance(one, str)):
             raise UserError(f'encode_text: found {type(odd).__name__}, expected sentences (str)')
         tokens_nL = self.tokenizer.encode(sentences, self.clip.context_length)
         starts = range(0, max(len(tokens_nL), 1), _BATCH)
@@ -109,8 +109,8 @@ class Model:
         Raises:
           PictureError: one that cannot be used; the message names it.
         """
-        single = isinstance(pictures, str | os.PathLike | bytes | Image.Image)
-        if single or (isinstance(pictures, np.ndarray) and pictures.ndim == 3):
+        array = isinstance(pictures, np.ndarray) and pictures.ndim in (2, 3) and pictures.dtype != object
+        if array or isinstance(pictures, str | os.PathLike | bytes | Image.Image):
             pictures = [pictures]
         vectors = [np.empty((0, self.clip.embed_dim), np.float32)]
         many(pictures, 'encode_image', 'paths, bytes, PIL pictures or uint8 arrays')
@@ -125,8 +125,9 @@ class Model:
             text_QE, image_GE = (np.atleast_2d(np.asarray(x, np.float32)) for x in (text_QE, image_GE))
         except (TypeError, ValueError):
             raise UserError('similarity: found no vectors, expected those of encode_text and encode_image') from None
-        if text_QE.shape[1] != image_GE.shape[1]:
-            raise UserError(f'similarity: found vectors of {text_QE.shape[1]} and {image_GE.shape[1]} numbers')
+        shapes, sums = zip(*((x.shape, x.sum(dtype=np.float64)) for x in (text_QE, image_GE)), strict=True)
+        if len(shapes[0]) != 2 or shapes[0][1:] != shapes[1][1:] or not np.isfinite(sums).all():
+            raise UserError(f'similarity: found arrays {shapes}, expected finite vectors of as many numbers')
         return text_QE @ image_GE.T
 
     def embed_text(self, tokens_nL: np.ndarray) -> np.ndarray:
@@ -212,10 +213,10 @@ class Model:
         return forward
 
 
-def open_model(folder: pathlib.Path) -> Model:
+def open_model(folder: pathlib.Path, dtype: str = 'float32') -> Model:
     """Open what `Model.save` wrote. Raises SearchError: no such folder, of another format, or damaged."""
     facts = read_facts(folder)
-    clip = sizes.clip_of(folder / FILE, facts.get('clip'))
+    clip = sizes.clip_of(folder / FILE, facts.get('clip')).clone(dtype=dtype)
     manifest.check(folder, facts)
 
     def read(tower: str) -> dict:

@@ -1,13 +1,16 @@
 """The model inside an index is the student, whole, and known by its hash."""
 
+import io
 import json
 
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+import lcr2s_jax
 from lcr2s_jax import images
-from lcr2s_jax.errors import SearchError
+from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.model import identity, open_model
 from tests import searching
 
@@ -85,3 +88,21 @@ def test_the_tokenizer_comes_back_as_it_was(folder):
     from lcr2s_jax.weights.tokenizer import Tokenizer
 
     assert Tokenizer(str(folder)).fingerprint == searching.words().fingerprint
+
+
+def test_whatever_is_no_picture_sentence_or_vector_is_called_by_its_kind():
+    model = lcr2s_jax.load('synthetic-pedestrians')
+    for given, found in (
+        (np.zeros((9, 9), np.uint8), r'an array uint8 \[9, 9\]'),
+        (io.BytesIO(b'x'), 'BytesIO'),
+        (bytearray(b'x'), 'bytearray'),
+        (Image.new('RGB', (0, 0)), 'a PIL picture of 0 x 0 pixels'),
+    ):
+        with pytest.raises(UserError, match=found):
+            model.encode_image(given)
+    for given in ([None], ['a', 0], b'a'):
+        with pytest.raises(UserError, match='encode_text: found (NoneType|int|bytes)'):
+            model.encode_text(given)
+    for t, v in ((None, None), (np.ones((1, 2, 3)), np.ones((1, 2, 3))), (np.full((1, 2), np.nan), np.ones((1, 2)))):
+        with pytest.raises(UserError, match='similarity: found arrays .*expected finite vectors'):
+            model.similarity(t, v)

@@ -33,12 +33,16 @@ def retrieval(
       UserError: features that are not finite, whose every comparison is false and would pass for a perfect rank;
         another number of identities than of features; nothing to find.
     """
+    query_QE, gallery_GE = np.asarray(query_QE), np.asarray(gallery_GE)
     for what, x, pid in (('queries', query_QE, query_pid_Q), ('pictures', gallery_GE, gallery_pid_G)):
         if np.ndim(x) != 2 or np.shape(pid) != (len(x),) or not len(x):
             raise UserError(
                 f'retrieval: found {what} of shape {np.shape(x)} with identities of shape {np.shape(pid)}; expected '
                 'vectors [n, E], and an identity for each'
             )
+    if query_QE.shape[1] != gallery_GE.shape[1] or {query_QE.dtype.kind, gallery_GE.dtype.kind} & {'O', 'U', 'S'}:
+        found = ' and '.join(f'{x.dtype} {list(x.shape)}' for x in (query_QE, gallery_GE))
+        raise UserError(f'retrieval: found queries and pictures {found}, expected vectors of as many numbers')
     if not np.isin(query_pid_Q, gallery_pid_G).any():
         raise UserError('retrieval: found no identity that queries and pictures share; are both of the same people?')
     return from_scores(cosine(query_QE, gallery_GE), query_pid_Q, gallery_pid_G, block)

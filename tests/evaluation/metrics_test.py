@@ -83,3 +83,11 @@ def test_chance_is_what_random_rankings_reach():
     ]
     for name, expected in metrics.random(query_pid, gallery_pid).items():
         assert abs(np.mean([run[name] for run in runs]) - expected) < 1.5
+
+
+def test_vectors_may_be_lists_and_those_of_two_models_are_refused():
+    rows, people = np.eye(3).tolist(), [0, 1, 2]
+    assert metrics.retrieval(rows, rows, people, people)['R1'] == 100
+    for queries in (np.eye(3)[:, :2], [['a', 'b', 'c']] * 3):
+        with pytest.raises(UserError, match='expected vectors of as many numbers'):
+            metrics.retrieval(queries, rows, people, people)
