@@ -94,6 +94,7 @@ class Search:
             raise SearchError('found a query without words; expected a sentence such as "a woman in a red coat"')
         if any('\ud800' <= sign <= '\udfff' for text in query.sentences for sign in text):
             raise SearchError('found a sentence that is no UTF-8; type it again, in a terminal whose locale is UTF-8')
+        query = query._replace(sentences=tuple(map(wording.plain, query.sentences)))
         parts_nE, longest, fitted = [], self.model.clip.context_length, self.model.calibration
         if query.sentences:
             notes += wording.notes(query.sentences, self.tokenizer.lengths, fitted and fitted.word_pieces)

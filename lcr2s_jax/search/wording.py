@@ -64,6 +64,12 @@ def notes(sentences: Sequence[str], lengths: Callable[[Sequence[str]], np.ndarra
     return told
 
 
+def plain(text: str) -> str:
+    """What somebody typed, without signs that nobody sees, and with the plain hyphen and apostrophe."""
+    seen = ''.join(sign for sign in text if unicodedata.category(sign) != 'Cf')
+    return re.sub('[\u00b4`\u2032]', "'", re.sub('[\u2010-\u2015\u2212]', '-', seen))
+
+
 def visible(text: str) -> bool:
     """Whether anything can be seen of a text: blanks and controls of all kinds cannot."""
     return any(unicodedata.category(sign)[0] not in 'CZ' or unicodedata.category(sign) == 'Cs' for sign in text)

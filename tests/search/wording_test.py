@@ -86,3 +86,13 @@ def test_blanks_take_time_that_grows_with_their_number_alone(tokenizer):
 
     assert query.phrases('a red   coat ,  and \t a hat') == ['a red coat', 'a hat']
     assert seconds(1_000_000) < 2, '10,000 blanks took 19 s'
+
+
+def test_signs_that_nobody_sees_and_typographic_hyphens_are_read_as_what_is_meant(tokenizer):
+    for typed, meant in (
+        ('a red\u200b c\u00adoat\u202e', 'a red coat'),
+        ('a t\u2011shirt \u2013 blue', 'a t-shirt - blue'),
+        ('the woman\u00b4s and the man\u2032s', "the woman's and the man's"),
+    ):
+        assert wording.plain(typed) == meant
+        assert wording.plain(meant) == meant
