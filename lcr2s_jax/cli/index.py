@@ -249,10 +249,11 @@ def _text_of_folder(told: dict) -> list[str]:
         f'{told["unchanged"]:,} as before; {told["embedded"]:,} embedded, {told["copied"]:,} known by their bytes',
     ]
     lines += [folder.summary(told['passed_over'])] * bool(told['passed_over'])
-    if told['gone'] and not told['pruned']:
-        lines.append(f'{told["gone"]:,} are gone from the folder and can still be found: --prune forgets them')
-    if told['pruned']:
-        lines.append(f'{told["pruned"]:,} are gone from the folder and were forgotten')
+    for old, now in list(told.get('renamed', {}).items())[:1]:
+        lines.append(f'{len(told["renamed"]):,} of the new ones were there by another name, as {old!r}, now {now!r}')
+    if told['gone']:
+        can = 'were forgotten' if told['pruned'] else 'can still be found: --prune forgets them'
+        lines.append(f'{told["gone"]:,} are gone from the folder and {can}')
     if told['kept_out']:
         lines.append(f'{told["kept_out"]:,} were deleted from this index once and stay out: --readmit takes them again')
     if 'metadata' in told:

@@ -78,9 +78,10 @@ def bring_up_to_date(
     joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
     told: dict = {}
     if root:
-        told |= _take_over(gallery, root, moved_from, prune)
+        told |= moved.take_over(gallery, root, moved_from, prune)
         more = dict(pattern=pattern, prune=prune, readmit=readmit, progress=progress, engine=engine)
         told |= update(gallery, model, root, **more)
+        moved.take_over_by_bytes(gallery, root, told, bool(moved_from or prune))
     if videos:
         told['videos'] = videos(gallery)
     if joined:
@@ -151,14 +152,6 @@ def _join_names(gallery: Gallery, root: folder.Root, pattern: NamePattern) -> di
     return {'columns': found.kinds, 'matched': len(found.values), 'changed': changed, 'unmatched': found.unmatched}
 
 
-def _take_over(gallery: Gallery, root: folder.Root, moved_from: str, prune: bool) -> dict:
-    """Rows of folders that lie at `root` now."""
-    olds = [moved_from] if moved_from else moved.lost_folders(gallery, root)
-    if moved_from or prune:
-        return {'moved': [moved.move(gallery, old, root)._asdict() for old in olds]} if olds else {}
-    return {'seems_moved': olds} if olds else {}
-
-
 def update(
     gallery: Gallery,
     model: Model,
@@ -199,6 +192,8 @@ def update(
     done = [add(gallery, model, root, some, new=some is new, **more) for some in (changed, new)]
     told |= {name: sum(one[name] for one in done) for name in ('embedded', 'copied', 'kept_out')}
     told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
+    renamed = moved.carry(gallery, key, gone, key, [file.path for file in new]) if gone and new else {}
+    told |= {'renamed': renamed} if renamed else {}
     if prune and gone:
         retention.prune(gallery, key, gone)
     return told | {'gone': len(gone), 'pruned': len(gone) * prune}

@@ -3,11 +3,11 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import retention, storage, stores
+from lcr2s_jax.search import columns, retention, storage, stores
 from lcr2s_jax.search.folder import Root
 from lcr2s_jax.search.gallery import FOUND, Gallery
 
@@ -20,6 +20,25 @@ class Moved(NamedTuple):
     old: str  # the folder, as the index knew it
     moved: int  # rows that are of the new folder now
     left: int  # rows whose picture is not in the new folder, or is of another size there
+
+
+def take_over(gallery: Gallery, root: Root, moved_from: str, prune: bool) -> dict:
+    """Rows of folders that lie at `root` now."""
+    olds = [moved_from] if moved_from else lost_folders(gallery, root)
+    if moved_from or prune:
+        return {'moved': [move(gallery, old, root)._asdict() for old in olds]} if olds else {}
+    return {'seems_moved': olds} if olds else {}
+
+
+def take_over_by_bytes(gallery: Gallery, root: Root, told: dict, sure: bool) -> None:
+    """The same where the files lie under other paths than before, which is known once they are read."""
+    if not sure:
+        told |= {'seems_moved': found} if (found := copied_folders(gallery, root)) else {}
+        return
+    before = {one['old']: one['moved'] for one in told.get('moved', ())}
+    olds = list(before) or copied_folders(gallery, root)
+    done = [one._replace(moved=one.moved + before.get(one.old, 0)) for one in by_bytes(gallery, root, olds)]
+    told |= {'moved': [one._asdict() for one in done]} if done else {}
 
 
 def move(gallery: Gallery, old: str, root: Root) -> Moved:
@@ -57,6 +76,59 @@ def lost_folders(gallery: Gallery, root: Root) -> list[str]:
             if any(size(path) == facts[0] for path, facts in known.items()):
                 found.append(old)
     return found
+
+
+def by_bytes(gallery: Gallery, root: Root, olds: Sequence[str]) -> list[Moved]:
+    """Take over what is left of folders whose files lie below `root` under another path, once `root` is indexed."""
+    key, done = storage.stored(gallery.uri, root), []
+    for old in olds:
+        known = {} if old == key else gallery.known(old)
+        pairs = carry(gallery, old, list(known), key, list(gallery.known(key)))
+        gallery.drop(old, list(pairs))
+        done.append(Moved(old, len(pairs), len(known) - len(pairs)))
+    return done
+
+
+def copied_folders(gallery: Gallery, root: Root) -> list[str]:
+    """Folders of the index that are not there any more, and some of whose bytes lie below `root`, under any path."""
+    key = storage.stored(gallery.uri, root)
+    here = {facts[2] for facts in gallery.known(key).values()} - {''}
+    lost = [old for old in roots(gallery) if old != key and os.path.isabs(old) and not os.path.isdir(old)]
+    return [old for old in lost if any(facts[2] in here for facts in gallery.known(old).values())]
+
+
+def carry(gallery: Gallery, old: str, paths: Sequence[str], key: str, among: Sequence[str]) -> dict[str, str]:
+    """Give columns of rows whose file is gone to rows of the same bytes, one to one, where these have none.
+
+    Args:
+      gallery: of both.
+      old, paths: the rows whose files are gone.
+      key, among: root and paths of the rows that may be theirs now.
+
+    Returns:
+      path that is gone -> path that has its bytes; of several, the one of the same name.
+    """
+    before, now, pairs = gallery.known(old), gallery.known(key), {}
+    free: dict[str, list[str]] = {}
+    for path in among:
+        if path in now and now[path][2]:
+            free.setdefault(now[path][2], []).append(path)
+    for path in paths:
+        if there := free.get(before[path][2]):
+            name = pathlib.PurePath(path).name
+            pairs[path] = next((one for one in there if pathlib.PurePath(one).name == name), there[0])
+            there.remove(pairs[path])
+    kinds = gallery.columns
+    if pairs and kinds:
+        had, have = (
+            {row['path']: row for row in gallery.of_root(one, ['path', *kinds]).to_pylist()} for one in (old, key)
+        )
+        given = {
+            new: {k: had[path][k] if have[new][k] is None else have[new][k] for k in kinds}
+            for path, new in pairs.items()
+        }
+        columns.join(gallery, key, kinds, given)
+    return pairs
 
 
 def forget_copies(gallery: Gallery, old: str) -> Moved:

@@ -283,6 +283,26 @@ def test_pictures_of_a_moved_folder_keep_vectors_and_columns(made, told, tmp_pat
         moved.update(moved_from='/never')
 
 
+def test_a_picture_keeps_its_columns_under_another_name_and_in_a_deeper_folder(made, told, tmp_path):
+    (tmp_path / 'm.csv').write_text('path,camera\na/000.png,c1\nb/001.png,c2\n')
+    told(table=str(tmp_path / 'm.csv'))
+    (made.root / 'a' / '000.png').rename(made.root / 'a' / 'new.png')
+    (made.root / 'b').rename(made.root / 'c')
+    done = made.update()
+    assert done['renamed']['a/000.png'] == 'a/new.png' and done['renamed']['b/001.png'] == 'c/001.png'
+    assert made.update(prune=True)['pruned'] == len(done['renamed']) and made.gallery().count() == 12
+    rows = made.gallery().rows('camera is not null', ['path', 'camera']).to_pylist()
+    assert sorted((one['path'], one['camera']) for one in rows) == [('a/new.png', 'c1'), ('c/001.png', 'c2')]
+    deep = made._replace(root=tmp_path / 'all')
+    deep.root.mkdir()
+    made.root.rename(deep.root / '2024')
+    assert deep.update()['seems_moved'] == [str(made.root)] and made.gallery().count() == 24, 'nothing is guessed'
+    assert deep.update(moved_from=str(made.root))['moved'] == [{'old': str(made.root), 'moved': 12, 'left': 0}]
+    assert made.gallery().count() == 12
+    rows = made.gallery().rows("camera = 'c1'", ['root', 'path']).to_pylist()
+    assert rows == [{'root': str(deep.root), 'path': '2024/a/new.png'}]
+
+
 def test_pruning_takes_a_folder_that_is_gone_for_moved_and_forgets_no_only_copy(made, told, tmp_path):
     told()
     moved = made._replace(root=tmp_path / 'new')
