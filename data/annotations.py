@@ -217,7 +217,9 @@ def _content(path: pathlib.Path) -> Any:
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. Fetch the file again.') from None
+        lines = str(error).startswith('Extra data')
+        change = 'It has an entry a line: join them to one list.' if lines else 'Fetch the file again.'
+        raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. {change}') from None
 
 
 def _rows(path: pathlib.Path) -> Sequence[Any]:
@@ -225,7 +227,9 @@ def _rows(path: pathlib.Path) -> Sequence[Any]:
     if not isinstance(rows, list) or not rows:
         what = f'an object of {", ".join(map(str, list(rows)[:5]))}' if isinstance(rows, dict) else type(rows).__name__
         what = 'an empty list' if rows == [] else what
-        raise DataError(f'{path}: found {what}, expected a list of entries. Fetch the file again.')
+        lists = [key for key, value in rows.items() if isinstance(value, list)] if isinstance(rows, dict) else []
+        change = f'Write what is in {", ".join(lists[:5])} as one list.' if lists else 'Fetch the file again.'
+        raise DataError(f'{path}: found {what}, expected a list of entries. {change}')
     return rows
 
 

@@ -73,15 +73,18 @@ class _Near:
         found = pathlib.PurePosixPath()
         for part in pathlib.PurePosixPath(name).parts:
             there = self._names(found)
-            if alike(part) not in there:
+            nearly = there.get(alike(part)) or there.get(alike(os.path.splitext(part)[0]))
+            if nearly is None:
                 return ''
-            found /= part if os.path.lexists(self._folder / found / part) else there[alike(part)]
+            found /= part if os.path.lexists(self._folder / found / part) else nearly
         return '' if str(found) == name else f', but {found} is there: {difference(name, str(found))}'
 
     def _names(self, below: pathlib.PurePosixPath) -> dict[str, str]:
         if below not in self._listed:
             try:
-                self._listed[below] = {alike(name): name for name in os.listdir(self._folder / below)}
+                names = os.listdir(self._folder / below)
+                whole = {alike(name): name for name in names}
+                self._listed[below] = {alike(os.path.splitext(name)[0]): name for name in names} | whole
             except OSError:
                 self._listed[below] = {}
         return self._listed[below]

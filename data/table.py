@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from data import fields as told
+from data import misplaced
 from data.annotations import MOST, SPLITS, Annotations, Entry, by_split, make_entry
 from data.fields import short
 from lcr2s_jax import texts
@@ -21,6 +22,7 @@ from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import read_bytes, storable, write
 
 _KINDS = ('.csv', '.jsonl', '.json')
+_OTHERS = ('.tsv', '.txt', '.xlsx', '.xls', '.ods')  # of tables that are to be saved as CSV first
 _COLUMNS = ('image', 'caption', 'id')
 _BETWEEN = {';': 'semicolons', '\t': 'tabs', '|': 'bars'}
 _OWN = {column: (column,) for column in told.USUAL}  # the columns of CSV, where the config names no others
@@ -121,8 +123,8 @@ def _rows(path: pathlib.Path, fields: Mapping[str, str]) -> Iterator[tuple[str, 
         text = texts.decode(read_bytes(path, MOST), path)
     except OSError as error:
         raise DataError(
-            f'{path}: cannot be read ({error}); expected a table in UTF-8. Change config.data.root or '
-            'config.data.folder.table.'
+            f'{path}: cannot be read ({error.strerror}); expected a table in UTF-8{_beside(path)}. Change '
+            'config.data.root or config.data.folder.table.'
         ) from None
     of = told.names(fields, _OWN if kind == '.csv' else told.USUAL)
     rows = _csv(text, path, of) if kind == '.csv' else {'.jsonl': _jsonl, '.json': _json}[kind](text, path)
@@ -150,6 +152,14 @@ def _checked(row: Any, with_split: bool) -> Mapping:
     return row
 
 
+def _beside(path: pathlib.Path) -> str:
+    """What of a table that is not there is in its folder."""
+    if near := texts.near(path) or misplaced.annotations(path.parent, [path.name], {}):
+        return near
+    there = sorted(one.name for one in path.parent.glob('*') if one.suffix.lower() in (*_KINDS, *_OTHERS))
+    return f'; there is {", ".join(there[:3])}' if there else ''
+
+
 def _csv(
     text: str, path: pathlib.Path, of: Mapping[str, Sequence[str]], needed: Sequence[str] = _COLUMNS
 ) -> Iterator[tuple[str, Any]]:
@@ -160,7 +170,9 @@ def _csv(
     except BadRow as fault:
         raise DataError(f'{path}, row 1: {fault}') from None
     except csv.Error as error:
-        raise DataError(f'{path}, row 1: found no CSV ({error})') from None
+        other = next((word for sign, word in _BETWEEN.items() if sign in text.partition('\n')[0]), '')
+        change = f'; expected commas between the cells, not {other}: save it so' if other else ''
+        raise DataError(f'{path}, row 1: found no CSV ({error}){change}') from None
     try:
         for row in reader:
             bad = None in row and BadRow(
@@ -188,7 +200,11 @@ def _header(names: list[str], of: Mapping[str, Sequence[str]], needed: Sequence[
         other = next((word for sign, word in _BETWEEN.items() if any(sign in name for name in names)), '')
         raise BadRow(
             f'found no {", ".join(missing)} in {short(names)}; expected the columns {", ".join(wanted)}'
-            + (f' with commas between the cells, not {other}: save it so' if other else '. Name them so')
+            + (
+                f' with commas between the cells, not {other}: save it so'
+                if other
+                else '. Name them so, or by config.data.folder.fields'
+            )
         )
     return read
 

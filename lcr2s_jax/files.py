@@ -37,7 +37,8 @@ def alike(name: str) -> str:
 def difference(name: str, other: str) -> str:
     """How two names differ that are `alike`, or one of which has more folders before it, in words."""
     if alike(name) != alike(other):
-        return 'other folders before it'
+        stems = {alike(os.path.splitext(one)[0]) for one in (name, other)}
+        return 'another suffix' if len(stems) == 1 else 'other folders before it'
     composed = unicodedata.normalize('NFC', name) == unicodedata.normalize('NFC', other)
     return 'accents composed otherwise (Unicode NFC, NFD)' if composed else 'other letter case'
 
