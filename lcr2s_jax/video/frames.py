@@ -1,5 +1,6 @@
 """Frames of a video file, so many seconds apart. OpenCV reads them; it is an extra, imported when it is needed."""
 
+import contextlib
 import hashlib
 import math
 import os
@@ -12,6 +13,7 @@ from lcr2s_jax.errors import DataError
 from lcr2s_jax.texts import near
 from lcr2s_jax.video.clock import Clock
 
+_BOXES = 10_000  # parts of a file that are looked at
 _AGAIN = 1000  # times that a reader which gives no frame is asked again while some should be left: damage in the middle
 _SLACK = (2, 0.01)  # frames, and share of all, by which a container may be wrong about their number
 
@@ -59,10 +61,14 @@ class Frames:
 
     def __init__(self, path: pathlib.Path, every: float):
         self._cv2, self._every = opencv(), every
+        if path.is_file() and not path.stat().st_size:
+            raise VideoError('empty: a file of 0 bytes')
+        self._beyond = _beyond(path)
         self._capture = self._cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise VideoError(
-                'no video that OpenCV can open; what was cut off while it was recorded may lack its index (.mp4, .mov)'
+                'no video that OpenCV can open: sound alone, another kind of file, or one that was cut off '
+                'while it was recorded, which may lack its index (.mp4, .mov)'
             )
         rate, count = self._capture.get(self._cv2.CAP_PROP_FPS), self._capture.get(self._cv2.CAP_PROP_FRAME_COUNT)
         self._clock = Clock(rate)
@@ -98,6 +104,11 @@ class Frames:
                 f'{ahead[0].seconds:.1f} s: times after it are those of its clock'
             )
         found += self._missing()
+        if self._beyond:
+            found.append(
+                f'its last {self._beyond:,} bytes are of another recording, put behind it as it is, which is not read: '
+                'give each file by itself, or join them with ffmpeg'
+            )
         if self.broken:
             found.append(f'{self.broken:,} of its frames could not be decoded')
         return found
@@ -150,6 +161,24 @@ def frames(path: pathlib.Path, every: float) -> Frames:
 def duration(path: pathlib.Path) -> float | None:
     """Seconds, by the container; None where it does not say. Raises VideoError."""
     return Frames(path, 1.0).seconds
+
+
+def _beyond(path: pathlib.Path) -> int:
+    """Bytes of further files that were put behind an MP4, whose index tells of the first alone; else 0."""
+    with contextlib.suppress(OSError), path.open('rb') as file:
+        size, at = file.seek(0, os.SEEK_END), 0
+        for number in range(_BOXES):
+            file.seek(at)
+            head = file.read(16)
+            begins = head[4:8] == b'ftyp'
+            if number and begins:
+                return size - at
+            length = int.from_bytes(head[:4], 'big')
+            length = int.from_bytes(head[8:16], 'big') if length == 1 else length
+            if length < 8 or not (number or begins):  # a last box goes to the end
+                return 0
+            at += length
+    return 0
 
 
 def _times(count: int) -> str:

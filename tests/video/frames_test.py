@@ -54,6 +54,17 @@ def test_joined_streams_are_read_to_their_end_and_the_joint_is_told(tmp_path, pi
     assert ('once' if pieces == 2 else '2 times') in note and 'first at 4.0 s' in note
 
 
+def test_a_recording_behind_an_mp4_is_told_as_its_index_knows_nothing_of_it(tmp_path):
+    first, other = film(tmp_path / 'a.mp4', code='mp4v'), film(tmp_path / 'b.mp4', 30, code='mp4v')
+    size = other.stat().st_size
+    first.write_bytes(first.read_bytes() + other.read_bytes())
+    (note,) = read(first)[0].notes()
+    assert f'its last {size:,} bytes are of another recording' in note
+    other.write_bytes(b'')
+    with pytest.raises(video.VideoError, match='empty: a file of 0 bytes'):
+        video.frames(other, 0.1)
+
+
 @pytest.mark.parametrize('name', ['a.avi', 'a.mkv'])
 @pytest.mark.parametrize('share', [0.3, 0.6, 0.9])
 def test_a_file_that_ends_early_says_how_many_of_how_many_were_read(tmp_path, name, share):
