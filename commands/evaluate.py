@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, e
 
 
 def _load(config: ConfigDict, weights: str, dtype: str):
-    if layouts.is_run(pathlib.Path(weights).expanduser()):
+    if layouts.is_run(pathlib.Path(os.path.expanduser(weights))):
         return api.load(weights, dtype=dtype)
     fields = ('image_size', 'context_length', 'activation', 'heads', 'resize')
     given = {name: config.model[name] for name in fields}

@@ -4,6 +4,7 @@ Needs neither TensorFlow nor ml_collections.
 """
 
 import json
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -161,7 +162,7 @@ class Material:
         """Whose words each training caption has."""
         count = len(self._host['train'].tokens_QL)
         if isinstance(row.noise, str):
-            return noise.from_file(pathlib.Path(row.noise).expanduser(), count)
+            return noise.from_file(pathlib.Path(os.path.expanduser(row.noise)), count)
         return noise.shuffled(count, row.noise)
 
     def _kept_captions(self, row: Row, seed: int) -> np.ndarray:

@@ -84,14 +84,14 @@ def read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> A
 
 
 def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> Annotations:
-    where = pathlib.Path(root).expanduser() if root else tfds_folder() / 'downloads/manual'
+    where = pathlib.Path(os.path.expanduser(root)) if root else tfds_folder() / 'downloads/manual'
     if not where.is_dir():
         default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
         raise DataError(
             f"config.data.root: found no folder '{where}'{default}, looking from {pathlib.Path.cwd()}; expected the "
             f"folder of the dataset '{dataset}'{misplaced.root(where)}. Change config.data.root."
         )
-    elsewhere = {'images': where / pathlib.Path(images).expanduser()} if images else {}
+    elsewhere = {'images': where / pathlib.Path(os.path.expanduser(images))} if images else {}
     if elsewhere and not elsewhere['images'].is_dir():
         raise DataError(
             f"config.data.images: found no folder '{elsewhere['images']}'; expected that of the images, as it is or "
@@ -116,7 +116,7 @@ def tfds_folder(cache: str = '') -> pathlib.Path:
             f"config.data.cache: found '{cache}', expected a folder of a disk, or of a bucket that is mounted: images "
             'are read from it one by one. Change config.data.cache.'
         )
-    return pathlib.Path(cache or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+    return pathlib.Path(os.path.expanduser(cache or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'))
 
 
 def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:

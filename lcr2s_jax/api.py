@@ -56,12 +56,11 @@ def load(
       dtype: compute type, 'float32' or 'bfloat16'; parameters are float32.
     """
     name, tokenizer = _place(source, 'source'), _place(tokenizer, 'tokenizer')
-    if dtype not in ('float32', 'bfloat16'):
-        raise ConfigError(f"dtype: found '{dtype}', expected 'float32' or 'bfloat16'")
-    if resize not in ('bicubic', 'bilinear'):
-        raise ConfigError(f"resize: found '{resize}', expected 'bicubic' or 'bilinear'")
+    for what, value, known in (('dtype', dtype, ('float32', 'bfloat16')), ('resize', resize, ('bicubic', 'bilinear'))):
+        if value not in known:
+            raise ConfigError(f"{what}: found '{value}', expected '{known[0]}' or '{known[1]}'")
     image_size = _size(image_size)
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))
     if len(name) > _LONGEST:
         raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
     fixed = dict(
@@ -76,7 +75,7 @@ def load(
         if (folder / models.FILE).is_file():
             _refuse('a saved model or an index', fixed)
             return models.open_model(folder, dtype)
-    beside = sidecar.read(pathlib.Path(BUILT_IN.get(name, name)).expanduser())
+    beside = sidecar.read(pathlib.Path(os.path.expanduser(BUILT_IN.get(name, name))))
     if (path / 'image.stablehlo').is_file():
         _refuse('an export as StableHLO', fixed | {'dtype': dtype if dtype != 'float32' else ''})
         clip, params, programs = stablehlo.open_stablehlo(path, beside)
@@ -147,7 +146,7 @@ class Index:
 def open_index(uri: str | os.PathLike) -> Index:
     """Open an index for searching. Raises SearchError: nothing there, or it cannot be read."""
     uri = _place(uri, 'uri')
-    return Index(uri if storage.is_remote(uri) else str(pathlib.Path(uri).expanduser()))
+    return Index(uri if storage.is_remote(uri) else str(pathlib.Path(os.path.expanduser(uri))))
 
 
 def _place(value, what: str) -> str:

@@ -57,7 +57,9 @@ class Door(NamedTuple):
         except KeyboardInterrupt as stop:
             print(f'{speaker}: stopped; the same command goes on from what is saved', file=sys.stderr)
             return 143 if isinstance(stop, _Terminated) else 130
-        except BrokenPipeError:  # nobody reads on, as behind `| head`
+        except (BrokenPipeError, SystemExit) as stop:  # nobody reads on, as behind `| head`; Rich makes an exit of it
+            if isinstance(stop, SystemExit) and not isinstance(stop.__context__, BrokenPipeError):
+                raise
             sys.stdout = open(os.devnull, 'w')  # noqa: SIM115 - Python would complain once more as it ends
             return 141
         except Exception as error:
@@ -164,7 +166,7 @@ def _log(error: Exception) -> str:
 
     now = datetime.datetime.now().astimezone()
     content = ''.join([f'{now.isoformat()}  {" ".join(map(ascii, sys.argv))}\n', *traceback.format_exception(error)])
-    state = pathlib.Path(os.environ.get('XDG_STATE_HOME') or '~/.local/state').expanduser() / 'lcr2s_jax'
+    state = pathlib.Path(os.path.expanduser(os.environ.get('XDG_STATE_HOME') or '~/.local/state')) / 'lcr2s_jax'
     for folder in (state, pathlib.Path(tempfile.gettempdir())):
         path = folder / f'error-{now:%Y%m%d-%H%M%S-%f}-{os.getpid()}.log'
         try:
@@ -184,7 +186,11 @@ def _keep_programs() -> None:
     """
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
         return
-    cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()
+    cache = pathlib.Path(os.path.expanduser(os.environ.get('XDG_CACHE_HOME') or '~/.cache'))
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    if not os.access(cache, os.W_OK):  # JAX would warn of each program
+        return
     os.environ['JAX_COMPILATION_CACHE_DIR'] = str(cache / 'lcr2s_jax' / f'programs-{_processor()}')
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
     os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(2 << 30))

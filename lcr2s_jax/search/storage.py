@@ -172,4 +172,4 @@ def is_marked(uri: str, name: str) -> bool:
 
 
 def _cache() -> pathlib.Path:
-    return pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'lcr2s_jax' / 'models'
+    return pathlib.Path(os.path.expanduser(os.environ.get('XDG_CACHE_HOME') or '~/.cache')) / 'lcr2s_jax' / 'models'

@@ -1,6 +1,7 @@
 """Files of the Hugging Face hub: from its cache where they are there, else fetched; without a network, told at once."""
 
 import difflib
+import os
 import pathlib
 import re
 import socket
@@ -34,7 +35,7 @@ def is_name(text: str) -> bool:
 
 def is_meant(text: str) -> bool:
     """Whether it names a repository and nothing on this disk."""
-    path = pathlib.Path(text).expanduser()
+    path = pathlib.Path(os.path.expanduser(text))
     return is_name(text) and path.suffix not in _FILES and not path.parent.is_dir()
 
 

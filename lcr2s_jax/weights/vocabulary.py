@@ -1,6 +1,7 @@
 """Vocabularies of CLIP's byte-pair encoding, of files that strangers wrote: bounded, checked, then built."""
 
 import gzip
+import os
 import pathlib
 import re
 from typing import Any
@@ -32,7 +33,7 @@ def read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
     """
     if name.startswith(hub.SCHEME):
         return _parse(_from_hub('/'.join(name.removeprefix(hub.SCHEME).split('/')[:2])))
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))
     if path.is_file():
         if path.name.endswith('.txt.gz'):
             return _merges(path)

@@ -13,7 +13,7 @@ import pytest
 
 import main
 from lcr2s_jax import cli
-from lcr2s_jax.cli.door import Door, _Terminated, _terminated
+from lcr2s_jax.cli.door import Door, _keep_programs, _Terminated, _terminated
 from lcr2s_jax.errors import ConfigError, Interrupted
 from tests.road import ROOT, fails, typed
 
@@ -149,6 +149,26 @@ def test_the_end_of_a_command_is_its_exit_status(capsys, tmp_path, monkeypatch):
     sys.stdout = sys.__stdout__
     err = capsys.readouterr().err.splitlines()
     assert err[:2] == ['lcr2s: found a, expected b', 'lcr2s: /disk/file: No space left on device'] and len(err) == 4
+
+
+def test_a_reader_that_goes_away_is_the_same_end_however_it_is_raised(monkeypatch):
+    def gone(args):
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904 - as Rich does
+
+    monkeypatch.setattr(sys, 'stdout', sys.stdout)
+    assert door(gone).main(['do']) == 141
+
+
+def test_programs_are_not_kept_where_nothing_can_be_written(monkeypatch, tmp_path):
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file' / 'cache'))
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', '')
+    monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+    _keep_programs()
+    assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ
 
 
 def test_what_nobody_foresaw_is_one_line_and_its_traceback_lies_in_a_file(capsys, tmp_path, monkeypatch):

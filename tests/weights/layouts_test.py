@@ -420,6 +420,11 @@ def test_an_address_is_answered_with_what_to_pass(address, change):
         lcr2s_jax.load(address)
 
 
+def test_a_home_that_nobody_has_is_a_place_that_is_not_there():
+    with pytest.raises(WeightsError, match='found no folder .~nobody-here/x'):
+        lcr2s_jax.load('~nobody-here/x')
+
+
 def test_what_a_source_has_of_its_own_is_not_passed_over(tmp_path):
     lcr2s_jax.load('synthetic-pedestrians').save(tmp_path / 'saved')
     for given in (dict(image_size=(24, 24)), dict(tokenizer='x'), dict(activation='gelu'), dict(heads=2)):
