@@ -18,7 +18,8 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not pathlib.Path(file.partition(':')[0]).is_file():
         near = difflib.get_close_matches(file, map(str, pathlib.Path('configs').glob('*.py')), n=1)
         raise ConfigError(f'--config: found no file {file}; expected one such as {(near or ["configs/demo.py"])[0]}')
-    known = list(_fields(_parse(file, [])))
+    own = _parse(file, [])
+    known = list(_fields(own))
     for word in overrides:
         name = word.removeprefix('--config.').partition('=')[0]
         if name not in known:
@@ -30,7 +31,21 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
                 f'found the unknown config field {name}, expected one of {file}'
                 + (f'; did you mean --config.{near[0]}?' if near else '')
             )
+        try:
+            _parse(file, [word])
+        except ConfigError:
+            raise ConfigError(f'found {word[:100]}, expected {_expected(own, name)}') from None
     return _parse(file, overrides)
+
+
+def _expected(config: ConfigDict, name: str) -> str:
+    """What a field may be set to, by what the file sets it to."""
+    for part in name.split('.'):
+        config = config[part]
+    if isinstance(config, ConfigDict):
+        return f'one of its fields to be set, such as --config.{name}.{next(iter(config), "...")}=...'
+    kinds = {bool: 'true or false', int: 'a whole number', float: 'a number', tuple: 'values in brackets'}
+    return f'{kinds.get(type(config), "text")}, such as {str(config)[:60]}'
 
 
 def _initials(name: str) -> str:
