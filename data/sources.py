@@ -76,7 +76,7 @@ def read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> A
     """What the annotation file of a dataset with real images says; arguments and errors as of `open_source`."""
     try:
         return _read_annotations(dataset, root, images, folder)
-    except (OSError, RuntimeError) as error:  # it may not be looked at; RuntimeError: the home of nobody
+    except OSError as error:  # it may not be looked at
         raise DataError(
             f"config.data.root: found '{root}', which cannot be read ({error}); expected the folder of the dataset "
             f"'{dataset}'. Make it readable, or change config.data.root."

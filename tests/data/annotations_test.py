@@ -168,7 +168,7 @@ def test_a_folder_that_may_not_be_looked_at_is_named(name, tmp_path, monkeypatch
 
 
 def test_the_home_of_nobody_is_named(tmp_path):
-    with pytest.raises(DataError, match="config.data.root: found '~nobody-of-that-name'"):
+    with pytest.raises(DataError, match="config.data.root: found no folder '~nobody-of-that-name'"):
         read('cuhk_pedes', '~nobody-of-that-name')
 
 
