@@ -18,11 +18,11 @@ from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.files import aside, write
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, EPSILON
-from lcr2s_jax.weights import kinds
+from lcr2s_jax.weights import kinds, pixels
 from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, square_positions
 from lcr2s_jax.weights.reading import brief, integers, read_object
-from lcr2s_jax.weights.sizes import MAX_SIDE, Sizes, checked, pixel_faults
+from lcr2s_jax.weights.sizes import MAX_SIDE, Sizes, checked
 from lcr2s_jax.weights.stored import read_weights
 
 # Where config.json leaves a size out, Hugging Face means these.
@@ -86,20 +86,27 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
             f'{IMAGE_POSITIONS}. {advice or "Put an open_clip_config.json beside it where it is of open_clip."}'
         )
     sizes, native = read_config(folder / 'config.json', content.bytes)
-    if (folder / _PIXELS).is_file():
-        pixels = read_object(folder / _PIXELS, 'how pictures are prepared, as transformers writes it')
-        faults = pixel_faults(image_mean=pixels.get('image_mean'), image_std=pixels.get('image_std'))
-        faults += [f'{name} = false' for name in ('do_normalize', 'do_rescale') if pixels.get(name) is False]
-        if faults:
-            raise WeightsError(
-                f"{folder / _PIXELS}: found {'; '.join(faults)}: its pictures are prepared otherwise than OpenAI's, "
-                'which is not done here; use another CLIP'
-            )
+    prepared = _prepared(folder / _PIXELS)
 
     def params(clip: CLIP, resize: str) -> dict:
-        return from_huggingface(content.tensors, clip, resize, native)
+        return pixels.folded(from_huggingface(content.tensors, clip, resize, native), clip, prepared)
 
     return files.Source(folder, sizes, params, content.others)
+
+
+def _prepared(path: pathlib.Path) -> pixels.Pixels:
+    """How pictures are normalised; as OpenAI's where no file says it. Raises WeightsError."""
+    if not path.is_file():
+        return pixels.Pixels()
+    said = read_object(path, 'how pictures are prepared, as transformers writes it')
+    if said.get('do_normalize') is False:
+        said = said | {'image_mean': [0.0] * 3, 'image_std': [1.0] * 3}
+    found, faults = pixels.read(said, 'image_mean', 'image_std', resnet=False)
+    if said.get('do_rescale') is False:
+        faults.append('do_rescale = false, expected true: pixels in 0..1 before their mean is taken out')
+    if faults:
+        raise WeightsError(f'{path}: found {"; ".join(faults)}. Correct the file, or use another CLIP')
+    return found
 
 
 def from_huggingface(

@@ -9,11 +9,12 @@ import pathlib
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP, PIXEL_MEAN, PIXEL_STD
 from lcr2s_jax.models.resnet import STRIDE
+from lcr2s_jax.weights import pixels
 from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.layouts import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from lcr2s_jax.weights.openai import clip_of, find_names, from_openai, to_openai
 from lcr2s_jax.weights.reading import brief, integers, read_object
-from lcr2s_jax.weights.sizes import Sizes, checked, pixel_faults
+from lcr2s_jax.weights.sizes import Sizes, checked
 from lcr2s_jax.weights.stored import read_weights
 
 # How open_clip calls our sizes.
@@ -40,7 +41,7 @@ _ALLOWED = {'pos_embed_type': 'learnable', 'proj_type': 'linear', 'block_type': 
 def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     """A folder with open_clip_config.json, and the weights in it. Raises WeightsError."""
     content = read_weights(weights)
-    sizes = read_config(folder / OPEN_CLIP_CONFIG, content.bytes)
+    sizes, prepared = read_config(folder / OPEN_CLIP_CONFIG, content.bytes)
     try:
         names = find_names(content.tensors)
     except WeightsError as error:
@@ -49,13 +50,13 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     tensors, unused = clip_of(content.tensors, names)
 
     def params(clip: CLIP, resize: str) -> dict:
-        return from_openai(tensors, clip, names, resize, native=native)
+        return pixels.folded(from_openai(tensors, clip, names, resize, native=native), clip, prepared)
 
     return files.Source(folder, sizes, params, unused)
 
 
-def read_config(path: pathlib.Path, file_bytes: int = 0) -> Sizes:
-    """Sizes of an open_clip_config.json, bounded by the bytes of the weights where they are known.
+def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, pixels.Pixels]:
+    """Sizes and pixels of an open_clip_config.json, bounded by the bytes of the weights where they are known.
 
     Raises WeightsError: no model of open_clip, one that only open_clip can run, or sizes that cannot be.
     """
@@ -63,26 +64,27 @@ def read_config(path: pathlib.Path, file_bytes: int = 0) -> Sizes:
     config = read_object(path, expected)
     model = config.get('model_cfg', config)
     parts = [model.get(name) for name in ('vision_cfg', 'text_cfg')] if isinstance(model, dict) else [None]
-    pixels = config.get('preprocess_cfg') or {}
-    if not all(isinstance(part, dict) for part in (*parts, pixels)):
+    preprocess = config.get('preprocess_cfg') or {}
+    if not all(isinstance(part, dict) for part in (*parts, preprocess)):
         raise WeightsError(f'{path}: cannot be read (found {brief(model)} without such parts); expected {expected}')
     vision, text = _VISION_DEFAULTS | parts[0], _TEXT_DEFAULTS | parts[1]
     known = {'vision_cfg', 'text_cfg', 'embed_dim', 'quick_gelu', 'custom_text', 'init_logit_scale', 'output_dict'}
     faults = _unknown('model_cfg', model, known, 'argmax')
     faults += _unknown('vision_cfg', vision, set(_VISION_DEFAULTS) - {'mlp_ratio'}, 'tok')
     faults += _unknown('text_cfg', text, set(_TEXT_DEFAULTS) - {'mlp_ratio'}, 'argmax')
-    faults += [f'preprocess_cfg.{fault}' for fault in pixel_faults(mean=pixels.get('mean'), std=pixels.get('std'))]
+    resnet = isinstance(vision['layers'], list)
+    prepared, unfit = pixels.read(preprocess, 'mean', 'std', resnet)
+    faults += [f'preprocess_cfg.{fault}' for fault in unfit]
     if faults:
         raise WeightsError(
             f"{path}: found what only open_clip itself can run: {'; '.join(faults[:12])}. Expected OpenAI's ViT or "
             "ResNet beside OpenAI's text transformer: use such a model."
         )
-    resnet = isinstance(vision['layers'], list)
     side = vision['image_size']
     size = side if isinstance(side, list) else [side, side]
     width, head = vision['width'], vision['head_width']
     sound = integers([width, head], 2, 1, 1 << 20)
-    return checked(
+    sizes = checked(
         path, file_bytes, _SIZES,
         patch_size=STRIDE if resnet else vision['patch_size'],
         vision_width=width,
@@ -97,6 +99,7 @@ def read_config(path: pathlib.Path, file_bytes: int = 0) -> Sizes:
         image_size=tuple(size),
         context_length=text['context_length'],
     )  # fmt: skip
+    return sizes, prepared
 
 
 def save_open_clip(folder: pathlib.Path, clip: CLIP, params) -> None:
@@ -129,8 +132,8 @@ def save_open_clip(folder: pathlib.Path, clip: CLIP, params) -> None:
         'hf_tokenizer_name': 'local-dir',  # any name: read as local-dir:FOLDER, the folder's own tokenizer is taken
     }
     model = {'embed_dim': clip.embed_dim, 'quick_gelu': clip.activation == 'quick_gelu'}
-    pixels = {'mean': PIXEL_MEAN, 'std': PIXEL_STD, 'interpolation': 'bilinear', 'resize_mode': 'squash'}
-    config = {'model_cfg': model | {'vision_cfg': vision, 'text_cfg': text}, 'preprocess_cfg': pixels}
+    preprocess = {'mean': PIXEL_MEAN, 'std': PIXEL_STD, 'interpolation': 'bilinear', 'resize_mode': 'squash'}
+    config = {'model_cfg': model | {'vision_cfg': vision, 'text_cfg': text}, 'preprocess_cfg': preprocess}
     (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(config, indent=2) + '\n')
     save_file(to_openai(params), folder / OPEN_CLIP_WEIGHTS[0], metadata={'format': 'pt'})
 

@@ -7,10 +7,8 @@ N bytes, so nothing is made that the file could not fill.
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from lcr2s_jax.errors import ConfigError, WeightsError
-from lcr2s_jax.models.clip import CLIP, COMPUTE, PIXEL_MEAN, PIXEL_STD, attributes
+from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.models.layers import ACTIVATIONS
 from lcr2s_jax.weights.reading import brief, integers
 
@@ -130,17 +128,6 @@ def check_asked(image_size: Any, context_length: Any) -> None:
         raise ConfigError(
             f'context_length: found {context_length}, expected a whole number of tokens, 2 to {MAX_LENGTH}'
         )
-
-
-def pixel_faults(**found: Any) -> list[str]:
-    """How a file's mean and deviation of the pixels, None where it says none, are other than OpenAI's: `name = ...`."""
-    faults = []
-    for (name, value), ours in zip(found.items(), (PIXEL_MEAN, PIXEL_STD), strict=True):
-        value = value or ours
-        numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
-        if not numbers or len(value) != 3 or not np.allclose(value, ours, atol=1e-3):
-            faults.append(f'{name} = {str(value)[:60] if numbers else brief(value)}, expected {list(ours)}')
-    return faults
 
 
 def _faults(values: dict[str, Any]):

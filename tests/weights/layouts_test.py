@@ -14,7 +14,8 @@ from safetensors.numpy import load_file, save_file
 
 import lcr2s_jax
 from lcr2s_jax.errors import ConfigError, UserError, WeightsError
-from lcr2s_jax.models.clip import CLIP
+from lcr2s_jax.method.encoder import DualEncoder
+from lcr2s_jax.models.clip import CLIP, PIXEL_MEAN, PIXEL_STD
 from lcr2s_jax.weights import layouts, pretrained
 from lcr2s_jax.weights.tensors import shapes_of
 from lcr2s_jax.weights.tokenizer import Tokenizer
@@ -394,14 +395,34 @@ def test_an_adapter_in_a_checkpoint_is_called_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'prepared', [{'image_mean': [0.5, 0.5, 0.5]}, {'image_std': [1, 1, 1]}, {'do_normalize': False}]
+    'prepared, mean, std',
+    [
+        ({'image_mean': [0.5, 0.5, 0.5], 'image_std': [0.5, 0.5, 0.5]}, 0.5, 0.5),
+        ({'image_std': [1, 1, 1]}, PIXEL_MEAN, 1),
+        ({'do_normalize': False}, 0, 1),
+    ],
 )
-def test_a_folder_whose_pictures_are_prepared_otherwise_is_refused(tmp_path, prepared):
+def test_a_model_of_pictures_of_another_mean_and_deviation_gives_what_it_gives_of_those(tmp_path, prepared, mean, std):
     folder = demo(tmp_path / 'a')
     (folder / 'preprocessor_config.json').write_text(json.dumps({'do_resize': True}))
-    assert lcr2s_jax.load(folder).hash == lcr2s_jax.load(DEMO).hash
+    ours = lcr2s_jax.load(folder)
+    assert ours.hash == lcr2s_jax.load(DEMO).hash
     (folder / 'preprocessor_config.json').write_text(json.dumps(prepared))
-    with pytest.raises(WeightsError, match=f'found {next(iter(prepared))} = .*prepared otherwise'):
+    theirs = lcr2s_jax.load(folder)
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 48, 3)).astype(np.uint8)
+    as_theirs = (((pixels / 255 - mean) / std) * PIXEL_STD + PIXEL_MEAN) * 255
+    params = {'clip': {'vision': ours.params('vision'), 'logit_scale': np.float32(0)}}
+    expected = np.asarray(DualEncoder(ours.clip).embed_image(params, as_theirs.astype(np.float32)))
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(theirs.encode_image(list(pixels)), expected, atol=2e-5)
+    assert np.abs(ours.encode_image(list(pixels)) - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize('prepared', [{'image_mean': [0.5, 0.5]}, {'image_std': [0, 1, 1]}, {'do_rescale': False}])
+def test_a_folder_whose_pictures_cannot_be_so_prepared_is_refused(tmp_path, prepared):
+    folder = demo(tmp_path / 'a')
+    (folder / 'preprocessor_config.json').write_text(json.dumps(prepared))
+    with pytest.raises(WeightsError, match=f'found {next(iter(prepared))} = .*expected'):
         pretrained.open_source(str(folder))
 
 

@@ -72,17 +72,17 @@ def test_what_open_clip_can_and_we_cannot_is_refused_by_name(tmp_path, changes, 
         load(path, CLIP(**VIT))
 
 
-def test_options_that_are_off_and_pixels_like_clips_pass_and_others_do_not(tmp_path):
+def test_options_that_are_off_pass_and_pixels_that_cannot_be_do_not(tmp_path):
     off = dict(vision_cfg={'pool_type': 'tok', 'qk_norm': False}, text_cfg={'pool_type': 'argmax', 'proj_bias': False})
     path = save_folder(tmp_path / 'clip', TorchCLIP(CLIP(**VIT)), CLIP(**VIT), **off)
     config = json.loads((path / 'open_clip_config.json').read_text())
-    for std, passes in (([0.2686, 0.2613, 0.2758], True), ([0.5, 0.5, 0.5], False)):
+    for std, passes in (([0.2686, 0.2613, 0.2758], True), ([0.5, 0, 0.5], False), ([0.5, 0.5], False)):
         config['preprocess_cfg'] = {'mean': [0.48145466, 0.4578275, 0.40821073], 'std': std}
         (path / 'open_clip_config.json').write_text(json.dumps(config))
         if passes:
             load(path, CLIP(**VIT))
         else:
-            with pytest.raises(WeightsError, match='preprocess_cfg.std = .0.5, 0.5, 0.5., expected'):
+            with pytest.raises(WeightsError, match='preprocess_cfg.std = .0.5, 0.*, expected one number a colour'):
                 load(path, CLIP(**VIT))
 
 
