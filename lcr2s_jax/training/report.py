@@ -89,7 +89,7 @@ class Report:
         if self._bar:
             self._bar.stop()
         if self._board:
-            self._board.close()
+            _close(self._board)
         self._bar = self._board = None
 
     def _open_board(self, stage: str, first: int) -> None:
@@ -110,6 +110,16 @@ class Report:
         )
         self._task = self._bar.add_task(stage, total=steps, completed=first, note='compiling')
         self._bar.start()
+
+
+def _close(board) -> None:
+    """Close TensorBoard's file, also on a full disk: what stopped the run is told, not what came of it."""
+    try:
+        board.close()
+    except OSError:
+        writer = board.file_writer.event_writer
+        writer._worker.stop()
+        writer._closed = True  # or it is closed once more as Python ends, with a traceback
 
 
 def _clock(seconds: float) -> str:

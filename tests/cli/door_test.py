@@ -136,7 +136,15 @@ def test_the_end_of_a_command_is_its_exit_status(capsys, tmp_path, monkeypatch):
     assert raises(Interrupted(7)) == 143 and raises(KeyboardInterrupt()) == 130 and raises(BrokenPipeError()) == 141
     sys.stdout = sys.__stdout__
     err = capsys.readouterr().err.splitlines()
-    assert err[:2] == ['lcr2s: found a, expected b', 'lcr2s: /disk/file: No space left on device'] and len(err) == 4
+    room = '; make room on the disk and give the same command again'
+    assert err[:2] == ['lcr2s: found a, expected b', 'lcr2s: /disk/file: No space left on device' + room]
+    assert len(err) == 4
+
+
+def test_a_caller_may_close_both_streams(monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', None)
+    monkeypatch.setattr(sys, 'stderr', None)
+    assert door(lambda args: print(sys.stdout.isatty())).main(['do']) == 0 and raises(ConfigError('x')) == 1
 
 
 def test_what_nobody_foresaw_is_one_line_and_its_traceback_lies_in_a_file(capsys, tmp_path, monkeypatch):
