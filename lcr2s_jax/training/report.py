@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
+from collections.abc import Callable
 
 import jax
 from flax.traverse_util import flatten_dict
@@ -36,7 +38,8 @@ class Report:
         if not self._writes:
             return
         kept = []
-        for line in self._jsonl.read_text().splitlines() if self._jsonl.exists() else ():
+        found = files.read_bytes(self._jsonl, 1 << 30) if os.path.lexists(self._jsonl) else b''
+        for line in found.decode(errors='replace').splitlines():
             with contextlib.suppress(ValueError, RecursionError):  # cut by a kill
                 row = json.loads(line)
                 if not files.misfit(row, _ROW) and (row['stage'] != stage or row['step'] <= first):
@@ -89,7 +92,7 @@ class Report:
         if self._bar:
             self._bar.stop()
         if self._board:
-            _close(self._board)
+            self._board.close()
         self._bar = self._board = None
 
     def _open_board(self, stage: str, first: int) -> None:
@@ -97,6 +100,9 @@ class Report:
 
         # purge_step makes TensorBoard forget what an interrupted run wrote beyond the checkpoint
         self._board = SummaryWriter(str(self._folder / 'tensorboard' / stage), purge_step=first + 1)
+        events = self._board.file_writer.event_writer._ev_writer
+        for name in ('write_event', 'flush', 'close'):
+            setattr(events, name, _forgiving(getattr(events, name)))
 
     def _open_bar(self, stage: str, first: int, steps: int) -> None:
         from rich import progress
@@ -112,14 +118,14 @@ class Report:
         self._bar.start()
 
 
-def _close(board) -> None:
-    """Close TensorBoard's file, also on a full disk: what stopped the run is told, not what came of it."""
-    try:
-        board.close()
-    except OSError:
-        writer = board.file_writer.event_writer
-        writer._worker.stop()
-        writer._closed = True  # or it is closed once more as Python ends, with a traceback
+def _forgiving(write: Callable) -> Callable:
+    """The same, but for a full disk: metrics.jsonl and checkpoints tell that, TensorBoard's thread by tracebacks."""
+
+    def call(*given):
+        with contextlib.suppress(OSError):
+            write(*given)
+
+    return call
 
 
 def _clock(seconds: float) -> str:
