@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import approximate, audit, columns, retention, seal
+from lcr2s_jax.search import approximate, audit, columns, retention, seal, storage
 from lcr2s_jax.search.gallery import Gallery
 from tests import searching
 
@@ -73,6 +73,24 @@ def test_a_pipe_in_the_place_of_any_file_hangs_nothing(made, tmp_path):
     os.mkfifo(copy / audit.NAME)
     with pytest.raises(SearchError, match='the audit log cannot be written'):
         audit.write(str(copy), [{}])
+
+
+@pytest.mark.parametrize('folder', ['images.lance', 'images.lance/_versions', 'images.lance/data'])
+def test_a_folder_that_one_may_not_read_is_told_and_not_taken_for_empty(made, tmp_path, folder, monkeypatch):
+    copy, scandir, access = tmp_path / 'i', os.scandir, os.access  # root may read everything
+    shutil.copytree(made, copy)
+
+    def refused(path='.'):
+        if str(path) == str(copy / folder):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refused)
+    monkeypatch.setattr(os, 'access', lambda path, *more: str(path) != str(copy / folder) and access(path, *more))
+    for call in (lambda: storage.listed(str(copy), 'images.lance'), lambda: answer(str(copy))):
+        with pytest.raises(SearchError, match='Permission denied; expected a folder of the index that you may read'):
+            call()
+    assert 'Permission denied' in storage.missing(str(copy)) or folder != 'images.lance'
 
 
 @pytest.mark.parametrize('change', ['cut', 'empty', 'gone', 'another', 'longer'])
