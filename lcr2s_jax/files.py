@@ -11,7 +11,7 @@ import stat
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from lcr2s_jax.errors import UserError
 
@@ -140,9 +140,21 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + '\n'
 
 
-def read_bytes(path: str | pathlib.Path, most: int = _MOST_TEXT) -> bytes:
-    """What a file holds. Raises OSError, also where that is more than `most` bytes, which a sparse file says it is."""
-    with open(path, 'rb') as file:
+def regular(path: str | pathlib.Path) -> BinaryIO:
+    """Open an ordinary file to read. Raises OSError, also for a pipe, which might never end, and a device."""
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb')  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, 'a pipe, socket or device, expected an ordinary file', str(path))
+
+
+def read_bytes(path: str | pathlib.Path, most: int = _MOST_TEXT, typed: bool = False) -> bytes:
+    """What a file holds; `typed` by somebody, who may name a pipe as well.
+
+    Raises OSError, also where that is more than `most` bytes, which a sparse file says it is.
+    """
+    with open(path, 'rb') if typed else regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise OSError(errno.EFBIG, f'more than {most >> 20:,} MB', str(path))

@@ -2,6 +2,8 @@
 
 import re
 import struct
+from collections.abc import Mapping
+from typing import Any
 
 _FIRST = (
     (b'\xff\xd8\xff', 'JPEG'),
@@ -31,6 +33,11 @@ _MARKER = re.compile(rb'\xff([^\x00\x01\xd0-\xd7\xff])')
 _SOF = range(0xC0, 0xD0)  # but for tables (C4, CC) and extensions (C8)
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _MOST_SEGMENTS, _MOST_VALUES, _MOST_TAGS = 20_000, 100_000, 1000
+_MOST_WIDE = 100_000  # pixels of a BMP packed by run lengths, of which four bytes skip 255 rows
+_TILE = 1 << 22  # pixels of a TIFF's tile, which is unpacked whole
+_SHARED = 1 << 16  # bytes that several tags of a table may have in common
+_EXIF = b'Exif\0\0'
+_WIDTHS = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}  # bytes of a value by TIFF's types; else 1
 _BYTES = (1, 2, 6, 7)  # TIFF's types of one byte: profiles and notes, which nobody reads one by one
 
 
@@ -91,18 +98,45 @@ def jpeg(encoded: bytes) -> tuple[int, int, int]:
     return *size, scans
 
 
+def check_opened(kind: str, opened) -> None:
+    """Look at what a Pillow image says of how it is packed. Raises HeaderError: unpacking takes too much memory."""
+    if kind == 'BMP' and opened.width > _MOST_WIDE and any(tile[0] == 'bmp_rle' for tile in opened.tile):
+        limit = f'above the limit of {_MOST_WIDE:,}'
+        raise HeaderError(f'a BMP packed by run lengths, {opened.width:,} pixels wide, {limit}')
+    if kind == 'TIFF':
+        wide, high = (opened.tag_v2.get(tag, 0) for tag in (322, 323))
+        if wide * high > 2 * opened.width * opened.height + _TILE:
+            raise HeaderError(f'a TIFF with tiles of {wide:,} x {high:,} pixels, far larger than its picture')
+
+
+def check_exif(info: Mapping[str, Any]) -> None:
+    """Look at the EXIF notes that Pillow has found, whose table is a TIFF's. Raises as `check_tiff` does."""
+    raw = 'Raw profile type exif'  # of a PNG by ImageMagick
+    block = bytes.fromhex(''.join(info[raw].split('\n')[3:])) if raw in info else b''
+    block = info.get('exif', block).removeprefix(_EXIF)
+    if block.startswith(_EXIF):  # Pillow copies the whole for each
+        raise HeaderError('EXIF notes that begin twice')
+    if block:
+        check_tiff(block)
+
+
 def check_tiff(encoded: bytes) -> None:
     """Look at the table of a TIFF's first picture.
 
-    Raises HeaderError: it has so many strips or values that reading it takes long. struct.error: damaged.
+    Raises HeaderError: so many strips or values, or values so often, that reading it takes long or much memory.
+    struct.error: damaged.
     """
     order, big = '<' if encoded[:1] == b'I' else '>', b'+' in encoded[2:4]
     (at,) = struct.unpack_from(order + ('Q' if big else 'I'), encoded, 8 if big else 4)
     (count,) = struct.unpack_from(order + ('Q' if big else 'H'), encoded, at)
     if count > _MOST_TAGS:
         raise HeaderError(f'a TIFF with {count:,} tags, above the limit of {_MOST_TAGS:,}')
+    held = 0
     for number in range(count):
         entry = at + (8 + 20 * number if big else 2 + 12 * number)
         tag, kind, values = struct.unpack_from(order + ('HHQ' if big else 'HHI'), encoded, entry)
         if values > _MOST_VALUES and kind not in _BYTES:
             raise HeaderError(f'a TIFF with {values:,} values in its tag {tag}, above the limit of {_MOST_VALUES:,}')
+        held += min(values * _WIDTHS.get(kind, 1), len(encoded))
+    if held > 2 * len(encoded) + _SHARED:
+        raise HeaderError(f'{len(encoded):,} bytes whose table of tags has {held:,}: they lie over each other')

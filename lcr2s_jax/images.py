@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL.ImageOps import exif_transpose
 
 from lcr2s_jax import image_headers
 from lcr2s_jax.errors import UserError
@@ -31,13 +32,26 @@ SUFFIXES = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.apng', '.bmp', '.dib', '.webp'),
     *('.tif', '.tiff', '.gif', '.heic', '.heif', '.hif'),
 )
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    def _read_dpi_from_exif(self) -> None:
+        """Leave EXIF alone until `_turn` has looked at its size; nobody asks for dots per inch."""
+
+
+class _Tiff(TiffImagePlugin.TiffImageFile):
+    def load_end(self) -> None:
+        """Turn as Pillow does, but read no other table than the checked one."""
+        exif_transpose(self, in_place=True)
+
+
 # The classes themselves are called, as `Image.open` would try every format that any library has registered.
 _READERS = {
-    'JPEG': JpegImagePlugin.JpegImageFile,
+    'JPEG': _Jpeg,
     'PNG': PngImagePlugin.PngImageFile,
     'BMP': BmpImagePlugin.BmpImageFile,
     'WebP': WebPImagePlugin.WebPImageFile,
-    'TIFF': TiffImagePlugin.TiffImageFile,
+    'TIFF': _Tiff,
     'GIF': GifImagePlugin.GifImageFile,
 }
 FORMATS = (*_READERS, 'HEIC')
@@ -195,6 +209,7 @@ def _open(encoded: bytes, limits: Limits) -> tuple[str, Image.Image]:
         _check_pixels(opened.width * opened.height, limits, kind)
         if kind == 'JPEG' and opened.size != (width, height):
             raise ValueError('two sizes')
+        image_headers.check_opened(kind, opened)
         if kind == 'TIFF' and (packed := opened.info.get('compression', 'raw')) not in _TIFF_PACKINGS:
             raise PictureError(f'a TIFF packed by {packed}, expected LZW, Deflate, PackBits or none')
     opened.decodermaxblock = _BLOCK
@@ -255,6 +270,7 @@ _ROOM = Room(200_000_000)  # about 10 bytes each, 2 GB
 def _turn(opened: Image.Image) -> Image.Transpose | None:
     """What brings a decoded picture upright; None where nothing does, or where EXIF is damaged."""
     try:
+        image_headers.check_exif(opened.info)
         value = opened.getexif().get(_ORIENTATION)
         return Image.Transpose[_TURNS[value - 2]] if value in range(2, 9) else None
     except Exception:  # Pillow raises a dozen kinds

@@ -56,7 +56,7 @@ def read_text(path: str | pathlib.Path, what: str) -> str:
     Raises DataError, in which `what` names it: it cannot be read, is above 64 MB, or is no such text.
     """
     try:
-        content = read_bytes(path)
+        content = read_bytes(path, typed=True)
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         reason = getattr(error, 'strerror', None) or error
         raise DataError(f'{what}: {path} cannot be read ({reason}); expected a text file{near(path)}') from None

@@ -4,11 +4,12 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from lcr2s_jax import files, texts
-from lcr2s_jax.errors import ConfigError, DataError
+from lcr2s_jax.errors import ConfigError, DataError, UserError
 
 HOLD = """
 import pathlib, sys
@@ -58,6 +59,16 @@ def test_what_is_no_file_is_no_lock(tmp_path, make):
     with pytest.raises(OSError), files.alone(tmp_path / '.lock', refuse):
         pass
     assert not (tmp_path / 'elsewhere').exists()
+
+
+def test_a_pipe_in_the_place_of_a_file_hangs_nothing_but_somebody_may_name_one(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(OSError, match='a pipe, socket or device'):
+        files.read_bytes(tmp_path / 'pipe')
+    with pytest.raises(UserError, match=r'a pipe, socket or device, expected an ordinary file\); make it anew'):
+        files.read_json(tmp_path / 'pipe', UserError, 'make it anew')
+    threading.Thread(target=(tmp_path / 'pipe').write_text, args=['typed']).start()
+    assert files.read_bytes(tmp_path / 'pipe', typed=True) == b'typed'
 
 
 def test_an_error_within_a_lock_comes_through(tmp_path):

@@ -1,6 +1,9 @@
 """The one decoder of pictures: formats, bytes, pixels, scans and time are bounded, and no other program is started."""
 
+import contextlib
+import multiprocessing
 import os
+import resource
 import struct
 import subprocess
 import time
@@ -130,6 +133,81 @@ def test_a_file_that_would_take_long_is_refused_in_bounded_time(name):
     with pytest.raises(images.PictureError):
         images.rgb(file, images.Limits(seconds=0.2))
     assert time.thread_time() - clock < 1
+
+
+def notes(count, size):
+    """A table of EXIF whose values are all the same bytes."""
+    tags = b''.join(struct.pack('<HHII', 0x1000 + number, 7, size, 14 + 12 * count) for number in range(count))
+    return b'II*\0\x08\0\0\0' + struct.pack('<H', count) + tags + bytes(4 + size)
+
+
+def jpeg_with(block):
+    parts = [b'Exif\0\0' + block[at : at + 65_000] for at in range(0, len(block), 65_000)]
+    return JPEG[:2] + b''.join(b'\xff\xe1' + struct.pack('>H', 2 + len(part)) + part for part in parts) + JPEG[2:]
+
+
+def raw_profile(block):
+    return (
+        PNG[:33]
+        + chunk(b'zTXt', b'Raw profile type exif\0\0' + zlib.compress(b'\n\n1\n' + block.hex().encode()))
+        + PNG[33:]
+    )
+
+
+def tiff(*more, blob=b''):
+    tags = sorted([(256, 4, 1, 9), (257, 4, 1, 9), (258, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1), *more])
+    tags = [(*tag[:3], 14 + 12 * len(tags) if tag[3] is None else tag[3]) for tag in tags]
+    table = struct.pack('<H', len(tags)) + b''.join(struct.pack('<HHII', *tag) for tag in tags)
+    return b'II*\0\x08\0\0\0' + table + bytes(4) + blob
+
+
+RUNS = bytearray(b'BM' + BMP_HEADER + bytes(1024) + b'\0\2\0\xff')
+RUNS[18:26] = struct.pack('<ii', 5_000_000, 10)
+PACKED = zlib.compress(bytes(1 << 24))
+STRIP = [(259, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 81)]
+GREEDY = {
+    'values of exif over each other': lambda: jpeg_with(notes(3000, 30_000)),
+    'exif of many beginnings': lambda: jpeg_with(b'Exif\0\0' * 100_000),
+    'exif of a png': lambda: PNG[:33] + chunk(b'eXIf', notes(900, 100_000)) + PNG[33:],
+    'exif in a text of a png': lambda: raw_profile(notes(900, 100_000)),
+    'exif of a webp': lambda: encoded(picture(), 'WEBP', exif=notes(900, 100_000)),
+    'values of a tiff over each other': lambda: tiff(
+        *STRIP, *((0x9000 + number, 7, 99_000, None) for number in range(900)), blob=bytes(99_000)
+    ),
+    'a second table of a tiff': lambda: tiff(*STRIP, (34665, 4, 1, None), blob=notes(3000, 30_000)[8:]),
+    'rows that a bmp skips': lambda: bytes(RUNS),
+    'a tile of a tiff': lambda: tiff(
+        (259, 3, 1, 8),
+        (322, 4, 1, 16_000),
+        (323, 4, 1, 16_000),
+        (324, 4, 1, None),
+        (325, 4, 1, len(PACKED)),
+        blob=PACKED,
+    ),
+}
+
+
+def test_small_files_take_little_memory_and_time():
+    made = {name: file() for name, file in GREEDY.items()}
+    assert max(map(len, made.values())) < 700_000
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        taken = {name: pool.apply(taken_by, (file,)) for name, file in made.items()}
+    assert not {name: taken[name] for name in made if taken[name][0] > 60 or taken[name][1] > 1}
+
+
+def taken_by(file):
+    """(MB, seconds) that this process comes to need to decode a file."""
+    images.rgb(JPEG)
+    before, clock = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.thread_time()
+    with contextlib.suppress(images.PictureError):
+        images.rgb(file)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10, time.thread_time() - clock
+
+
+def test_exif_that_is_too_large_is_left_aside_and_the_picture_is_read():
+    np.testing.assert_array_equal(images.rgb(jpeg_with(notes(3000, 30_000))), images.rgb(JPEG))
+    turned = encoded(picture(), 'TIFF', exif=exif(6))
+    assert images.rgb(turned).shape == images.rgb(encoded(picture(), 'JPEG', exif=exif(6))).shape
 
 
 def test_a_file_is_looked_at_before_it_is_read(tmp_path):

@@ -6,6 +6,7 @@
 import argparse
 import atexit
 import contextlib
+import errno
 import gc
 import os
 import pathlib
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 
 from lcr2s_jax.cli.parser import Parser, UsageError, integer
 from lcr2s_jax.errors import Interrupted, UserError, meant, printable
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -36,6 +39,9 @@ class Door(NamedTuple):
     def main(self, argv: Sequence[str]) -> int:
         """Run what the words after the program's name ask for; the exit status."""
         argv, name = list(argv), ''
+        for stream in ('stdout', 'stderr'):  # closed by who calls, as by `>&-`
+            if getattr(sys, stream) is None:
+                setattr(sys, stream, open(os.devnull, 'w'))  # noqa: SIM115
         speaker = pathlib.PurePath(self.program.split()[-1]).name
         try:
             _check_utf8(argv)
@@ -152,7 +158,8 @@ def _told(error: Exception) -> str:
     if isinstance(error, UserError):
         return printable(str(error), keep='\n')
     if isinstance(error, OSError) and error.strerror:  # of a file or a disk, where nobody knew more to say
-        return printable(f'{error.filename}: {error.strerror}' if error.filename else error.strerror)
+        room = '; make room on the disk and give the same command again' * (error.errno in _FULL)
+        return printable(f'{f"{error.filename}: " * bool(error.filename)}{error.strerror}{room}')
     if isinstance(error, MemoryError):
         return 'found too little memory for this; close other programs, or ask for less at once'
     first = ascii((str(error).strip().splitlines() or [''])[0][:200])[1:-1]

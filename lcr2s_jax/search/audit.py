@@ -8,6 +8,7 @@ import getpass
 import json
 import os
 import pathlib
+import stat
 import uuid
 from collections.abc import Iterator
 
@@ -50,7 +51,7 @@ def forget(uri: str, files: set[tuple[str, str]]) -> None:
         return
     try:
         with _opened(path):
-            lines = path.read_bytes().splitlines(keepends=True)
+            lines = shared.read_bytes(path, 1 << 30).splitlines(keepends=True)
             kept = [one for one in lines if not _is_of(one, files)]
             if len(kept) < len(lines):
                 shared.write(path, b''.join(kept), mode=0o600)
@@ -70,8 +71,11 @@ def _is_of(line: bytes, files: set[tuple[str, str]]) -> bool:
 def _opened(path: pathlib.Path) -> Iterator[int]:
     """The log, and nobody else's meanwhile: what is cut off again shall be ours alone."""
     while True:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        # a pipe would hang the process
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OSError(errno.EINVAL, 'found no ordinary file')
             with contextlib.suppress(OSError):  # a disk without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             ours = False  # where another file has its name by now

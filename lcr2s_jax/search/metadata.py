@@ -15,7 +15,7 @@ from lcr2s_jax.texts import read_text
 _PATHS = ('path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'img', 'name')
 KINDS = ('int64', 'double', 'string')
 MOST = 500  # columns: what LanceDB writes of 5,000 takes minutes
-_NAME = re.compile(r'[A-Za-z_]\w*', re.ASCII)  # what SQL takes without quotes
+_NAME = re.compile(r'[A-Za-z_]\w{0,99}', re.ASCII)  # what SQL takes without quotes
 # 007, 1_2, 12e4 and nan are names, not numbers; 1e-05 and 1.5e+20 are as programs write them
 _WHOLE = re.compile(r'-?(0|[1-9]\d{0,17})', re.ASCII)
 _DECIMAL = re.compile(r'-?(0|[1-9]\d*)(\.\d+)?([eE]-\d+)?|-?\d\.\d+[eE]\+?\d+', re.ASCII)
@@ -36,7 +36,8 @@ def read(
     reader = csv.DictReader(io.StringIO(read_text(file, '--metadata')), strict=True)
     names = list(_readable(file, lambda: reader.fieldnames) or ())
     if names.count('path') != 1 or len(names) < 2:
-        raise DataError(f'--metadata: {file}: found the columns {names[:10]}, expected `path` and others{_hint(names)}')
+        first = [name[:60] for name in names[:10]]
+        raise DataError(f'--metadata: {file}: found the columns {first}, expected `path` and others{_hint(names)}')
     check_names(f'--metadata: {file}', [name for name in names if name != 'path'], reserved)
     rows = _readable(file, lambda: [(reader.line_num, row) for row in reader])
     columns = [name for name in names if name != 'path']
@@ -100,8 +101,9 @@ def check_names(where: str, names: Sequence[str], reserved: Collection[str]) -> 
         raise DataError(f'{where}: found {len(names):,} columns, expected at most {MOST}')
     wrong = [name for name in names if name in reserved or not _NAME.fullmatch(name)]
     if wrong or len(set(names)) < len(names):
+        first = [name[:60] for name in (wrong or names)[:10]]
         raise DataError(
-            f'{where}: found the columns {(wrong or names)[:10]}; expected each once, of letters, digits and _, and '
+            f'{where}: found the columns {first}; expected each once, of at most 100 letters, digits and _, and '
             f"none of the index's own: {', '.join(reserved)}"
         )
 

@@ -77,8 +77,10 @@ def settle(gallery: Gallery) -> None:
     """Remove what `begin` has named and no row did come of: nothing else would ever delete it, or let it expire."""
     pending, folder = _pending(gallery), place.uploads(gallery.uri)
     with contextlib.suppress(FileNotFoundError):
-        names, known = pending.read_text().splitlines(), gallery.known(place.UPLOADED)
+        names, known = files.read_bytes(pending).decode(errors='replace').splitlines(), gallery.known(place.UPLOADED)
         for name in names:
+            if pathlib.PurePath(name).name != name:  # of no upload: it could lead to any file
+                continue
             if name not in known:
                 (folder / name).unlink(missing_ok=True)
             files.aside_of(folder / name).unlink(missing_ok=True)

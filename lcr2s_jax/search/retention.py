@@ -8,6 +8,8 @@ uploads, and crops that it cut out of videos. Nor is the audit log, which goes o
 import collections
 import datetime
 import hashlib
+import os
+import pathlib
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -196,6 +198,8 @@ def _remove_own(gallery: Gallery, files: Iterable[tuple[str, str]]) -> tuple[int
     """Remove those of (root, path) that the index itself keeps: how many uploads, and how many tracks."""
     uploads, tracks, count = places.uploads(gallery.uri), places.tracks_folder(gallery.uri), [0, 0]
     for root, path in files:
+        if '..' in pathlib.PurePath(path).parts or os.path.isabs(path):  # no upload and no crop has such a name
+            continue
         if root == places.UPLOADED and (uploads / path).is_file():
             (uploads / path).unlink()
             count[0] += 1

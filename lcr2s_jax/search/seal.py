@@ -104,7 +104,7 @@ def _sums(uri: str, names: Iterable[str]) -> list[str | None]:
 
 def _sum(path: str) -> str | None:
     try:
-        with open(path, 'rb', buffering=0) as file:
+        with files.regular(path) as file:
             facts = os.fstat(file.fileno())
             stamp = facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
             if (known := _verified.get(path)) and known[0] == stamp:
@@ -114,5 +114,7 @@ def _sum(path: str) -> str | None:
                 value, size = zlib.crc32(block, value), size + len(block)
     except FileNotFoundError:
         return None
+    except OSError as error:  # such as a folder or a pipe: it has no sum that was ever sealed
+        return error.strerror
     _verified[path] = stamp, f'{value:08x}-{size}'
     return _verified[path][1]

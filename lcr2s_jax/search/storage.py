@@ -49,6 +49,8 @@ def missing(uri: str) -> str:
     path = pathlib.Path(uri)
     if is_remote(uri):
         place = ''
+    elif os.path.isdir(table := path / 'images.lance') and not os.access(table, os.R_OK | os.X_OK):
+        return f'{table}: Permission denied; expected a folder of the index that you may read'
     elif path.is_file():
         return f'found no index at {uri}: it is a file; expected the folder of an index'
     elif path.name in (MODEL, 'images.lance') and (path.parent / 'images.lance').is_dir():
@@ -148,11 +150,19 @@ def write(uri: str, name: str, content: bytes) -> None:
 
 
 def listed(uri: str, folder: str) -> set[str]:
-    """Every file below a folder of an index, by its path below the index; nothing where there is no folder."""
+    """Every file below a folder of an index, by its path below the index; nothing where there is no folder.
+
+    Raises SearchError where one cannot be looked into: its files would be taken for gone.
+    """
     if is_remote(uri):
         return {f'{folder}/{path}' for path, *_ in stores.listing(f'{uri}/{folder}')}
+
+    def refuse(error: OSError):
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise SearchError(f'{error.filename}: {error.strerror}; expected a folder of the index that you may read')
+
     root = pathlib.Path(uri)
-    below = (pathlib.Path(at) / name for at, _, names in os.walk(root / folder) for name in names)
+    below = (pathlib.Path(at) / name for at, _, names in os.walk(root / folder, onerror=refuse) for name in names)
     return {path.relative_to(root).as_posix() for path in below}
 
 

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
+from collections.abc import Callable
 
 import jax
 from flax.traverse_util import flatten_dict
@@ -36,7 +38,8 @@ class Report:
         if not self._writes:
             return
         kept = []
-        for line in self._jsonl.read_text().splitlines() if self._jsonl.exists() else ():
+        found = files.read_bytes(self._jsonl, 1 << 30) if os.path.lexists(self._jsonl) else b''
+        for line in found.decode(errors='replace').splitlines():
             with contextlib.suppress(ValueError, RecursionError):  # cut by a kill
                 row = json.loads(line)
                 if not files.misfit(row, _ROW) and (row['stage'] != stage or row['step'] <= first):
@@ -97,6 +100,9 @@ class Report:
 
         # purge_step makes TensorBoard forget what an interrupted run wrote beyond the checkpoint
         self._board = SummaryWriter(str(self._folder / 'tensorboard' / stage), purge_step=first + 1)
+        events = self._board.file_writer.event_writer._ev_writer
+        for name in ('write_event', 'flush', 'close'):
+            setattr(events, name, _forgiving(getattr(events, name)))
 
     def _open_bar(self, stage: str, first: int, steps: int) -> None:
         from rich import progress
@@ -110,6 +116,16 @@ class Report:
         )
         self._task = self._bar.add_task(stage, total=steps, completed=first, note='compiling')
         self._bar.start()
+
+
+def _forgiving(write: Callable) -> Callable:
+    """The same, but for a full disk: metrics.jsonl and checkpoints tell that, TensorBoard's thread by tracebacks."""
+
+    def call(*given):
+        with contextlib.suppress(OSError):
+            write(*given)
+
+    return call
 
 
 def _clock(seconds: float) -> str:

@@ -57,7 +57,8 @@ def content(folder: pathlib.Path, facts: Mapping[str, Any], name: str) -> bytes:
     """The bytes of a sealed file. Raises SearchError where they are not those that were written."""
     path = folder / name
     try:
-        found = path.read_bytes()
+        with files.regular(path) as file:
+            found = file.read()
     except OSError as error:
         raise SearchError(f'{path}: cannot be read ({error.strerror}); {_ADVICE}') from None
     if hashlib.sha256(found).hexdigest() != facts[FILES].get(name):

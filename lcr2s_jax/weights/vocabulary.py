@@ -22,6 +22,7 @@ _SPLIT = (  # OpenAI's pattern of words, without which merges differ
 )
 _LIMIT = 12 << 20  # bytes of a vocabulary, unpacked; CLIP's are 1 to 4 million
 _IDS = 1 << 22  # token ids
+_LONGER = 256  # times that what comes before and behind the pairs may lengthen a text
 _ADDED = 10_000  # tokens beside the vocabulary
 _EXPECTED = "a tokenizer in Hugging Face's format"
 
@@ -133,11 +134,14 @@ def _check(content: dict[str, Any]) -> None:
             raise ValueError('an added token without an id')
         if not isinstance(token.get('content'), str) or not 0 < len(token['content']) <= 200:
             raise ValueError(f'an added token {brief(token.get("content"))}')
-    waiting = [content.get('normalizer'), content.get('pre_tokenizer')]
+    waiting, growth = [content.get(part) for part in ('normalizer', 'pre_tokenizer', 'post_processor')], 1
     while waiting:
         part = waiting.pop()
         inside = part if isinstance(part, list) else part.values() if isinstance(part, dict) else ()
         waiting += [one for one in inside if isinstance(one, list | dict)]
+        growth *= _growth(part) if isinstance(part, dict) else 1
+        if growth > _LONGER:
+            raise ValueError(f'its parts may make a text more than {_LONGER} times as long')
         pattern = part.get('Regex', '') if isinstance(part, dict) else ''
         if not isinstance(pattern, str) or not _is_fast(pattern):
             raise ValueError(f'the pattern {brief(pattern)} may take for ever')
@@ -155,6 +159,18 @@ def _check_model(model: Any) -> None:
         for merge in merges
     ):
         raise ValueError('its merges are not pairs of texts')
+
+
+def _growth(part: dict[str, Any]) -> int:
+    """How many times as long as before a text may be behind a part."""
+    kind, single = part.get('type'), part.get('single')
+    if kind == 'Precompiled':  # may write anything for a letter
+        return 1 + _LONGER
+    put = [text for text in (part.get('content'), part.get('prepend')) if isinstance(text, str)]
+    times = 2 if kind == 'ByteLevel' else 1
+    for text in put:
+        times *= 1 + len(text)
+    return times * max(1, str(single).count("'Sequence'") if isinstance(single, list) else 1)
 
 
 def _is_fast(pattern: str) -> bool:

@@ -148,7 +148,15 @@ def test_the_end_of_a_command_is_its_exit_status(capsys, tmp_path, monkeypatch):
     assert raises(Interrupted(7)) == 143 and raises(KeyboardInterrupt()) == 130 and raises(BrokenPipeError()) == 141
     sys.stdout = sys.__stdout__
     err = capsys.readouterr().err.splitlines()
-    assert err[:2] == ['lcr2s: found a, expected b', 'lcr2s: /disk/file: No space left on device'] and len(err) == 4
+    room = '; make room on the disk and give the same command again'
+    assert err[:2] == ['lcr2s: found a, expected b', 'lcr2s: /disk/file: No space left on device' + room]
+    assert len(err) == 4
+
+
+def test_a_caller_may_close_both_streams(monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', None)
+    monkeypatch.setattr(sys, 'stderr', None)
+    assert door(lambda args: print(sys.stdout.isatty())).main(['do']) == 0 and raises(ConfigError('x')) == 1
 
 
 def test_a_reader_that_goes_away_is_the_same_end_however_it_is_raised(monkeypatch):

@@ -418,6 +418,7 @@ def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_pat
         ('path,c\na,"x\ny"\nb,d\nb,e\n', "line 5: found 'b' a second time"),
         ('path,c\na,"x\nb,y\n', 'cannot be read'),
         ('"path,c\na,x\n', 'cannot be read'),
+        (f'path,{"a" * 300}\na,b\n', f"found the columns ['{'a' * 60}']; expected each once, of at most 100 letters"),
         (','.join(['path', *(f'c{n}' for n in range(5000))]) + '\n', 'found 5,000 columns, expected at most 500'),
         ('path,track\na,1_2\n', "found '1_2' in the column track, which the index has as int64"),
         ('path,track\na,seven\n', "found 'seven' in the column track, which the index has as int64"),

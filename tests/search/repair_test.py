@@ -1,6 +1,7 @@
 """What an earlier version or a kill has left is put right: rows that are there twice, a moved index, half an upload."""
 
 import datetime
+import os
 import pathlib
 
 import pyarrow as pa
@@ -87,6 +88,26 @@ def test_uploads_of_an_earlier_version_are_known_wherever_the_index_is_now(at, t
     assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
     assert retention.delete(Gallery(there.search.gallery.uri), "root like '%/uploads'") == (3, 2, 0, 0)
     assert not x.exists() and not y.exists() and (theirs / '1.png').exists()
+
+
+def test_names_that_lead_out_of_the_index_s_own_folders_take_no_file_away(at, tmp_path):
+    gallery, theirs = at.search.gallery, [tmp_path / f'mine{number}.png' for number in range(4)]
+    for file in theirs:
+        file.write_bytes(b'x')
+    at.add('ann', [('x.jpg', photo(5))])
+    below = place.uploads(gallery.uri)
+    (kept,) = below.iterdir()
+    outside = [os.path.relpath(theirs[0], below), str(theirs[1])]
+    (below / '.pending').write_bytes('\n'.join(outside).encode() + b'\n\xff\n')
+    for root, path in (
+        ('./uploads', os.path.relpath(theirs[2], below)),
+        ('./tracks', f'{tmp_path}/mine3.png'),
+    ):
+        one = searching.rows([7])[0]
+        gallery.put(root, [one._replace(path=path)], new=True)
+    retention.delete(Gallery(gallery.uri), "path like '%mine%'")
+    assert all(file.exists() for file in theirs) and list(below.iterdir()) == [kept]
+    assert Gallery(gallery.uri).count("path like '%mine%'") == 0
 
 
 def test_an_upload_that_was_killed_before_its_commit_leaves_no_file(at, monkeypatch):

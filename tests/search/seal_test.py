@@ -1,5 +1,6 @@
 """An index whose files were changed by anybody is told before it answers, or answers the same."""
 
+import os
 import pathlib
 import random
 import shutil
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import approximate, columns, retention, seal
+from lcr2s_jax.search import approximate, audit, columns, retention, seal, storage
 from lcr2s_jax.search.gallery import Gallery
 from tests import searching
 
@@ -54,6 +55,42 @@ def test_one_bit_in_any_file_is_told_or_changes_nothing(made, tmp_path):
                 assert 'damaged' in str(error) or 'cannot be read' in str(error), path
         path.write_bytes(content)
     assert answer(str(copy)) == good and told > len(files)
+
+
+def test_a_pipe_in_the_place_of_any_file_hangs_nothing(made, tmp_path):
+    good, copy = answer(made), tmp_path / 'i'
+    shutil.copytree(made, copy)
+    for path in [path for path in copy.rglob('*') if path.is_file() and path.name != '.lock']:
+        content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        try:
+            assert answer(str(copy)) == good, path
+        except SearchError as error:
+            assert 'damaged' in str(error) or 'cannot be' in str(error), path
+        path.unlink()
+        path.write_bytes(content)
+    os.mkfifo(copy / audit.NAME)
+    with pytest.raises(SearchError, match='the audit log cannot be written'):
+        audit.write(str(copy), [{}])
+
+
+@pytest.mark.parametrize('folder', ['images.lance', 'images.lance/_versions', 'images.lance/data'])
+def test_a_folder_that_one_may_not_read_is_told_and_not_taken_for_empty(made, tmp_path, folder, monkeypatch):
+    copy, scandir, access = tmp_path / 'i', os.scandir, os.access  # root may read everything
+    shutil.copytree(made, copy)
+
+    def refused(path='.'):
+        if str(path) == str(copy / folder):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, 'scandir', refused)
+    monkeypatch.setattr(os, 'access', lambda path, *more: str(path) != str(copy / folder) and access(path, *more))
+    for call in (lambda: storage.listed(str(copy), 'images.lance'), lambda: answer(str(copy))):
+        with pytest.raises(SearchError, match='Permission denied; expected a folder of the index that you may read'):
+            call()
+    assert 'Permission denied' in storage.missing(str(copy)) or folder != 'images.lance'
 
 
 @pytest.mark.parametrize('change', ['cut', 'empty', 'gone', 'another', 'longer'])

@@ -205,6 +205,13 @@ def test_a_vocabulary_is_bounded_and_its_patterns_are_fast(tmp_path):
     for pattern in ('(a+)+$', r'(\w)\1', 'a*a*a*a*b', '(a|b){9}', 'x' * 600):
         split = {'type': 'Split', 'pattern': {'Regex': pattern}, 'behavior': 'Removed', 'invert': True}
         refused('may take for ever', pre_tokenizer={'type': 'Sequence', 'pretokenizers': [split]})
+    twice = {'type': 'Replace', 'pattern': {'String': 'q'}, 'content': 'qq'}
+    for longer in ([twice] * 40, [{'type': 'Prepend', 'prepend': 'x' * 300}], [{'type': 'ByteLevel'}] * 9,
+                   [{'type': 'Precompiled', 'precompiled_charsmap': ''}]):  # fmt: skip
+        refused('more than 256 times as long', normalizer={'type': 'Sequence', 'normalizers': longer})
+    words = [{'Sequence': {'id': 'A', 'type_id': 0}}] * 300
+    template = {'type': 'TemplateProcessing', 'single': words, 'pair': words, 'special_tokens': {}}
+    refused('more than 256 times as long', post_processor=template)
     refused('byte-pair encoding', model=content['model'] | {'dropout': 0.5})
     refused('texts to ids', model=content['model'] | {'vocab': content['model']['vocab'] | {'a': 10**10}})
     refused('pairs of texts', model=content['model'] | {'merges': [['a', 'b', 'c']]})

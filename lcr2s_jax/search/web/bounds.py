@@ -7,12 +7,15 @@ import io
 import itertools
 import os
 import pathlib
+import re
 import threading
 import time
 from collections.abc import Awaitable, Iterable
 from typing import IO, NamedTuple
 
 _CHUNK = 1 << 18  # other calls come in between
+# the one boundary of an upload, as RFC 2046 has them: what is counted is what gradio reads
+BOUNDARY = re.compile(r'multipart/form-data; ?boundary="?([\w\'()+_,./:=?-]{1,70})"?', re.ASCII | re.IGNORECASE)
 
 
 class Bounds(NamedTuple):
@@ -213,3 +216,8 @@ class Room:
             del self._owners[path]
         self._known.intersection_update(there)
         return there
+
+
+def with_type(headers, kind: bytes) -> list[tuple[bytes, bytes]]:
+    """Headers of a call whose content is of this kind, and told to be so once."""
+    return [pair for pair in headers if pair[0].lower() != b'content-type'] + [(b'content-type', kind)]

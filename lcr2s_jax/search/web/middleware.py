@@ -5,6 +5,7 @@ An ASGI application around another; it needs no library. Each bound and its reas
 
 import asyncio
 import collections
+import contextlib
 import io
 import itertools
 import json
@@ -166,7 +167,7 @@ class Middleware:
 
         if not await self._logins.run('', read()):
             raise _Refused(503)
-        fields = parse_qs(content[0].decode('utf-8', 'replace'), max_num_fields=8)
+        fields = _fields(content[0].decode('utf-8', 'replace'))
         name, password = (fields.get(key, [''])[0] for key in ('username', 'password'))
         came = await self._people.login(name.strip(), password)
         if came is None:
@@ -194,8 +195,8 @@ class Middleware:
             raise _Refused(429)
         for old in session.tab(tab):
             self._forget(old)
-        headers = [pair for pair in scope['headers'] if pair[0].lower() not in (b'content-length', b'content-type')]
-        headers += [(b'content-length', str(len(again)).encode()), (b'content-type', b'application/json')]
+        headers = [pair for pair in scope['headers'] if pair[0].lower() != b'content-length']
+        headers = bounds.with_type(headers, b'application/json') + [(b'content-length', str(len(again)).encode())]
         receive = bounds.replay(io.BytesIO(again), receive)
         await self.app(scope | {'headers': headers}, receive, refusals.with_headers(send, scope['path']))
 
@@ -209,7 +210,7 @@ class Middleware:
 
     async def _stream(self, scope, who: tuple[str, sessions.Session], receive, send) -> None:
         token, session = who
-        path, query = scope['path'], parse_qs(scope['query_string'].decode('latin-1'), max_num_fields=8)
+        path, query = scope['path'], _fields(scope['query_string'].decode('latin-1'))
         tab = path.removeprefix(_HEARTBEAT) if path != _DATA else query.get('session_hash', [''])[0]
         if not _TAB.fullmatch(tab) or (path == _DATA and tab not in session.tabs):
             raise _Refused(404)
@@ -226,7 +227,7 @@ class Middleware:
             raise _Refused(503)
 
     async def _upload(self, scope, session: sessions.Session, headers: dict[str, str], receive, send) -> None:
-        boundary = re.search(r'boundary="?([^";,\s]{1,200})', headers.get('content-type', ''))
+        boundary = bounds.BOUNDARY.fullmatch(headers.get('content-type', ''))
         if not boundary:
             raise _Refused(400)
         count, user, taken, paths = int(headers['content-length']), session.user, b'', []
@@ -245,7 +246,8 @@ class Middleware:
                 between = b'--' + boundary[1].encode('latin-1')
                 if await asyncio.to_thread(bounds.occurrences, file, between) > self._limits.parts + 1:
                     raise _Refused(413)
-                scope = scope | {'query_string': b''}
+                kind = f'multipart/form-data; boundary={boundary[1]}'.encode()
+                scope = scope | {'query_string': b'', 'headers': bounds.with_type(scope['headers'], kind)}
                 async with self._taking_apart:
                     await self.app(scope, bounds.replay(file, receive), refusals.with_headers(noted, scope['path']))
             paths = _listed(taken)
@@ -270,13 +272,17 @@ class _Refused(Exception):
         self.status, self.text = status, refusals.why(status, **found)
 
 
+def _fields(text: str) -> dict[str, list[str]]:
+    with contextlib.suppress(ValueError):  # more
+        return parse_qs(text, max_num_fields=8)
+    raise _Refused(400)
+
+
 def _listed(reply: bytes) -> list[str]:
     """The paths that gradio has given to uploaded files."""
-    try:
-        found = json.loads(reply)
-    except ValueError:  # it refused them
-        return []
-    return [os.path.realpath(path) for path in found if isinstance(path, str)] if isinstance(found, list) else []
+    with contextlib.suppress(ValueError, TypeError):  # it refused them
+        return [os.path.realpath(path) for path in json.loads(reply) if isinstance(path, str)]
+    return []
 
 
 def _parts(url: str):

@@ -210,11 +210,11 @@ class _Hands:
     def search(self, user: str, text, like, top, rate, why, where, *values) -> tuple:
         *values, verify = values
         few, many = self._service.filters
-        chosen = dict(zip(few, values[: len(few)], strict=True))
+        chosen = {column: value or [] for column, value in zip(few, values[: len(few)], strict=True)}
         bounds = [_typed(value) for value in values[len(few) :]]
         ranges = dict(zip(many, zip(bounds[::2], bounds[1::2], strict=True), strict=True))
         try:
-            how = dict(top=int(top or 1), false_alarms=rate, why=bool(why), verify=bool(verify))
+            how = dict(top=int(top or 1), false_alarms=rate or 0.05, why=bool(why), verify=bool(verify))
             asked = SearchRequest(text or '', _read(like), where or '', chosen, ranges, **how)
             found = self._service.find(user, asked)
         except SearchError as error:

@@ -136,7 +136,25 @@ def test_an_upload_is_limited_before_it_is_read(client):
     assert http.post('/gradio_api/queue/join', content=b'"' + b'x' * (1 << 18) + b'"').status_code == 413
     many = [('files', (f'{number}.png', b'x')) for number in range(33)]
     assert http.post('/gradio_api/upload', files=many).status_code == 413
+    parts = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nb\r\n' * 40
+    for kind in (
+        'multipart/form-data; xboundary=y; boundary=x', 'multipart/form-data; boundary=y; BOUNDARY=x',
+        f'multipart/form-data; boundary={"x" * 300}', 'multipart/form-data; boundary="x', 'text/plain', '',
+    ):  # fmt: skip
+        told = http.post('/gradio_api/upload', content=parts + b'--x--\r\n', headers={'content-type': kind})
+        assert told.status_code in (400, 413) and told.text.count('Refused'), kind
     assert not [path for path in client.folder.rglob('*') if path.is_file()], 'nothing of it is left'
+
+
+def test_a_call_with_more_fields_than_any_is_refused_with_a_word(client):
+    fields = '&'.join(['a=b'] * 900)
+    for user in (None, {'ann': 'secret'}):
+        http = client(users=user)
+        for told in (
+            http.post('/login', content=fields, follow_redirects=False),
+            http.get(f'/gradio_api/queue/data?{fields}'),
+        ):
+            assert told.status_code in (303, 400, 401) and 'Internal' not in told.text
 
 
 def test_a_page_on_this_machine_answers_to_its_own_name_and_its_own_page_alone(client):
