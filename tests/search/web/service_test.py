@@ -104,7 +104,14 @@ def test_what_cannot_be_looked_for_is_explained_and_written_down_in_one_line(at,
 def test_a_log_that_cannot_be_written_shows_nothing_and_changes_nothing(at, monkeypatch):
     found = at.find('ann', service.SearchRequest(WORDS))
     before = at.search.gallery.version
-    monkeypatch.setattr(os, 'open', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'Permission denied')))
+    real = os.open
+
+    def unwritable(path, flags, *more, **named):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(13, 'Permission denied')
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, 'open', unwritable)
     for act in (
         lambda: at.find('ann', service.SearchRequest(WORDS)),
         lambda: at.add('ann', [('x.jpg', photo())]),
