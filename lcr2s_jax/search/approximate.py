@@ -4,7 +4,6 @@ The codes are RaBitQ's, one bit a number: at equal recall they are searched fast
 benchmarks/search.py builds beside them.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from lcr2s_jax.search.rows import VECTOR
 FROM = 1_000_000  # pictures: below, comparing every vector is as quick as one wants
 FEWEST = 256  # pictures: product quantisation learns that many values of a byte
 _LIST = 1024  # vectors of an inverted list, about
-_PROBES, _REFINE = 48, 5  # lists looked into at least; candidates with exact scores, times k
+_PROBES, _REFINE = 48, 5  # lists looked into; candidates with exact scores, times k
 _LEARNING = dict(max_iterations=15, sample_rate=64)  # a tenth of the time of LanceDB's defaults, at the same recall
 
 
@@ -43,7 +42,7 @@ def nearest(
     query_QE: np.ndarray,
     top: int,
     where: Condition | str = '',
-    probes: int = 0,
+    probes: int = _PROBES,
     refine: int = _REFINE,
     memory=None,
     column: str = VECTOR,
@@ -54,12 +53,11 @@ def nearest(
     `build` are all compared.
 
     Args:
-      probes: lists looked into; 0 for 48, or twice the root of their number: of more lists 48 would find ever fewer.
+      probes: lists looked into.
       refine: so many times `top` candidates get exact scores.
       memory: (`topk.Exact` of all vectors, their row_G): candidates are scored there instead of from the disk, which is
         most of the time of a large batch.
     """
-    probes = probes or max(_PROBES, 2 * math.isqrt(gallery.table.count_rows() // _LIST))
     asked = gallery.table.search(list(query_QE), vector_column_name=column).distance_type('dot').nprobes(probes)
     asked = asked.limit(top * refine) if memory else asked.limit(top).refine_factor(refine)
     asked = asked.select(['_distance']).with_row_id(True)
