@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import functools
 import io
+import os
 import pathlib
 import random
 import shutil
@@ -33,6 +34,18 @@ def free_port() -> int:
             probe.bind(('127.0.0.1', port))
             return port
     raise OSError('found no free port below 32,000')
+
+
+def nothing_can_be_written(monkeypatch) -> None:
+    """From now on `os.open` opens files for reading alone."""
+    real = os.open
+
+    def unwritable(path, flags, *more, **named):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(13, 'Permission denied')
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, 'open', unwritable)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from lcr2s_jax.images import PictureError
 from lcr2s_jax.search import answer as answers
 from lcr2s_jax.search import answer_text, calibration, likeness, query
 from lcr2s_jax.search import audit as logs
-from tests import searching
+from tests import road, searching
 from tests.road import fails, typed
 from tests.searching import WORDS
 
@@ -189,7 +189,7 @@ def test_every_search_is_one_more_line_of_the_audit_log(made, find):
 
 
 def test_a_search_that_cannot_be_logged_shows_nothing(ask, monkeypatch):
-    monkeypatch.setattr(os, 'open', lambda *args: (_ for _ in ()).throw(PermissionError(13, 'Permission denied')))
+    road.nothing_can_be_written(monkeypatch)
     run = ask(WORDS)
     fails(run, 1, 'no search goes unlogged')
     assert run.stdout == ''

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import json
-import os
 import pathlib
 import shutil
 import threading
@@ -19,7 +18,7 @@ from lcr2s_jax.search import storage as place
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.index import update
 from lcr2s_jax.search.web import app, service, view
-from tests import searching
+from tests import road, searching
 from tests.searching import WORDS, photo
 
 LIMITS = service.Limits(100_000, 10_000, 3, 20_000)
@@ -104,14 +103,7 @@ def test_what_cannot_be_looked_for_is_explained_and_written_down_in_one_line(at,
 def test_a_log_that_cannot_be_written_shows_nothing_and_changes_nothing(at, monkeypatch):
     found = at.find('ann', service.SearchRequest(WORDS))
     before = at.search.gallery.version
-    real = os.open
-
-    def unwritable(path, flags, *more, **named):
-        if flags & (os.O_WRONLY | os.O_RDWR):
-            raise PermissionError(13, 'Permission denied')
-        return real(path, flags, *more, **named)
-
-    monkeypatch.setattr(os, 'open', unwritable)
+    road.nothing_can_be_written(monkeypatch)
     for act in (
         lambda: at.find('ann', service.SearchRequest(WORDS)),
         lambda: at.add('ann', [('x.jpg', photo())]),
