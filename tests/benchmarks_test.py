@@ -18,8 +18,10 @@ def test_every_benchmark_says_in_a_line_what_it_is_for_and_how_to_run_it():
 
 
 def test_every_benchmark_can_be_started():
-    for path in sorted(index.FOLDER.glob('*.py')):
-        importlib.import_module(f'benchmarks.{path.stem}')
+    for name in index.names():
+        module = importlib.import_module(f'benchmarks.{name}')
+        assert callable(module.main), name
+    assert callable(importlib.import_module('benchmarks.demo_clip').main), 'which `make demo-clip` runs'
 
 
 def test_a_ratio_is_taken_within_a_round():
