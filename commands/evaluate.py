@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from lcr2s_jax import api
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate as evaluation
 from lcr2s_jax.evaluation.table import gallery_table, table
+from lcr2s_jax.files import expanded
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.model import TOWERS
 from lcr2s_jax.training import run as runs
@@ -63,7 +63,7 @@ def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, e
 
 
 def _load(config: ConfigDict, weights: str, dtype: str):
-    if layouts.is_run(pathlib.Path(os.path.expanduser(weights))):
+    if layouts.is_run(expanded(weights)):
         return api.load(weights, dtype=dtype)
     fields = ('image_size', 'context_length', 'activation', 'heads', 'resize')
     given = {name: config.model[name] for name in fields}

@@ -4,7 +4,6 @@ Needs neither TensorFlow nor ml_collections.
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 
@@ -19,6 +18,7 @@ from commands.rows import Row, merged
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.evaluation import evaluate, neighbours
 from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
+from lcr2s_jax.files import expanded
 from lcr2s_jax.method import stages, targets
 from lcr2s_jax.method.encoder import DualEncoder
 from lcr2s_jax.method.fusion_stage import fusion_stage
@@ -162,7 +162,7 @@ class Material:
         """Whose words each training caption has."""
         count = len(self._host['train'].tokens_QL)
         if isinstance(row.noise, str):
-            return noise.from_file(pathlib.Path(os.path.expanduser(row.noise)), count)
+            return noise.from_file(expanded(row.noise), count)
         return noise.shuffled(count, row.noise)
 
     def _kept_captions(self, row: Row, seed: int) -> np.ndarray:

@@ -76,7 +76,7 @@ def _next(config: ConfigDict, workdir: pathlib.Path) -> str:
     )
     crops, index = workdir / 'crops', f'--index={shlex.quote(str(workdir / "index"))}'
     drawn = config.data.dataset == 'demo' and crops.is_dir()
-    there = pathlib.Path(os.path.expanduser(config.data.root)) / pathlib.Path(os.path.expanduser(config.data.images))
+    there = files.expanded(config.data.root) / files.expanded(config.data.images)
     images = shlex.quote(str(crops if drawn else there if config.data.root or config.data.images else 'DIR'))
     metadata = f' --metadata={shlex.quote(str(workdir / "crops.csv"))}' * drawn
     return (

@@ -10,6 +10,7 @@ from data import annotations, misplaced, table
 from data.annotations import LAYOUTS, Annotations, Entry
 from data.records import Record, Skipped
 from lcr2s_jax.errors import DataError, RowsError, meant
+from lcr2s_jax.files import expanded
 
 DATASETS = ('demo', *LAYOUTS, 'folder')
 _IMAGES, _FILES = 8192, 256  # of a record file, at least; of a split, at most, where it may have that many images
@@ -84,14 +85,14 @@ def read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> A
 
 
 def _read_annotations(dataset: str, root: str, images: str, folder: Mapping) -> Annotations:
-    where = pathlib.Path(os.path.expanduser(root)) if root else tfds_folder() / 'downloads/manual'
+    where = expanded(root) if root else tfds_folder() / 'downloads/manual'
     if not where.is_dir():
         default = '' if root else " (config.data.root is '', so TFDS's folder of manual downloads)"
         raise DataError(
             f"config.data.root: found no folder '{where}'{default}, looking from {pathlib.Path.cwd()}; expected the "
             f"folder of the dataset '{dataset}'{misplaced.root(where)}. Change config.data.root."
         )
-    elsewhere = {'images': where / pathlib.Path(os.path.expanduser(images))} if images else {}
+    elsewhere = {'images': where / expanded(images)} if images else {}
     if elsewhere and not elsewhere['images'].is_dir():
         raise DataError(
             f"config.data.images: found no folder '{elsewhere['images']}'; expected that of the images, as it is or "
@@ -116,7 +117,7 @@ def tfds_folder(cache: str = '') -> pathlib.Path:
             f"config.data.cache: found '{cache}', expected a folder of a disk, or of a bucket that is mounted: images "
             'are read from it one by one. Change config.data.cache.'
         )
-    return pathlib.Path(os.path.expanduser(cache or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'))
+    return expanded(cache or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
 def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:

@@ -8,11 +8,11 @@ import json
 import logging
 import numbers
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, SearchError, WeightsError
+from lcr2s_jax.files import expanded
 from lcr2s_jax.model import Model, Picture
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.calibration import Calibration
@@ -60,7 +60,7 @@ def load(
         if value not in known:
             raise ConfigError(f"{what}: found '{value}', expected '{known[0]}' or '{known[1]}'")
     image_size = _size(image_size)
-    path = pathlib.Path(os.path.expanduser(name))
+    path = expanded(name)
     if len(name) > _LONGEST:
         raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
     fixed = dict(
@@ -75,7 +75,7 @@ def load(
         if (folder / models.FILE).is_file():
             _refuse('a saved model or an index', fixed)
             return models.open_model(folder, dtype)
-    beside = sidecar.read(pathlib.Path(os.path.expanduser(BUILT_IN.get(name, name))))
+    beside = sidecar.read(expanded(BUILT_IN.get(name, name)))
     if (path / 'image.stablehlo').is_file():
         _refuse('an export as StableHLO', fixed | {'dtype': dtype if dtype != 'float32' else ''})
         clip, params, programs = stablehlo.open_stablehlo(path, beside)
@@ -146,7 +146,7 @@ class Index:
 def open_index(uri: str | os.PathLike) -> Index:
     """Open an index for searching. Raises SearchError: nothing there, or it cannot be read."""
     uri = _place(uri, 'uri')
-    return Index(uri if storage.is_remote(uri) else str(pathlib.Path(os.path.expanduser(uri))))
+    return Index(uri if storage.is_remote(uri) else str(expanded(uri)))
 
 
 def _place(value, what: str) -> str:

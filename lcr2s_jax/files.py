@@ -140,9 +140,15 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + '\n'
 
 
+def expanded(path: str | os.PathLike) -> pathlib.Path:
+    """A path with ~ expanded; that of an unknown user stays, of which `Path.expanduser` makes a RuntimeError."""
+    return pathlib.Path(os.path.expanduser(path))
+
+
 def regular(path: str | pathlib.Path) -> BinaryIO:
     """Open an ordinary file to read. Raises OSError, also for a pipe, which might never end, and a device."""
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), 'rb')  # noqa: SIM115
+    # without waiting for somebody at the other end of a pipe
+    file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
     file.close()

@@ -144,7 +144,7 @@ class Model:
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the folder that `load` reads: aside, then renamed. Raises UserError where there is one already."""
-        folder = pathlib.Path(os.path.expanduser(folder))
+        folder = files.expanded(folder)
         if folder.exists():
             raise UserError(f'save: found {folder} there already, expected a new folder; name another')
         content = dict(self.tokenizer.files)
@@ -179,7 +179,7 @@ class Model:
                 f'encode_image: found {type(picture).__name__}, expected a path, bytes, a PIL picture or a uint8 array'
             )
         try:
-            return images.pixels(images.read(pathlib.Path(os.path.expanduser(picture))), self.image_size)
+            return images.pixels(images.read(files.expanded(picture)), self.image_size)
         except images.PictureError as fault:
             raise images.PictureError(f'{picture}: {fault}') from None
 

@@ -51,7 +51,8 @@ def forget(uri: str, files: set[tuple[str, str]]) -> None:
         return
     try:
         with _opened(path):
-            lines = shared.read_bytes(path, 1 << 30).splitlines(keepends=True)
+            with shared.regular(path) as file:
+                lines = file.readlines()
             kept = [one for one in lines if not _is_of(one, files)]
             if len(kept) < len(lines):
                 shared.write(path, b''.join(kept), mode=0o600)

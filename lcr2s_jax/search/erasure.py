@@ -44,7 +44,7 @@ def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
 
 def finish(gallery: Gallery) -> None:
     """Do what an erasure that was killed, or had no room, has left to be done."""
-    if storage.is_marked(gallery.uri, BEGUN):
+    if storage.read(gallery.uri, BEGUN) is not None:
         erase(gallery)
 
 

@@ -81,7 +81,7 @@ def bring_up_to_date(
         told |= moved.take_over(gallery, root, moved_from, prune)
         more = dict(pattern=pattern, prune=prune, readmit=readmit, progress=progress, engine=engine)
         told |= update(gallery, model, root, **more)
-        moved.take_over_by_bytes(gallery, root, told, bool(moved_from or prune))
+        moved.take_over_by_bytes(gallery, root, told, moved_from, prune)
     if videos:
         told['videos'] = videos(gallery)
     if joined:
@@ -192,8 +192,10 @@ def update(
     done = [add(gallery, model, root, some, new=some is new, **more) for some in (changed, new)]
     told |= {name: sum(one[name] for one in done) for name in ('embedded', 'copied', 'kept_out')}
     told['unusable'] = faults | {path: why for one in done for path, why in one['unusable']}
-    renamed = moved.carry(gallery, key, gone, key, [file.path for file in new]) if gone and new else {}
-    told |= {'renamed': renamed} if renamed else {}
+    if gone and new:
+        now, left = moved.hashes(gallery, key), {path: known[path][2] for path in gone}
+        here = {file.path: now[file.path] for file in new if file.path in now}
+        told |= {'renamed': renamed} if (renamed := moved.carry(gallery, key, left, key, here)) else {}
     if prune and gone:
         retention.prune(gallery, key, gone)
     return told | {'gone': len(gone), 'pruned': len(gone) * prune}

@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from lcr2s_jax.errors import SearchError
@@ -30,15 +30,17 @@ def take_over(gallery: Gallery, root: Root, moved_from: str, prune: bool) -> dic
     return {'seems_moved': olds} if olds else {}
 
 
-def take_over_by_bytes(gallery: Gallery, root: Root, told: dict, sure: bool) -> None:
+def take_over_by_bytes(gallery: Gallery, root: Root, told: dict, moved_from: str, prune: bool) -> None:
     """The same where the files lie under other paths than before, which is known once they are read."""
-    if not sure:
-        told |= {'seems_moved': found} if (found := copied_folders(gallery, root)) else {}
+    if not (moved_from or prune):
+        if found := copied_folders(gallery, root):
+            told['seems_moved'] = sorted({*told.get('seems_moved', ()), *found})
         return
-    before = {one['old']: one['moved'] for one in told.get('moved', ())}
-    olds = list(before) or copied_folders(gallery, root)
-    done = [one._replace(moved=one.moved + before.get(one.old, 0)) for one in by_bytes(gallery, root, olds)]
-    told |= {'moved': [one._asdict() for one in done]} if done else {}
+    done = {one['old']: one for one in told.get('moved', ())}
+    for one in by_bytes(gallery, root, [*done] if moved_from else {*done, *copied_folders(gallery, root)}):
+        earlier = done.get(one.old, {'moved': 0})['moved']
+        done[one.old] = one._replace(moved=one.moved + earlier)._asdict()
+    told |= {'moved': [done[old] for old in sorted(done)]} if done else {}
 
 
 def move(gallery: Gallery, old: str, root: Root) -> Moved:
@@ -69,65 +71,76 @@ def move(gallery: Gallery, old: str, root: Root) -> Moved:
 
 def lost_folders(gallery: Gallery, root: Root) -> list[str]:
     """Folders of the index that are not there any more, and some of whose pictures lie below `root` now."""
-    key, found, size = storage.stored(gallery.uri, root), [], _sizes(root)
-    for old in roots(gallery):
-        if old != key and os.path.isabs(old) and not os.path.isdir(old):
-            known = gallery.known(old)
-            if any(size(path) == facts[0] for path, facts in known.items()):
-                found.append(old)
-    return found
-
-
-def by_bytes(gallery: Gallery, root: Root, olds: Sequence[str]) -> list[Moved]:
-    """Take over what is left of folders whose files lie below `root` under another path, once `root` is indexed."""
-    key, done = storage.stored(gallery.uri, root), []
-    for old in olds:
-        known = {} if old == key else gallery.known(old)
-        pairs = carry(gallery, old, list(known), key, list(gallery.known(key)))
-        gallery.drop(old, list(pairs))
-        done.append(Moved(old, len(pairs), len(known) - len(pairs)))
-    return done
+    size = _sizes(root)
+    return [
+        old for old in _lost(gallery, root) if any(size(path) == facts[0] for path, facts in gallery.known(old).items())
+    ]
 
 
 def copied_folders(gallery: Gallery, root: Root) -> list[str]:
     """Folders of the index that are not there any more, and some of whose bytes lie below `root`, under any path."""
+    if not (lost := _lost(gallery, root)):
+        return []
+    here = set(hashes(gallery, storage.stored(gallery.uri, root)).values()) - {''}
+    return [old for old in lost if not here.isdisjoint(hashes(gallery, old).values())]
+
+
+def _lost(gallery: Gallery, root: Root) -> list[str]:
     key = storage.stored(gallery.uri, root)
-    here = {facts[2] for facts in gallery.known(key).values()} - {''}
-    lost = [old for old in roots(gallery) if old != key and os.path.isabs(old) and not os.path.isdir(old)]
-    return [old for old in lost if any(facts[2] in here for facts in gallery.known(old).values())]
+    return [old for old in roots(gallery) if old != key and os.path.isabs(old) and not os.path.isdir(old)]
 
 
-def carry(gallery: Gallery, old: str, paths: Sequence[str], key: str, among: Sequence[str]) -> dict[str, str]:
+def hashes(gallery: Gallery, root: str) -> dict[str, str]:
+    """path -> sha256 of every row of a root, as the table names it."""
+    found = gallery.of_root(root, ['path', 'sha256'])
+    return dict(zip(found['path'].to_pylist(), found['sha256'].to_pylist(), strict=True))
+
+
+def by_bytes(gallery: Gallery, root: Root, olds: Iterable[str]) -> list[Moved]:
+    """Take over what is left of folders whose files lie below `root` under another path, once `root` is indexed."""
+    key, done = storage.stored(gallery.uri, root), []
+    here = hashes(gallery, key) if olds else {}
+    for old in olds:
+        if old != key:
+            left = hashes(gallery, old)
+            pairs = carry(gallery, old, left, key, here)
+            gallery.drop(old, list(pairs))
+            done.append(Moved(old, len(pairs), len(left) - len(pairs)))
+    return done
+
+
+def carry(gallery: Gallery, old: str, gone: Mapping[str, str], key: str, here: Mapping[str, str]) -> dict[str, str]:
     """Give columns of rows whose file is gone to rows of the same bytes, one to one, where these have none.
 
     Args:
-      gallery: of both.
-      old, paths: the rows whose files are gone.
-      key, among: root and paths of the rows that may be theirs now.
+      gallery: of both; others may have written to it since the hashes were read.
+      old, gone: root of the rows whose files are gone, and path -> sha256 of them.
+      key, here: the same of the rows that may be theirs now.
 
     Returns:
       path that is gone -> path that has its bytes; of several, the one of the same name.
     """
-    before, now, pairs = gallery.known(old), gallery.known(key), {}
     free: dict[str, list[str]] = {}
-    for path in among:
-        if path in now and now[path][2]:
-            free.setdefault(now[path][2], []).append(path)
-    for path in paths:
-        if there := free.get(before[path][2]):
+    for path, sha256 in here.items():
+        free.setdefault(sha256, []).append(path)
+    free.pop('', None)
+    pairs = {}
+    for path, sha256 in gone.items():
+        if there := free.get(sha256):
             name = pathlib.PurePath(path).name
             pairs[path] = next((one for one in there if pathlib.PurePath(one).name == name), there[0])
             there.remove(pairs[path])
     kinds = gallery.columns
     if pairs and kinds:
-        had, have = (
-            {row['path']: row for row in gallery.of_root(one, ['path', *kinds]).to_pylist()} for one in (old, key)
-        )
-        given = {
-            new: {k: had[path][k] if have[new][k] is None else have[new][k] for k in kinds}
-            for path, new in pairs.items()
-        }
-        columns.join(gallery, key, kinds, given)
+        with gallery.writing():
+            rows = {one: gallery.of_root(one, ['path', *kinds]).to_pylist() for one in {old, key}}
+            had, have = ({row['path']: row for row in rows[one]} for one in (old, key))
+            given = {
+                new: {k: had[path][k] if have[new][k] is None else have[new][k] for k in kinds}
+                for path, new in pairs.items()
+                if path in had and new in have
+            }
+            columns.join(gallery, key, kinds, given)
     return pairs
 
 

@@ -42,7 +42,7 @@ def as_table(schema, root: str, rows: Sequence[Row], there: Mapping[str, tuple[s
     columns = {name: [getattr(row, name) for row in rows] for name in Row._fields}
     # a file that was merely touched, or copied anew every day, would never get old
     added = [there[row.path][1] if there.get(row.path, ('',))[0] == row.sha256 != '' else now for row in rows]
-    columns |= {'root': [root] * len(rows), 'added': added, LOOK: columns['look']}
+    columns |= {'root': [root] * len(rows), 'added': added, LOOK: columns.pop('look')}
     columns[ENRICHED] = [None] * len(rows)  # a row that was there with other bytes must not keep what it had
     schema = pa.schema([f for f in schema if f.name in (*OWN, ENRICHED)])
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)

@@ -5,6 +5,7 @@ another answer. The seal tells damage and changes by hand; it proves nothing aga
 object store looks after its bytes itself, and an index there has none.
 """
 
+import errno
 import os
 import pathlib
 import uuid
@@ -74,7 +75,7 @@ def update(uri: str, versions: dict[str, int], model: str = '') -> None:
     there = {name for table in versions for name in storage.listed(uri, f'{table}.lance') if not name.endswith(HINT)}
     known = {name: value for name, value in old.get('files', {}).items() if name in there}
     fresh = sorted(there - known.keys())
-    known |= {name: value for name, value in zip(fresh, _sums(uri, fresh), strict=True) if value is not None}
+    known |= {name: value for name, value in zip(fresh, _sums(uri, fresh), strict=True) if value}
     facts = {'files': known, 'versions': versions, 'model': model or old.get('model', '')}
     if facts != {name: old.get(name) for name in facts}:
         files.write(pathlib.Path(uri) / FILE, files.to_json(manifest.signed(facts)))
@@ -98,7 +99,7 @@ def _used(uri: str, table: str, version: int) -> set[str]:
 
 
 def _sums(uri: str, names: Iterable[str]) -> list[str | None]:
-    """Checksum and size of files; None where one is not there."""
+    """Checksum and size of files; None where one is not there, '' of a folder, a pipe or a device."""
     return list(threads.in_order(_sum, [os.path.join(uri, name) for name in names]))
 
 
@@ -114,7 +115,9 @@ def _sum(path: str) -> str | None:
                 value, size = zlib.crc32(block, value), size + len(block)
     except FileNotFoundError:
         return None
-    except OSError as error:  # such as a folder or a pipe: it has no sum that was ever sealed
-        return error.strerror
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EISDIR, errno.ENXIO):  # no file: it has no sum that was ever sealed
+            return ''
+        raise  # of the moment, such as too many open files
     _verified[path] = stamp, f'{value:08x}-{size}'
     return _verified[path][1]

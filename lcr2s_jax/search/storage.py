@@ -176,10 +176,5 @@ def unlink(uri: str, names: Iterable[str]) -> None:
             (pathlib.Path(uri) / name).unlink()
 
 
-def is_marked(uri: str, name: str) -> bool:
-    """Whether there is such a file in an index. Raises SearchError."""
-    return read(uri, name) is not None
-
-
 def _cache() -> pathlib.Path:
-    return pathlib.Path(os.path.expanduser(os.environ.get('XDG_CACHE_HOME') or '~/.cache')) / 'lcr2s_jax' / 'models'
+    return files.expanded(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'lcr2s_jax' / 'models'

@@ -37,9 +37,11 @@ class Report:
         self.seconds[stage] = 0.0
         if not self._writes:
             return
-        kept = []
-        found = files.read_bytes(self._jsonl, 1 << 30) if os.path.lexists(self._jsonl) else b''
-        for line in found.decode(errors='replace').splitlines():
+        lines, kept = [], []
+        if os.path.lexists(self._jsonl):
+            with files.regular(self._jsonl) as file:
+                lines = file.read().decode(errors='replace').splitlines()
+        for line in lines:
             with contextlib.suppress(ValueError, RecursionError):  # cut by a kill
                 row = json.loads(line)
                 if not files.misfit(row, _ROW) and (row['stage'] != stage or row['step'] <= first):

@@ -58,7 +58,7 @@ class Run:
         `stage` is '' for the student, or the last one where there is none; `dtype`, the compute type, '' for that of
         the training. Raises ConfigError: no run, no such stage. CheckpointError: none of its checkpoints is whole.
         """
-        workdir = pathlib.Path(os.path.expanduser(workdir))
+        workdir = files.expanded(workdir)
         facts = read_facts(workdir)
         there = stages_of(workdir, facts)
         stage = stage or ('student' if 'student' in there else (there or [''])[-1])

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from lcr2s_jax.evaluation import evaluate
-from lcr2s_jax.evaluation.neighbours import unit
+from lcr2s_jax.evaluation.metrics import unit
 from lcr2s_jax.training.parallel import fingerprint
 from lcr2s_jax.training.run import Run
 

@@ -1,12 +1,12 @@
 """RT-DETR and its kin, by transformers: weights are the user's download, PyTorch an extra, both opened when needed."""
 
 import importlib.util
-import os
 import pathlib
 
 import numpy as np
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import expanded
 from lcr2s_jax.weights import hub
 from lcr2s_jax.weights.reading import read_object
 
@@ -86,11 +86,11 @@ class Rtdetr:
 
 def is_name(name: str) -> bool:
     """Whether it names such a detector, rather than another."""
-    return name == NAME or pathlib.Path(os.path.expanduser(name)).is_dir() or hub.is_name(name)
+    return name == NAME or expanded(name).is_dir() or hub.is_name(name)
 
 
 def _folder(name: str) -> pathlib.Path:
-    folder = pathlib.Path(os.path.expanduser(name))
+    folder = expanded(name)
     if not folder.is_dir():
         repository = DEFAULT if name == NAME else name
         folder = hub.folder_of(repository, _FILES, lambda why: DataError(f'--detector={name}: {why}'))

@@ -1,7 +1,6 @@
 """Files of the Hugging Face hub: from its cache where they are there, else fetched; without a network, told at once."""
 
 import difflib
-import os
 import pathlib
 import re
 import socket
@@ -10,6 +9,7 @@ import urllib.parse
 import urllib.request
 
 from lcr2s_jax.errors import UserError, WeightsError
+from lcr2s_jax.files import expanded
 
 _PATIENCE = 2.0  # seconds until the hub counts as out of reach; its own client tries for half a minute
 SCHEME = 'hf://'
@@ -35,7 +35,7 @@ def is_name(text: str) -> bool:
 
 def is_meant(text: str) -> bool:
     """Whether it names a repository and nothing on this disk."""
-    path = pathlib.Path(os.path.expanduser(text))
+    path = expanded(text)
     return is_name(text) and path.suffix not in _FILES and not path.parent.is_dir()
 
 

@@ -5,7 +5,6 @@ What the files hold is in huggingface.py, open_clip.py and openai.py; what a fol
 
 import dataclasses
 import logging
-import os
 import pathlib
 import re
 import urllib.parse
@@ -15,6 +14,7 @@ import numpy as np
 
 from lcr2s_jax import texts
 from lcr2s_jax.errors import ConfigError, WeightsError
+from lcr2s_jax.files import expanded
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, KERNELS
 from lcr2s_jax.models.resnet import STRIDE
@@ -174,7 +174,7 @@ def _open(name: str, asked: bool = False) -> Source:
         change = here if scheme.lower() == 'file' else 'fetch it, and pass the path of the file'
         change = f'pass {hub.SCHEME}{at}' if at else change
         raise WeightsError(f"found the address '{name[:200]}', expected a folder, a file or a hub name; {change}")
-    path = pathlib.Path(os.path.expanduser(name))
+    path = expanded(name)
     try:
         if path.is_dir():
             return _open_folder(path)

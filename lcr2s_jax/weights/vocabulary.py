@@ -1,7 +1,6 @@
 """Vocabularies of CLIP's byte-pair encoding, of files that strangers wrote: bounded, checked, then built."""
 
 import gzip
-import os
 import pathlib
 import re
 from typing import Any
@@ -10,6 +9,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import expanded
 from lcr2s_jax.weights import hub, layouts
 from lcr2s_jax.weights.reading import brief, integers, parse_object, read_bytes, read_object
 
@@ -34,7 +34,7 @@ def read(name: str) -> tuple[tokenizers.Tokenizer, bytes]:
     """
     if name.startswith(hub.SCHEME):
         return _parse(_from_hub('/'.join(name.removeprefix(hub.SCHEME).split('/')[:2])))
-    path = pathlib.Path(os.path.expanduser(name))
+    path = expanded(name)
     if path.is_file():
         if path.name.endswith('.txt.gz'):
             return _merges(path)

@@ -72,7 +72,7 @@ def read(gallery: Gallery) -> Filters:
 
 def shown(kind: str, value: float | str) -> str:
     """A bound as the page writes it."""
-    return answer_text.clock(value) if kind == 'seconds' else f'{value:g}' if kind == 'number' else value
+    return answer_text.clock(int(value)) if kind == 'seconds' else f'{value:g}' if kind == 'number' else value
 
 
 def _bound(column: str, kind: str, typed: str) -> str:

@@ -214,7 +214,8 @@ class _Hands:
         bounds = [_typed(value) for value in values[len(few) :]]
         ranges = dict(zip(many, zip(bounds[::2], bounds[1::2], strict=True), strict=True))
         try:
-            how = dict(top=int(top or 1), false_alarms=rate or 0.05, why=bool(why), verify=bool(verify))
+            how = dict(top=int(top or 1), why=bool(why), verify=bool(verify))
+            how |= {'false_alarms': rate} if rate else {}
             asked = SearchRequest(text or '', _read(like), where or '', chosen, ranges, **how)
             found = self._service.find(user, asked)
         except SearchError as error:
