@@ -33,10 +33,10 @@ def make(config: ConfigDict, workdir: pathlib.Path, speakers: int = SPEAKERS) ->
         config.tokenizer = str(folder)
         training = open_training(config, workdir)
         training.train_stage('baseline')
-    huggingface.save_huggingface(
-        folder, training.inputs.encoder.clip, training.params['baseline']['clip'], dtype='float16'
-    )
-    shutil.copy(workdir / 'metrics.jsonl', folder / 'pretraining.jsonl')
+        huggingface.save_huggingface(
+            folder, training.inputs.encoder.clip, training.params['baseline']['clip'], dtype='float16'
+        )
+        shutil.copy(workdir / 'metrics.jsonl', folder / 'pretraining.jsonl')
     return folder
 
 

@@ -31,11 +31,20 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
                 f'found the unknown config field {name}, expected one of {file}'
                 + (f'; did you mean --config.{near[0]}?' if near else '')
             )
-        try:
-            _parse(file, [word])
-        except ConfigError:
-            raise ConfigError(f'found {word[:100]}, expected {_expected(own, name)}') from None
-    return _parse(file, overrides)
+    try:
+        return _parse(file, overrides)
+    except ConfigError:
+        for word in overrides:  # each alone, as the error does not say which
+            _check_value(file, own, word)
+        raise
+
+
+def _check_value(file: str, config: ConfigDict, word: str) -> None:
+    try:
+        _parse(file, [word])
+    except ConfigError:
+        name = word.removeprefix('--config.').partition('=')[0]
+        raise ConfigError(f'found {word[:100]}, expected {_expected(config, name)}') from None
 
 
 def _expected(config: ConfigDict, name: str) -> str:

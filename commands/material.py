@@ -124,8 +124,9 @@ class Material:
             if row.combine in ('mean', 'cross'):
                 caches = [targets.mean_features(caches, [self._told(row, name) for name in row.taught_by])]
             joined = targets.mean_relation(caches) if row.combine == 'relation' else caches[0]
-            # a teacher tells of the words that the row is given, which may be another caption's
-            self._features[key] = joined._replace(text_QE=joined.text_QE[self._source(row)])
+            if row.noise:  # a teacher tells of the words that the row is given
+                joined = joined._replace(text_QE=joined.text_QE[self._source(row)])
+            self._features[key] = joined
         return self._features[key]
 
     def _told(self, row: Row, teacher: str) -> np.ndarray:

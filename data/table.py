@@ -123,7 +123,7 @@ def _rows(path: pathlib.Path, fields: Mapping[str, str]) -> Iterator[tuple[str, 
         text = texts.decode(read_bytes(path, MOST), path)
     except OSError as error:
         raise DataError(
-            f'{path}: cannot be read ({error.strerror}); expected a table in UTF-8{_beside(path)}. Change '
+            f'{path}: cannot be read ({error.strerror}); expected a table in UTF-8{_beside(path, error)}. Change '
             'config.data.root or config.data.folder.table.'
         ) from None
     of = told.names(fields, _OWN if kind == '.csv' else told.USUAL)
@@ -152,8 +152,10 @@ def _checked(row: Any, with_split: bool) -> Mapping:
     return row
 
 
-def _beside(path: pathlib.Path) -> str:
-    """What of a table that is not there is in its folder."""
+def _beside(path: pathlib.Path, error: OSError) -> str:
+    """What is in the folder of a table that is not there."""
+    if not isinstance(error, FileNotFoundError):
+        return ''
     if near := texts.near(path) or misplaced.annotations(path.parent, [path.name], {}):
         return near
     there = sorted(one.name for one in path.parent.glob('*') if one.suffix.lower() in (*_KINDS, *_OTHERS))

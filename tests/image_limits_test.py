@@ -190,7 +190,7 @@ GREEDY = {
 def test_small_files_take_little_memory_and_time():
     made = {name: file() for name, file in GREEDY.items()}
     assert max(map(len, made.values())) < 700_000
-    with multiprocessing.get_context('spawn').Pool(1) as pool:
+    with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool:
         taken = {name: pool.apply(taken_by, (file,)) for name, file in made.items()}
     assert not {name: taken[name] for name in made if taken[name][0] > 60 or taken[name][1] > 1}
 

@@ -217,7 +217,7 @@ def _hugging_face(folder: pathlib.Path, clip: CLIP, params) -> None:
         **{'resample': _BILINEAR, 'do_center_crop': False, 'do_rescale': True, 'rescale_factor': 1 / 255},
         **{'do_normalize': True, 'image_mean': PIXEL_MEAN, 'image_std': PIXEL_STD},
     }
-    (folder / 'preprocessor_config.json').write_text(json.dumps(pixels, indent=2) + '\n')
+    (folder / huggingface.PIXELS).write_text(json.dumps(pixels, indent=2) + '\n')
 
 
 # (a folder that is there, CLIP, its parameters) -> nothing; raise WeightsError. The tokenizer comes beside, in all.

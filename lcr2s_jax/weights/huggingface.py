@@ -62,7 +62,7 @@ _NAMES = (
     (r'/(kernel|scale)$', '/weight'),
 )
 _TOWERS = ('vision_model.', 'text_model.')
-_PIXELS = 'preprocessor_config.json'
+PIXELS = 'preprocessor_config.json'
 _PATCH = 'vision_model.embeddings.patch_embedding.weight'
 IMAGE_POSITIONS = 'vision_model.embeddings.position_embedding.weight'
 _TEXT_POSITIONS = 'text_model.embeddings.position_embedding.weight'
@@ -72,8 +72,9 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     """A folder with config.json, and the weights in it. Raises WeightsError."""
     content = read_weights(weights)
     # what a wrapper puts before all names, such as 'module.'
-    before = {name.partition(tower)[0] for tower in _TOWERS for name in content.tensors if tower in name}
-    if len(before) == 1 and (before := before.pop()):
+    wrappers = {name.partition(tower)[0] for tower in _TOWERS for name in content.tensors if tower in name}
+    before = wrappers.pop() if len(wrappers) == 1 else ''
+    if before:
         inside = {name.removeprefix(before): x for name, x in content.tensors.items() if name.startswith(before)}
         more = len(content.tensors) - len(inside)
         others = content.others + (f'not used: {more} tensors outside {before.rstrip(".")}',) * bool(more)
@@ -86,7 +87,7 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
             f'{IMAGE_POSITIONS}. {advice or "Put an open_clip_config.json beside it where it is of open_clip."}'
         )
     sizes, native = read_config(folder / 'config.json', content.bytes)
-    prepared = _prepared(folder / _PIXELS)
+    prepared = _prepared(folder / PIXELS)
 
     def params(clip: CLIP, resize: str) -> dict:
         return pixels.folded(from_huggingface(content.tensors, clip, resize, native), clip, prepared)

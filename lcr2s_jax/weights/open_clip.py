@@ -52,7 +52,7 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     def params(clip: CLIP, resize: str) -> dict:
         return pixels.folded(from_openai(tensors, clip, names, resize, native=native), clip, prepared)
 
-    return files.Source(folder, sizes, params, unused)
+    return files.Source(folder, sizes, params, unused + content.others)
 
 
 def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, pixels.Pixels]:

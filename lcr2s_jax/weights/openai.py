@@ -21,6 +21,7 @@ from lcr2s_jax.models.resnet import STRIDE
 from lcr2s_jax.weights import kinds
 from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, stored_grid
+from lcr2s_jax.weights.reading import at
 from lcr2s_jax.weights.sizes import checked
 from lcr2s_jax.weights.stored import read_weights
 
@@ -112,7 +113,7 @@ def open_file(path: pathlib.Path, asked: bool = False) -> files.Source:
         except WeightsError:  # a grid that only the caller can tell
             size = None
     except WeightsError as error:
-        raise WeightsError(error if str(error).startswith(str(path)) else f'{path}: {error}') from None
+        raise at(path, error) from None
     tensors.setdefault(names.of('logit_scale'), _LOGIT_SCALE)
     guesses, square = (), size is not None and size[0] == size[1]
     if bare := names.prefix + _ARCHIVE not in content.tensors:

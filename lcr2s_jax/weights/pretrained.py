@@ -105,7 +105,8 @@ def open_source(source: str, activation: str = '', heads: int | tuple[int, int] 
     """
     if activation and activation not in ACTIVATIONS:
         raise ConfigError(f"activation: found '{activation}', expected '' or one of {', '.join(ACTIVATIONS)}")
-    found = _open(BUILT_IN.get(source, source), bool(heads))
+    asked = all(heads) if isinstance(heads, list | tuple) else bool(heads)
+    found = _open(BUILT_IN.get(source, source), asked)
     sizes, told = _overruled(found.sizes, activation, heads)
     settled = [f'`{name}`' for name, value in (('activation', activation), ('heads', heads)) if value]
     guesses = tuple(guess for guess in found.guesses if not any(field in guess for field in settled))

@@ -66,5 +66,10 @@ def brief(value: Any) -> str:
     return text[:60]
 
 
+def at(path: pathlib.Path, error: WeightsError) -> WeightsError:
+    """The same error with the file before it, if it does not stand there."""
+    return error if str(error).startswith(str(path)) else WeightsError(f'{path}: {error}')
+
+
 def _short(reason: BaseException) -> str:
     return getattr(reason, 'strerror', None) or str(reason)[:200]

@@ -77,7 +77,7 @@ def _read_file(path: pathlib.Path) -> Weights:
 
 
 def _read_shards(index: pathlib.Path) -> Weights:
-    tensors, size = {}, 0
+    tensors, size, others = {}, 0, ()
     for file, names in layouts.shards(index).items():
         found = _read_file(index.parent / file)
         if lost := [name for name in names if name not in found.tensors]:
@@ -85,8 +85,8 @@ def _read_shards(index: pathlib.Path) -> Weights:
                 f'{index.parent / file}: found no {lost[0]}, which {index.name} says is in it. Fetch both again.'
             )
         tensors |= {name: found.tensors[name] for name in names}
-        size += found.bytes
-    return Weights(tensors, size)
+        size, others = size + found.bytes, others + found.others
+    return Weights(tensors, size, others=others)
 
 
 def _start(path: pathlib.Path) -> bytes:

@@ -17,7 +17,7 @@ import numpy as np
 
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.weights import layouts, pickles
-from lcr2s_jax.weights.reading import brief, integers
+from lcr2s_jax.weights.reading import at, brief, integers
 
 _DTYPES = {
     'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage': 'float16',
@@ -54,7 +54,7 @@ def read_torch(path: pathlib.Path) -> Checkpoint:
         _refuse_module(path, root)
         tensors = _flatten(root)
     except WeightsError as error:
-        raise WeightsError(error if str(error).startswith(str(path)) else f'{path}: {error}') from None
+        raise at(path, error) from None
     except Exception as error:  # bytes that are no pickle of tensors raise whatever they like
         raise WeightsError(
             f'{path}: its list of tensors cannot be read ({type(error).__name__}: {str(error)[:200]}); '
@@ -223,7 +223,7 @@ def _state(whole) -> tuple[object, tuple[str, ...]]:
 def _names(root) -> set[str]:
     """Names of tensors, by which a copy of a model is known."""
     found = {}
-    with contextlib.suppress(WeightsError):
+    with contextlib.suppress(WeightsError, ValueError):
         found = _flatten(root) if isinstance(root, dict) else {}
     return {re.sub(r'^((_orig_mod|module|model|ema|shadow|ema_model)\.)+', '', name) for name in found}
 

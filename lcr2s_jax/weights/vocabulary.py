@@ -170,7 +170,8 @@ def _growth(part: dict[str, Any]) -> int:
     times = 2 if kind == 'ByteLevel' else 1
     for text in put:
         times *= 1 + len(text)
-    return times * max(1, str(single).count("'Sequence'") if isinstance(single, list) else 1)
+    repeated = sum('Sequence' in one for one in single if isinstance(one, dict)) if isinstance(single, list) else 1
+    return times * max(1, repeated)
 
 
 def _is_fast(pattern: str) -> bool:

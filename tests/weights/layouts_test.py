@@ -455,3 +455,17 @@ def test_what_a_source_has_of_its_own_is_not_passed_over(tmp_path):
     for source, given, found in (('', {}, 'source: found nothing'), (DEMO, {'context_length': 0}, 'found 0')):
         with pytest.raises(ConfigError, match=found):
             lcr2s_jax.load(source, **given)
+
+
+def test_zero_of_a_pair_of_heads_is_a_guess_that_cannot_be_made(tmp_path):
+    _, _, state = vit(vision_width=96, vision_heads=3)
+    torch.save(state, tmp_path / 'a.pt')
+    with pytest.raises(WeightsError, match='an image tower 96 wide.*say how many heads'):
+        pretrained.open_source(str(tmp_path / 'a.pt'), heads=(0, 1))
+
+
+def test_what_lies_beside_a_model_does_not_keep_it_from_being_read(tmp_path):
+    clip, model, state = vit()
+    torch.save({'model': state, 'captions': {'x' * 600: 1}}, tmp_path / 'a.pt')
+    got, params = load(tmp_path / 'a.pt', clip)
+    assert_equal_features(features(got, params, *batch(clip)), torch_features(model, *batch(clip)))
