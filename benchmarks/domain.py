@@ -95,7 +95,7 @@ def _looker(model) -> Callable[[list[bytes]], dict[str, np.ndarray]]:
         pixels_Nhwc = np.stack([images.pixels(one, model.image_size) for one in encoded])
         parts = [inside(pixels_Nhwc[start : start + _BATCH]) for start in range(0, len(pixels_Nhwc), _BATCH)]
         found = {name: np.concatenate([np.asarray(part[name]) for part in parts]) for name in parts[0]}
-        return found | {'pixels': np.stack([appearance.statistics(one) for one in pixels_Nhwc])}
+        return found | {'pixels': appearance.statistics(pixels_Nhwc)}
 
     return look
 

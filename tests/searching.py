@@ -101,7 +101,7 @@ def batch(rows: list[Row]) -> dict:
     """Rows as a cluster's embedder hands them to a writer."""
     names = {'path': 'path', 'size': 'bytes', 'modified': 'modified', 'sha256': 'sha256', 'vector': 'vector'}
     batch = {name: [getattr(row, field) for row in rows] for name, field in names.items()}
-    batch['look'] = [np.full(appearance.COUNT, np.nan) if row.look is None else row.look for row in rows]
+    batch['look'] = [np.zeros(appearance.COUNT) if row.look is None else row.look for row in rows]
     return batch | {'what': np.full(len(rows), workers.EMBEDDED), 'fault': [''] * len(rows)}
 
 

@@ -17,39 +17,70 @@ _LEAST = 1e-3  # of a step, in units of the range of grey: what is less counts a
 _LEVEL = 0.9 / 255  # less than a step of one level, however it is rounded
 
 
-def statistics(pixels_hwc: np.ndarray) -> np.ndarray:
-    """Of uint8 [h, w, 3] as the model gets it: float32 [COUNT]. A large picture is halved first."""
-    x_chw = np.ascontiguousarray(pixels_hwc.transpose(2, 0, 1), np.float32) / 255  # sums over planes are the fast ones
-    while x_chw[0].size > _PIXELS:
-        x_chw = _halved(x_chw)
-    red, green, blue = x_chw
+def statistics(pixels_Nhwc: np.ndarray) -> np.ndarray:
+    """Of uint8 [..., h, w, 3] as the model gets it: float32 [..., COUNT]. Large pictures are halved first.
+
+    Many at once cost a quarter of as many single calls.
+    """
+    x_Nchw = np.ascontiguousarray(np.moveaxis(pixels_Nhwc, -1, -3), np.float32) / 255  # sums over planes are fast
+    while x_Nchw.shape[-2] * x_Nchw.shape[-1] > _PIXELS:
+        x_Nchw = _halved(x_Nchw)
+    red, green, blue = np.moveaxis(x_Nchw, -3, 0)
     first, second = red - green, (red + green) / 2 - blue
-    found = [*x_chw.mean(axis=(1, 2)), *x_chw.std(axis=(1, 2))]
-    found += [np.abs(first).mean(), np.abs(second).mean(), first.std(), second.std()]
+    found = [_mean(colour) for colour in (red, green, blue)] + [_deviation(colour) for colour in (red, green, blue)]
+    found += [_mean(np.abs(first)), _mean(np.abs(second)), _deviation(first), _deviation(second)]
     grey = octave = (red + green + blue) / 3
     for number in range(_OCTAVES):
-        for axis in (0, 1):
+        for axis in (-2, -1):
             found += _steps(np.diff(octave, axis=axis), with_flat=number == 0)
         octave = _halved(octave)
-    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-    strength, rms = _strength(np.abs(4 * grey[1:-1, 1:-1] - around))
-    low, high = np.interp((0.05, 0.95), np.linspace(0, 1, grey.size), np.sort(grey, axis=None))  # a quick np.quantile
-    return np.array([*found, np.log(strength), np.log(rms), high - low], np.float32)
+    around = grey[..., :-2, 1:-1] + grey[..., 2:, 1:-1] + grey[..., 1:-1, :-2] + grey[..., 1:-1, 2:]
+    strength, rms = _strength(np.abs(4 * grey[..., 1:-1, 1:-1] - around))
+    low, high = _quantile(grey, 0.05, 0.95)
+    return np.stack([*found, np.log(strength), np.log(rms), high - low], axis=-1).astype(np.float32)
 
 
-def _steps(step_hw: np.ndarray, with_flat: bool) -> list[float]:
+def _steps(step_Nhw: np.ndarray, with_flat: bool) -> list[np.ndarray]:
     """Log of their strength, log of how rare they are; and share of pixels without any."""
-    size_hw = np.abs(step_hw)
-    strength, rms = _strength(size_hw)
+    size_Nhw = np.abs(step_Nhw)
+    strength, rms = _strength(size_Nhw)
     found = [np.log(strength), np.log(rms / strength)]
-    return found + [np.count_nonzero(size_hw < _LEVEL) / size_hw.size if size_hw.size else 1.0] * with_flat
+    if with_flat:
+        found.append(_mean(size_Nhw < _LEVEL) if size_Nhw[..., :1, :1].size else np.ones_like(strength))
+    return found
 
 
-def _strength(size_hw: np.ndarray) -> tuple[float, float]:
+def _strength(size_Nhw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean of absolute values, and root of the mean of their squares; of nothing, the least."""
-    if not size_hw.size:
-        return _LEAST, _LEAST
-    return float(size_hw.mean()) + _LEAST, float(np.sqrt((size_hw**2).mean())) + _LEAST
+    if not size_Nhw.size:
+        least = np.full(size_Nhw.shape[:-2], _LEAST)
+        return least, least
+    return _mean(size_Nhw) + _LEAST, np.sqrt(_mean_square(_flat(size_Nhw))) + _LEAST
+
+
+def _flat(x_Nhw: np.ndarray) -> np.ndarray:
+    return x_Nhw.reshape(*x_Nhw.shape[:-2], -1)
+
+
+def _mean(x_Nhw: np.ndarray) -> np.ndarray:
+    return _flat(x_Nhw).mean(axis=-1)
+
+
+def _mean_square(x_NP: np.ndarray) -> np.ndarray:
+    return np.einsum('...p,...p->...', x_NP, x_NP) / x_NP.shape[-1]  # no array of squares is written
+
+
+def _deviation(x_Nhw: np.ndarray) -> np.ndarray:
+    return np.sqrt(_mean_square(_flat(x_Nhw) - _flat(x_Nhw).mean(axis=-1, keepdims=True)))
+
+
+def _quantile(x_Nhw: np.ndarray, *shares: float) -> list[np.ndarray]:
+    """As np.quantile, of few shares in a quarter of its time."""
+    x_NP = np.sort(_flat(x_Nhw), axis=-1)
+    last = x_NP.shape[-1] - 1
+    below = [int(share * last) for share in shares]
+    part = [share * last - k for share, k in zip(shares, below, strict=True)]
+    return [x_NP[..., k] * (1 - p) + x_NP[..., min(k + 1, last)] * p for k, p in zip(below, part, strict=True)]
 
 
 def _halved(x: np.ndarray) -> np.ndarray:

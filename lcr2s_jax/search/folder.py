@@ -14,7 +14,7 @@ from lcr2s_jax import images, threads
 from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.files import storable
 from lcr2s_jax.image_headers import sniff
-from lcr2s_jax.search import appearance, stores
+from lcr2s_jax.search import stores
 from lcr2s_jax.texts import near
 
 _NAMED = 3  # files that are named for each reason why they are passed over
@@ -37,7 +37,6 @@ class Picture(NamedTuple):
     sha256: str  # of its bytes, hex; '' where they cannot be read
     pixels: np.ndarray | None  # uint8 [h, w, 3]; None where they were not wanted or there is a fault
     fault: str  # why it cannot be used, half a sentence; '' where it can
-    look: np.ndarray | None = None  # `appearance.statistics` of the pixels; None without pixels
 
 
 class Listing(NamedTuple):
@@ -203,7 +202,7 @@ def _open(root: Root, image_size: tuple[int, int], wanted: Callable[[str], bool]
         return Picture(file, '', None, str(fault))
     sha256 = hashlib.sha256(content).hexdigest()
     pixels, fault = decode(content, image_size) if wanted(sha256) else (None, '')
-    return Picture(file, sha256, pixels, fault, None if pixels is None else appearance.statistics(pixels))
+    return Picture(file, sha256, pixels, fault)
 
 
 def encoded(root: Root, path: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lcr2s_jax.search import conditions, folder, retention
+from lcr2s_jax.search import appearance, conditions, folder, retention
 from lcr2s_jax.search.folder import File, Picture
 from lcr2s_jax.search.gallery import FOUND, OK, Gallery, Row
 from lcr2s_jax.search.rows import LOOK, VECTOR, as_matrix, looks_of
@@ -24,6 +24,13 @@ class Encoder(Protocol):
     image_size: tuple[int, int]
 
     def embed_image(self, image_nhwc: np.ndarray) -> np.ndarray: ...
+
+
+class Numbers(NamedTuple):
+    """What an index keeps of a picture's pixels."""
+
+    vector: np.ndarray  # unit float32 [E]
+    look: np.ndarray | None  # `appearance.statistics`, float32 [S]; None where an earlier version made the row
 
 
 class Work(NamedTuple):
@@ -55,22 +62,22 @@ def here(gallery: Gallery, model: Encoder, work: Work, tell: Callable[[int], Non
     Pictures of the same bytes are embedded once for each path, unless the index has them already.
     """
     done, waiting, batch = Done(), [], []
-    vectors: dict[str, np.ndarray] = {}  # by path
+    numbers: dict[str, Numbers] = {}  # by path
 
     def embed_batch():
         if batch:
-            vectors.update(zip([one.file.path for one in batch], embed(model, batch), strict=True))
+            numbers.update(zip([one.file.path for one in batch], embed(model, batch), strict=True))
             done.embedded += len(batch)
             tell(len(batch))
             batch.clear()
 
     def commit():
         embed_batch()
-        copies = put(gallery, work, waiting, vectors)
+        copies = put(gallery, work, waiting, numbers)
         done.copied += copies
         tell(copies + sum(bool(one.fault) for one in waiting))
         waiting.clear()
-        vectors.clear()
+        numbers.clear()
 
     for one in read(work, work.files, model.image_size):
         if is_forgotten(work, one):
@@ -100,39 +107,39 @@ def is_forgotten(work: Work, picture: Picture) -> bool:
     return bool(work.forgotten) and retention.key('bytes', picture.sha256) in work.forgotten
 
 
-def embed(model: Encoder, pictures: Sequence[Picture]) -> np.ndarray:
-    """Unit float32 [n, E] of pictures that have pixels."""
-    return model.embed_image(np.stack([one.pixels for one in pictures]))
+def embed(model: Encoder, pictures: Sequence[Picture]) -> list[Numbers]:
+    """Of pictures that have pixels, in order."""
+    pixels_Nhwc = np.stack([one.pixels for one in pictures])
+    return list(map(Numbers, model.embed_image(pixels_Nhwc), appearance.statistics(pixels_Nhwc)))
 
 
-def row(picture: Picture, vector: np.ndarray | None) -> Row:
+def row(picture: Picture, numbers: Numbers | None) -> Row:
     """What a file becomes."""
     path, *facts = picture.file
-    return Row(path, picture.sha256, *facts, picture.fault or OK, vector, picture.look)
+    return Row(path, picture.sha256, *facts, picture.fault or OK, *(numbers or ()))
 
 
-def put(gallery: Gallery, work: Work, pictures: Sequence[Picture], vectors: dict[str, np.ndarray]) -> int:
-    """Commit pictures with their vectors, by path; how many took theirs from the index, as their bytes were there."""
-    copies = [one for one in pictures if not one.fault and one.file.path not in vectors]
+def put(gallery: Gallery, work: Work, pictures: Sequence[Picture], numbers: dict[str, Numbers]) -> int:
+    """Commit pictures with their numbers, by path; how many took theirs from the index, as their bytes were there."""
+    copies = [one for one in pictures if not one.fault and one.file.path not in numbers]
     with gallery.writing():
         there = _numbers_of(gallery, {one.sha256 for one in copies})
         # bytes that another process has deleted meanwhile: without a row, the next call looks at the file again
         taken = {one.file.path: there[one.sha256] for one in copies if one.sha256 in there}
-        vectors = vectors | {path: vector for path, (vector, _) in taken.items()}
-        pictures = [one._replace(look=taken[one.file.path][1]) if one.file.path in taken else one for one in pictures]
-        rows = [row(one, vectors.get(one.file.path)) for one in pictures if one.fault or one.file.path in vectors]
+        numbers = numbers | taken
+        rows = [row(one, numbers.get(one.file.path)) for one in pictures if one.fault or one.file.path in numbers]
         if rows:
             gallery.put(work.key, rows, work.new)
     return len(copies)
 
 
-def _numbers_of(gallery: Gallery, hashes: Iterable[str]) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    """sha256 -> vector and look, for pictures that are there under another path."""
+def _numbers_of(gallery: Gallery, hashes: Iterable[str]) -> dict[str, Numbers]:
+    """By sha256, for pictures that are there under another path."""
     found, seen = {}, LOOK in gallery.table.schema.names
     for some in conditions.in_lists(list(hashes)):
         chosen = FOUND & conditions.among('sha256', some)
         rows = gallery.rows(chosen, ['sha256', VECTOR, *[LOOK] * seen])
         looks = looks_of(rows[LOOK].to_pylist()) if seen else [None] * len(rows)
-        numbers = zip(as_matrix(rows[VECTOR], gallery.width), looks, strict=True)
+        numbers = map(Numbers, as_matrix(rows[VECTOR], gallery.width), looks)
         found |= dict(zip(rows['sha256'].to_pylist(), numbers, strict=True))
     return found

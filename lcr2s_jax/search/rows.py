@@ -25,7 +25,7 @@ class Row(NamedTuple):
     bytes: int
     modified: int  # of the file, microseconds since 1970
     status: str  # OK, or why there is no vector
-    vector: np.ndarray | None  # unit float32 [E], or None
+    vector: np.ndarray | None = None  # unit float32 [E], or None
     look: np.ndarray | None = None  # `appearance.statistics`, float32 [S], or None
 
 

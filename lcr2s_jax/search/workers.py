@@ -57,7 +57,6 @@ class Reader:
         with _named():
             found = list(ingest.read(self._work, files, self._task.image_size, _THREADS))
         pixels = np.zeros((len(found), *self._task.image_size, 3), np.uint8)
-        looks = np.full((len(found), appearance.COUNT), np.nan, np.float32)
         what = np.zeros(len(found), np.int8)
         for place, one in enumerate(found):
             if ingest.is_forgotten(self._work, one):
@@ -65,13 +64,13 @@ class Reader:
             elif one.pixels is None:
                 what[place] = UNUSABLE if one.fault else KNOWN
             else:
-                pixels[place], looks[place] = one.pixels, one.look
+                pixels[place] = one.pixels
         facts = {name: np.array([getattr(one, name) for one in found], object) for name in ('sha256', 'fault')}
-        return batch | facts | {'what': what, 'pixels': pixels, 'look': looks}
+        return batch | facts | {'what': what, 'pixels': pixels}
 
 
 class Embedder:
-    """Pixels -> vectors. The model is the index's own, opened where the worker runs."""
+    """Pixels -> numbers. The model is the index's own, opened where the worker runs."""
 
     def __init__(self, task: Task):
         if task.share:  # XLA would start a thread for every core of the machine
@@ -87,9 +86,12 @@ class Embedder:
         with _named():
             model, chosen = self._model, np.flatnonzero(batch['what'] == EMBEDDED)
             vectors = np.zeros((len(batch['what']), self._task.width), np.float32)
+            looks = np.zeros((len(batch['what']), appearance.COUNT), np.float32)
             if len(chosen):
-                vectors[chosen] = ingest.embed(model, [_picture(batch, place) for place in chosen])
-        return {name: values for name, values in batch.items() if name != 'pixels'} | {'vector': vectors}
+                numbers = ingest.embed(model, [_picture(batch, place) for place in chosen])
+                vectors[chosen], looks[chosen] = map(np.stack, zip(*numbers, strict=True))
+        left = {name: values for name, values in batch.items() if name != 'pixels'}
+        return left | {'vector': vectors, 'look': looks}
 
 
 class Writer:
@@ -138,20 +140,13 @@ def model_of(task: Task) -> ingest.Encoder:
 
 def row_of(batch: dict[str, np.ndarray], place: int) -> Row:
     """What one file of a batch becomes."""
-    has = batch['what'][place] == EMBEDDED
-    return ingest.row(_picture(batch, place), np.asarray(batch['vector'][place], np.float32) if has else None)
+    numbers = ingest.Numbers(*(np.asarray(batch[name][place], np.float32) for name in ('vector', 'look')))
+    return ingest.row(_picture(batch, place), numbers if batch['what'][place] == EMBEDDED else None)
 
 
 def _picture(batch: dict[str, np.ndarray], place: int) -> Picture:
     pixels = batch['pixels'][place] if 'pixels' in batch else None
-    look = np.asarray(batch['look'][place], np.float32)
-    return Picture(
-        _file(batch, place),
-        str(batch['sha256'][place]),
-        pixels,
-        str(batch['fault'][place]),
-        None if np.isnan(look).any() else look,
-    )
+    return Picture(_file(batch, place), str(batch['sha256'][place]), pixels, str(batch['fault'][place]))
 
 
 def _file(batch: dict[str, np.ndarray], place: int) -> File:

@@ -14,7 +14,7 @@ import numpy as np
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.files import alone
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import columns, folder, retention, storage
+from lcr2s_jax.search import appearance, columns, folder, ingest, retention, storage
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video import detectors, tracker
@@ -146,18 +146,17 @@ def _commit(gallery, model, pool, cut, some: list, values: dict[str, dict]) -> i
     size = model.image_size
     pictures = list(folder.read(files, root, size))
     used = [place for place, picture in enumerate(pictures) if not picture.fault]
-    vectors: dict = {}
+    numbers: dict[int, ingest.Numbers] = {}  # by track
     if used:
-        vector_PE = pool(np.stack([pictures[place].pixels for place in used]), track_N[used])
-        vectors = dict(zip(np.unique(track_N[used]).tolist(), vector_PE, strict=True))
+        pixels, owner = np.stack([pictures[place].pixels for place in used]), track_N[used]
+        look_PS = [appearance.statistics(pixels[owner == number]).mean(axis=0) for number in np.unique(owner)]
+        numbers = dict(zip(np.unique(owner).tolist(), map(ingest.Numbers, pool(pixels, owner), look_PS), strict=True))
     rows = []
     for number, (path, track) in enumerate(some):
         _, size, modified = folder.look(root, root / path)
         fault = next(pictures[place].fault for place in np.flatnonzero(track_N == number))  # told where all have one
-        status = OK if number in vectors else fault
-        looks = [pictures[place].look for place in used if track_N[place] == number]
-        look = np.mean(looks, axis=0) if looks else None
-        rows.append(Row(path, _hash(track), size, modified, status, vectors.get(number), look))
+        status = OK if number in numbers else fault
+        rows.append(Row(path, _hash(track), size, modified, status, *numbers.get(number, ())))
     gallery.put(storage.TRACKED, rows, new=True)
     columns.join(gallery, storage.TRACKED, COLUMNS, {path: values[path] for path, _ in some})
     return len(used)

@@ -36,3 +36,9 @@ def test_a_blurred_picture_has_less_fine_grain_and_keeps_its_mean():
     one, other = appearance.statistics(sharp), appearance.statistics(blurred)
     assert other[10] < one[10] and other[13] < one[13] and other[12] > one[12]
     np.testing.assert_allclose(one[:3], other[:3], atol=0.01)
+
+
+def test_pictures_together_have_the_numbers_of_each_alone():
+    pixels = np.random.default_rng(3).integers(0, 256, (2, 5, 224, 100, 3)).astype(np.uint8)  # halved first
+    alone = [[appearance.statistics(one) for one in some] for some in pixels]
+    np.testing.assert_array_equal(appearance.statistics(pixels), alone)
