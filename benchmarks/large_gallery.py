@@ -2,8 +2,8 @@
 
 For each count of rows of 128 numbers: written, approximate index built, searched from the disk, grown by a hundredth,
 the hundredth deleted again. Rows a second, milliseconds of a query (median, 99th percentile), recall@10 against
-all products, bytes on disk, the peak of memory of the process that does it. `grown` is over the first count, `theory`
-what the number of rows alone would make it. Vectors are made piece by piece, as those of benchmarks/search.py lie.
+all products, bytes on disk, the peak of memory of the process that does it; recall and time again for fewer and more
+candidates that get exact scores. `grown` is over the first count, `theory` what the number of rows alone would make it. Vectors are made piece by piece, as those of benchmarks/search.py lie.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks import common
 
 WIDTH, TOP, QUERIES, PIECE = 128, 10, 200, 65_536
+REFINE = (5, 10, 20, 40)  # candidates, in units of TOP
 
 
 def piece(number: int, size: int) -> np.ndarray:
@@ -72,6 +73,23 @@ def put(gallery, root: str, first: int, count: int) -> None:
         gallery.put(root, rows, new=True)
 
 
+def searched(gallery, query_QE: np.ndarray, right: np.ndarray, **options) -> dict:
+    """One query after the other: time and recall."""
+    from lcr2s_jax.search import approximate
+
+    each, hits = [], 0
+    for query_E, best in zip(query_QE, right, strict=True):
+        clock = time.perf_counter()
+        row_K = approximate.nearest(gallery, query_E[None], TOP, **options)[1][0]
+        each.append(time.perf_counter() - clock)
+        hits += len({int(one['path'][:10]) for one in gallery.facts(row_K[row_K >= 0], ['path'])} & set(best.tolist()))
+    return {
+        'query, ms': 1e3 * float(np.median(each)),
+        'query, p99 ms': 1e3 * float(np.percentile(each, 99)),
+        'recall@10': hits / (TOP * len(each)),
+    }
+
+
 def measured(count: int, folder: str) -> dict:
     """One gallery, all that is done with it; the row of the table."""
     from lcr2s_jax.search import approximate, retention
@@ -92,12 +110,10 @@ def measured(count: int, folder: str) -> dict:
     timed('build', approximate.build, gallery)
     query_QE = queries(count)
     right = truth(count, query_QE)
-    each, hits = [], 0
-    for query_E, best in zip(query_QE, right, strict=True):
-        clock = time.perf_counter()
-        row_K = approximate.nearest(gallery, query_E[None], TOP)[1][0]
-        each.append(time.perf_counter() - clock)
-        hits += len({int(one['path'][:10]) for one in gallery.facts(row_K[row_K >= 0], ['path'])} & set(best.tolist()))
+    asked = searched(gallery, query_QE, right)
+    for refine in REFINE:
+        of_these = searched(gallery, query_QE, right, refine=refine)
+        asked |= {f'{name}, {refine * TOP} candidates': of_these[name] for name in ('query, ms', 'recall@10')}
     size = sum(path.stat().st_size for path in pathlib.Path(folder).rglob('*') if path.is_file())
     more = count // 100
     timed('grow', put, gallery, 'later', -(-count // PIECE) * PIECE, more)
@@ -107,9 +123,7 @@ def measured(count: int, folder: str) -> dict:
         'rows': count,
         'write, rows/s': count / seconds['write'],
         'build, s': seconds['build'],
-        'query, ms': 1e3 * float(np.median(each)),
-        'query, p99 ms': 1e3 * float(np.percentile(each, 99)),
-        'recall@10': hits / (TOP * len(each)),
+        **asked,
         'bytes a row': size / count,
         'grow by 1 %, rows/s': more / seconds['grow'],
         'delete 1 %, s': seconds['delete'],

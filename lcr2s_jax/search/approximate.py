@@ -16,7 +16,8 @@ from lcr2s_jax.search.rows import VECTOR
 FROM = 1_000_000  # pictures: below, comparing every vector is as quick as one wants
 FEWEST = 256  # pictures: product quantisation learns that many values of a byte
 _LIST = 1024  # vectors of an inverted list, about
-_PROBES, _REFINE = 48, 5  # lists looked into; candidates with exact scores, times k
+_PROBES = 48  # lists looked into
+_REFINE = 20  # candidates with exact scores, times k: ten million pictures need so many, docs/scale.md
 _LEARNING = dict(max_iterations=15, sample_rate=64)  # a tenth of the time of LanceDB's defaults, at the same recall
 
 
