@@ -1,9 +1,10 @@
 """A large gallery from its first row to its last:  python -m benchmarks.large_gallery [--counts 100000 1000000]
 
 For each count of rows of 128 numbers: written, approximate index built, searched from the disk, grown by a hundredth,
-the hundredth deleted again. Rows a second, milliseconds of a query (median, 99th percentile), recall@10 against
-all products, bytes on disk, the peak of memory of the process that does it; recall and time again for fewer and more
-candidates that get exact scores. `grown` is over the first count, `theory` what the number of rows alone would make it. Vectors are made piece by piece, as those of benchmarks/search.py lie.
+the hundredth deleted again. Rows a second, milliseconds of a query (median, 99th percentile), recall@10 against all
+products, bytes on disk, the peak of memory of the process that does it; recall and time again for fewer and more
+candidates that get exact scores. `grown` is over the first count, `theory` what the number of rows alone would make
+it. Vectors are made piece by piece, as those of benchmarks/search.py lie.
 """
 
 import argparse
