@@ -17,8 +17,7 @@ import numpy as np
 
 from benchmarks.common import write
 from data.demo.synthetic import Seen, seen
-from lcr2s_jax.arrays import Embeddings
-from lcr2s_jax.evaluation.explain import unit
+from lcr2s_jax.arrays import Embeddings, unit
 
 RESAMPLES = 2000
 PLOT = pathlib.Path('docs/images/attributes.png')

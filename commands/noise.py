@@ -4,8 +4,8 @@ import pathlib
 
 import numpy as np
 
+from lcr2s_jax.arrays import unit
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.evaluation.metrics import unit
 
 
 def shuffled(captions: int, share: float, seed: int = 0) -> np.ndarray:

@@ -11,6 +11,7 @@ An array's name ends in its axes (`rich_BKE`, `sim_QG`); scalars, trees and para
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 
 class Batch(NamedTuple):
@@ -60,3 +61,9 @@ def merge_rows(x: jax.Array) -> jax.Array:
 def split_rows(x: jax.Array, views: int) -> jax.Array:
     """[N, ...] -> [B, K, ...] with K = `views`."""
     return x.reshape((-1, views) + x.shape[1:])
+
+
+def unit(x: Any, dtype: Any = np.float32) -> np.ndarray:
+    """Last axis to length 1, on the host."""
+    x = np.asarray(x, dtype)
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

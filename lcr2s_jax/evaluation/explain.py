@@ -10,7 +10,7 @@ import chex
 import jax
 import numpy as np
 
-from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.arrays import Embeddings, unit
 from lcr2s_jax.errors import UserError
 
 MODALITIES = ('image', 'text')
@@ -168,8 +168,3 @@ def only(e: Embeddings, pids) -> Embeddings:
         e.image_GE[image], e.text_QE[text], e.image_pid_G[image], e.text_pid_Q[text],
         e.image_view_G[image], e.text_view_Q[text],
     )  # fmt: skip
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Last axis to length 1, in the type that it has."""
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

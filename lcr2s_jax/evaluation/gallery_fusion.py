@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from lcr2s_jax import images
+from lcr2s_jax.arrays import unit
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.evaluation.metrics import unit
 from lcr2s_jax.method.fusion import Fusion
 
 _BLOCK = 256  # rows fused at a time

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcr2s_jax.arrays import unit
 from lcr2s_jax.errors import UserError
 
 RANKS = (1, 5, 10)
@@ -128,9 +129,3 @@ def _relevant(gallery_pid_G, query_pid_Q):
     ordered = np.asarray(gallery_pid_G)[order_G]
     start = np.searchsorted(ordered, query_pid_Q, 'left')
     return order_G, start, np.searchsorted(ordered, query_pid_Q, 'right') - start
-
-
-def unit(x: np.ndarray) -> np.ndarray:
-    """Last axis to length 1, float32."""
-    x = np.asarray(x, np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -7,7 +7,7 @@ Beside it what costs every query a pass over the gallery: k-reciprocal re-rankin
 
 import numpy as np
 
-from lcr2s_jax.evaluation.metrics import unit
+from lcr2s_jax.arrays import unit
 from lcr2s_jax.search.topk import Exact
 
 _BLOCK = 1024  # rows compared, or averaged, at a time: memory is so many times k x E, whatever the gallery's size

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.arrays import Embeddings, unit
 from lcr2s_jax.method.fusion import support_mask
 from lcr2s_jax.method.losses import normalise
 
@@ -155,7 +155,7 @@ def faded(fade: str, steps: int, step: jax.Array) -> jax.Array:
 def mean_relation(caches: Sequence[Embeddings]) -> Embeddings:
     """Features whose cosines are the mean of those of several teachers: their unit vectors beside one another."""
     joined = [
-        np.concatenate([_unit(getattr(cache, field)) for cache in caches], axis=1) / np.sqrt(len(caches))
+        np.concatenate([unit(getattr(cache, field)) for cache in caches], axis=1) / np.sqrt(len(caches))
         for field in ('image_GE', 'text_QE')
     ]
     return caches[0]._replace(image_GE=joined[0], text_QE=joined[1])
@@ -175,17 +175,12 @@ def mean_features(caches: Sequence[Embeddings], told: Sequence[np.ndarray]) -> E
     Returns:
       Unit vectors.
     """
-    every = [np.concatenate([_unit(cache.image_GE), _unit(cache.text_QE)]) for cache in caches]
+    # by NumPy: caches are joined while a step is traced, too
+    every = [np.concatenate([unit(cache.image_GE), unit(cache.text_QE)]) for cache in caches]
     total = np.zeros_like(every[0])
     for features, told_G in zip(every, told, strict=True):
         left, _, right = np.linalg.svd(features.T @ every[0])
         rows = np.concatenate([told_G, told_G[caches[0].text_view_Q]])
         total[rows] += features[rows] @ (left @ right)
-    whole, images = _unit(total), len(caches[0].image_GE)
+    whole, images = unit(total), len(caches[0].image_GE)
     return caches[0]._replace(image_GE=whole[:images], text_QE=whole[images:])
-
-
-def _unit(x_NE) -> np.ndarray:
-    """By NumPy: caches are joined while a step is traced, too."""
-    x_NE = np.asarray(x_NE, np.float32)
-    return x_NE / np.maximum(np.linalg.norm(x_NE, axis=1, keepdims=True), 1e-12)

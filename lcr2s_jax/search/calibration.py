@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.arrays import Embeddings, unit
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.files import misfit
 from lcr2s_jax.search.domain import Domain
@@ -173,7 +173,7 @@ def scores(e: Embeddings, rows: np.ndarray, deviation: Mapping[str, float] | Non
     Returns the deviation, and kind -> (score_QG, -inf for a picture that is the query itself; strangers_QG, bool).
     Kinds that no query has are left out.
     """
-    image_GE, text_QE = _unit(e.image_GE), _unit(e.text_QE)
+    image_GE, text_QE = unit(e.image_GE), unit(e.text_QE)
     text_pid_Q, image_pid_G = np.asarray(e.text_pid_Q), np.asarray(e.image_pid_G)
     own_Q, other_Q = np.asarray(e.text_view_Q)[rows], _another(text_pid_Q)[rows]
     example_Q = _another(image_pid_G)[own_Q]
@@ -266,8 +266,3 @@ def _deviation(score_QG: np.ndarray) -> float:
 
 def _sigmoid(x):
     return 1 / (1 + np.exp(-np.clip(x, -60, 60)))
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, np.float32)
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -13,8 +13,8 @@ import chex
 import jax
 import numpy as np
 
+from lcr2s_jax.arrays import unit
 from lcr2s_jax.evaluation import evaluate
-from lcr2s_jax.evaluation.metrics import unit
 from lcr2s_jax.training.parallel import fingerprint
 from lcr2s_jax.training.run import Run
 

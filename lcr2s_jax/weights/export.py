@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from lcr2s_jax import files, images
-from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.arrays import Embeddings, unit
 from lcr2s_jax.errors import ConfigError, UserError
 from lcr2s_jax.models.clip import CLIP, PIXEL_MEAN, PIXEL_STD
 from lcr2s_jax.training.run import Run
@@ -76,7 +76,8 @@ def compare(ours: Embeddings, image_GE: np.ndarray, text_QE: np.ndarray) -> Agre
     chex.assert_shape((image_GE, text_QE), (None, ours.image_GE.shape[1]))
     chex.assert_equal_shape((image_GE, ours.image_GE))
     chex.assert_equal_shape((text_QE, ours.text_QE))
-    pairs = [tuple(map(_unit, pair)) for pair in ((ours.image_GE, image_GE), (ours.text_QE, text_QE))]
+    # cosines near 1 need float64
+    pairs = [[unit(x, np.float64) for x in pair] for pair in ((ours.image_GE, image_GE), (ours.text_QE, text_QE))]
     cosines = [float(np.min(np.sum(a * b, axis=1))) for a, b in pairs]
     (image, their_image), (text, their_text) = pairs
     margins = [_margins(q, g, ours.text_pid_Q, ours.image_pid_G) for q, g in ((text, image), (their_text, their_image))]
@@ -95,11 +96,6 @@ def _margins(text_QE, image_GE, text_pid_Q, image_pid_G, block: int = 1024) -> n
         best_Q, other_Q = (np.where(rows, score_QG, -2.0).max(axis=1) for rows in (relevant_QG, ~relevant_QG))
         found.append(best_Q - other_Q)
     return np.concatenate(found)
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    x = np.asarray(x, np.float64)  # cosines near 1 need it
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
 
 def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool, stage: str = '') -> list[str]:
