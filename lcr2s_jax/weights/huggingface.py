@@ -7,10 +7,8 @@ import json
 import math
 import os
 import pathlib
-import re
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -121,7 +119,7 @@ def from_huggingface(
     tensors = {k: v for k, v in tensors.items() if not k.endswith('.position_ids')}
 
     def slot(path: str, shape: tuple) -> files.Slot:
-        name = _name(path)
+        name = files.renamed(path, _NAMES)
         if name == IMAGE_POSITIONS:
             return files.Slot(name, (None, shape[1]), lambda x: _image_positions(x, clip.grid, resize, native))
         if name == _TEXT_POSITIONS:
@@ -144,8 +142,7 @@ def to_huggingface(params) -> dict[str, np.ndarray]:
             "found a CLIP whose image tower is a ResNet; Hugging Face's CLIPModel has image transformers only. "
             'Train a ViT for a model to be written in that layout.'
         )
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    named = {_name('/'.join(key.key for key in path)): np.asarray(leaf, np.float32) for path, leaf in leaves}
+    named = {files.renamed(path, _NAMES): np.asarray(leaf, np.float32) for path, leaf in files.leaves_of(params)}
     return {name: _to_theirs(name, array) for name, array in named.items()}
 
 
@@ -247,13 +244,6 @@ def _image_positions(table, grid, resize, native):
         )
     table = resize_positions(table, (side, side), native, 'bicubic')
     return resize_positions(table, native, grid, resize)
-
-
-def _name(path: str) -> str:
-    """Hugging Face's name of the tensor at our path."""
-    for ours, theirs in _NAMES:
-        path = re.sub(ours, theirs, path)
-    return path.replace('/', '.')
 
 
 def _is_linear(name: str) -> bool:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from lcr2s_jax.errors import WeightsError
@@ -77,12 +76,10 @@ class Names(NamedTuple):
 
     def of(self, path: str) -> str:
         """The file's name of the tensor that our parameter lies in."""
-        for ours, theirs in _NAMES:
-            path = re.sub(ours, theirs, path)
-        path = path.replace('/', '.')
-        if path.startswith(('{image}', '{text}')):
-            return path.replace('{image}', self.image).replace('{text}', self.text)
-        return self.prefix + path
+        name = files.renamed(path, _NAMES)
+        if name.startswith(('{image}', '{text}')):
+            return name.replace('{image}', self.image).replace('{text}', self.text)
+        return self.prefix + name
 
     @property
     def of_people(self) -> bool:
@@ -187,8 +184,7 @@ def from_openai(
 def to_openai(params) -> dict[str, np.ndarray]:
     """The inverse of `from_openai` at the same sizes: contiguous f32 arrays by OpenAI's names."""
     found, thirds = {}, collections.defaultdict(dict)
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(params):
-        path = '/'.join(key.key for key in keys)
+    for path, leaf in files.leaves_of(params):
         name, x = Names().of(path), np.asarray(leaf, np.float32)
         if path == 'vision/patch/kernel':
             x = files.patch_convolution(x)

@@ -19,6 +19,7 @@ from jax import export
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.weights import sidecar, sizes
+from lcr2s_jax.weights.tensors import leaves_of
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
@@ -34,9 +35,8 @@ def save_stablehlo(folder: pathlib.Path, clip: CLIP, params) -> None:
         'text': ('text', jax.ShapeDtypeStruct((rows, clip.context_length), jnp.int32)),
     }
     for modality, (tower, batch) in inputs.items():
-        leaves, tree = jax.tree_util.tree_flatten_with_path(params[tower])
-        weights = {'/'.join(key.key for key in path): np.asarray(leaf, np.float32) for path, leaf in leaves}
-        encode = _encoder(clip, modality, tower, tree, tuple(weights))
+        weights = {path: np.asarray(leaf, np.float32) for path, leaf in leaves_of(params[tower])}
+        encode = _encoder(clip, modality, tower, jax.tree.structure(params[tower]), tuple(weights))
         with jax.default_matmul_precision('highest'):
             program = export.export(encode, platforms=PLATFORMS)(weights, batch)
         (folder / f'{modality}.stablehlo').write_bytes(program.serialize())

@@ -2,8 +2,9 @@
 
 import math
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,11 +54,12 @@ def fill(clip: CLIP, tensors: Mapping[str, np.ndarray], slot: Callable[[str, tup
     `slot` is (our path such as 'vision/patch/kernel', our shape) -> Slot. Raises WeightsError, naming missing, extra
     and misshapen tensors as the file does.
     """
-    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes_of(clip))
-    slots = [slot('/'.join(key.key for key in path), leaf.shape) for path, leaf in leaves]
+    shapes = shapes_of(clip)
+    slots = [slot(path, leaf.shape) for path, leaf in leaves_of(shapes)]
     _check(tensors, {one.name: one.shape for one in slots})
     # Not ascontiguousarray: it would turn the scalar into a vector.
-    return tree.unflatten([np.asarray(one.convert(_floats(tensors[one.name], one.name)), order='C') for one in slots])
+    arrays = [np.asarray(one.convert(_floats(tensors[one.name], one.name)), order='C') for one in slots]
+    return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
 
 
 def _floats(tensor, name: str) -> np.ndarray:
@@ -68,6 +70,18 @@ def _floats(tensor, name: str) -> np.ndarray:
             'model that they were made of.'
         )
     return array.astype(np.float32, copy=False)
+
+
+def leaves_of(params) -> list[tuple[str, Any]]:
+    """(our path such as 'vision/patch/kernel', leaf) of a tree of parameters, or of their shapes."""
+    return [('/'.join(key.key for key in path), x) for path, x in jax.tree_util.tree_leaves_with_path(params)]
+
+
+def renamed(path: str, names: Iterable[tuple[str, str]]) -> str:
+    """The file's name of the tensor at our path; `names` are regular expressions with what replaces them, in order."""
+    for ours, theirs in names:
+        path = re.sub(ours, theirs, path)
+    return path.replace('/', '.')
 
 
 def shapes_of(clip: CLIP) -> dict:
