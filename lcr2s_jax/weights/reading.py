@@ -1,28 +1,50 @@
 """Files that strangers wrote, read within bounds: bytes up to a limit, JSON that is one plain object."""
 
+import contextlib
+import os
 import pathlib
-import stat
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
+from lcr2s_jax import files
 from lcr2s_jax.errors import UserError, WeightsError
-from lcr2s_jax.files import parse_json
 
 CONFIG_LIMIT = 1 << 20  # bytes of a config.json; real ones have 4 to 10 thousand
 INDEX_LIMIT = 4 << 20  # bytes of the list of tensors of a file or a folder in shards; 100 a tensor
 
 
-def read_bytes(path: pathlib.Path, limit: int, expected: str, error: type[UserError] = WeightsError) -> bytes:
-    """All of a regular file of at most `limit` bytes; `expected` says what it should be. Raises `error`."""
+class Weights(NamedTuple):
+    """Weights whose numbers are not read yet.
+
+    Attributes:
+      bytes: of all files.
+      facts: what is said beside the tensors.
+      others: what else is there and is not read, a sentence each.
+    """
+
+    tensors: Mapping[str, Any]
+    bytes: int
+    facts: Mapping[str, str | int | float] = {}
+    others: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path, expected: str, error: type[UserError] = WeightsError) -> Iterator[BinaryIO]:
+    """A regular file, to be read; `expected` says what it should be. Raises `error`, also where a read of it fails."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise error(f'{path}: cannot be read, found no regular file; expected {expected}')
-        if status.st_size > limit:
-            raise error(f'{path}: found {status.st_size:,} bytes, expected {expected}, at most {limit:,} bytes')
-        with path.open('rb') as file:
-            return file.read(limit)
+        with files.regular(path) as file:
+            yield file
     except (OSError, ValueError) as reason:  # ValueError: a NUL in the name
         raise error(f'{path}: cannot be read ({_short(reason)}); expected {expected}') from None
+
+
+def read_bytes(path: pathlib.Path, limit: int, expected: str, error: type[UserError] = WeightsError) -> bytes:
+    """All of a regular file of at most `limit` bytes. Raises `error`."""
+    with opened(path, expected, error) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise error(f'{path}: found {size:,} bytes, expected {expected}, at most {limit:,} bytes')
+        return file.read(limit)
 
 
 def read_object(path: pathlib.Path, expected: str, limit: int = CONFIG_LIMIT, error: type[UserError] = WeightsError):
@@ -36,7 +58,7 @@ def parse_object(data: bytes, where: str, expected: str, error: type[UserError] 
     Raises `error`, with `where` and `expected` in its message.
     """
     try:
-        value = parse_json(data.decode())
+        value = files.parse_json(data.decode())
     except ValueError as reason:  # ValueError: of UTF-8, of JSON, of digits without end
         raise error(f'{where}: cannot be read ({_short(reason)}); expected {expected}') from None
     if not isinstance(value, dict):

@@ -7,7 +7,6 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import ml_dtypes
@@ -15,7 +14,7 @@ import numpy as np
 
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.weights import kinds, layouts
-from lcr2s_jax.weights.reading import INDEX_LIMIT, brief, integers, parse_object
+from lcr2s_jax.weights.reading import INDEX_LIMIT, Weights, brief, integers, opened, parse_object
 from lcr2s_jax.weights.torch_files import read_torch
 
 _DTYPES = {
@@ -52,15 +51,6 @@ class Stored(NamedTuple):
         return values if dtype is None else values.astype(dtype, copy=False)
 
 
-class Weights(NamedTuple):
-    """Found, no numbers read yet: tensors by name, bytes of all files, what is said beside, what is not read."""
-
-    tensors: Mapping[str, Stored]
-    bytes: int
-    facts: Mapping[str, str | int | float] = {}
-    others: tuple[str, ...] = ()
-
-
 def read_weights(path: pathlib.Path) -> Weights:
     """Weights of a file, told by its content rather than by its name, or of the shards that an index lists."""
     found = _read_shards(path) if path.name.endswith('.index.json') else _read_file(path)
@@ -69,11 +59,11 @@ def read_weights(path: pathlib.Path) -> Weights:
 
 
 def _read_file(path: pathlib.Path) -> Weights:
-    start = _start(path)
+    with opened(path, 'a file of weights') as file:
+        start = file.read(16)
     if kinds.is_safetensors(start) or (path.suffix == '.safetensors' and not start.startswith(b'PK')):
         return Weights(read_safetensors(path), path.stat().st_size)
-    checkpoint = read_torch(path)
-    return Weights(checkpoint.tensors, path.stat().st_size, checkpoint.facts, checkpoint.others)
+    return read_torch(path)
 
 
 def _read_shards(index: pathlib.Path) -> Weights:
@@ -89,32 +79,17 @@ def _read_shards(index: pathlib.Path) -> Weights:
     return Weights(tensors, size, others=others)
 
 
-def _start(path: pathlib.Path) -> bytes:
-    try:
-        if not path.is_file():
-            return b''
-        with path.open('rb') as file:
-            return file.read(16)
-    except OSError as error:
-        raise WeightsError(f'{path}: cannot be read ({error.strerror}); expected a file of weights') from None
-
-
 def read_safetensors(path: pathlib.Path) -> dict[str, Stored]:
     """All tensors of a file by name. Raises WeightsError: no such file, or one whose list does not fit it."""
-    try:
-        if not path.is_file():
-            raise WeightsError(f'{path}: cannot be read, found no such file; expected {_EXPECTED}')
-        with path.open('rb') as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), 'little')
-            if size < 8 or length > size - 8 or length > INDEX_LIMIT:
-                raise WeightsError(
-                    f'{path}: cannot be read, found {size:,} bytes of which {length:,} would be the list of tensors; '
-                    f'expected {_EXPECTED}, its list within it and at most {INDEX_LIMIT:,} bytes. Fetch it again.'
-                )
-            header = file.read(length)
-    except OSError as error:
-        raise WeightsError(f'{path}: cannot be read ({error.strerror}); expected {_EXPECTED}') from None
+    with opened(path, _EXPECTED) as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), 'little')
+        if size < 8 or length > size - 8 or length > INDEX_LIMIT:
+            raise WeightsError(
+                f'{path}: cannot be read, found {size:,} bytes of which {length:,} would be the list of tensors; '
+                f'expected {_EXPECTED}, its list within it and at most {INDEX_LIMIT:,} bytes. Fetch it again.'
+            )
+        header = file.read(length)
     listed = parse_object(header, str(path), f'{_EXPECTED}, whose list of tensors is JSON')
     listed.pop('__metadata__', None)
     if len(listed) > _MOST:

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import ml_dtypes
 import numpy as np
 
+from lcr2s_jax import files
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.weights import layouts, pickles
-from lcr2s_jax.weights.reading import at, brief, integers
+from lcr2s_jax.weights.reading import Weights, at, brief, integers
 
 _DTYPES = {
     'FloatStorage': 'float32', 'DoubleStorage': 'float64', 'HalfStorage': 'float16',
@@ -32,15 +33,7 @@ _MAX_RECORDS = 4 << 20  # bytes of the zip file's table; a record takes about a 
 _MOST = 1 << 48  # a length, stride or offset
 
 
-class Checkpoint(NamedTuple):
-    """What a file of torch's holds: tensors by dotted name; what is said beside them; what is not read."""
-
-    tensors: dict[str, 'Stored']
-    facts: dict[str, str | int | float]
-    others: tuple[str, ...] = ()
-
-
-def read_torch(path: pathlib.Path) -> Checkpoint:
+def read_torch(path: pathlib.Path) -> Weights:
     """Tensors of a TorchScript module, or of a state dict, bare or a checkpoint's.
 
     Reads the zip files of torch.jit.save and torch.save; a tensor's numbers are read when NumPy asks for them. Raises
@@ -71,7 +64,7 @@ def read_torch(path: pathlib.Path) -> Checkpoint:
             f'{path}: found {held:,} bytes whose tensors would have {claimed:,}; expected each number once. '
             'Fetch it again.'
         )
-    return Checkpoint(tensors, facts, others)
+    return Weights(tensors, held, facts, others)
 
 
 class Stored:
@@ -111,7 +104,7 @@ class _Bounded(io.BufferedReader):
     """A file of which nothing above `limit` bytes is read at once: a table of records cannot fill the memory."""
 
     def __init__(self, path: pathlib.Path):
-        super().__init__(io.FileIO(path))
+        super().__init__(files.regular(path).detach())
         self.limit: int | None = _MAX_RECORDS
 
     def read(self, size: int | None = -1) -> bytes:
@@ -138,8 +131,6 @@ class _Archive:
     def __init__(self, path: pathlib.Path):
         self.path, self._last = path, (None, None)
         try:
-            if not path.is_file():
-                raise OSError('found no regular file')
             file = _Bounded(path)
             if file.peek(2)[:2] != b'PK':  # zipfile would find one at the end of another file, such as in a tar archive
                 raise ValueError('no zip file')
