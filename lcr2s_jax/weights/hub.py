@@ -1,12 +1,15 @@
 """Files of the Hugging Face hub: from its cache where they are there, else fetched; without a network, told at once."""
 
+import contextlib
 import difflib
+import functools
 import pathlib
 import re
 import socket
 import threading
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 
 from lcr2s_jax.errors import UserError, WeightsError
 from lcr2s_jax.files import expanded
@@ -45,28 +48,20 @@ def folder_of(name: str, patterns: list[str], error: type[UserError] = WeightsEr
     With `fresh` the hub is asked even where the cache has some of it. Raises `error`: no such repository, no network
     and nothing in the cache.
     """
-    import huggingface_hub
+    from huggingface_hub import snapshot_download
 
-    if not fresh:
-        try:
-            return pathlib.Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-        except Exception:  # the client has several ways to say that it is not there
-            pass
-    return pathlib.Path(_asking(name, error, huggingface_hub.snapshot_download, name, allow_patterns=patterns))
+    return _fetched(name, error, functools.partial(snapshot_download, name, allow_patterns=patterns), fresh)
 
 
 def file_of(uri: str, error: type[UserError] = WeightsError) -> pathlib.Path:
     """The file of 'hf://owner/name/path/in/it'. Raises `error`."""
-    import huggingface_hub
+    from huggingface_hub import hf_hub_download
 
     owner, _, rest = uri.removeprefix(SCHEME).partition('/')
     name, _, file = rest.partition('/')
     if not is_name(f'{owner}/{name}') or not file or '..' in file.split('/'):
         raise error(f"found '{uri}', expected {SCHEME}OWNER/NAME/FILE, such as {SCHEME}someone/irra/best.pth")
-    try:
-        return pathlib.Path(huggingface_hub.hf_hub_download(f'{owner}/{name}', file, local_files_only=True))
-    except Exception:  # not in the cache
-        return pathlib.Path(_asking(uri, error, huggingface_hub.hf_hub_download, f'{owner}/{name}', file))
+    return _fetched(uri, error, functools.partial(hf_hub_download, f'{owner}/{name}', file))
 
 
 def near(name: str, others=()) -> str:
@@ -78,14 +73,17 @@ def near(name: str, others=()) -> str:
     return f" Did you mean '{folded[found[0]]}'?" if found and folded[found[0]] != name else ''
 
 
-def _asking(name: str, error: type[UserError], download, *arguments, **more):
-    """What `download` gives. Raises `error` with the reason and what to do."""
+def _fetched(name: str, error: type[UserError], download: Callable[..., str], fresh: bool = False) -> pathlib.Path:
+    """What `download` gives: from the cache, unless `fresh`, else from the hub. Raises `error`: why not, what to do."""
     from huggingface_hub import constants, errors
 
+    if not fresh:
+        with contextlib.suppress(Exception):  # the client has several ways to say that it is not there
+            return pathlib.Path(download(local_files_only=True))
     why = 'HF_HUB_OFFLINE is set' if constants.HF_HUB_OFFLINE else _out_of_reach(constants.ENDPOINT)
     if not why:
         try:
-            return download(*arguments, **more)
+            return pathlib.Path(download())
         except errors.GatedRepoError:
             raise error(
                 f"'{name}': the hub gives it only to those who accepted its licence; accept it on the "

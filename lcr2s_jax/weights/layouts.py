@@ -15,6 +15,7 @@ HUGGINGFACE_WEIGHTS = (
 )  # fmt: skip
 OPEN_CLIP_WEIGHTS = ('open_clip_model.safetensors', 'model.safetensors', 'open_clip_pytorch_model.bin')
 _INDEX = '.index.json'
+_SHARD = re.compile(r'-\d+-of-\d+\.(safetensors|bin)$')
 _MODULES = 'modules.json'  # of sentence-transformers
 
 # Files that tell what a folder is, where it is no CLIP that can be read here; the first that is there.
@@ -165,17 +166,16 @@ def _describe_folder(folder: pathlib.Path) -> str:
     if (folder / _MODULES).is_file():
         return 'a sentence-transformers folder'
     names = sorted(entry.name for entry in folder.iterdir())
+    parts = list(filter(_SHARD.search, names))
     weights = next((name for name in (*OPEN_CLIP_WEIGHTS, *HUGGINGFACE_WEIGHTS) if name in names), '')
     if weights.endswith(_INDEX):
         listed = len(set(read_object(folder / weights, '', INDEX_LIMIT).get('weight_map', {}).values()))
-        there = sum(bool(re.search(r'-\d+-of-\d+\.(safetensors|bin)$', name)) for name in names)
-        return f'a folder in shards, {there} of {listed} of them'
+        return f'a folder in shards, {len(parts)} of {listed} of them'
     if (folder / OPEN_CLIP_CONFIG).is_file():
         return 'a folder of open_clip' + ('' if weights else ' without weights')
     if (folder / 'config.json').is_file():
         kind = read_object(folder / 'config.json', '').get('model_type')
         named = f'a {brief(kind)} model' if isinstance(kind, str) else 'a model'
-        parts = [name for name in names if re.search(r'-\d+-of-\d+\.(safetensors|bin)$', name)]
         if parts and not weights:
             return f'{named} of {len(parts)} shards without their list, such as {HUGGINGFACE_WEIGHTS[1]}'
         return f"{named} in Hugging Face's layout" + ('' if weights else ' without weights')
@@ -186,4 +186,4 @@ def _describe_folder(folder: pathlib.Path) -> str:
 def is_part(path: pathlib.Path) -> bool:
     """Whether a file is a config, a list of shards or a shard: the model is its folder."""
     parts = (*(name for name in HUGGINGFACE_WEIGHTS if name.endswith(_INDEX)), 'config.json', OPEN_CLIP_CONFIG)
-    return path.name in parts or re.search(r'-\d+-of-\d+\.(safetensors|bin)$', path.name) is not None
+    return path.name in parts or _SHARD.search(path.name) is not None

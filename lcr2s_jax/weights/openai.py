@@ -114,11 +114,10 @@ def open_file(path: pathlib.Path, asked: bool = False) -> files.Source:
     tensors.setdefault(names.of('logit_scale'), _LOGIT_SCALE)
     guesses, square = (), size is not None and size[0] == size[1]
     if bare := names.prefix + _ARCHIVE not in content.tensors:
-        wide = sizes.vision_width * (1 if isinstance(sizes.vision_layers, int) else STRIDE) // sizes.vision_heads
         guesses += (
             f'activation {activation}, {why} (`activation`)',
-            f'{sizes.vision_heads} heads of {wide} for images, {sizes.text_heads} of '
-            f'{sizes.text_width // sizes.text_heads} for texts (`heads`)',
+            f'{sizes.vision_heads} heads of {sizes.image_width // sizes.vision_heads} for images, '
+            f'{sizes.text_heads} of {sizes.text_width // sizes.text_heads} for texts (`heads`)',
         )
 
     def params(clip: CLIP, resize: str) -> dict:

@@ -17,9 +17,8 @@ from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.files import expanded
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, KERNELS
-from lcr2s_jax.models.resnet import STRIDE
 from lcr2s_jax.weights import hub, huggingface, layouts, open_clip, openai
-from lcr2s_jax.weights.reading import read_object
+from lcr2s_jax.weights.reading import at, read_object
 from lcr2s_jax.weights.sizes import Sizes, check_asked
 from lcr2s_jax.weights.tensors import Source
 from lcr2s_jax.weights.tokenizer import BUILT_IN
@@ -150,8 +149,7 @@ def build(
         _check_numbers(params)
         return clip, params, guesses
     except WeightsError as error:
-        where = '' if str(error).startswith(str(source.where)) else f'{source.where}: '
-        raise WeightsError(f'{where}{error}') from None
+        raise at(source.where, error) from None
 
 
 def _check_numbers(params: dict) -> None:
@@ -253,7 +251,7 @@ def _overruled(sizes: Sizes, activation: str, heads: int | tuple[int, int]) -> t
         raise ConfigError(f'heads: found {heads}, expected 0, or a number of heads, or two of them')
     if not any(pair):
         return sizes, ()
-    wide = sizes.vision_width * (1 if isinstance(sizes.vision_layers, int) else STRIDE)
+    wide = sizes.image_width
     vision = pair[0] or sizes.vision_heads
     text = pair[1] or sizes.text_width // next(
         (one for one in (wide // vision, 64) if one and sizes.text_width % one == 0), sizes.text_width

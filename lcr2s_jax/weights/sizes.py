@@ -1,4 +1,4 @@
-"""The sizes of a CLIP: the one typed, validated door between a stranger's config and a model.
+"""The sizes of a CLIP, typed and checked: every config that is read from a file becomes one of these first.
 
 Every number is bounded, and all of them together by the bytes of the file: a model of N numbers has a file of at least
 N bytes, so nothing is made that the file could not fill.
@@ -10,6 +10,7 @@ from typing import Any
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import CLIP, COMPUTE, attributes
 from lcr2s_jax.models.layers import ACTIVATIONS
+from lcr2s_jax.models.resnet import STRIDE
 from lcr2s_jax.weights.reading import brief, integers
 
 # From the smallest of tests to well above the largest CLIP that was published (open_clip's ViT-bigG: 1664 wide, 48 + 32
@@ -54,6 +55,11 @@ class Sizes:
     def attributes(self) -> dict:
         """Keyword arguments of `CLIP`, less image_size and context_length, which the caller decides."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _ASKED}
+
+    @property
+    def image_width(self) -> int:
+        """Width of the image tower where its heads are: behind the last stage of a ResNet."""
+        return self.vision_width * (1 if isinstance(self.vision_layers, int) else STRIDE)
 
     def count(self) -> int:
         """Numbers that the towers have at least: matrices and embeddings."""
@@ -140,7 +146,7 @@ def _faults(values: dict[str, Any]):
             sound[name] = integers(value, 4, 1, high)
         if not sound[name]:
             yield name, f'a whole number from {low} to {high:,}'
-    for tower, factor in (('vision', 32 if isinstance(values.get('vision_layers'), tuple) else 1), ('text', 1)):
+    for tower, factor in (('vision', STRIDE if isinstance(values.get('vision_layers'), tuple) else 1), ('text', 1)):
         if sound[f'{tower}_width'] and sound[f'{tower}_heads']:
             width = values[f'{tower}_width'] * factor
             if width % values[f'{tower}_heads']:

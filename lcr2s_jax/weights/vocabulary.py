@@ -190,7 +190,7 @@ def _from_hub(name: str) -> pathlib.Path:
             f'Change `tokenizer`, or the weights where that is empty.{hub.near(name[:200])}'
         )
     try:
-        folder = hub.folder_of(name, ['*.json', '*.txt', '*.txt.gz'], DataError)
+        folder = hub.folder_of(name, hub.TEXT_FILES, DataError)
         found = [place / 'tokenizer.json' for place in (folder, layouts.inner(folder, DataError))]
         found = [path for path in found if path.is_file()]
         return found[0] if found else hub.file_of(f'{hub.SCHEME}{name}/tokenizer.json', DataError)
