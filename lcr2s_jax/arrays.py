@@ -63,6 +63,14 @@ def split_rows(x: jax.Array, views: int) -> jax.Array:
     return x.reshape((-1, views) + x.shape[1:])
 
 
+def leaves_of(params) -> list[tuple[str, Any]]:
+    """(path such as 'clip/vision/patch/kernel', leaf) of a tree, in the order of `jax.tree.leaves`."""
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator='/'), x)
+        for path, x in jax.tree_util.tree_leaves_with_path(params)
+    ]
+
+
 def unit(x: Any, dtype: Any = np.float32) -> np.ndarray:
     """Last axis to length 1, on the host."""
     x = np.asarray(x, dtype)

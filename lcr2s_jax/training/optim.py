@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax
 import optax
 
+from lcr2s_jax.arrays import leaves_of
 from lcr2s_jax.errors import ConfigError
 
 Rule = tuple[str, float, float]
@@ -16,8 +17,7 @@ Rule = tuple[str, float, float]
 
 def paths(params) -> list[str]:
     """Every leaf's path, such as `clip/vision/block_0/attn/q/kernel`, in the order of `jax.tree.leaves`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    return [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
+    return [path for path, _ in leaves_of(params)]
 
 
 def match(rules: Sequence[Rule], params) -> tuple:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 
+from lcr2s_jax.arrays import leaves_of
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.files import aside, write
 from lcr2s_jax.models.clip import CLIP
@@ -142,7 +143,7 @@ def to_huggingface(params) -> dict[str, np.ndarray]:
             "found a CLIP whose image tower is a ResNet; Hugging Face's CLIPModel has image transformers only. "
             'Train a ViT for a model to be written in that layout.'
         )
-    named = {files.renamed(path, _NAMES): np.asarray(leaf, np.float32) for path, leaf in files.leaves_of(params)}
+    named = {files.renamed(path, _NAMES): np.asarray(leaf, np.float32) for path, leaf in leaves_of(params)}
     return {name: _to_theirs(name, array) for name, array in named.items()}
 
 

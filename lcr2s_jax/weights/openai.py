@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lcr2s_jax.arrays import leaves_of
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.resnet import STRIDE
@@ -183,7 +184,7 @@ def from_openai(
 def to_openai(params) -> dict[str, np.ndarray]:
     """The inverse of `from_openai` at the same sizes: contiguous f32 arrays by OpenAI's names."""
     found, thirds = {}, collections.defaultdict(dict)
-    for path, leaf in files.leaves_of(params):
+    for path, leaf in leaves_of(params):
         name, x = Names().of(path), np.asarray(leaf, np.float32)
         if path == 'vision/patch/kernel':
             x = files.patch_convolution(x)

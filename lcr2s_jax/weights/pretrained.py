@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from lcr2s_jax import texts
+from lcr2s_jax.arrays import leaves_of
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.files import expanded
 from lcr2s_jax.models.clip import ARCHITECTURES, CLIP
@@ -153,11 +154,11 @@ def build(
 
 
 def _check_numbers(params: dict) -> None:
-    for path, x in jax.tree_util.tree_leaves_with_path(params):
+    for path, x in leaves_of(params):
         if not np.isfinite(np.sum(x, dtype=np.float64)):  # of finite float32, no sum is infinite
             raise WeightsError(
-                f'found values in {jax.tree_util.keystr(path, simple=True, separator="/")} that are no numbers (NaN or '
-                'infinite); every vector would be. Fetch the file again, or use other weights.'
+                f'found values in {path} that are no numbers (NaN or infinite); every vector would be. Fetch the file '
+                'again, or use other weights.'
             )
 
 

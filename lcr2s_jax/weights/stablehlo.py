@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
+from lcr2s_jax.arrays import leaves_of
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.weights import sidecar, sizes
-from lcr2s_jax.weights.tensors import leaves_of
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 

@@ -4,11 +4,12 @@ import math
 import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from lcr2s_jax.arrays import leaves_of
 from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.weights import kinds
@@ -70,11 +71,6 @@ def _floats(tensor, name: str) -> np.ndarray:
             'model that they were made of.'
         )
     return array.astype(np.float32, copy=False)
-
-
-def leaves_of(params) -> list[tuple[str, Any]]:
-    """(our path such as 'vision/patch/kernel', leaf) of a tree of parameters, or of their shapes."""
-    return [('/'.join(key.key for key in path), x) for path, x in jax.tree_util.tree_leaves_with_path(params)]
 
 
 def renamed(path: str, names: Iterable[tuple[str, str]]) -> str:
