@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 FOLDER = pathlib.Path(__file__).parent
-NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'demo_clip', 'page_picture'}
+NO_CLAIM = {'__init__', '__main__', 'common', 'flops', 'torch_step', 'demo_clip', 'train_tokenizer', 'page_picture'}
 NO_CLAIM |= {'batches', 'device_parts', 'device_steps', 'device_table', 'device_tools', 'tracking'}
 ON_REQUEST = {'attributes', 'calibration', 'device', 'device_compare', 'ensembles', 'testbed', 'tracks', 'video'}
 

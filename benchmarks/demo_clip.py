@@ -11,12 +11,13 @@ import shutil
 
 from ml_collections import ConfigDict
 
+from benchmarks.train_tokenizer import train_tokenizer
 from commands.training import open_training
 from configs import demo_clip
 from data.demo import synthetic
 from lcr2s_jax.training.run import alone_in
 from lcr2s_jax.weights import huggingface
-from lcr2s_jax.weights import tokenizer as tokens
+from lcr2s_jax.weights.tokenizer import save_tokenizer
 
 SPEAKERS = 3000  # people whose captions the tokenizer learns from
 
@@ -28,8 +29,8 @@ def make(config: ConfigDict, workdir: pathlib.Path, speakers: int = SPEAKERS) ->
         if not (folder / 'tokenizer_config.json').is_file():  # written last
             people = ((config.data.demo.seed, 'train', person) for person in range(speakers))
             said = (text for who in people for view in synthetic.captions(*who) for text, _ in view)
-            learned = tokens.train_tokenizer(said, config.model.vocab_size)
-            tokens.save_tokenizer(learned, str(folder), config.model.context_length)
+            learned = train_tokenizer(said, config.model.vocab_size)
+            save_tokenizer(learned, str(folder), config.model.context_length)
         config.tokenizer = str(folder)
         training = open_training(config, workdir)
         training.train_stage('baseline')

@@ -11,12 +11,13 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.train_tokenizer import train_tokenizer
 from data import builder, people
 from data.records import Record
 from data.sources import Source, open_source
 from lcr2s_jax import files
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.weights.tokenizer import Tokenizer, save_tokenizer, train_tokenizer
+from lcr2s_jax.weights.tokenizer import Tokenizer, save_tokenizer
 
 RECORDS = [  # splits and identities interleaved, as annotation files may have them
     Record('train', 'b7', 'x/0.jpg', b'\xff\xd8 not even a picture \x00\x01', ('a man', 'a man in red')),

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from benchmarks.train_tokenizer import train_tokenizer
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.weights import tokenizer as tokens
 from lcr2s_jax.weights import vocabulary as vocabularies
-from lcr2s_jax.weights.tokenizer import Tokenizer, save_tokenizer, train_tokenizer
+from lcr2s_jax.weights.tokenizer import Tokenizer, save_tokenizer
 
 CAPTIONS = [
     'A man wearing a red shirt and blue jeans.',
@@ -175,7 +175,7 @@ def test_a_name_that_is_neither_folder_nor_on_the_hub_is_named(monkeypatch):
 
 def test_a_vocabulary_without_room_for_merges_is_refused():
     with pytest.raises(ValueError, match='at least 516'):
-        tokens.train_tokenizer(TEXT, 515)
+        train_tokenizer(TEXT, 515)
 
 
 class Panic(BaseException):
