@@ -41,7 +41,7 @@ def compare(
     given['baseline'].setdefault('others_weight', 0.0)
     row_files.check(rows_file, rows, given)
     against = against or next(iter(rows))
-    _check_against(against, rows)
+    check_against(against, rows)
     inputs = open_inputs(config, ('train', 'val', 'test') if test else ('train', 'val'))
     if 'val' not in inputs.splits:
         raise ConfigError(
@@ -68,7 +68,8 @@ def compare(
     return write_tables(tables.read(out), rows, against, made, out)
 
 
-def _check_against(name: str, there: Iterable[str]) -> None:
+def check_against(name: str, there: Iterable[str]) -> None:
+    """Raise ConfigError unless a row of that name is there."""
     if name not in there:
         raise ConfigError(f"--against: found '{name}', expected one of {', '.join(there)}")
 
@@ -117,7 +118,7 @@ def tabulate(out: pathlib.Path, rows_file: pathlib.Path | None, against: str) ->
     if (out / 'regime.json').exists():
         made['regime'] = _chosen_regime(out / 'regime.json')
     if against:
-        _check_against(against, results)
+        check_against(against, results)
     first = next((name for name in order if name in results), next(iter(results)))
     return write_tables(results, order, against or first, made, out)
 

@@ -17,6 +17,7 @@ from data.doctor import checks
 from data.doctor.checks import Finding
 from data.doctor.examine import Examination, examine
 from lcr2s_jax.errors import printable
+from lcr2s_jax.texts import counted
 
 _WIDTH = 110  # columns, at most
 _COLOURS = {'error': 'bold red', 'warning': 'yellow', 'note': 'cyan', 'good': 'green'}
@@ -63,7 +64,7 @@ def _show(found: Examination, views: int, console: rich.console.Console) -> None
         console.print()
         console.print(_text(finding, width), soft_wrap=True)
     numbers = {level: sum(finding.level == level for finding in found.findings) for level in checks.LEVELS[:-1]}
-    told = ', '.join(checks.many(number, level) for level, number in numbers.items() if number)
+    told = ', '.join(counted(number, level) for level, number in numbers.items() if number)
     verdict = 'usable' if found.usable else 'not usable'
     console.print()
     console.print(rich.text.Text(verdict + f' ({told})' * bool(told), 'bold green' if found.usable else 'bold red'))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from commands.compare import regime_of, write_tables
+from commands.compare import check_against, regime_of, write_tables
 from commands.material import SEEN
 from commands.workdir import Finished, open_finished
 from lcr2s_jax.arrays import Embeddings
@@ -64,8 +64,7 @@ def compare_runs(
                 )
             row[seed] = _scored(run, name, split, labels[kind])
     against = against or next(iter(results))
-    if against not in results:
-        raise ConfigError(f"--against: found '{against}', expected one of {', '.join(results)}")
+    check_against(against, results)
     regime = regime_of(results[against].values()) | ({'ceiling': ceiling['t2i']['R1']} if ceiling else {})
     if out:
         out.mkdir(parents=True, exist_ok=True)

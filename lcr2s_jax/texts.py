@@ -1,13 +1,12 @@
-"""Text files that somebody typed, and the nearest name to one that is not there."""
+"""Text files that somebody typed; the nearest name to one that is not there; numbers with their nouns."""
 
 import codecs
 import os
 import pathlib
 import shlex
-import unicodedata
 
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.files import read_bytes
+from lcr2s_jax.files import alike, read_bytes
 
 
 def near(path: str | pathlib.Path) -> str:
@@ -19,8 +18,8 @@ def near(path: str | pathlib.Path) -> str:
             return path
         if path.parent == path or (parent := nearest(path.parent)) is None or not parent.is_dir():
             return None
-        there = {_folded(entry.name): entry.name for entry in parent.iterdir()}
-        found = difflib.get_close_matches(_folded(path.name), there, n=1)
+        there = {alike(entry.name): entry.name for entry in parent.iterdir()}
+        found = difflib.get_close_matches(alike(path.name), there, n=1)
         return parent / there[found[0]] if found else None
 
     path = pathlib.Path(path)
@@ -31,8 +30,9 @@ def near(path: str | pathlib.Path) -> str:
     return f'; did you mean {found}?' if found not in (None, path) else ''
 
 
-def _folded(name: str) -> str:
-    return unicodedata.normalize('NFC', name).casefold()
+def counted(number: int, one: str, more: str = '') -> str:
+    """'1 image', '2,000 images'."""
+    return f'{number:,} {one if number == 1 else more or one + "s"}'
 
 
 def _encoding(content: bytes) -> str:

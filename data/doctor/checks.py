@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from data import annotations, table
 from data.annotations import LAYOUTS, SPLITS, Annotations, Entry
+from lcr2s_jax.texts import counted
 
 LEVELS = ('error', 'warning', 'note', 'good')
 AS_TOLD = 'Change what the message names, then run the doctor again.'
@@ -34,11 +35,6 @@ class Finding:
 def first(examples: Iterable[str]) -> tuple[str, ...]:
     """Those that a finding names."""
     return tuple(example for example, _ in zip(examples, range(_NAMED), strict=False))
-
-
-def many(number: int, one: str, more: str = '') -> str:
-    """'1 image', '2,000 images'."""
-    return f'{number:,} {one if number == 1 else more or one + "s"}'
 
 
 def people_of(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Entry]]:
@@ -125,7 +121,8 @@ def splits(dataset: str, found: Annotations, seed: int | None) -> Iterator[Findi
     shared = annotations.shared_people(found.entries)
     if shared:
         yield Finding(
-            'error', 'shared-identities', f'found {many(len(shared), "identity", "identities")} in more than one split',
+            'error', 'shared-identities',
+            f'found {counted(len(shared), "identity", "identities")} in more than one split',
             'Training stops: scores would measure memory.', 'Give each identity to one split in the annotations.',
             first(f'{person} in {" and ".join(places)}' for person, places in shared.items()),
         )  # fmt: skip
@@ -156,8 +153,8 @@ def named_twice(found: Annotations) -> Iterator[Finding]:
         differ = sum(len({(entry.person, entry.split) for entry in entries}) > 1 for entries in twice.values())
         yield Finding(
             'warning', 'named-twice',
-            f'found {many(len(twice), "image")} named by two entries or more, {differ:,} of them with different ids or '
-            'splits',
+            f'found {counted(len(twice), "image")} named by two entries or more, {differ:,} of them with different ids '
+            'or splits',
             'Each entry counts as an image of its own: one can be its own support, and a test image counts twice.',
             'Merge the captions into one entry; where ids or splits differ, find out which is right.',
             first(f'{name}: {", ".join(entry.where for entry in entries)}' for name, entries in twice.items()),
@@ -171,8 +168,8 @@ def captions_per_image(dataset: str, found: Annotations) -> Iterator[Finding]:
     if fewer or more:
         yield Finding(
             'note', 'captions-per-image',
-            f'found {many(fewer, "image")} with fewer and {many(more, "image")} with more than the usual '
-            f'{many(usual, "caption")}',
+            f'found {counted(fewer, "image")} with fewer and {counted(more, "image")} with more than the usual '
+            f'{counted(usual, "caption")}',
             'In training a view draws one of its captions; in val and test every caption is a query of equal weight.',
             'Nothing, unless captions were lost.',
             first(
@@ -188,7 +185,7 @@ def blank_captions(found: Annotations) -> Iterator[Finding]:
     blank = [entry for entry in found.entries if entry.blank]
     if blank:
         yield Finding(
-            'note', 'blank-captions', f'found {many(sum(e.blank for e in blank), "caption")} of nothing but blanks',
+            'note', 'blank-captions', f'found {counted(sum(e.blank for e in blank), "caption")} of nothing but blanks',
             'They are left out; an image without any other is skipped.', 'Write them, or remove them.',
             first(f'{entry.file_name}: {entry.blank} ({entry.where})' for entry in blank),
         )  # fmt: skip
@@ -200,7 +197,7 @@ def single_images(found: Annotations) -> Iterator[Finding]:
         by_split = collections.Counter(entry.split for entry in single)
         yield Finding(
             'note', 'single-images',
-            f'found {many(len(single), "identity", "identities")} with a single image ('
+            f'found {counted(len(single), "identity", "identities")} with a single image ('
             + ', '.join(f'{number:,} in {split}' for split, number in by_split.items()) + ')',
             'In training such an identity has no support; the rest of its K rows are repeats, which support nobody.',
             'Nothing, if they are few; else more images of these identities.',
@@ -223,7 +220,8 @@ def shared_captions(found: Annotations) -> Iterator[Finding]:
     tested = sum(entry.split == 'test' for entries in shared.values() for entry in entries)
     yield Finding(
         'warning' if share > 0.01 else 'note', 'shared-captions',
-        f'found {many(number, "caption")} ({share:.1%}), {tested:,} of them in test, that different identities share',
+        f'found {counted(number, "caption")} ({share:.1%}), {tested:,} of them in test, '
+        'that different identities share',
         'Each is true of several people and counts for one: such a query is partly luck, such a row partly wrong.',
         'In your own data write what tells the people apart; published captions are used as they are.',
         first(

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from data import misplaced, sources
 from data.annotations import Annotations, Entry
 from data.doctor import checks, supports
-from data.doctor.checks import AS_TOLD, Finding, first, many
+from data.doctor.checks import AS_TOLD, Finding, first
 from data.records import TOLERATED
 from lcr2s_jax import images
 from lcr2s_jax.errors import DataError, RowsError
+from lcr2s_jax.texts import counted
 
 _CUHK_PART = {'cam_a', 'cam_b', 'CUHK03'}  # all that some packages of 2025 hold
 
@@ -126,7 +127,7 @@ def _rows(error: RowsError) -> Finding:
     if len(error.faults) == 1:
         what, examples = str(error), ()
     else:
-        what = f'{error.where}: found {many(len(error.faults), "entry", "entries")} that cannot be used'
+        what = f'{error.where}: found {counted(len(error.faults), "entry", "entries")} that cannot be used'
         examples = first(error.faults)
     follows = 'Training stops at them. All that is said below is of the others.'
     return Finding('error', 'annotations', what, follows, 'Correct them or remove them.', examples)
@@ -161,7 +162,7 @@ def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
     stops = share > TOLERATED
     yield Finding(
         'error' if stops else 'warning', 'image-folders',
-        f'{what}: {many(lost.total(), "image")} of {len(found.entries):,} are missing '
+        f'{what}: {counted(lost.total(), "image")} of {len(found.entries):,} are missing '
         f'({", ".join(f"{number:,} in {split}" for split, number in lost.items())})',
         f'Training stops: it skips {TOLERATED:.0%} of the images at most, not {share:.0%}.' if stops else
         f'They are skipped: {share:.2%} of the images, below {TOLERATED:.0%}.', do,
@@ -172,18 +173,18 @@ def _unusable(seen: Seen) -> Iterator[Finding]:
     """Images that a build would skip, or stop at."""
     number, total = len(seen.faults), len(seen.entries)
     if not number:
-        yield Finding('good', 'unusable-images', f'all {many(total, "image")} can be read')
+        yield Finding('good', 'unusable-images', f'all {counted(total, "image")} can be read')
         return
     stops = number > TOLERATED * total
     missing = sum(fault.startswith(images.MISSING) for fault in seen.faults.values())
     near = sum(fault.startswith(f'{images.MISSING},') for fault in seen.faults.values())
     yield Finding(
         'error' if stops else 'warning', 'unusable-images',
-        f'found {number:,} of {many(total, "image")} that cannot be used ({number / total:.2%}): {missing:,} missing, '
-        f'{number - missing:,} otherwise',
+        f'found {number:,} of {counted(total, "image")} that cannot be used ({number / total:.2%}): {missing:,} missing'
+        f', {number - missing:,} otherwise',
         f'Training stops: more than {TOLERATED:.0%} is taken for a damaged copy.' if stops else
         f'Training skips them and names them: up to {TOLERATED:.0%} is tolerated.',
-        f'Write the names of {many(near, "file")} in one way, in the annotations or on the disk.' if near else
+        f'Write the names of {counted(near, "file")} in one way, in the annotations or on the disk.' if near else
         'Copy or unpack the images again.' if stops else 'Copy these images again, for scores on the whole test split.',
         first(f'{seen.entries[n].file_name}: {fault} ({seen.entries[n].split})' for n, fault in seen.faults.items()),
     )  # fmt: skip
@@ -202,7 +203,7 @@ def _emptied(found: Annotations, seen: Seen) -> Iterator[Finding]:
 def _turned(seen: Seen) -> Iterator[Finding]:
     if seen.turned:
         yield Finding(
-            'note', 'turned-images', f'found {many(len(seen.turned), "image")} that EXIF wants turned or mirrored',
+            'note', 'turned-images', f'found {counted(len(seen.turned), "image")} that EXIF wants turned or mirrored',
             'Training, evaluation and an index turn them. Other programs may read them as they lie in the file.',
             'Where that matters turn the pixels themselves, as ImageMagick does: mogrify -auto-orient.',
             first(f'{seen.entries[n].file_name} ({seen.entries[n].split})' for n in seen.turned),
@@ -247,7 +248,7 @@ def _duplicates(seen: Seen) -> Iterator[Finding]:
         if kind in kinds:
             yield Finding(
                 level, f'duplicates-{kind}',
-                f'found {many(sum(map(len, kinds[kind])), "image")} of only {many(len(kinds[kind]), "picture")}, '
+                f'found {counted(sum(map(len, kinds[kind])), "image")} of only {counted(len(kinds[kind]), "picture")}, '
                 f'{where}', follows, do,
                 first(
                     ' = '.join(f'{entry.file_name} ({entry.split}, id {entry.person})' for entry in copies)

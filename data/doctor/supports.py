@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from data.annotations import Entry
-from data.doctor.checks import AS_TOLD, Finding, first, many
+from data.doctor.checks import AS_TOLD, Finding, first
 from data.plan import Plan
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.texts import counted
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 VIEWS = (2, 3, 4, 5, 8)  # the K that are compared
@@ -54,7 +55,7 @@ def batches(entries: Sequence[Entry], identities: int, views: int, captions: int
     except DataError as error:
         yield Finding('error', 'batch', str(error), 'Training stops before its first step.', AS_TOLD)
         return
-    steps = f'an epoch is {many(plan.steps_per_epoch, "step")} of {identities * views} rows'
+    steps = f'an epoch is {counted(plan.steps_per_epoch, "step")} of {identities * views} rows'
     if views == captions:
         more = f' and config.batch.captions = {captions}, a single image' if captions > 1 else ''
         yield Finding(
@@ -104,12 +105,12 @@ def long_captions(entries: Sequence[Entry], tokenizer: str, context_length: int)
         for length in words.lengths([caption for caption, _ in captions[start : start + _AT_ONCE]]).tolist()
     ]
     cut = [(length, entry) for length, (_, entry) in zip(lengths, captions, strict=True) if length > context_length]
-    longest = f'the longest of {many(len(captions), "caption")} has {max(lengths, default=0)} tokens'
+    longest = f'the longest of {counted(len(captions), "caption")} has {max(lengths, default=0)} tokens'
     if not cut:
         yield Finding('good', 'tokens', f'{longest}, the model reads {context_length}')
         return
     yield Finding(
-        'note', 'tokens', f'found {many(len(cut), "caption")} of more than {context_length} tokens; {longest}',
+        'note', 'tokens', f'found {counted(len(cut), "caption")} of more than {context_length} tokens; {longest}',
         'They are cut: the model does not see their ends.',
         'Nothing, if they are few; else shorter sentences, or a larger config.model.context_length: the position table '
         'of the texts is resized then, and training fits it.',

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from lcr2s_jax.progress import Progress
+from lcr2s_jax.progress import Progress, clock
 
 _EVERY = 10.0  # seconds from line to line
 
@@ -39,11 +39,5 @@ class Shown(Progress):
 def _line(what: str, done: float, total: float | None, seconds: float) -> str:
     rate = done / max(seconds, 1e-9)
     of = '' if total is None else f' of {total:,.0f}'
-    left = '' if total is None or not rate else f', {_time((total - done) / rate)} left'
+    left = '' if total is None or not rate else f', {clock((total - done) / rate)} left'
     return f'{done:,.0f}{of} {what}, {rate:,.1f} a second{left}'
-
-
-def _time(seconds: float) -> str:
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from lcr2s_jax.errors import UserError
+from lcr2s_jax.evaluation.figures import pyplot
 from lcr2s_jax.files import read_json
 
 RESAMPLES = 2000
@@ -152,11 +153,7 @@ def regime_line(regime: Mapping[str, float]) -> str:
 
 def plot(lines: Sequence[Mapping], path: pathlib.Path, reference: str = '') -> None:
     """R@1 and mAP of every line with the spread of its seeds; the reference row is a dotted line."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(11, 0.32 * len(lines) + 1.2), sharey=True, layout='constrained')
     places = np.arange(len(lines))[::-1]
     colours = ['#1f5f9e' if line['way'] == 'single' else '#b2661f' for line in lines]

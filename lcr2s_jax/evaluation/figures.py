@@ -18,14 +18,21 @@ COLOURS = (
 )  # fmt: skip
 
 
-def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> None:
-    """Training losses and validation metrics of every stage in a metrics.jsonl, as one PNG."""
+def pyplot():
+    """matplotlib.pyplot, drawing into files."""
     import matplotlib
 
     matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
+    import matplotlib.pyplot
+
+    return matplotlib.pyplot
+
+
+def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> None:
+    """Training losses and validation metrics of every stage in a metrics.jsonl, as one PNG."""
     from matplotlib import ticker
 
+    plt = pyplot()
     lines = map(json.loads, pathlib.Path(metrics).read_text().splitlines())
     rows = [row for row in lines if 'ended' not in row]
     stages = list(dict.fromkeys(row['stage'] for row in rows))
@@ -177,11 +184,7 @@ def embedding(panels: list[dict], circles: dict[str, list[int]], path: str | pat
       panels: each {'name', 'image_N2', 'text_N2', 'image_pid', 'text_pid', 'numbers'}, the last as in explain.json.
       circles: the identities, at most as many as COLOURS, by what they have in common.
     """
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     colour = {pid: COLOURS[i] for i, pid in enumerate(pid for part in circles.values() for pid in part)}
     figure, axes = plt.subplots(1, len(panels), figsize=(4.7 * len(panels), 7.2), squeeze=False)
     for panel, axis in zip(panels, axes[0], strict=True):

@@ -9,6 +9,7 @@ import rich.text
 
 from lcr2s_jax.errors import printable
 from lcr2s_jax.search.answer import Answer, Hit
+from lcr2s_jax.texts import counted
 
 _SHOWN = 4  # of a hit's columns on the terminal
 # of a track of a video: what is shown instead, or nothing
@@ -93,7 +94,7 @@ def trained_on(known: Mapping[str, Any] | None) -> str:
         return 'model: what it was trained on is not known'
     pictures = 'drawing' if kind == 'synthetic pedestrians' else 'photograph'
     size = counted(known['images'], pictures) if known.get('images') else f'{pictures}s'
-    size += f' of {counted(known["people"], "person")}' if known.get('people') else ' of people'
+    size += f' of {counted(known["people"], "person", "people")}' if known.get('people') else ' of people'
     if kind == 'photographs':
         return f'model: trained on {name}, {size}'
     return f'model: trained on {kind} ({size}) and on no photographs: what it says of photographs means little'
@@ -141,12 +142,6 @@ def reasons(answer: Answer, why: Why) -> list[str]:
 def sentence(line: str) -> str:
     """A line with a capital and a full stop, for where it stands alone."""
     return line[:1].upper() + line[1:] + ('' if line.endswith(('.', '!', '?', '"')) else '.')
-
-
-def counted(count: int, one: str) -> str:
-    """'1 picture', '1,200 pictures'."""
-    many = {'person': 'people'}.get(one, f'{one}s')
-    return f'{count:,} {one if count == 1 else many}'
 
 
 def _table(answer: Answer) -> rich.table.Table:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcr2s_jax.errors import SearchError
+from lcr2s_jax.errors import SearchError, printable
 from lcr2s_jax.search import audit, conditions, repair, seal, tables
 from lcr2s_jax.search import storage as places
 from lcr2s_jax.search.conditions import Condition
@@ -41,9 +41,7 @@ class Plan(NamedTuple):
     def lines(self) -> list[str]:
         """What would go: how many, some of them, and the user's columns."""
         told = [f'{len(self.files):,} rows of {self.total:,}']
-        named = [f'  {root}/{path}' for root, path, _ in self.files[:_EXAMPLES]]
-        # a file's name could speak to the terminal
-        told += [''.join(letter if letter.isprintable() else '?' for letter in name) for name in named]
+        told += [printable(f'  {root}/{path}') for root, path, _ in self.files[:_EXAMPLES]]
         told += ['  ...'] * (len(self.files) > _EXAMPLES)
         for column, counted in self.values.items():
             listed = ', '.join(f'{value!r} {count:,}' for value, count in counted)

@@ -11,6 +11,7 @@ import jax
 from flax.traverse_util import flatten_dict
 
 from lcr2s_jax import files
+from lcr2s_jax.progress import clock
 
 _ROW = {'stage': str, 'step': int, 'elapsed?': float}
 
@@ -75,7 +76,7 @@ class Report:
             if self._bar:
                 self._bar.update(self._task, completed=step, note=self._line)
             else:
-                self.say(f'{stage} {step:>6,}/{self._steps:,}  {self._line}  {_clock(left)} left')
+                self.say(f'{stage} {step:>6,}/{self._steps:,}  {self._line}  {clock(left)} left')
         else:
             told = ('val/t2i', 'val_with_supports/t2i/R1')
             found = '  '.join(f'{name} {value:.1f}' for name, value in flat.items() if name.startswith(told))
@@ -128,9 +129,3 @@ def _forgiving(write: Callable) -> Callable:
             write(*given)
 
     return call
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02}:{seconds:02}' if hours else f'{minutes}:{seconds:02}'
