@@ -145,6 +145,11 @@ def expanded(path: str | os.PathLike) -> pathlib.Path:
     return pathlib.Path(os.path.expanduser(path))
 
 
+def user_folder(kind: str, default: str) -> pathlib.Path:
+    """The folder of the user's that XDG_<kind>_HOME names, or `default`."""
+    return expanded(os.environ.get(f'XDG_{kind}_HOME') or default)
+
+
 def regular(path: str | pathlib.Path) -> BinaryIO:
     """Open an ordinary file to read. Raises OSError, also for a pipe, which might never end, and a device."""
     # without waiting for somebody at the other end of a pipe

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from lcr2s_jax.cli.parser import Parser, UsageError, integer
 from lcr2s_jax.errors import Interrupted, UserError, meant, printable
-from lcr2s_jax.files import expanded
+from lcr2s_jax.files import user_folder
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -174,7 +174,7 @@ def _log(error: Exception) -> str:
 
     now = datetime.datetime.now().astimezone()
     content = ''.join([f'{now.isoformat()}  {" ".join(map(ascii, sys.argv))}\n', *traceback.format_exception(error)])
-    state = expanded(os.environ.get('XDG_STATE_HOME') or '~/.local/state') / 'lcr2s_jax'
+    state = user_folder('STATE', '~/.local/state') / 'lcr2s_jax'
     for folder in (state, pathlib.Path(tempfile.gettempdir())):
         path = folder / f'error-{now:%Y%m%d-%H%M%S-%f}-{os.getpid()}.log'
         try:
@@ -194,7 +194,7 @@ def _keep_programs() -> None:
     """
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
         return
-    cache = expanded(os.environ.get('XDG_CACHE_HOME') or '~/.cache')
+    cache = user_folder('CACHE', '~/.cache')
     with contextlib.suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
     if not os.access(cache, os.W_OK):  # JAX would warn of each program

@@ -101,7 +101,11 @@ def model_folder(uri: str) -> pathlib.Path | None:
             stores.check(uri)  # there may be no bucket either
             return None
         with store.open_input_stream(facts.path) as file:
-            folder = _cache() / hashlib.sha256(file.read()).hexdigest()[:32]
+            folder = (
+                files.user_folder('CACHE', '~/.cache')
+                / 'lcr2s_jax/models'
+                / hashlib.sha256(file.read()).hexdigest()[:32]
+            )
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as aside, stores.told(uri):
@@ -174,7 +178,3 @@ def unlink(uri: str, names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(OSError):
             (pathlib.Path(uri) / name).unlink()
-
-
-def _cache() -> pathlib.Path:
-    return files.expanded(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'lcr2s_jax' / 'models'
