@@ -239,7 +239,7 @@ class Comparison(Programs):
                 queries = dict(before)
         for split in splits:
             result[split] = {}
-            for way, e in self.ways(row, stage, params, split, tested).items():
+            for way, e in self.ways(row, result['seed'], stage, params, split, tested).items():
                 score = metrics.cosine(e.text_QE, e.image_GE)
                 each_Q5 = metrics.each(score, e.text_pid_Q, e.image_pid_G, block=2048)
                 result[split][way] = {n: 100 * float(x) for n, x in zip(metrics.NAMES, each_Q5.mean(0), strict=True)}

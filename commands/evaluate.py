@@ -17,7 +17,7 @@ from lcr2s_jax.evaluation import evaluate as evaluation
 from lcr2s_jax.evaluation.table import gallery_table, table
 from lcr2s_jax.files import expanded
 from lcr2s_jax.method.encoder import DualEncoder
-from lcr2s_jax.model import TOWERS
+from lcr2s_jax.model import TOWERS, Model
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run
 from lcr2s_jax.training.run_files import read_facts
@@ -25,7 +25,7 @@ from lcr2s_jax.weights import layouts
 
 
 def evaluate_weights(
-    config: ConfigDict, weights: str, dtype: str, as_json: bool, enriched: Mapping | None = None
+    config: ConfigDict, weights: str, dtype: str, as_json: bool, enriched: Mapping | None = None, near: str = ''
 ) -> None:
     """Embed val and test of the config's dataset with `weights`, without training, and print what that finds.
 
@@ -33,6 +33,7 @@ def evaluate_weights(
       config: says dataset, image size, context length and tokenizer.
       dtype: compute type; float32 is what comparisons are made in.
       enriched: further arguments of `evaluate.gallery_side`; None leaves that out.
+      near: what `lcr2s_jax.load` takes; that model finds the neighbours there. '' for the model itself.
     """
     if (pathlib.Path(weights) / 'image.stablehlo').is_file():
         raise ConfigError(f'--weights: found StableHLO programs in {weights}, expected weights; export as hf instead')
@@ -45,19 +46,23 @@ def evaluate_weights(
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         inputs = open_inputs(config, ('val', 'test'), encoder=opened)
         encoder = DualEncoder(inputs.encoder.clip)
-        results = {'weights': _scores(inputs, encoder, {'clip': inputs.encoder.params}, None, 0, enriched)}
+        other = api.load(near, dtype=dtype) if near else None
+        results = {'weights': _scores(inputs, encoder, {'clip': inputs.encoder.params}, None, 0, enriched, other)}
     _tell(inputs, results, dtype, as_json)
 
 
-def evaluate_run(workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, enriched: Mapping | None = None) -> None:
+def evaluate_run(
+    workdir: pathlib.Path, stage: str, dtype: str, as_json: bool, enriched: Mapping | None = None, near: str = ''
+) -> None:
     """Embed val and test of a run's dataset with its stages; arguments as of `evaluate_weights`, `stage` '' for all."""
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         config = config_of(workdir)
         names = [stage] if stage else runs.stages_of(workdir, read_facts(workdir))
         opened = [Run.open(workdir, name, dtype) for name in names or ['']]
         inputs, results = data_of(workdir, config, opened, ('val', 'test')), {}
+        other = api.load(near, dtype=dtype) if near else None
         for one in opened:
-            scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views, enriched)
+            scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views, enriched, other)
             results[one.stage] = {'step': one.step, **scores}
     _tell(inputs, results, dtype, as_json)
 
@@ -70,7 +75,9 @@ def _load(config: ConfigDict, weights: str, dtype: str):
     return api.load(weights, tokenizer=config.tokenizer, dtype=dtype, **given)
 
 
-def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, enriched: Mapping | None) -> dict:
+def _scores(
+    inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, enriched: Mapping | None, near: Model | None
+) -> dict:
     embedder, scores = evaluation.Embedder(encoder, inputs.parallel), {}
     for split in inputs.evaluated:
         embeddings = inputs.embed(embedder, params, split)
@@ -79,7 +86,9 @@ def _scores(inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, en
             rich = evaluation.with_supports(fusion, params, embeddings, views)
             scores.setdefault('with_supports_oracle', {})[split] = evaluation.retrieval_metrics(rich)
         if enriched:
-            scores.setdefault('gallery_side', {})[split] = evaluation.gallery_side(embeddings, **enriched)
+            near_GE = near.encode_image(list(inputs.splits[split].jpegs)) if near else None
+            apart = evaluation.gallery_side(embeddings, **enriched, near_GE=near_GE)
+            scores.setdefault('gallery_side', {})[split] = apart
     return scores
 
 

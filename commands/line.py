@@ -112,13 +112,13 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.workdir:
         from commands.evaluate import evaluate_run
 
-        return evaluate_run(pathlib.Path(args.workdir), args.stage, args.dtype, args.json, enriched)
+        return evaluate_run(pathlib.Path(args.workdir), args.stage, args.dtype, args.json, enriched, args.neighbours_by)
     if given := models.of_weights(args):
         raise UsageError(f'evaluate takes --{given[0]} without --config alone; set --config.model.... instead')
     config = _read(args)
     from commands.evaluate import evaluate_weights
 
-    return evaluate_weights(config, args.weights, args.dtype, args.json, enriched)
+    return evaluate_weights(config, args.weights, args.dtype, args.json, enriched, args.neighbours_by)
 
 
 def _compare_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,9 +28,9 @@ KNOBS = {'student': ('feature_weight', 'relation_weight'), 'optim': ('learning_r
 """Numbers that one compiled program takes as arguments: rows that differ in nothing else share it."""
 SEEN = 200  # training people whose R@1 tells how much was learnt by heart
 _HOW = ('model.kernel', 'model.remat', 'model.scan', 'model.chunks', 'train.save_every', 'train.log_every')
-_OF_ROW = ('stage', 'teacher', 'teachers', 'combine', 'noise', 'half', 'left_out', 'keep', 'judges')
+_OF_ROW = ('stage', 'teacher', 'teachers', 'combine', 'noise', 'half', 'left_out', 'keep', 'judges', 'neighbours_by')
 _BLOCK = 500  # rows embedded at a time
-_NEIGHBOURS = (2, 5)
+_NEIGHBOURS = (2, 8)
 
 
 class Material:
@@ -208,10 +208,11 @@ class Material:
         views = self.given(row)['fusion']['support_views']
         return evaluate.with_supports(stage.fusion, {'fusion': params['fusion']}, e, views)
 
-    def ways(self, row: Row, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
+    def ways(self, row: Row, seed: int, stage: stages.Stage, params, split: str, tested: bool) -> dict[str, Embeddings]:
         """A split embedded alone, with supports (an oracle) and, of a row that is `tested`, with neighbours as them.
 
-        A gallery's neighbours are averaged ('neighbours-k'), and where the row has a fusion also fused ('fused-k').
+        A gallery's neighbours are averaged ('neighbours-k'), and where the row has a fusion also fused ('fused-k');
+        'neighbours-k-by' are those that the rows of `neighbours_by` find.
         """
         single = self.embed(row, params, split)
         found = {'single': single}
@@ -225,4 +226,8 @@ class Material:
                 found[f'neighbours-{k}'] = single._replace(image_GE=neighbours.enriched(single.image_GE, near[:, :k]))
                 if fuse:
                     found[f'fused-{k}'] = single._replace(image_GE=fuse(single.image_GE, near[:, :k]))
+            if row.neighbours_by:
+                others = [self.features(name, seed, split) for name in row.neighbours_by]
+                near = neighbours.nearest(targets.mean_relation(others).image_GE, k)
+                found[f'neighbours-{k}-by'] = single._replace(image_GE=neighbours.enriched(single.image_GE, near))
         return found

@@ -20,7 +20,7 @@ COMBINE = ('relation', 'mean', 'cross')
 _KINDS = {
     'label?': str, 'stage?': str, 'teacher?': str, 'set?': {str: dict}, 'test?': bool, 'family?': str,
     'noise?': (float, str), 'half?': int, 'left_out?': [int], 'keep?': str, 'judges?': [str],
-    'teachers?': [str], 'combine?': str,
+    'teachers?': [str], 'combine?': str, 'neighbours_by?': [str],
 }  # fmt: skip
 
 
@@ -43,6 +43,7 @@ class Row:
       keep: captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the
         *other* images of their identity ('consensus'), as the judges see it; '' for all.
       judges: rows whose encoders judge; of two, each judges the captions that it was not trained on.
+      neighbours_by: rows by whose image features, all of them together, this row's gallery is enriched a second time.
     """
 
     name: str
@@ -59,11 +60,12 @@ class Row:
     combine: str = ''
     keep: str = ''
     judges: tuple[str, ...] = ()
+    neighbours_by: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Rows that come first."""
-        return self.taught_by + self.judges
+        return self.taught_by + self.judges + self.neighbours_by
 
     @property
     def taught_by(self) -> tuple[str, ...]:
@@ -116,7 +118,7 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
         raise ConfigError(f'{path}, row {name}: found {", ".join(sorted(unknown))}; expected {known}')
     if 'stage' not in table:
         raise ConfigError(f'{path}, row {name}: found no stage, expected one of {", ".join(STAGES)}')
-    lists = {key: tuple(table.get(key, ())) for key in ('judges', 'teachers', 'left_out')}
+    lists = {key: tuple(table.get(key, ())) for key in ('judges', 'teachers', 'left_out', 'neighbours_by')}
     row = Row(name, **{'label': name} | dict(table) | lists)
     if row.stage not in STAGES or row.keep not in ('', *KEEP):
         raise ConfigError(
@@ -124,7 +126,7 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
             f'{", ".join(STAGES)}, and keep of {", ".join(KEEP)} or none'
         )
     if lost := [other for other in row.needs if other not in rows]:
-        raise ConfigError(f'{path}, row {name}: found {lost[0]} as a teacher or judge, expected an earlier row')
+        raise ConfigError(f'{path}, row {name}: found {lost[0]} among the rows that it needs, expected an earlier row')
     if (row.stage in ('student', 'fusion')) != bool(row.teacher):
         raise ConfigError(f'{path}, row {name}: a student or fusion names its teacher, another stage has none')
     if fault := _fault_of_teachers(row, rows):

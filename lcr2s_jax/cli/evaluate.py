@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--dtype', type=one_of(*dtypes), default='float32', metavar='|'.join(dtypes), help='Compute type.')
     add('--json', action='store_true', help='Print JSON instead of text.')
     help_ = "Also evaluate enrichment by neighbours (averaged, or fused by the run's teacher), and re-ranking."
-    models.enriching(add, 'neighbours', 'fusion', help=help_)
+    models.enriching(add, 'neighbours', 'fusion', help=help_, near='weights, a run or an export')
     models.arguments(parser)
 
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
 
     models.check_enriching(args)
     table = pictures.read(args.table, args.images)
-    told = pictures.evaluate(models.load(args, args.dtype), table, models.enriched(args))
+    told = pictures.evaluate(models.load(args, args.dtype), table, models.enriched(args), models.near(args, args.dtype))
     told |= {'model': models.source(args), 'dtype': args.dtype}
     print(json.dumps(told, indent=2) if args.json else _text(told))
 

@@ -44,7 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     models.arguments(parser)
     richer = parser.add_argument_group('gallery enrichment (docs/search.md)').add_argument
     help_ = "Compare sentences with each picture and its nearest: averaged, or by the run's teacher."
-    models.enriching(richer, 'neighbours', 'fusion', 'none', help=help_)
+    models.enriching(richer, 'neighbours', 'fusion', 'none', help=help_, near='an index of the same pictures')
     many = parser.add_argument_group('a cluster, for --images (docs/cluster.md)').add_argument
     many('--engine', type=one_of('here', 'ray'), default='here', metavar='here|ray', help='This process, or Ray.')
     many('--ray-address', default='', metavar='A', help='HOST:PORT, ray://HOST:PORT or auto; without, Ray starts here.')
@@ -165,7 +165,7 @@ def _enrich(args: argparse.Namespace):
         return None
     from lcr2s_jax.search import enrich
 
-    return functools.partial(enrich.choose, how=args.enrich, **models.enriched(args))
+    return functools.partial(enrich.choose, how=args.enrich, near=args.neighbours_by, **models.enriched(args))
 
 
 def _forget_copies(args: argparse.Namespace) -> int:

@@ -69,16 +69,19 @@ def load(args: argparse.Namespace, dtype: str = 'float32'):
     return lcr2s_jax.load(source(args), stage=args.stage, dtype=dtype, **given)
 
 
-def enriching(add: Callable, *hows: str, help: str) -> None:
-    """--enrich, one of `hows`, and --neighbours."""
+def enriching(add: Callable, *hows: str, help: str, near: str) -> None:
+    """--enrich, one of `hows`, --neighbours, and --neighbours-by, which is `near`."""
     add('--enrich', type=one_of(*hows), metavar='|'.join(hows), help=help)
-    add('--neighbours', type=integer(1, 100), metavar='N', help='Number of neighbours, with --enrich; by default 2.')
+    help_ = 'Number of neighbours, with --enrich; by default 8, of a fusion 2.'
+    add('--neighbours', type=integer(1, 100), metavar='N', help=help_)
+    add('--neighbours-by', type=place, metavar='M', help=f'Neighbours as another model finds them: {near}.')
 
 
 def check_enriching(args: argparse.Namespace) -> None:
     """Raise UsageError where --enrich and --neighbours do not go together, or lack a run."""
-    if args.neighbours and args.enrich not in ('neighbours', 'fusion'):
-        raise UsageError('--neighbours is of --enrich=neighbours or --enrich=fusion')
+    for name in ('neighbours', 'neighbours_by'):
+        if getattr(args, name) and args.enrich not in ('neighbours', 'fusion'):
+            raise UsageError(f'--{name.replace("_", "-")} is of --enrich=neighbours or --enrich=fusion')
     if args.enrich == 'fusion' and not args.workdir:
         raise UsageError('--enrich=fusion: found no --workdir; the fusion is of the teacher of the run')
 
@@ -92,4 +95,11 @@ def enriched(args: argparse.Namespace) -> dict | None:
     from lcr2s_jax.training.run import Run
 
     fusion = GalleryFusion.of_run(Run.open(args.workdir, 'teacher')) if args.enrich == 'fusion' else None
-    return {'count': args.neighbours or neighbours.NEIGHBOURS, 'fusion': fusion}
+    return {'count': args.neighbours or neighbours.NEIGHBOURS.get(args.enrich, 0), 'fusion': fusion}
+
+
+def near(args: argparse.Namespace, dtype: str):
+    """The `lcr2s_jax.Model` by which neighbours are found; None without one. Raises UserError."""
+    import lcr2s_jax
+
+    return lcr2s_jax.load(args.neighbours_by, dtype=dtype) if args.neighbours_by else None

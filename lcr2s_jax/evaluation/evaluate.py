@@ -55,18 +55,22 @@ def retrieval_metrics(e: Embeddings) -> dict:
     }
 
 
-def gallery_side(e: Embeddings, count: int, fusion: Callable | None = None) -> dict:
+def gallery_side(e: Embeddings, count: int, fusion: Callable | None = None, near_GE: np.ndarray | None = None) -> dict:
     """What a gallery's own neighbours add, without labels; to be reported apart from `retrieval_metrics`.
 
     Args:
       count: nearest others of each image.
       fusion: of a run's teacher, a `GalleryFusion`; None without.
+      near_GE: vectors of the same images by which the nearest are found, of another encoder; None for their own.
 
     Returns:
       'first neighbours': percent of them that show the same person. Name of each way -> {'t2i': metrics, 'i2t':
       metrics}; re-rankings have no i2t, cost every query a pass over the gallery, and are left out above 10,000 images.
     """
-    image_GE, near_Gk = neighbours.unit(e.image_GE), neighbours.nearest(e.image_GE, count)
+    image_GE, near_Gk = (
+        neighbours.unit(e.image_GE),
+        neighbours.nearest(e.image_GE if near_GE is None else near_GE, count),
+    )
     found: dict = {'first neighbours': 100 * neighbours.right_neighbours(near_Gk, np.asarray(e.image_pid_G))}
     combined = {f'averaged with {count} nearest': neighbours.enriched} | (
         {f'MHAF with {count} nearest': fusion} if fusion else {}

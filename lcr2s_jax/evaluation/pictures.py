@@ -55,10 +55,11 @@ def read(file: str, images: str) -> Pictures:
     )
 
 
-def evaluate(model: Model, pictures: Pictures, enriched: Mapping | None = None) -> dict:
+def evaluate(model: Model, pictures: Pictures, enriched: Mapping | None = None, near: Model | None = None) -> dict:
     """Embed everything and rank it both ways: t2i, i2t of `metrics.retrieval`, how many, gallery_side if asked for.
 
-    `enriched` are further arguments of `evaluate.gallery_side`. Raises DataError: a picture that cannot be used, named.
+    `enriched` are further arguments of `evaluate.gallery_side`, `near` the model by which neighbours are found; None
+    for the first. Raises DataError: a picture that cannot be used, named.
     """
     try:
         image_GE = model.encode_image(pictures.files)
@@ -67,9 +68,10 @@ def evaluate(model: Model, pictures: Pictures, enriched: Mapping | None = None) 
     image_view_G = np.arange(len(image_GE))
     pids = pictures.image_pid_G, pictures.text_pid_Q
     e = Embeddings(image_GE, model.encode_text(pictures.captions), *pids, image_view_G, None)
-    told = evaluation.retrieval_metrics(e) | (
-        {'gallery_side': evaluation.gallery_side(e, **enriched)} if enriched else {}
-    )
+    told = evaluation.retrieval_metrics(e)
+    if enriched:
+        near_GE = near.encode_image(pictures.files) if near else None
+        told['gallery_side'] = evaluation.gallery_side(e, **enriched, near_GE=near_GE)
     return told | {
         'images': len(pictures.files),
         'captions': len(pictures.captions),

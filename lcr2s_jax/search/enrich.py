@@ -1,9 +1,9 @@
 """Enriched vectors of an index: each picture with its neighbours in the gallery as supports, without labels.
 
 Computed when pictures come or go, so that no query pays for it. A picture's own vector stays beside: neighbours are
-found with it, and examples are compared with it. Files of the same bytes are one picture, and no neighbours of each
-other. The vectors are a function of the pictures alone, whatever the order in which they came: a digest of those says
-whether anything has to be made again.
+found with it, or with that of another index of the same pictures, and examples are compared with it. Files of the
+same bytes are one picture, and no neighbours of each other. The vectors are a function of the pictures alone,
+whatever the order in which they came: a digest of those says whether anything has to be made again.
 """
 
 import hashlib
@@ -23,24 +23,33 @@ from lcr2s_jax.search.rows import ENRICHED
 
 WAITED_FOR = 10_000  # pictures up to which a page makes them at once: seconds, and four times as long for twice as many
 _ROWS = 10_000  # rows a commit
+_FORMULA = b'by rank'  # that the vectors are made by: of an earlier version they are made anew
 _TRIES = 3  # on an object store others may write meanwhile
 
 
-def choose(gallery: Gallery, how: str, count: int = neighbours.NEIGHBOURS, fusion: GalleryFusion | None = None) -> None:
+def choose(gallery: Gallery, how: str, count: int = 0, fusion: GalleryFusion | None = None, near: str = '') -> None:
     """Say how the vectors of an index are enriched from now on; `renew` makes them.
 
     By each picture's `count` 'neighbours', by the 'fusion' of a run's teacher, or 'none' to have own vectors compared
-    again. Raises SearchError for 'fusion' without one, or one without it.
+    again. `near` is the URI of another index of the same pictures, by whose vectors the nearest are found; '' for their
+    own. Raises SearchError for 'fusion' without one, or one without it, and for an index that is not there or has none
+    of the pictures.
     """
     if (how == 'fusion') != (fusion is not None):
         raise SearchError(f"--enrich={how}: found {'a' if fusion else 'no'} fusion; 'fusion' needs one, others none")
+    if near:
+        near = storage.absolute(near)
+        if near == storage.absolute(gallery.uri):
+            raise SearchError('--neighbours-by: found the index itself; expected another one, made with another model')
+        _seen_there(gallery, near)
     with gallery.writing():
         old = gallery.enriched
         if how == 'none':
             _take_away(gallery, old)
             return
         name = enrichment.keep_fusion(gallery.uri, fusion.to_bytes()) if fusion else ''
-        new = Enrichment(how, count, fusion and fusion.shape, name)
+        count = count or neighbours.NEIGHBOURS[how]
+        new = Enrichment(how, count, fusion and fusion.shape, name, near=near)
         if old is None or old.settings != new.settings:
             _write(gallery, new)
             if old and old.file and old.file != name:
@@ -89,16 +98,18 @@ def _make(gallery: Gallery, progress: Progress) -> None:
     repair.doubles(gallery)
     repair.vectors(gallery)
     state, pictures, vector_GE = gallery.enriched, *_pictures(gallery)
-    digest = _digest(pictures, vector_GE)
+    near_GE = _seen_there(gallery, state.near, pictures) if state.near else vector_GE
+    digest = _digest(pictures, vector_GE, near_GE)
     anew = digest != state.digest or not _is_whole(gallery)
     if anew:
         _write(gallery, state._replace(version=0, digest=''))
-        _put(gallery, pictures, _enriched(gallery, state, pictures, vector_GE, progress))
+        _put(gallery, pictures, _enriched(gallery, state, pictures, vector_GE, near_GE, progress))
     if gallery.approximate and (anew or ENRICHED not in gallery.indexed) and len(vector_GE) >= approximate.FEWEST:
         approximate.build(gallery, columns=[ENRICHED])
     if storage.is_remote(gallery.uri):
         gallery.refresh()
-        if _digest(*_pictures(gallery)) != digest:
+        pictures, vector_GE = _pictures(gallery)
+        if _digest(pictures, vector_GE, near_GE if state.near else vector_GE) != digest:
             return
     _write(gallery, state._replace(version=gallery.version, digest=digest))
 
@@ -112,26 +123,52 @@ def _pictures(gallery: Gallery):
     return found, vector_GE
 
 
-def _digest(pictures, vector_GE: np.ndarray) -> str:
+def _seen_there(gallery: Gallery, near: str, pictures=None) -> np.ndarray:
+    """Of an index's pictures their vectors in another one, float32 [G, E']; NaN for one that is not there.
+
+    Raises SearchError: there is no such index, or it has none of the pictures.
+    """
+    other = Gallery(near)
+    there, vector_GE = _pictures(other)
+    place = {sha256: row for row, sha256 in enumerate(there['sha256'].to_pylist())}
+    if pictures is None:
+        pictures = gallery.rows(FOUND, ['sha256'])
+    row_G = np.array([place.get(sha256, -1) for sha256 in pictures['sha256'].to_pylist()], np.int64)
+    if len(row_G) and (row_G < 0).all():
+        raise SearchError(
+            f'{near}: found none of the {len(row_G):,} pictures of {gallery.uri}; expected an index of the same '
+            'pictures, made with the model that shall find their neighbours'
+        )
+    if not len(vector_GE):
+        return np.empty((len(row_G), other.width), np.float32)
+    return np.where((row_G >= 0)[:, None], vector_GE[row_G], np.float32(np.nan))
+
+
+def _digest(pictures, vector_GE: np.ndarray, near_GE: np.ndarray) -> str:
     """Of hashes and vectors, in whatever order."""
-    total = 0
-    for sha256, vector_E in zip(pictures['sha256'].to_pylist(), vector_GE, strict=True):
-        total += int.from_bytes(hashlib.blake2b(sha256.encode() + vector_E.tobytes(), digest_size=16).digest())
+    total, each = 0, zip(pictures['sha256'].to_pylist(), vector_GE, near_GE, strict=True)
+    for sha256, vector_E, near_E in each:
+        content = sha256.encode() + vector_E.tobytes() + near_E.tobytes() + _FORMULA
+        total += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
     return f'{len(vector_GE)}-{total % (1 << 128):032x}'
 
 
-def _enriched(gallery: Gallery, state: Enrichment, pictures, vector_GE: np.ndarray, progress: Progress) -> np.ndarray:
-    """Unit float32 [G, E]; equal bytes have equal vectors."""
+def _enriched(
+    gallery: Gallery, state: Enrichment, pictures, vector_GE: np.ndarray, near_GE: np.ndarray, progress: Progress
+) -> np.ndarray:
+    """Unit float32 [G, E]; equal bytes have equal vectors, and pictures without `near_GE` their own."""
     combine: Callable = neighbours.enriched
     if state.file:
         content = enrichment.fusion_bytes(gallery.uri, state.file)
         combine = GalleryFusion.from_bytes(content, state.fusion, f'{gallery.uri}/{state.file}')
     hashes = np.array(pictures['sha256'].to_pylist(), str)
     _, first_U, picture_G = np.unique(hashes, return_index=True, return_inverse=True)
-    vector_UE = vector_GE[first_U]
-    with progress.counting('pictures compared with all', len(vector_UE)) as tell:
-        near_Uk = neighbours.nearest(vector_UE, state.neighbours, tell)
-    return combine(vector_UE, near_Uk)[picture_G]
+    known_K = np.flatnonzero(np.isfinite(near_GE[first_U]).all(axis=1))
+    near_Uk = np.full((len(first_U), state.neighbours), -1)
+    with progress.counting('pictures compared with all', len(known_K)) as tell:
+        near_Kk = neighbours.nearest(near_GE[first_U][known_K], state.neighbours, tell)
+    near_Uk[known_K] = np.where(near_Kk < 0, -1, known_K[near_Kk]) if len(known_K) else near_Kk
+    return combine(vector_GE[first_U], near_Uk)[picture_G]
 
 
 def _is_whole(gallery: Gallery) -> bool:

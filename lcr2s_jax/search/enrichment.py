@@ -19,7 +19,7 @@ _ADVICE = 'remove it, and the pictures are compared by their own vectors; `index
 _MOST = 1 << 30  # bytes of a fusion's file
 _CONTENT = {
     'how': str, 'neighbours': int, 'fusion': (None, {'heads': int, 'shared': bool, 'scale': float}),
-    'version': int, 'digest': str, 'files': {str: str}, 'seal': str,
+    'version': int, 'digest': str, 'files': {str: str}, 'seal': str, 'near?': str,
 }  # fmt: skip
 
 
@@ -32,19 +32,19 @@ class Enrichment(NamedTuple):
     file: str = ''  # of the fusion's parameters, '' without one; its name is of its content
     version: int = 0  # of the table that they were made of; 0 while they are not whole
     digest: str = ''  # of all that they were made of, see `enrich`
+    near: str = ''  # URI of the index whose vectors say which pictures are near; '' for its own
 
     @property
     def settings(self) -> tuple:
         """What decides the vectors, of given pictures."""
-        return self.how, self.neighbours, self.file, self.fusion and self.fusion['scale']
+        return self.how, self.neighbours, self.file, self.fusion and self.fusion['scale'], self.near
 
     def __str__(self) -> str:
         nearest = 'its nearest' if self.neighbours == 1 else f'its {self.neighbours} nearest'
-        return (
-            f'each picture averaged with {nearest}'
-            if self.how == 'neighbours'
-            else f"each picture fused with {nearest} by the run's teacher"
-        )
+        nearest += f' in {self.near}' * bool(self.near)
+        if self.how == 'neighbours':
+            return f'each picture averaged with {nearest}'
+        return f"each picture fused with {nearest} by the run's teacher"
 
 
 def read(uri: str) -> Enrichment | None:
@@ -65,13 +65,14 @@ def read(uri: str) -> Enrichment | None:
         raise SearchError(f'{where}: damaged: {fault}; {_ADVICE}')
     found = manifest.checked(found, where, _ADVICE)
     facts = {name: found[name] for name in ('how', 'neighbours', 'fusion', 'version', 'digest')}
-    return Enrichment(file=next(iter(found['files']), ''), **facts)
+    return Enrichment(file=next(iter(found['files']), ''), near=found.get('near', ''), **facts)
 
 
 def write(uri: str, state: Enrichment) -> None:
     """Write it down, whole or not at all; by whoever holds the lock of the index."""
     facts = {'how': state.how, 'neighbours': state.neighbours, 'fusion': state.fusion, 'version': state.version}
     facts |= {'digest': state.digest, 'files': {state.file: _hash_in(state.file)} if state.file else {}}
+    facts |= {'near': state.near} if state.near else {}
     storage.write(uri, FILE, files.to_json(manifest.signed(facts)).encode())
 
 

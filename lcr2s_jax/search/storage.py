@@ -71,6 +71,11 @@ def uploads(uri: str) -> pathlib.Path | None:
     return None if is_remote(uri) else pathlib.Path(uri).resolve() / UPLOADS
 
 
+def absolute(uri: str) -> str:
+    """The place of an index, whatever the folder that a later call is made in."""
+    return uri if is_remote(uri) else os.path.abspath(uri)
+
+
 def stored(uri: str, root: pathlib.Path | str) -> str:
     """How the table of an index names a root, a resolved folder or a URL: the index's own is TRACKED or UPLOADED."""
     return {str(tracks_folder(uri)): TRACKED, str(uploads(uri)): UPLOADED}.get(str(root), str(root))

@@ -85,7 +85,7 @@ def test_seeds_and_rows_trained_side_by_side_are_those_trained_alone(tmp_path):
     assert all(set(runs) == {0, 1} for runs in results.values())
     assert results['rich'][0]['history'] != results['rich-3'][0]['history'], 'a weight of its own'
     assert set(results['fusion'][0]['val']) == {'single', 'supports'}
-    assert set(results['rich'][0]['test']) == {'single', 'neighbours-2', 'neighbours-5'}
+    assert set(results['rich'][0]['test']) == {'single', 'neighbours-2', 'neighbours-8'}
 
 
 def test_what_is_done_is_not_done_again_and_test_is_for_those_who_are_asked(alone):
@@ -94,7 +94,7 @@ def test_what_is_done_is_not_done_again_and_test_is_for_those_who_are_asked(alon
     one.run(['sdm'], [0])
     assert len(said) == before and 'test' not in compare.read(one.out)['sdm'][0]
     one.test('sdm', [0])
-    assert set(compare.read(one.out)['sdm'][0]['test']) == {'single', 'neighbours-2', 'neighbours-5'}
+    assert set(compare.read(one.out)['sdm'][0]['test']) == {'single', 'neighbours-2', 'neighbours-8'}
 
 
 def test_captions_at_the_wrong_picture_are_left_to_a_row_that_keeps_those_that_fit(alone):

@@ -30,7 +30,7 @@ def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
         ('[row.a]\nstage="baseline"\ncolour="red"', 'found colour; expected'),
         ('[row.a]\nstage="pupil"', "found stage 'pupil'"),
         ('[row.a]\nstage="student"', 'names its teacher'),
-        ('[row.a]\nstage="student"\nteacher="b"', 'found b as a teacher'),
+        ('[row.a]\nstage="student"\nteacher="b"', 'found b among the rows that it needs'),
         ('[row.a]\nlike="b"', "like = 'b'"),
         ('x = 1', 'found no .row.NAME.'),
         ('row = 3', 'found no .row.NAME.'),

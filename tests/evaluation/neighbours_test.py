@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from lcr2s_jax.evaluation import metrics, neighbours
+from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.evaluation import evaluate, metrics, neighbours
 
 
 def noisy_people(seed: int = 0, people: int = 60, views: int = 4, width: int = 32):
@@ -29,6 +30,23 @@ def test_right_neighbours_raise_the_mean_average_precision_and_none_change_nothi
     found = {k: metrics.retrieval(query, x, query_pid, gallery_pid)['mAP'] for k, x in richer.items()}
     plain = metrics.retrieval(query, gallery, query_pid, gallery_pid)['mAP']
     assert found[0] == plain and found[3] > plain + 3
+
+
+def test_the_nearer_a_neighbour_the_more_it_weighs():
+    x_GE = np.eye(4)
+    rich_GE = neighbours.enriched(x_GE, np.array([[1, 2, 3], [0, -1, -1], [3, -1, -1], [-1, -1, -1]]))
+    np.testing.assert_allclose(rich_GE[0] / rich_GE[0, 0], [1, 1, 1 / 2, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(rich_GE[3], x_GE[3])
+
+
+def test_right_neighbours_of_another_encoder_help_where_the_own_ones_are_wrong():
+    query, gallery, query_pid, gallery_pid = noisy_people()
+    other = np.eye(gallery_pid.max() + 1)[gallery_pid]
+    e = Embeddings(gallery, query, gallery_pid, query_pid, None, None)
+    own, theirs = (evaluate.gallery_side(e, 3, near_GE=near_GE) for near_GE in (None, other))
+    assert theirs['first neighbours'] == 100 > own['first neighbours']
+    name = 'averaged with 3 nearest'
+    assert theirs[name]['t2i']['mAP'] > own[name]['t2i']['mAP'] + 1
 
 
 def test_reciprocal_neighbours_re_rank_for_the_better():

@@ -32,7 +32,7 @@ def expected(gallery, count=2) -> dict[str, np.ndarray]:
     for one in rows:
         others = {other['sha256']: np.array(other['vector']) for other in rows if other['sha256'] != one['sha256']}
         near = sorted(others.values(), key=lambda x, one=one: -x @ np.array(one['vector']))[:count]
-        total = np.array(one['vector']) + sum(near)
+        total = np.array(one['vector']) + sum(x / rank for rank, x in enumerate(near, 1))
         found[one['path']] = total / np.linalg.norm(total)
     return found
 
@@ -401,5 +401,45 @@ def test_a_digest_is_of_the_pictures_and_not_of_their_order():
 
     x_GE = np.stack([searching.vector(n) for n in range(3)])
     table = pa.table({'sha256': [hashlib.sha256(b'%d' % n).hexdigest() for n in range(3)]})
-    one, other = enrich._digest(table, x_GE), enrich._digest(table.take([2, 0, 1]), x_GE[[2, 0, 1]])
-    assert one == other != enrich._digest(table, x_GE[[1, 0, 2]])
+    shuffled, digest = x_GE[[2, 0, 1]], enrich._digest
+    one, other = digest(table, x_GE, x_GE), digest(table.take([2, 0, 1]), shuffled, shuffled)
+    assert one == other != digest(table, x_GE[[1, 0, 2]], x_GE)
+    assert one != digest(table, x_GE, x_GE[[1, 0, 2]]), 'of the vectors that find neighbours, too'
+
+
+def test_neighbours_are_those_that_another_index_of_the_same_pictures_finds(gallery, tmp_path):
+    other = Gallery(str(tmp_path / 'other'), 6)
+    rows = [row._replace(vector=searching.vector(100 + n, 6)) for n, row in enumerate(searching.rows(range(28)))]
+    other.put('/elsewhere', rows, new=True)
+    enrich.choose(gallery, 'neighbours', 3, near=other.uri)
+    enrich.renew(gallery)
+    own = {one['path']: np.array(one['vector']) for one in gallery.rows('', ['path', 'vector']).to_pylist()}
+    seen = {row.path: row.vector for row in rows}
+    for one in gallery.rows('', ['path', ENRICHED]).to_pylist():
+        path, total = one['path'], own[one['path']]
+        if path in seen:  # the other two keep their own, and are nobody's neighbours
+            near = sorted((name for name in seen if name != path), key=lambda name: -seen[name] @ seen[path])[:3]
+            total = total + sum(own[name] / rank for rank, name in enumerate(near, 1))
+        np.testing.assert_allclose(one[ENRICHED], total / np.linalg.norm(total), atol=1e-5)
+    assert f'its 3 nearest in {other.uri}' in str(gallery.enriched)
+    version = gallery.version
+    enrich.renew(gallery)
+    assert gallery.version == version, 'nothing has changed'
+    other.put('/elsewhere', [rows[0]._replace(vector=searching.vector(999, 6))], new=False)
+    columns.join(gallery, '/r', {'note': 'string'}, {'000.png': {'note': 'x'}})
+    before = gallery.vectors(ENRICHED)[0]
+    enrich.renew(gallery)
+    assert not np.allclose(gallery.vectors(ENRICHED)[0], before), 'the other index has another vector'
+
+
+def test_an_index_that_cannot_say_what_is_near_is_refused_before_anything_changes(gallery, tmp_path):
+    before = gallery.enriched
+    stranger = filled(tmp_path / 'stranger', range(50, 60))
+    for near, told in (
+        (str(tmp_path / 'nothing'), 'found no index at'),
+        (stranger.uri, 'found none of the 30 pictures'),
+        (gallery.uri, 'found the index itself'),
+    ):
+        with pytest.raises(SearchError, match=told):
+            enrich.choose(gallery, 'neighbours', 3, near=near)
+    assert gallery.enriched == before == enrichment.read(gallery.uri)
