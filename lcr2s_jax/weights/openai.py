@@ -63,17 +63,11 @@ _LOGIT_SCALE = np.float32(math.log(1 / 0.07))  # where a file has none: IRRA's t
 
 
 class Names(NamedTuple):
-    """How a file calls its tensors.
+    """How a file calls its tensors."""
 
-    Attributes:
-        image: before the image tower's, such as 'base_model.visual.'.
-        text: before the text tower's, such as '', 'text.' or 'encode_text.'.
-        prefix: what both begin with.
-    """
-
-    image: str = 'visual.'
-    text: str = ''
-    prefix: str = ''
+    image: str = 'visual.'  # before the image tower's, such as 'base_model.visual.'
+    text: str = ''  # before the text tower's, such as '', 'text.' or 'encode_text.'
+    prefix: str = ''  # what both begin with
 
     def of(self, path: str) -> str:
         """The file's name of the tensor that our parameter lies in."""

@@ -14,18 +14,12 @@ INDEX_LIMIT = 4 << 20  # bytes of the list of tensors of a file or a folder in s
 
 
 class Weights(NamedTuple):
-    """Weights whose numbers are not read yet.
-
-    Attributes:
-      bytes: of all files.
-      facts: what is said beside the tensors.
-      others: what else is there and is not read, a sentence each.
-    """
+    """Weights whose numbers are not read yet."""
 
     tensors: Mapping[str, Any]
-    bytes: int
-    facts: Mapping[str, str | int | float] = {}
-    others: tuple[str, ...] = ()
+    bytes: int  # of all files
+    facts: Mapping[str, str | int | float] = {}  # what is said beside the tensors
+    others: tuple[str, ...] = ()  # what else is there and is not read, a sentence each
 
 
 @contextlib.contextmanager
