@@ -203,7 +203,7 @@ class CLIP(nn.Module):
         return self.text(tokens)
 
     def __call__(self, image: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Both features; the door for ``init``."""
+        """Both features; what ``init`` traces."""
         return self.encode_image(image), self.encode_text(tokens)
 
 
