@@ -1,8 +1,8 @@
-"""What every source of people yields: one record per image, and the error a user's data can raise."""
+"""What every source of people yields: a record for each image, or why it cannot be used."""
 
 import dataclasses
 
-TOLERATED = 0.01  # share of unusable images that stops a build: more is a damaged copy, not bad luck
+TOLERATED = 0.01  # share of unusable images that stops a build: more means a damaged copy
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ def baseline_stage(
     image_weight: float,
     others_weight: float = 0.0,
 ) -> Stage:
-    """The dual encoder alone: the honest comparison, and the pre-training of a CLIP.
+    """The dual encoder alone: what others are compared with, and the pre-training of a CLIP.
 
     Args:
       clip, clip_params: the encoders and where they start.

@@ -1,4 +1,4 @@
-"""Files that strangers wrote, read within bounds: bytes up to a limit, JSON that is one plain object."""
+"""Files of unknown origin, read within bounds: bytes up to a limit, JSON that is one plain object."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ def integers(value: Any, count: int | None = None, low: int = 0, high: int = 1 <
 
 
 def brief(value: Any) -> str:
-    """A value of a stranger's for a message: on one line, at most 60 characters."""
+    """A value of such a file for a message: on one line, at most 60 characters."""
     if isinstance(value, int) and value.bit_length() > 200:
         text = 'a number of many digits'
     elif isinstance(value, int | float) or value is None:
