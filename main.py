@@ -16,15 +16,15 @@ import sys
 
 from commands import line
 from lcr2s_jax import __version__, cli
-from lcr2s_jax.cli.door import Door
+from lcr2s_jax.cli.program import Program
 
 COMMANDS = {**line.COMMANDS, **{name: one for name, one in cli.COMMANDS.items() if name not in line.COMMANDS}}
-DOOR = Door('python main.py', __version__, __doc__.rstrip(), COMMANDS, default='train')
+PROGRAM = Program('python main.py', __version__, __doc__.rstrip(), COMMANDS, default='train')
 
 
 def main(argv: list[str]) -> int:
-    """Run the command that `argv` names, `train` where it names none; its exit status, see `lcr2s_jax.cli.door`."""
-    return DOOR.main(argv[1:])
+    """Run the command that `argv` names, `train` where it names none; its exit status, see `lcr2s_jax.cli.program`."""
+    return PROGRAM.main(argv[1:])
 
 
 if __name__ == '__main__':

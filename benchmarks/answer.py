@@ -26,9 +26,9 @@ def part(name):
     now = time.process_time()
     said[name], before = now - before, time.process_time()
 said['Python'], before = before, time.process_time()
-from lcr2s_jax.cli import door, search
-door._keep_programs()
-door._collect_seldom()
+from lcr2s_jax.cli import program, search
+program._keep_programs()
+program._collect_seldom()
 import numpy
 part('import numpy and the command')
 import jax

@@ -31,18 +31,13 @@ class Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Everything that a config names, opened by `open_inputs`.
-
-    Attributes:
-      fingerprint: of the source of the data, whose entries are not held.
-      splits: name -> data.people.Split, those that were asked for; val may be missing.
-    """
+    """Everything that a config names, opened by `open_inputs`."""
 
     config: ConfigDict
     encoder: Encoder
     parallel: parallel.Parallel
-    fingerprint: str
-    splits: dict
+    fingerprint: str  # of the source of the data, whose entries are not held
+    splits: dict  # name -> data.people.Split, those that were asked for; val may be missing
 
     @functools.cached_property
     def made_of(self) -> dict[str, str]:

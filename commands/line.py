@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from lcr2s_jax.cli import evaluate as pictures
 from lcr2s_jax.cli import model as models
-from lcr2s_jax.cli.door import hosts
 from lcr2s_jax.cli.parser import UsageError, place
+from lcr2s_jax.cli.program import hosts
 
 
 class Command(NamedTuple):
-    """A command of main.py's own, see `lcr2s_jax.cli.door.Door.commands`."""
+    """A command of main.py's own, see `lcr2s_jax.cli.program.Program.commands`."""
 
     ABOUT: str
     arguments: Callable[[argparse.ArgumentParser], None]

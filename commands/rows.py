@@ -26,40 +26,31 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One training.
-
-    Attributes:
-      stage: 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'.
-      teacher: the row that a student learns from, or whose encoders a fusion takes.
-      teachers: further rows that teach a student with it.
-      combine: how: 'relation', the mean of their relations; 'mean', of their features; or 'cross', of the features of
-        those that a person was `left_out` of: rows of every fold, equally many.
-      set: changes to the config, group by group.
-      test: whether it is evaluated on test, once; otherwise it is read on val alone.
-      family: rows of one family differ in a weight; the best of them on val stands for it on test.
-      noise: share of the training captions that stand at an image of someone else, 0..1, or RDE's index file (.npy).
-      half: 0 or 1 trains on the images' even or odd captions alone.
-      left_out: [i, n] trains without fold i of n: without identities whose number leaves the remainder i.
-      keep: captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the
-        *other* images of their identity ('consensus'), as the judges see it; '' for all.
-      judges: rows whose encoders judge; of two, each judges the captions that it was not trained on.
-      neighbours_by: rows by whose image features, all of them together, this row's gallery is enriched a second time.
-    """
+    """One training."""
 
     name: str
     label: str
-    stage: str
-    teacher: str = ''
+    stage: str  # 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'
+    teacher: str = ''  # the row that a student learns from, or whose encoders a fusion takes
+    # changes to the config, group by group
     set: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    test: bool = False
-    family: str = ''
+    test: bool = False  # whether it is evaluated on test, once; otherwise it is read on val alone
+    family: str = ''  # rows of one family differ in a weight; the best of them on val stands for it on test
+    # share of the training captions that stand at an image of someone else, 0..1, or RDE's index file (.npy)
     noise: float | str = 0.0
-    half: int | None = None
+    half: int | None = None  # 0 or 1 trains on the images' even or odd captions alone
+    # [i, n] trains without fold i of n: without identities whose number leaves the remainder i
     left_out: tuple[int, ...] = ()
-    teachers: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()  # further rows that teach a student with it
+    # how the teachers are joined: 'relation', the mean of their relations; 'mean', of their features; or 'cross', of
+    # the features of those that a person was `left_out` of: rows of every fold, equally many
     combine: str = ''
+    # captions that stay: 'true' (an oracle's), those that fit their own image ('pair'), or those that fit the *other*
+    # images of their identity ('consensus'), as the judges see it; '' for all
     keep: str = ''
+    # rows whose encoders judge; of two, each judges the captions that it was not trained on
     judges: tuple[str, ...] = ()
+    # rows by whose image features, all of them together, this row's gallery is enriched a second time
     neighbours_by: tuple[str, ...] = ()
 
     @property

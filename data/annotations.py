@@ -23,40 +23,28 @@ SPLITS = ('train', 'val', 'test')
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One image as its annotation file names it.
+    """One image as its annotation file names it."""
 
-    Attributes:
-      where: of the file, such as 'entry 17' or 'row 4'.
-      file_name: below the folder of images, with forward slashes, never leaving it.
-      captions: sentences, blank ones left out; an image without any cannot be used.
-      gallery: whether it can without any, as one more image to search among.
-    """
-
-    where: str
+    where: str  # of the file, such as 'entry 17' or 'row 4'
     split: str
     person: str
-    file_name: str
-    captions: tuple[str, ...]
+    file_name: str  # below the folder of images, with forward slashes, never leaving it
+    captions: tuple[str, ...]  # sentences, blank ones left out; an image without any cannot be used
     blank: int = 0
-    gallery: bool = False
+    gallery: bool = False  # whether it can be used without any, as one more image to search among
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """A whole annotation file.
-
-    Attributes:
-      images: the folder that file names are relative to.
-      entries: split after split, in the file's order within each.
-      splits_from: 'file' where it says the splits itself; of a table without any, 'beside' (a splits file lies there)
-        or 'seed' (dealt just now, written down nowhere).
-      counted_anew: splits whose ids begin again; there an entry's person is 'test 7' where the file says 7.
-    """
+    """A whole annotation file."""
 
     path: pathlib.Path
-    images: pathlib.Path
-    entries: tuple[Entry, ...]
+    images: pathlib.Path  # the folder that file names are relative to
+    entries: tuple[Entry, ...]  # split after split, in the file's order within each
+    # 'file' where it says the splits itself; of a table without any, 'beside' (a splits file lies there) or 'seed'
+    # (dealt just now, written down nowhere)
     splits_from: str = 'file'
+    # splits whose ids begin again; there an entry's person is 'test 7' where the file says 7
     counted_anew: tuple[str, ...] = ()
 
     @property
@@ -76,29 +64,20 @@ class Annotations:
 
 
 class Layout(NamedTuple):
-    """How a dataset is published [field].
-
-    Attributes:
-      files: names of the annotation file, the usual one first.
-      captions: sentences that an image usually has.
-      published: (identities, images, captions) by split.
-      splitless: files of known packages that name no split, so that they cannot be used.
-      test_file: where the file above is of train alone, that of test, beside it.
-      caption_key: the field of captions: a list of sentences; of a dataset in two files what `fields.said` reads.
-      images: folders of images, beside the annotation file; the first that is there.
-      queries_apart: the file of test lists a gallery and its queries (`fields.gallery_rows`), and a person is named by
-        the folder of its images, as the ids of each file begin anew.
-    """
+    """How a dataset is published [field]."""
 
     title: str
-    files: tuple[str, ...]
+    files: tuple[str, ...]  # names of the annotation file, the usual one first
     image_key: str
-    captions: int
-    published: Mapping[str, tuple[int, int, int]]
-    splitless: tuple[str, ...] = ()
-    test_file: str = ''
+    captions: int  # sentences that an image usually has
+    published: Mapping[str, tuple[int, int, int]]  # (identities, images, captions) by split
+    splitless: tuple[str, ...] = ()  # files of known packages that name no split, so that they cannot be used
+    test_file: str = ''  # where the file above is of train alone, that of test, beside it
+    # the field of captions: a list of sentences; of a dataset in two files what `fields.said` reads
     caption_key: str = 'captions'
-    images: tuple[str, ...] = ('imgs',)
+    images: tuple[str, ...] = ('imgs',)  # folders of images, beside the annotation file; the first that is there
+    # the file of test lists a gallery and its queries (`fields.gallery_rows`), and a person is named by the folder of
+    # its images, as the ids of each file begin anew
     queries_apart: bool = False
 
 

@@ -83,23 +83,17 @@ class Images(Sequence):
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split. What is as long as images or texts are is read from the built dataset when it is asked for.
-
-    Attributes:
-      jpegs: encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright.
-      image_pid: int32 [images], 0 .. num_people - 1 in order of first appearance.
-      tokens: [captions, L], uint16 where the vocabulary fits into it, else int32.
-      caption_image: int32 [captions], the image that each describes.
-      file_size: bytes of each image in its source, int64 [images]; None of a split that was not read.
-    """
+    """One split. What is as long as images or texts are is read from the built dataset when it is asked for."""
 
     name: str
+    # encoded images, the source's bytes in its order, but for those that `pictures.as_shown` turns upright
     jpegs: Sequence[bytes]
     file_names: Sequence[str]
-    image_pid: np.ndarray
+    image_pid: np.ndarray  # int32 [images], 0 .. num_people - 1 in order of first appearance
     captions: Sequence[str]
-    tokens: np.ndarray
-    caption_image: np.ndarray
+    tokens: np.ndarray  # [captions, L], uint16 where the vocabulary fits into it, else int32
+    caption_image: np.ndarray  # int32 [captions], the image that each describes
+    # bytes of each image in its source, int64 [images]; None of a split that was not read
     file_size: np.ndarray | None = None
 
     @property

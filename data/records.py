@@ -1,25 +1,19 @@
-"""What every source of people yields: one record per image, and the error a user's data can raise."""
+"""What every source of people yields: a record for each image, or why it cannot be used."""
 
 import dataclasses
 
-TOLERATED = 0.01  # share of unusable images that stops a build: more is a damaged copy, not bad luck
+TOLERATED = 0.01  # share of unusable images that stops a build: more means a damaged copy
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One image with its captions, before it is tokenised and stored.
-
-    Attributes:
-      person: the identity as its source names it; identities are never shared by splits.
-      file_name: unique within the source, with forward slashes.
-      captions: one sentence or more about this very image.
-    """
+    """One image with its captions, before it is tokenised and stored."""
 
     split: str
-    person: str
-    file_name: str
+    person: str  # the identity as its source names it; identities are never shared by splits
+    file_name: str  # unique within the source, with forward slashes
     jpeg: bytes
-    captions: tuple[str, ...]
+    captions: tuple[str, ...]  # one sentence or more about this very image
 
 
 @dataclasses.dataclass(frozen=True)

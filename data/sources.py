@@ -21,21 +21,14 @@ Part = Callable[[], Iterator[Record | Skipped]]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the records of one dataset come from.
-
-    Attributes:
-      fingerprint: another whenever the records may be others.
-      parts: the record files of a split, in order.
-      total: images of all splits, where that is known beforehand.
-      images: the folder that file names are below, where there is one.
-    """
+    """Where the records of one dataset come from."""
 
     name: str
-    fingerprint: str
+    fingerprint: str  # another whenever the records may be others
     splits: tuple[str, ...]
-    parts: Callable[[str], Sequence[Part]]
-    total: int | None = None
-    images: pathlib.Path | None = None
+    parts: Callable[[str], Sequence[Part]]  # the record files of a split, in order
+    total: int | None = None  # images of all splits, where that is known beforehand
+    images: pathlib.Path | None = None  # the folder that file names are below, where there is one
 
 
 def open_source(dataset: str, root: str, images: str, max_pixels: int, folder: Mapping, demo: Mapping) -> Source:

@@ -13,10 +13,10 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from data import fields as told
 from data import misplaced
 from data.annotations import MOST, SPLITS, Annotations, Entry, by_split, make_entry
-from data.fields import short
+from data.fields import USUAL, one_caption_each, short
+from data.fields import names as names_of
 from lcr2s_jax import texts
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.files import read_bytes, storable, write
@@ -25,7 +25,7 @@ _KINDS = ('.csv', '.jsonl', '.json')
 _OTHERS = ('.tsv', '.txt', '.xlsx', '.xls', '.ods')  # of tables that are to be saved as CSV first
 _COLUMNS = ('image', 'caption', 'id')
 _BETWEEN = {';': 'semicolons', '\t': 'tabs', '|': 'bars'}
-_OWN = {column: (column,) for column in told.USUAL}  # the columns of CSV, where the config names no others
+_OWN = {column: (column,) for column in USUAL}  # the columns of CSV, where the config names no others
 
 
 def read(path: pathlib.Path, *, seed: int, val: float, test: float, fields: Mapping[str, str]) -> Annotations:
@@ -126,10 +126,10 @@ def _rows(path: pathlib.Path, fields: Mapping[str, str]) -> Iterator[tuple[str, 
             f'{path}: cannot be read ({error.strerror}); expected a table in UTF-8{_beside(path, error)}. Change '
             'config.data.root or config.data.folder.table.'
         ) from None
-    of = told.names(fields, _OWN if kind == '.csv' else told.USUAL)
+    of = names_of(fields, _OWN if kind == '.csv' else USUAL)
     rows = _csv(text, path, of) if kind == '.csv' else {'.jsonl': _jsonl, '.json': _json}[kind](text, path)
     for where, row in rows:
-        yield from ((where, one) for one in told.one_caption_each(row, of))
+        yield from ((where, one) for one in one_caption_each(row, of))
 
 
 def _checked(row: Any, with_split: bool) -> Mapping:

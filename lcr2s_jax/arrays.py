@@ -15,21 +15,13 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    """One training batch: B identities, K views of each, one caption a view.
+    """One training batch: B identities, K views of each, one caption a view."""
 
-    Attributes:
-      image_BKhwc: uint8 pixels, 0..255; normalised on the device.
-      tokens_BKL: int32, `[SOT] ... [EOT]` then padding.
-      pid_B: int32 identity, contiguous from 0.
-      view_BK: int32, the image's place in its split; equal numbers are the same image.
-      caption_BK: int32, the caption's place in its split.
-    """
-
-    image_BKhwc: Any
-    tokens_BKL: Any
-    pid_B: Any
-    view_BK: Any
-    caption_BK: Any
+    image_BKhwc: Any  # uint8 pixels, 0..255; normalised on the device
+    tokens_BKL: Any  # int32, `[SOT] ... [EOT]` then padding
+    pid_B: Any  # int32 identity, contiguous from 0
+    view_BK: Any  # int32, the image's place in its split; equal numbers are the same image
+    caption_BK: Any  # int32, the caption's place in its split
 
     @property
     def rows(self) -> int:
@@ -38,19 +30,14 @@ class Batch(NamedTuple):
 
 
 class Embeddings(NamedTuple):
-    """A split, embedded once: features are not normalised.
+    """A split, embedded once: features are not normalised."""
 
-    Attributes:
-      image_GE, text_QE: float32 features.
-      image_view_G, text_view_Q: int32 that names the image (for a caption: the image it describes).
-    """
-
-    image_GE: Any
+    image_GE: Any  # float32 features
     text_QE: Any
     image_pid_G: Any
     text_pid_Q: Any
-    image_view_G: Any
-    text_view_Q: Any
+    image_view_G: Any  # int32 that names the image
+    text_view_Q: Any  # of the image that a caption describes
 
 
 def merge_rows(x: jax.Array) -> jax.Array:

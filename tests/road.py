@@ -84,19 +84,19 @@ def here(*args, **changes):
 
 def typed(*words):
     """What `python main.py words` would print and return, in this process."""
-    return at_door(main.DOOR, list(map(str, words)))
+    return run_in(main.PROGRAM, list(map(str, words)))
 
 
 def run_here(argv):
     """What `python main.py ...` would print and return."""
-    return at_door(main.DOOR, argv[1:])
+    return run_in(main.PROGRAM, argv[1:])
 
 
-def at_door(door, words):
+def run_in(program, words):
     """What `python main.py words` or `lcr2s words` would print and return."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = door.main(words)
+        status = program.main(words)
     return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 

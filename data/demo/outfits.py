@@ -86,17 +86,11 @@ _OUTFITS = (
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """One person.
+    """One person."""
 
-    Attributes:
-      attributes: key to value; 'none' where a thing, and hence its colour, is not there.
-      side: -1 or 1, the side on which a bag is carried.
-      look: entropy for what no caption can say: shades of colours, proportions, face.
-    """
-
-    attributes: Mapping[str, str]
-    side: int
-    look: tuple[int, ...]
+    attributes: Mapping[str, str]  # key to value; 'none' where a thing, and hence its colour, is not there
+    side: int  # -1 or 1, the side on which a bag is carried
+    look: tuple[int, ...]  # entropy for what no caption can say: shades of colours, proportions, face
 
 
 def identity(seed: int, split: str, person: int) -> Identity:

@@ -27,22 +27,14 @@ _SLOPE = np.linspace(-0.1, 0.1, WIDTH)
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """One fixed surveillance camera, with its distance, colours, light, grain and compression.
+    """One fixed surveillance camera, with its distance, colours, light, grain and compression."""
 
-    Attributes:
-      height: of a crop, in pixels, on average; width is half of it.
-      cast: what red, green and blue are multiplied by.
-      gamma: exponent of the exposure; above 1 is dark.
-      contrast, lift: share that is left, and levels of haze.
-      grain: deviation of the noise, in levels.
-    """
-
-    height: int
-    cast: tuple[float, float, float]
-    gamma: float
-    contrast: float
-    lift: float
-    grain: float
+    height: int  # of a crop, in pixels, on average; width is half of it
+    cast: tuple[float, float, float]  # what red, green and blue are multiplied by
+    gamma: float  # exponent of the exposure; above 1 is dark
+    contrast: float  # share of it that is left
+    lift: float  # levels of haze
+    grain: float  # deviation of the noise, in levels
     quality: int
 
 

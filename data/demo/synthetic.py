@@ -116,22 +116,15 @@ def _in_chunks(seed: int, cameras: bool, wanted: list[tuple[str, int, int]], wor
 
 
 class Seen(NamedTuple):
-    """A split of drawn people, images and captions in the order of `records`.
+    """A split of drawn people, images and captions in the order of `records`."""
 
-    Attributes:
-      traits: of every person, key -> value: the truth.
-      image_person, caption_person: int, who.
-      shown: of every image, what of its person's traits it shows; a key that is missing is hidden.
-      named: of every caption, the traits that it names.
-      viewpoint: of every image, a key of `data.demo.views.YAW`.
-    """
-
-    traits: list[Mapping[str, str]]
-    image_person: np.ndarray
-    caption_person: np.ndarray
+    traits: list[Mapping[str, str]]  # of every person, key -> value: the truth
+    image_person: np.ndarray  # int, who is on every image
+    caption_person: np.ndarray  # int, whom every caption describes
+    # of every image, what of its person's traits it shows; a key that is missing is hidden
     shown: list[Mapping[str, str]]
-    named: list[Mapping[str, str]]
-    viewpoint: list[str]
+    named: list[Mapping[str, str]]  # of every caption, the traits that it names
+    viewpoint: list[str]  # of every image, a key of `data.demo.views.YAW`
 
 
 def seen(seed: int, people: Mapping[str, int], split: str) -> Seen:

@@ -19,19 +19,13 @@ BACK = ('back', 'back-left', 'back-right')
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What of one image can be said in words; the rest is drawn from the image's own generator.
-
-    Attributes:
-      held: 'none', 'phone', 'bottle' or 'umbrella'.
-      occlusion: 'none', 'pole', 'passer-by', 'box', 'car', or 'cut': the crop ends above the feet.
-      occluded_side: -1 or 1, the side of the picture where a pole or a passer-by stands.
-    """
+    """What of one image can be said in words; the rest is drawn from the image's own generator."""
 
     viewpoint: str
     walking: bool
-    held: str
-    occlusion: str
-    occluded_side: int
+    held: str  # 'none', 'phone', 'bottle' or 'umbrella'
+    occlusion: str  # 'none', 'pole', 'passer-by', 'box', 'car', or 'cut': the crop ends above the feet
+    occluded_side: int  # -1 or 1, the side of the picture where a pole or a passer-by stands
 
 
 def views(seed: int, split: str, person: int) -> list[View]:

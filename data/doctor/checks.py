@@ -16,16 +16,11 @@ _COUNTED = ('identities', 'images', 'captions')
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that the doctor found.
+    """One thing that the doctor found."""
 
-    Attributes:
-      level: 'error' (training refuses the data), 'warning' (it trains, and scores may mean something else), 'note' or
-        'good'.
-      code: a name that stays.
-    """
-
+    # 'error' (training refuses the data), 'warning' (it trains, and scores may mean something else), 'note' or 'good'
     level: str
-    code: str
+    code: str  # a name that stays
     found: str
     follows: str = ''
     do: str = ''

@@ -234,7 +234,7 @@ def _room(seen: Seen, cache: str, in_memory: bool) -> Iterator[Finding]:
 
 
 def _duplicates(seen: Seen) -> Iterator[Finding]:
-    """Files with the same bytes under several names, told apart by what they spoil."""
+    """Files with the same bytes under several names, by what follows from them."""
     same = collections.defaultdict(dict)
     for number, digest in seen.digests.items():
         same[digest].setdefault(seen.entries[number].file_name, seen.entries[number])

@@ -7,7 +7,7 @@ import sys
 
 from lcr2s_jax import __version__
 from lcr2s_jax.cli import completion, delete, evaluate, expire, export, index, info, search, serve
-from lcr2s_jax.cli.door import Door
+from lcr2s_jax.cli.program import Program
 
 COMMANDS = {
     'index': index,
@@ -20,9 +20,9 @@ COMMANDS = {
     'export': export,
     'completion': completion,
 }
-DOOR = Door('lcr2s', __version__, 'Find people in pictures by describing them (LCR2S in JAX).', COMMANDS)
+PROGRAM = Program('lcr2s', __version__, 'Find people in pictures by describing them (LCR2S in JAX).', COMMANDS)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; its exit status, see `door`."""
-    return DOOR.main(sys.argv[1:] if argv is None else argv)
+    """Run a command; its exit status, see `program`."""
+    return PROGRAM.main(sys.argv[1:] if argv is None else argv)

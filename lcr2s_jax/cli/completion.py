@@ -18,10 +18,10 @@ def run(args: argparse.Namespace) -> None:
 
     if len(args.shell) != 1 or args.shell[0] not in SHELLS:
         raise UsageError(f'completion needs one of {", ".join(SHELLS)}, found {" ".join(args.shell) or "nothing"}')
-    door = args.door
-    whole = argparse.ArgumentParser(prog=door.program.split()[-1], description=door.about)
+    program = args.program
+    whole = argparse.ArgumentParser(prog=program.typed.split()[-1], description=program.about)
     chosen = whole.add_subparsers()
-    for name, command in door.commands.items():
+    for name, command in program.commands.items():
         command.arguments(one := chosen.add_parser(name, help=command.ABOUT))
         for action in one._actions:
             if action.type is place:

@@ -12,13 +12,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
     add('--where', default='', metavar='SQL', help='Condition over the columns, such as "camera = \'c1\'".')
-    add(
-        '--path',
-        **REPEATED,
-        type=place,
-        metavar='FILE',
-        help='A picture, by its path as `search` shows it, or as a file; may be repeated.',
-    )
+    add('--path', **REPEATED, type=place, metavar='FILE',
+        help='A picture, by its path as `search` shows it, or as a file; may be repeated.')  # fmt: skip
     add('--yes', action='store_true', help='Erase; without this flag, only say what would be erased.')
 
 

@@ -31,12 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--images', type=place, metavar='DIR', help='Folder, or s3://bucket/folder; every picture below it.')
     add('--video', **REPEATED, type=place, metavar='FILE', help='Video file; may be repeated.')
     add('--metadata', type=place, metavar='FILE', help='CSV with a column path (below --images) and others: camera ...')
-    add(
-        '--name-pattern',
-        default='',
-        metavar='P',
-        help="Read columns from file names: '{camera}_{time:%%Y%%m%%d_%%H%%M%%S}_{*}'.",
-    )
+    add('--name-pattern', default='', metavar='P',
+        help="Read columns from file names: '{camera}_{time:%%Y%%m%%d_%%H%%M%%S}_{*}'.")  # fmt: skip
     add('--moved-from', type=place, metavar='OLD', help='Former folder of the pictures in --images.')
     add('--prune', action='store_true', help='Remove pictures whose file is gone.')
     add('--readmit', action='store_true', help='Allow pictures again that were deleted or expired.')

@@ -14,12 +14,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add('--workdir', type=place, metavar='W', help='Folder of a run.')
     add('--stage', default='', metavar='NAME', help='Stage of the run; by default its student or last stage.')
-    add(
-        '--weights',
-        type=place,
-        metavar='W',
-        help='Any CLIP: a name on the hub, a folder, a file; an export; a run; hf://owner/name/file.',
-    )
+    add('--weights', type=place, metavar='W',
+        help='Any CLIP: a name on the hub, a folder, a file; an export; a run; hf://owner/name/file.')  # fmt: skip
     add('--image-size', type=size, metavar='HxW', help='Pixels, if not those of the weights; such as 384x128.')
     add('--context-length', type=integer(3), metavar='N', help='Tokens of a sentence, if not those of the weights.')
     add('--tokenizer', type=place, metavar='T', help='Folder, hub name or vocabulary, if none is beside the weights.')

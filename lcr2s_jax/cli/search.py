@@ -29,13 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--group-by', default='', metavar='COLUMN', help='Column; show only the best picture of each value.')
     add('--why', action='store_true', help='Show how much each phrase moved the score of the hits.')
     add('--exact', action='store_true', help='Compare every vector, also in large indexes.')
-    add(
-        '--false-alarms',
-        type=number(0.01, 0.5),
-        default=0.05,
-        metavar='RATE',
-        help='Share of searches for an absent person that may report a find.',
-    )
+    add('--false-alarms', type=number(0.01, 0.5), default=0.05, metavar='RATE',
+        help='Share of searches for an absent person that may report a find.')  # fmt: skip
     add('--verify', action='store_true', help="Say 'no such person' if no hit reaches the score for that rate.")
     add('--html', type=place, metavar='FILE', help='File to write: one page with the pictures in it.')
     add('--json', action='store_true', help='Print JSON instead of text.')

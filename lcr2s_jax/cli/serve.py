@@ -12,12 +12,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add('--index', required=True, type=place, metavar='I', help='Folder of the index, or URL of an object store.')
     add('--port', type=integer(1, 65535), default=7860, metavar='N', help='Where: http://localhost:7860/.')
     add('--host', default='127.0.0.1', metavar='ADDRESS', help='Listen here; any but this machine needs --auth.')
-    add(
-        '--auth',
-        type=place,
-        metavar='FILE',
-        help='user:password, or (better) a file of such lines that only you can read.',
-    )
+    add('--auth', type=place, metavar='FILE',
+        help='user:password, or (better) a file of such lines that only you can read.')  # fmt: skip
     add('--audit', type=place, metavar='FILE', help='The audit log, instead of the one in the index.')
     add('--root-path', default='', metavar='PATH', help='Path or URL under which a proxy serves the page.')
 

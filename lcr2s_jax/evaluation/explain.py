@@ -17,17 +17,12 @@ MODALITIES = ('image', 'text')
 
 
 class Groups(NamedTuple):
-    """Views of one identity that may look at each other, one identity a row, as a training batch has them.
-
-    Attributes:
-      image_BK, caption_BK: which images, and which caption of each; a place that cannot be filled repeats the first.
-      real_BK: False for such a place.
-    """
+    """Views of one identity that may look at each other, one identity a row, as a training batch has them."""
 
     pid_B: np.ndarray
-    image_BK: np.ndarray
-    caption_BK: np.ndarray
-    real_BK: np.ndarray
+    image_BK: np.ndarray  # which images; a place that cannot be filled repeats the first
+    caption_BK: np.ndarray  # which caption of each
+    real_BK: np.ndarray  # False for such a place
 
 
 def groups(e: Embeddings, views: int, seed: int) -> Groups:

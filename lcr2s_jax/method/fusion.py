@@ -64,14 +64,10 @@ class AttentionalFusion(nn.Module):
     """MHAF over the views of an identity: with its supports in the batch it is a masked self-attention over K.
 
     Both output projections start at zero, so that the rich feature is the view's own at step 0 (ours).
-
-    Attributes:
-      heads: of the attention.
-      dtype: compute dtype; parameters and result are float32.
     """
 
-    heads: int
-    dtype: str = 'float32'
+    heads: int  # of the attention
+    dtype: str = 'float32'  # compute dtype; parameters and result are float32
 
     @nn.compact
     def __call__(self, v_BKE: jax.Array, mask_BKK: jax.Array) -> jax.Array:
@@ -92,16 +88,11 @@ class Fusion:
     """The fusion of both modalities as pure functions of a stage's parameters, of which they read 'fusion' alone.
 
     What it returns needs to know who is who: at test time it is an oracle's.
-
-    Attributes:
-      heads: of the attention.
-      shared: one MHAF for images and texts instead of one each.
-      dtype: compute dtype.
     """
 
-    heads: int
-    shared: bool
-    dtype: str
+    heads: int  # of the attention
+    shared: bool  # one MHAF for images and texts instead of one each
+    dtype: str  # compute dtype
 
     def init(self, key: jax.Array, width: int) -> dict:
         """Draw parameters for features of `width` numbers."""

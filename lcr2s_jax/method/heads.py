@@ -7,13 +7,9 @@ import jax.numpy as jnp
 
 
 class IdentityHead(nn.Module):
-    """One linear classifier for both modalities.  [field: IRRA]
+    """One linear classifier for both modalities.  [field: IRRA]"""
 
-    Attributes:
-      num_people: C, the identities of the training split.
-    """
-
-    num_people: int
+    num_people: int  # C, the identities of the training split
 
     @nn.compact
     def __call__(self, x_NE: jax.Array) -> jax.Array:

@@ -30,23 +30,15 @@ from lcr2s_jax.training.parallel import Axis
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """What `fit` trains and `evaluate` embeds with.
+    """What `fit` trains and `evaluate` embeds with."""
 
-    Attributes:
-      name: of its folder and its lines in the log.
-      encoder: what is trained, and serves queries.
-      init: key -> parameters.
-      loss: (params, frozen, batch, key, axis, step) -> (scalar over the global batch, metrics).
-      fusion: of a teacher; None without one.
-      frozen: parameters that the loss reads and never changes.
-    """
-
-    name: str
-    encoder: DualEncoder
-    init: Callable[[jax.Array], Any]
+    name: str  # of its folder and its lines in the log
+    encoder: DualEncoder  # what is trained, and serves queries
+    init: Callable[[jax.Array], Any]  # key -> parameters
+    # (params, frozen, batch, key, axis, step) -> (scalar over the global batch, metrics)
     loss: Callable[[Any, Any, Batch, jax.Array, Axis, jax.Array], tuple[jax.Array, dict]]
-    fusion: Fusion | None = None
-    frozen: Any = None
+    fusion: Fusion | None = None  # of a teacher; None without one
+    frozen: Any = None  # parameters that the loss reads and never changes
 
 
 def baseline_stage(
@@ -60,7 +52,7 @@ def baseline_stage(
     image_weight: float,
     others_weight: float = 0.0,
 ) -> Stage:
-    """The dual encoder alone: the honest comparison, and the pre-training of a CLIP.
+    """The dual encoder alone: what others are compared with, and the pre-training of a CLIP.
 
     Args:
       clip, clip_params: the encoders and where they start.

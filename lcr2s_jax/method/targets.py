@@ -22,15 +22,10 @@ FADES = ('', 'out', 'in')
 
 
 class Members(NamedTuple):
-    """Who could support whom; rows are filled up with -1.
+    """Who could support whom; rows are filled up with -1."""
 
-    Attributes:
-      images_CM: int32 places of the images of every identity.
-      captions_GJ: int32 places of the captions of every image.
-    """
-
-    images_CM: Any
-    captions_GJ: Any
+    images_CM: Any  # int32 places of the images of every identity
+    captions_GJ: Any  # int32 places of the captions of every image
 
 
 def members(image_pid_G: np.ndarray, caption_image_Q: np.ndarray) -> Members:

@@ -139,41 +139,27 @@ class CLIP(nn.Module):
 
     ``logit_scale`` is CLIP's learned temperature (its logarithm). Our losses have fixed temperatures and
     never read it, so its gradient is zero; it is kept for those who use an exported model to classify.
-
-    Attributes:
-        image_size: (height, width) in pixels, multiples of patch_size.
-        patch_size: side of a square patch in pixels; of a ResNet its stride, 32.
-        vision_width, vision_layers, vision_heads: of the image transformer. Four numbers of layers are the blocks of
-            a ResNet's stages; width is then its stem's, heads those of its attention pooling.
-        text_width, text_layers, text_heads: of the text transformer.
-        context_length: longest text in tokens.
-        vocab_size: number of token ids; the highest one in a text must be its end.
-        embed_dim: E, the width of the shared space.
-        activation: 'quick_gelu' (OpenAI) or 'gelu' (most of open_clip's).
-        dtype: compute type, float32 or bfloat16; normalisation and softmax stay f32.
-        kernel: of attention, a member of layers.KERNELS; a ResNet's image tower has its own.
-        remat: recompute blocks in the backward pass (less memory, about a third more time).
-        scan: one compiled block that loops over a transformer's layers.
-        chunks: encode a batch's rows in so many parts, see `in_chunks`; the stages do it.
     """
 
-    image_size: tuple[int, int]
-    patch_size: int
+    image_size: tuple[int, int]  # (height, width) in pixels, multiples of patch_size
+    patch_size: int  # side of a square patch in pixels; of a ResNet its stride, 32
+    # of the image transformer; four numbers of layers are the blocks of a ResNet's stages: width is then its stem's,
+    # heads those of its attention pooling
     vision_width: int
     vision_layers: int | tuple[int, int, int, int]
     vision_heads: int
     text_width: int
     text_layers: int
     text_heads: int
-    context_length: int
-    vocab_size: int
-    embed_dim: int
-    activation: str = 'quick_gelu'
-    dtype: str = 'float32'
-    kernel: str = 'einsum'
-    remat: bool = False
-    scan: bool = False
-    chunks: int = 1
+    context_length: int  # longest text in tokens
+    vocab_size: int  # number of token ids; the highest one in a text must be its end
+    embed_dim: int  # E, the width of the shared space
+    activation: str = 'quick_gelu'  # 'quick_gelu' (OpenAI) or 'gelu' (most of open_clip's)
+    dtype: str = 'float32'  # compute type, float32 or bfloat16; normalisation and softmax stay f32
+    kernel: str = 'einsum'  # of attention, a member of layers.KERNELS; a ResNet's image tower has its own
+    remat: bool = False  # recompute blocks in the backward pass (less memory, about a third more time)
+    scan: bool = False  # one compiled block that loops over a transformer's layers
+    chunks: int = 1  # encode a batch's rows in so many parts, see `in_chunks`; the stages do it
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -217,7 +203,7 @@ class CLIP(nn.Module):
         return self.text(tokens)
 
     def __call__(self, image: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Both features; the door for ``init``."""
+        """Both features; what ``init`` traces."""
         return self.encode_image(image), self.encode_text(tokens)
 
 

@@ -42,13 +42,9 @@ KERNELS = ('einsum', 'xla', 'cudnn')
 
 
 class LayerNorm(nn.Module):
-    """Normalises the last axis; mean and variance in f32 whatever comes in, result in ``dtype``.
+    """Normalises the last axis; mean and variance in f32 whatever comes in, result in ``dtype``."""
 
-    Attributes:
-        dtype: of the result.
-    """
-
-    dtype: str = 'float32'
+    dtype: str = 'float32'  # of the result
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -115,22 +111,14 @@ class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention of queries to keys and values, several heads side by side.
 
     Its weights, f32 [N, H, T, S], go to whoever makes the collection 'intermediates' mutable, and are free otherwise.
-
-    Attributes:
-        heads: number of heads; divides the width of the queries.
-        dtype: compute type.
-        zero_init: start with a zero output projection, so that a residual branch begins as the identity.
-        causal: hide from a query the keys that follow it.
-        keys: all but so many first ones are hidden.
-        kernel: a member of KERNELS; only 'einsum' has weights to tell.
     """
 
-    heads: int
-    dtype: str = 'float32'
-    zero_init: bool = False
-    causal: bool = False
-    keys: int | None = None
-    kernel: str = 'einsum'
+    heads: int  # number of heads; divides the width of the queries
+    dtype: str = 'float32'  # compute type
+    zero_init: bool = False  # start with a zero output projection, so that a residual branch begins as the identity
+    causal: bool = False  # hide from a query the keys that follow it
+    keys: int | None = None  # all but so many first ones are hidden
+    kernel: str = 'einsum'  # a member of KERNELS; only 'einsum' has weights to tell
 
     @nn.compact
     def __call__(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -154,19 +142,12 @@ class MultiHeadAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an activation between them.
+    """Two linear layers with an activation between them."""
 
-    Attributes:
-        hidden: width between the two layers.
-        activation: a key of ACTIVATIONS.
-        dtype: compute type.
-        zero_init: start with a zero second layer, so that a residual branch begins as the identity.
-    """
-
-    hidden: int
-    activation: str = 'quick_gelu'
-    dtype: str = 'float32'
-    zero_init: bool = False
+    hidden: int  # width between the two layers
+    activation: str = 'quick_gelu'  # a key of ACTIVATIONS
+    dtype: str = 'float32'  # compute type
+    zero_init: bool = False  # start with a zero second layer, so that a residual branch begins as the identity
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -178,23 +159,14 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One pre-norm residual layer of a transformer, its MLP four times as wide as itself.
+    """One pre-norm residual layer of a transformer, its MLP four times as wide as itself."""
 
-    Attributes:
-        heads: attention heads.
-        activation: a key of ACTIVATIONS.
-        dtype: compute type.
-        causal: a place sees itself and those before it.
-        keys: places after so many first ones are seen by none.
-        kernel: of the attention, a member of KERNELS.
-    """
-
-    heads: int
-    activation: str = 'quick_gelu'
-    dtype: str = 'float32'
-    causal: bool = False
-    keys: int | None = None
-    kernel: str = 'einsum'
+    heads: int  # attention heads
+    activation: str = 'quick_gelu'  # a key of ACTIVATIONS
+    dtype: str = 'float32'  # compute type
+    causal: bool = False  # a place sees itself and those before it
+    keys: int | None = None  # places after so many first ones are seen by none
+    kernel: str = 'einsum'  # of the attention, a member of KERNELS
 
     @nn.compact
     def __call__(self, x: jax.Array, at: jax.Array | None = None) -> jax.Array:
@@ -212,23 +184,17 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks named block_0, block_1, ..., read at one place of each row: the last computes nothing else.
+    """A stack of blocks named block_0, block_1, ..., read at one place of each row: the last computes nothing else."""
 
-    Attributes:
-        layers: number of blocks.
-        heads, activation, dtype, causal, kernel: of each block.
-        remat: recompute a block in the backward pass instead of keeping its insides (memory for time).
-        scan: compile one block and loop over the layers' parameters, which are stacked for it at every step; the
-            parameters are the same either way.
-    """
-
-    layers: int
-    heads: int
+    layers: int  # number of blocks
+    heads: int  # this and the next four are of each block
     activation: str = 'quick_gelu'
     dtype: str = 'float32'
     causal: bool = False
     kernel: str = 'einsum'
-    remat: bool = False
+    remat: bool = False  # recompute a block in the backward pass instead of keeping its insides (memory for time)
+    # compile one block and loop over the layers' parameters, which are stacked for it at every step; the parameters are
+    # the same either way
     scan: bool = False
 
     @nn.compact

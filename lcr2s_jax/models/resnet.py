@@ -17,14 +17,10 @@ class FrozenBatchNorm(nn.Module):
 
     A row's feature must depend neither on the rows beside it nor on the number of devices. Mean and variance lie among
     the parameters so that they are saved with them; their gradient is zero, and config.optim.rules leaves them alone.
-
-    Attributes:
-        dtype: of the result; the arithmetic is f32.
-        zero_init: start with a zero scale, so that a residual branch begins as nothing.
     """
 
-    dtype: str = 'float32'
-    zero_init: bool = False
+    dtype: str = 'float32'  # of the result; the arithmetic is f32
+    zero_init: bool = False  # start with a zero scale, so that a residual branch begins as nothing
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -44,17 +40,11 @@ class FrozenBatchNorm(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut; a stride is an average over squares, on both ways.
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut; a stride is an average over squares, on both ways."""
 
-    Attributes:
-        width: channels inside; four times as many come out.
-        stride: 1 or 2.
-        dtype: compute type.
-    """
-
-    width: int
-    stride: int = 1
-    dtype: str = 'float32'
+    width: int  # channels inside; four times as many come out
+    stride: int = 1  # 1 or 2
+    dtype: str = 'float32'  # compute type
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -69,17 +59,11 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One query, the mean of all places, looks at all places and itself.
+    """One query, the mean of all places, looks at all places and itself."""
 
-    Attributes:
-        heads: attention heads.
-        embed_dim: channels of the result.
-        dtype: compute type.
-    """
-
-    heads: int
-    embed_dim: int
-    dtype: str = 'float32'
+    heads: int  # attention heads
+    embed_dim: int  # channels of the result
+    dtype: str = 'float32'  # compute type
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

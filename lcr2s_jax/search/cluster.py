@@ -28,7 +28,7 @@ _PASSES = 3  # over files whose rows another call has erased before they were co
 _BLOCK = 1024  # files that a reader is given at once, at most
 
 
-class Crew(NamedTuple):
+class Processes(NamedTuple):
     """How many processes do what."""
 
     embedders: int  # each has a model
@@ -51,14 +51,14 @@ def engine(address: str = '', embedders: int = 0) -> Iterator[Callable]:
     quiet = dict(log_to_driver=False, logging_level=logging.CRITICAL, include_dashboard=None if address else False)
     cores = max(os.cpu_count() or 1, 2 * embedders)
     try:
-        with _unheard():
+        with _silenced():
             ray.init(address=address or 'local', num_cpus=None if address else cores, **quiet)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         said = (str(error).strip().splitlines() or [''])[0][:200]
         raise ConfigError(f'--ray-address: {address or "this machine"}: {said}') from None
     try:
-        crew = _crew(ray.cluster_resources(), embedders)
-        yield lambda gallery, model, work, tell: _run(ray, crew, gallery, model, work, tell)
+        processes = _processes(ray.cluster_resources(), embedders)
+        yield lambda gallery, model, work, tell: _run(ray, processes, gallery, model, work, tell)
     finally:
         ray.shutdown()
 
@@ -81,7 +81,7 @@ def _ray():
 
 
 @contextlib.contextmanager
-def _unheard() -> Iterator[None]:
+def _silenced() -> Iterator[None]:
     """Nothing on stderr: warnings of a fork, though another program follows at once, and Ray's word on its own log."""
     sys.stderr.flush()
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -111,7 +111,7 @@ def _check_there(address: str) -> None:
         ) from None
 
 
-def _crew(resources: dict[str, float], embedders: int) -> Crew:
+def _processes(resources: dict[str, float], embedders: int) -> Processes:
     cores, gpus = int(resources.get('CPU', 1)), int(resources.get('GPU', 0))
     many = embedders or gpus or max(1, cores // 2)
     if gpus and many > gpus:
@@ -120,12 +120,12 @@ def _crew(resources: dict[str, float], embedders: int) -> Crew:
         raise ConfigError(
             f'--workers: found {many}, the cluster has {cores} cores; expected fewer, as a core must be left to read'
         )
-    return Crew(many, int(bool(gpus)), max(1, cores if gpus else cores - many))
+    return Processes(many, int(bool(gpus)), max(1, cores if gpus else cores - many))
 
 
-def _run(ray, crew: Crew, gallery: Gallery, model: Model, work: ingest.Work, tell) -> ingest.Done:
+def _run(ray, processes: Processes, gallery: Gallery, model: Model, work: ingest.Work, tell) -> ingest.Done:
     uri = gallery.uri if stores.is_remote(gallery.uri) else str(pathlib.Path(gallery.uri).resolve())
-    task = workers.Task(uri, model.hash, tuple(model.image_size), gallery.width, 0 if crew.gpus else 1)
+    task = workers.Task(uri, model.hash, tuple(model.image_size), gallery.width, 0 if processes.gpus else 1)
     known = ray.put(work._replace(files=()))  # hashes of a large index travel once a node
     done, left = ingest.Done(), list(work.files)
     for _ in range(_PASSES):
@@ -133,7 +133,7 @@ def _run(ray, crew: Crew, gallery: Gallery, model: Model, work: ingest.Work, tel
             break
         driver = _Driver(gallery, work, done, tell)
         with _raised(), driver:
-            for batch in _batches(ray, crew, task, known, work, left):
+            for batch in _batches(ray, processes, task, known, work, left):
                 driver.take(batch)
         there = gallery.known_paths(work.key) if driver.left else ()
         left = [file for file in left if file.path in driver.left and file.path not in there]
@@ -144,11 +144,13 @@ def _run(ray, crew: Crew, gallery: Gallery, model: Model, work: ingest.Work, tel
     return done
 
 
-def _batches(ray, crew: Crew, task: workers.Task, known, work: ingest.Work, files: Sequence[File]) -> Iterator[dict]:
+def _batches(
+    ray, processes: Processes, task: workers.Task, known, work: ingest.Work, files: Sequence[File]
+) -> Iterator[dict]:
     """What the last workers give back, as it comes."""
     import pyarrow as pa
 
-    size = min(_BLOCK, max(1, -(-len(files) // (4 * crew.readers))))
+    size = min(_BLOCK, max(1, -(-len(files) // (4 * processes.readers))))
     columns = {name: [getattr(file, name) for file in files] for name in File._fields}
     table = pa.table(columns)
     blocks = [table.slice(start, size) for start in range(0, len(files), size)]
@@ -157,22 +159,22 @@ def _batches(ray, crew: Crew, task: workers.Task, known, work: ingest.Work, file
         workers.Reader,
         fn_constructor_args=(task, ray.cloudpickle.dumps(known)),
         batch_size=ingest.BATCH,
-        compute=pool(min_size=1, max_size=crew.readers),
+        compute=pool(min_size=1, max_size=processes.readers),
         num_cpus=1,
     )
     found = found.map_batches(
         workers.Embedder,
         fn_constructor_args=(task,),
         batch_size=ingest.BATCH,
-        compute=pool(size=crew.embedders),
-        **(dict(num_gpus=crew.gpus) if crew.gpus else dict(num_cpus=1)),
+        compute=pool(size=processes.embedders),
+        **(dict(num_gpus=processes.gpus) if processes.gpus else dict(num_cpus=1)),
     )
     if work.new:  # rows that are there already are changed by the driver: they are few
         found = found.map_batches(
             workers.Writer,
             fn_constructor_args=(task, work.key),
             batch_size=ingest.COMMIT,
-            compute=pool(min_size=1, max_size=crew.embedders),
+            compute=pool(min_size=1, max_size=processes.embedders),
             num_cpus=0,
         )
     yield from found.iter_batches(batch_size=None, batch_format='numpy', prefetch_batches=0)

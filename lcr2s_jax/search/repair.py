@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 from lcr2s_jax import files
-from lcr2s_jax.search import conditions, erasure
-from lcr2s_jax.search import storage as place
+from lcr2s_jax.search import conditions, erasure, storage
 from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.rows import as_matrix, not_unit
 
@@ -20,7 +19,7 @@ def own(gallery: Gallery) -> None:
 
     Earlier versions wrote where the index was; a picture that lies in it under the same name is its own.
     """
-    folders = {place.TRACKS: place.tracks_folder(gallery.uri), place.UPLOADS: place.uploads(gallery.uri)}
+    folders = {storage.TRACKS: storage.tracks_folder(gallery.uri), storage.UPLOADS: storage.uploads(gallery.uri)}
     with gallery.writing():
         erasure.finish(gallery)
         if None in folders.values():
@@ -75,9 +74,9 @@ def keep(path: pathlib.Path, content: bytes) -> None:
 
 def settle(gallery: Gallery) -> None:
     """Remove what `begin` has named and no row did come of: nothing else would ever delete it, or let it expire."""
-    pending, folder = _pending(gallery), place.uploads(gallery.uri)
+    pending, folder = _pending(gallery), storage.uploads(gallery.uri)
     with contextlib.suppress(FileNotFoundError):
-        names, known = files.read_bytes(pending).decode(errors='replace').splitlines(), gallery.known(place.UPLOADED)
+        names, known = files.read_bytes(pending).decode(errors='replace').splitlines(), gallery.known(storage.UPLOADED)
         for name in names:
             if pathlib.PurePath(name).name != name:  # of no upload: it could lead to any file
                 continue
@@ -88,4 +87,4 @@ def settle(gallery: Gallery) -> None:
 
 
 def _pending(gallery: Gallery) -> pathlib.Path:
-    return place.uploads(gallery.uri) / '.pending'
+    return storage.uploads(gallery.uri) / '.pending'

@@ -18,8 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import SearchError, printable
-from lcr2s_jax.search import audit, conditions, repair, seal, tables
-from lcr2s_jax.search import storage as places
+from lcr2s_jax.search import audit, conditions, repair, seal, storage, tables
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.erasure import erase
 from lcr2s_jax.search.gallery import GONE, Gallery
@@ -145,7 +144,7 @@ def delete(gallery: Gallery, what: Plan | Condition | str) -> Forgotten:
         remember(gallery, [key('file', *file) for file in files] + [key('bytes', sha256) for sha256 in hashes])
         # before the rows, by which a call after a kill finds them
         uploads, tracks = _remove_own(gallery, [file[:2] for file in files])
-        audit.forget(gallery.uri, {(places.located(gallery.uri, *file[:2]), file[1]) for file in files})
+        audit.forget(gallery.uri, {(storage.located(gallery.uri, *file[:2]), file[1]) for file in files})
         erase(gallery, rows)
     return Forgotten(len(rows), uploads, tracks, len(chosen.files) - len(rows))
 
@@ -157,7 +156,7 @@ def prune(gallery: Gallery, root: str, paths: Sequence[str]) -> None:
     """
     with gallery.writing():
         chosen = plan(gallery, [(root, path) for path in paths])
-        audit.forget(gallery.uri, {(places.located(gallery.uri, root, path), path) for path in paths})
+        audit.forget(gallery.uri, {(storage.located(gallery.uri, root, path), path) for path in paths})
         erase(gallery, chosen.rows)
 
 
@@ -186,7 +185,7 @@ def _still_there(gallery: Gallery, chosen: Plan) -> np.ndarray:
     now = gallery.rows(conditions.EVERY, ['root', 'path', 'sha256'], with_rows=True)
     wanted = set(chosen.files)
     for root, path, sha256 in chosen.files:  # `repair.own` gives the index's own pictures their relative roots
-        if (name := root.rpartition('/')[2]) in (places.TRACKS, places.UPLOADS):
+        if (name := root.rpartition('/')[2]) in (storage.TRACKS, storage.UPLOADS):
             wanted.add((f'./{name}', path, sha256))
     files = zip(*(now[name].to_pylist() for name in ('root', 'path', 'sha256')), strict=True)
     return np.sort(now['_rowid'].to_numpy()[[file in wanted for file in files]])
@@ -194,14 +193,14 @@ def _still_there(gallery: Gallery, chosen: Plan) -> np.ndarray:
 
 def _remove_own(gallery: Gallery, files: Iterable[tuple[str, str]]) -> tuple[int, int]:
     """Remove those of (root, path) that the index itself keeps: how many uploads, and how many tracks."""
-    uploads, tracks, count = places.uploads(gallery.uri), places.tracks_folder(gallery.uri), [0, 0]
+    uploads, tracks, count = storage.uploads(gallery.uri), storage.tracks_folder(gallery.uri), [0, 0]
     for root, path in files:
         if '..' in pathlib.PurePath(path).parts or os.path.isabs(path):  # no upload and no crop has such a name
             continue
-        if root == places.UPLOADED and (uploads / path).is_file():
+        if root == storage.UPLOADED and (uploads / path).is_file():
             (uploads / path).unlink()
             count[0] += 1
-        if root == places.TRACKED and (crops := (tracks / path).parent) != tracks and crops.is_dir():
+        if root == storage.TRACKED and (crops := (tracks / path).parent) != tracks and crops.is_dir():
             shutil.rmtree(crops)
             count[1] += 1
     return count[0], count[1]

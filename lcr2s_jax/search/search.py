@@ -1,4 +1,4 @@
-"""Queries in, ranked pictures out: the one road that the command, the page and anybody's own program take."""
+"""Queries in, ranked pictures out: what the command, the page and programs of others call."""
 
 import functools
 from collections.abc import Mapping, Sequence

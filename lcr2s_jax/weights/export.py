@@ -42,21 +42,14 @@ class ExportError(UserError):
 
 
 class Agreement(NamedTuple):
-    """How near an export's features are to ours.
+    """How near an export's features are to ours."""
 
-    Attributes:
-      image_cosine, text_cosine: smallest cosine of a feature to ours.
-      ours, theirs: R@1 of captions searching images, percent.
-      moved: captions that found a person with one and not with the other, ties aside.
-      ties: the same where TIE decides.
-    """
-
-    image_cosine: float
+    image_cosine: float  # smallest cosine of a feature to ours
     text_cosine: float
-    ours: float
+    ours: float  # R@1 of captions searching images, percent
     theirs: float
-    moved: int
-    ties: int
+    moved: int  # captions that found a person with one and not with the other, ties aside
+    ties: int  # the same where TIE decides
 
     def faults(self) -> list[str]:
         """What forbids to hand the export out, in words; [] where nothing does."""

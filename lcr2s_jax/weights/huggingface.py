@@ -18,11 +18,11 @@ from lcr2s_jax.files import aside, write
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import ACTIVATIONS, EPSILON
 from lcr2s_jax.weights import kinds, pixels
-from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, square_positions
 from lcr2s_jax.weights.reading import brief, integers, read_object
 from lcr2s_jax.weights.sizes import MAX_SIDE, Sizes, checked
 from lcr2s_jax.weights.stored import read_weights
+from lcr2s_jax.weights.tensors import Slot, Source, fill, patch_convolution, patch_matrix, renamed
 
 # Where config.json leaves a size out, Hugging Face means these.
 _TEXT_DEFAULTS = {
@@ -67,7 +67,7 @@ IMAGE_POSITIONS = 'vision_model.embeddings.position_embedding.weight'
 _TEXT_POSITIONS = 'text_model.embeddings.position_embedding.weight'
 
 
-def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
+def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> Source:
     """A folder with config.json, and the weights in it. Raises WeightsError."""
     content = read_weights(weights)
     # what a wrapper puts before all names, such as 'module.'
@@ -91,7 +91,7 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     def params(clip: CLIP, resize: str) -> dict:
         return pixels.folded(from_huggingface(content.tensors, clip, resize, native), clip, prepared)
 
-    return files.Source(folder, sizes, params, content.others)
+    return Source(folder, sizes, params, content.others)
 
 
 def _prepared(path: pathlib.Path) -> pixels.Pixels:
@@ -119,18 +119,18 @@ def from_huggingface(
     """
     tensors = {k: v for k, v in tensors.items() if not k.endswith('.position_ids')}
 
-    def slot(path: str, shape: tuple) -> files.Slot:
-        name = files.renamed(path, _NAMES)
+    def slot(path: str, shape: tuple) -> Slot:
+        name = renamed(path, _NAMES)
         if name == IMAGE_POSITIONS:
-            return files.Slot(name, (None, shape[1]), lambda x: _image_positions(x, clip.grid, resize, native))
+            return Slot(name, (None, shape[1]), lambda x: _image_positions(x, clip.grid, resize, native))
         if name == _TEXT_POSITIONS:
             length = clip.context_length
-            return files.Slot(name, (None, shape[1]), lambda x: resize_text_positions(x, length, resize))
+            return Slot(name, (None, shape[1]), lambda x: resize_text_positions(x, length, resize))
         if name == _PATCH:
-            return files.Slot(name, (shape[1], 3, clip.patch_size, clip.patch_size), files.patch_matrix)
-        return files.Slot(name, shape[::-1], np.transpose) if _is_linear(name) else files.Slot(name, shape)
+            return Slot(name, (shape[1], 3, clip.patch_size, clip.patch_size), patch_matrix)
+        return Slot(name, shape[::-1], np.transpose) if _is_linear(name) else Slot(name, shape)
 
-    return files.fill(clip, tensors, slot)
+    return fill(clip, tensors, slot)
 
 
 def to_huggingface(params) -> dict[str, np.ndarray]:
@@ -143,7 +143,7 @@ def to_huggingface(params) -> dict[str, np.ndarray]:
             "found a CLIP whose image tower is a ResNet; Hugging Face's CLIPModel has image transformers only. "
             'Train a ViT for a model to be written in that layout.'
         )
-    named = {files.renamed(path, _NAMES): np.asarray(leaf, np.float32) for path, leaf in leaves_of(params)}
+    named = {renamed(path, _NAMES): np.asarray(leaf, np.float32) for path, leaf in leaves_of(params)}
     return {name: _to_theirs(name, array) for name, array in named.items()}
 
 
@@ -254,7 +254,7 @@ def _is_linear(name: str) -> bool:
 
 def _to_theirs(name: str, array: np.ndarray) -> np.ndarray:
     if name == _PATCH:
-        array = files.patch_convolution(array)
+        array = patch_convolution(array)
     elif _is_linear(name):
         array = array.T
     return np.asarray(array, order='C')

@@ -10,12 +10,12 @@ from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP, PIXEL_MEAN, PIXEL_STD
 from lcr2s_jax.models.resnet import STRIDE
 from lcr2s_jax.weights import pixels
-from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.layouts import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS
 from lcr2s_jax.weights.openai import clip_of, find_names, from_openai, to_openai
 from lcr2s_jax.weights.reading import brief, integers, read_object
 from lcr2s_jax.weights.sizes import Sizes, checked
 from lcr2s_jax.weights.stored import read_weights
+from lcr2s_jax.weights.tensors import Source
 
 # How open_clip calls our sizes.
 _SIZES = {
@@ -38,7 +38,7 @@ _HARMLESS = {
 _ALLOWED = {'pos_embed_type': 'learnable', 'proj_type': 'linear', 'block_type': 'default', 'mlp_ratio': 4.0}
 
 
-def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
+def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> Source:
     """A folder with open_clip_config.json, and the weights in it. Raises WeightsError."""
     content = read_weights(weights)
     sizes, prepared = read_config(folder / OPEN_CLIP_CONFIG, content.bytes)
@@ -52,7 +52,7 @@ def open_folder(folder: pathlib.Path, weights: pathlib.Path) -> files.Source:
     def params(clip: CLIP, resize: str) -> dict:
         return pixels.folded(from_openai(tensors, clip, names, resize, native=native), clip, prepared)
 
-    return files.Source(folder, sizes, params, unused + content.others)
+    return Source(folder, sizes, params, unused + content.others)
 
 
 def read_config(path: pathlib.Path, file_bytes: int = 0) -> tuple[Sizes, pixels.Pixels]:

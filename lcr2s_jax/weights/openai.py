@@ -19,11 +19,11 @@ from lcr2s_jax.errors import WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.resnet import STRIDE
 from lcr2s_jax.weights import kinds
-from lcr2s_jax.weights import tensors as files
 from lcr2s_jax.weights.positions import resize_positions, resize_text_positions, stored_grid
 from lcr2s_jax.weights.reading import at
 from lcr2s_jax.weights.sizes import checked
 from lcr2s_jax.weights.stored import read_weights
+from lcr2s_jax.weights.tensors import Slot, Source, fill, patch_convolution, patch_matrix, renamed
 
 _HEAD_WIDTH = 64  # in every model of OpenAI's
 _OTHER_HEADS = {1280: 80}  # width of an image transformer -> of its heads: open_clip's ViT-H/14
@@ -63,21 +63,15 @@ _LOGIT_SCALE = np.float32(math.log(1 / 0.07))  # where a file has none: IRRA's t
 
 
 class Names(NamedTuple):
-    """How a file calls its tensors.
+    """How a file calls its tensors."""
 
-    Attributes:
-        image: before the image tower's, such as 'base_model.visual.'.
-        text: before the text tower's, such as '', 'text.' or 'encode_text.'.
-        prefix: what both begin with.
-    """
-
-    image: str = 'visual.'
-    text: str = ''
-    prefix: str = ''
+    image: str = 'visual.'  # before the image tower's, such as 'base_model.visual.'
+    text: str = ''  # before the text tower's, such as '', 'text.' or 'encode_text.'
+    prefix: str = ''  # what both begin with
 
     def of(self, path: str) -> str:
         """The file's name of the tensor that our parameter lies in."""
-        name = files.renamed(path, _NAMES)
+        name = renamed(path, _NAMES)
         if name.startswith(('{image}', '{text}')):
             return name.replace('{image}', self.image).replace('{text}', self.text)
         return self.prefix + name
@@ -88,7 +82,7 @@ class Names(NamedTuple):
         return self.image.endswith('base_model.visual.') or self.text.endswith('encode_text.')
 
 
-def open_file(path: pathlib.Path, asked: bool = False) -> files.Source:
+def open_file(path: pathlib.Path, asked: bool = False) -> Source:
     """OpenAI's archive, or a checkpoint of the IRRA family, RDE, TBPS-CLIP or open_clip. Raises WeightsError.
 
     But for OpenAI's own, no such file tells its activation and its heads: they are guessed, and the guesses told.
@@ -125,7 +119,7 @@ def open_file(path: pathlib.Path, asked: bool = False) -> files.Source:
         return from_openai(tensors, clip, names, resize, of_people=names.of_people)
 
     sizes = dataclasses.replace(sizes, image_size=size)
-    return files.Source(path, sizes, params, guesses + unused + content.others, None if square and not bare else grid)
+    return Source(path, sizes, params, guesses + unused + content.others, None if square and not bare else grid)
 
 
 def clip_of(tensors: Mapping[str, np.ndarray], names: Names) -> tuple[dict, tuple[str, ...]]:
@@ -159,26 +153,26 @@ def from_openai(
         grid = native or stored_grid(len(table), clip.grid, of_people, name)
         return resize_positions(table, grid, clip.grid, resize)
 
-    def slot(path: str, shape: tuple) -> files.Slot:
+    def slot(path: str, shape: tuple) -> Slot:
         name = names.of(path)
         if path == 'text/positions':
             length = clip.context_length
-            return files.Slot(name, (None, shape[1]), lambda x: resize_text_positions(x, length, resize))
+            return Slot(name, (None, shape[1]), lambda x: resize_text_positions(x, length, resize))
         if path.endswith('positions'):
             rows = native and math.prod(native) + 1
-            return files.Slot(name, (rows, shape[1]), lambda x: image_positions(x, name))
+            return Slot(name, (rows, shape[1]), lambda x: image_positions(x, name))
         if path == 'vision/patch/kernel':
-            return files.Slot(name, (shape[1], 3, clip.patch_size, clip.patch_size), files.patch_matrix)
+            return Slot(name, (shape[1], 3, clip.patch_size, clip.patch_size), patch_matrix)
         if part := re.search(r'attn/([qkv])/', path):
             third = 'qkv'.index(part[1])
-            return files.Slot(name, (3 * shape[-1], *shape[:-1]), lambda x: np.split(x, 3)[third].T)
+            return Slot(name, (3 * shape[-1], *shape[:-1]), lambda x: np.split(x, 3)[third].T)
         if len(shape) == 4:
-            return files.Slot(name, (shape[3], shape[2], *shape[:2]), lambda x: x.transpose(2, 3, 1, 0))
+            return Slot(name, (shape[3], shape[2], *shape[:2]), lambda x: x.transpose(2, 3, 1, 0))
         if path.endswith('kernel') and not path.endswith('projection/kernel'):
-            return files.Slot(name, shape[::-1], np.transpose)
-        return files.Slot(name, shape)
+            return Slot(name, shape[::-1], np.transpose)
+        return Slot(name, shape)
 
-    return files.fill(clip, tensors, slot)
+    return fill(clip, tensors, slot)
 
 
 def to_openai(params) -> dict[str, np.ndarray]:
@@ -187,7 +181,7 @@ def to_openai(params) -> dict[str, np.ndarray]:
     for path, leaf in leaves_of(params):
         name, x = Names().of(path), np.asarray(leaf, np.float32)
         if path == 'vision/patch/kernel':
-            x = files.patch_convolution(x)
+            x = patch_convolution(x)
         elif part := re.search(r'attn/([qkv])/', path):
             thirds[name][part[1]] = x.T
             continue

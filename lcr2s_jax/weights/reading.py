@@ -1,4 +1,4 @@
-"""Files that strangers wrote, read within bounds: bytes up to a limit, JSON that is one plain object."""
+"""Files of unknown origin, read within bounds: bytes up to a limit, JSON that is one plain object."""
 
 import contextlib
 import os
@@ -14,18 +14,12 @@ INDEX_LIMIT = 4 << 20  # bytes of the list of tensors of a file or a folder in s
 
 
 class Weights(NamedTuple):
-    """Weights whose numbers are not read yet.
-
-    Attributes:
-      bytes: of all files.
-      facts: what is said beside the tensors.
-      others: what else is there and is not read, a sentence each.
-    """
+    """Weights whose numbers are not read yet."""
 
     tensors: Mapping[str, Any]
-    bytes: int
-    facts: Mapping[str, str | int | float] = {}
-    others: tuple[str, ...] = ()
+    bytes: int  # of all files
+    facts: Mapping[str, str | int | float] = {}  # what is said beside the tensors
+    others: tuple[str, ...] = ()  # what else is there and is not read, a sentence each
 
 
 @contextlib.contextmanager
@@ -76,7 +70,7 @@ def integers(value: Any, count: int | None = None, low: int = 0, high: int = 1 <
 
 
 def brief(value: Any) -> str:
-    """A value of a stranger's for a message: on one line, at most 60 characters."""
+    """A value of such a file for a message: on one line, at most 60 characters."""
     if isinstance(value, int) and value.bit_length() > 200:
         text = 'a number of many digits'
     elif isinstance(value, int | float) or value is None:

@@ -83,7 +83,7 @@ def _open_clip(folder: pathlib.Path, rows: pathlib.Path, image: np.ndarray, toke
 
 
 def _own_reader(folder: pathlib.Path, image: np.ndarray, tokens: np.ndarray, why: str) -> dict:
-    """open_clip's layout read by us, as a checkpoint of anybody's is."""
+    """open_clip's layout read by this project, as any checkpoint is."""
     import jax
 
     from lcr2s_jax.weights import pretrained

@@ -32,12 +32,7 @@ MAX_LENGTH = 16_384  # tokens of a text
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Attributes of `CLIP` that weights settle, checked; see there for their units.
-
-    Attributes:
-        image_size: pixels (height, width) that the weights were trained at, None where nothing tells.
-        context_length: rows of the text's position table, None where nothing tells.
-    """
+    """Attributes of `CLIP` that weights settle, checked; see there for their units."""
 
     patch_size: int
     vision_width: int
@@ -49,8 +44,9 @@ class Sizes:
     vocab_size: int
     embed_dim: int
     activation: str
+    # pixels (height, width) that the weights were trained at, None where nothing tells
     image_size: tuple[int, int] | None = None
-    context_length: int | None = None
+    context_length: int | None = None  # rows of the text's position table, None where nothing tells
 
     def attributes(self) -> dict:
         """Keyword arguments of `CLIP`, less image_size and context_length, which the caller decides."""

@@ -19,33 +19,22 @@ _NAMED = 12  # tensors of each kind that a message names
 
 
 class Slot(NamedTuple):
-    """Where one of our parameters lies in a file.
+    """Where one of our parameters lies in a file."""
 
-    Attributes:
-        name: of the tensor there; several parameters may share one.
-        shape: of the tensor there; None stands for a length that `convert` checks.
-        convert: the tensor as f32 -> our parameter.
-    """
-
-    name: str
-    shape: tuple[int | None, ...]
-    convert: Callable[[np.ndarray], np.ndarray] = np.asarray
+    name: str  # of the tensor there; several parameters may share one
+    shape: tuple[int | None, ...]  # of the tensor there; None stands for a length that `convert` checks
+    convert: Callable[[np.ndarray], np.ndarray] = np.asarray  # the tensor as f32 -> our parameter
 
 
 class Source(NamedTuple):
-    """Weights that were found: their list of tensors is read, their numbers are not yet.
-
-    Attributes:
-        sizes: what the file settles; image_size and context_length are what its position tables were learned for.
-        params: (clip, resize) -> its f32 parameters; raises WeightsError, ConfigError.
-        guesses: what the file does not tell and was taken all the same, and what in it is not used; one sentence each.
-        grid: (wanted grid or None) -> rows and columns of the image's position table; None where the file tells them.
-    """
+    """Weights that were found: their list of tensors is read, their numbers are not yet."""
 
     where: pathlib.Path
-    sizes: Sizes
-    params: Callable[[CLIP, str], dict]
+    sizes: Sizes  # what the file settles; image_size and context_length are what its position tables were learned for
+    params: Callable[[CLIP, str], dict]  # (clip, resize) -> its f32 parameters; raises WeightsError, ConfigError
+    # what the file does not tell and was taken all the same, and what in it is not used; one sentence each
     guesses: tuple[str, ...] = ()
+    # (wanted grid or None) -> rows and columns of the image's position table; None where the file tells them
     grid: Callable[[tuple[int, int] | None], tuple[int, int]] | None = None
 
 

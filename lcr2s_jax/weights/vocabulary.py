@@ -1,4 +1,4 @@
-"""Vocabularies of CLIP's byte-pair encoding, of files that strangers wrote: bounded, checked, then built."""
+"""Vocabularies of CLIP's byte-pair encoding, of files of unknown origin: bounded, checked, then built."""
 
 import gzip
 import pathlib

@@ -9,7 +9,7 @@ import pytest
 import main
 from commands import config
 from lcr2s_jax import cli
-from lcr2s_jax.cli import door as doors
+from lcr2s_jax.cli import program as programs
 from tests.road import ROOT
 
 # commands of an earlier commit, as that page says
@@ -31,20 +31,20 @@ def typed(page):
 
 def commands(page):
     for line in typed(page):
-        door = main.DOOR if 'main.py' in line else cli.DOOR
+        program = main.PROGRAM if 'main.py' in line else cli.PROGRAM
         at = re.search(r'(?:^|[ /"])(?:python3? main\.py ?|^lcr2s )', line)
         if at and not line.startswith(('pip', 'cd ')) and ('main.py' in line or line.startswith('lcr2s ')):
             rest = line[at.end() :]
-            yield door, shlex.split(rest.rstrip('"') if '--command="' in line else rest)
+            yield program, shlex.split(rest.rstrip('"') if '--command="' in line else rest)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_its_commands_and_flags_are_there(page):
-    for door, words in commands(page):
+    for program, words in commands(page):
         words = [word for word in words if word not in ('...', '[...]', '&&')]
-        name, own = door._command(words)
-        overrides, own = doors._overrides(own)
-        args = door.parser(name).read(own)
+        name, own = program._command(words)
+        overrides, own = programs._overrides(own)
+        args = program.parser(name).read(own)
         if getattr(args, 'config', None) and '...' not in args.config:
             fields = [word for word in overrides if '...' not in word and 'my_pedes' not in word]
             assert config.read(str(ROOT / args.config), fields), words

@@ -65,7 +65,7 @@ def place(tmp_path_factory):
 def test_its_commands_work_as_typed(page, place, monkeypatch):
     monkeypatch.chdir(place)
     tried = 0
-    for door, words in lines.commands(page):
+    for program, words in lines.commands(page):
         text = ' '.join(words)
         if any(part in text for part in ELSEWHERE) or '...' in words:
             continue
@@ -78,7 +78,7 @@ def test_its_commands_work_as_typed(page, place, monkeypatch):
             words = [*words, *(f'--config.{field}={value}' for field, value in small.items())]
         if words[0] == 'index' and any(word.startswith('--images=') for word in words):
             shutil.rmtree('I', ignore_errors=True)  # another road's, with another model
-        run = road.at_door(door, words)
+        run = road.run_in(program, words)
         assert run.returncode == 0 and 'Traceback' not in run.stderr, (words, run.stdout, run.stderr)
         tried += 1
     assert tried or page.name in {'cluster.md', 'evidence.md', 'extending.md', 'serve.md', 'video.md'}

@@ -211,11 +211,15 @@ def test_a_cluster_that_is_not_there_is_told_within_seconds(tmp_path):
 
 
 def test_more_workers_than_there_is_room_for_are_refused():
-    assert cluster._crew({'CPU': 8.0}, 0) == (4, 0, 4) and cluster._crew({'CPU': 8.0, 'GPU': 2.0}, 0) == (2, 1, 8)
+    assert cluster._processes({'CPU': 8.0}, 0) == (4, 0, 4) and cluster._processes({'CPU': 8.0, 'GPU': 2.0}, 0) == (
+        2,
+        1,
+        8,
+    )
     with pytest.raises(ConfigError, match='found 3, the cluster has 2 GPUs'):
-        cluster._crew({'CPU': 8.0, 'GPU': 2.0}, 3)
+        cluster._processes({'CPU': 8.0, 'GPU': 2.0}, 3)
     with pytest.raises(ConfigError, match='found 8, the cluster has 8 cores'):
-        cluster._crew({'CPU': 8.0}, 8)
+        cluster._processes({'CPU': 8.0}, 8)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The outermost door: a command is found and run, and whatever happens ends as one line and an exit status.
+"""A program and its commands: the command is run, and whatever happens ends as one line and an exit status.
 
 0 done, 1 a mistake in data or files, 2 one on the command line, 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
@@ -27,10 +27,10 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, taken as Ctrl-C is, so that locks and files are left in order."""
 
 
-class Door(NamedTuple):
-    """A program that is called by words."""
+class Program(NamedTuple):
+    """What is called from a command line."""
 
-    program: str  # what is typed to call it
+    typed: str  # to call it, before the name of a command
     version: str
     about: str  # what is printed above the commands
     # name -> a module with ABOUT, perhaps WORDS, `arguments(parser)` and `run(args) -> exit status or None`
@@ -43,7 +43,7 @@ class Door(NamedTuple):
         for stream in ('stdout', 'stderr'):  # closed by who calls, as by `>&-`
             if getattr(sys, stream) is None:
                 setattr(sys, stream, open(os.devnull, 'w'))  # noqa: SIM115
-        speaker = pathlib.PurePath(self.program.split()[-1]).name
+        speaker = pathlib.PurePath(self.typed.split()[-1]).name
         try:
             _check_utf8(argv)
             if '--version' in argv:
@@ -56,7 +56,7 @@ class Door(NamedTuple):
             return self._run(name, words) or 0
         except UsageError as error:
             more = f' {name}' * bool(name)
-            print(f'{speaker}: {printable(str(error))}\nsee {self.program}{more} --help', file=sys.stderr)
+            print(f'{speaker}: {printable(str(error))}\nsee {self.typed}{more} --help', file=sys.stderr)
             return 2
         except Interrupted as stop:
             print(f'{speaker}: {stop}', file=sys.stderr)
@@ -77,12 +77,12 @@ class Door(NamedTuple):
         """Every command in a line."""
         width = max(map(len, self.commands)) + 2
         lines = [f'  {name:{width}}{command.ABOUT}' for name, command in self.commands.items()]
-        return '\n'.join([self.about, '', *lines, '', f'{self.program} COMMAND --help lists its flags.'])
+        return '\n'.join([self.about, '', *lines, '', f'{self.typed} COMMAND --help lists its flags.'])
 
     def parser(self, name: str) -> Parser:
         """What a command takes."""
         command = self.commands[name]
-        parser = Parser(name, command.ABOUT, self.program, getattr(command, 'WORDS', ''))
+        parser = Parser(name, command.ABOUT, self.typed, getattr(command, 'WORDS', ''))
         command.arguments(parser)
         return parser
 
@@ -111,7 +111,7 @@ class Door(NamedTuple):
         if args.help:
             print(parser.format_help().rstrip())
             return 0
-        args.overrides, args.door = overrides, self
+        args.overrides, args.program = overrides, self
         _keep_programs()
         _collect_seldom()
         with _terminated():

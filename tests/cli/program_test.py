@@ -13,23 +13,25 @@ import pytest
 
 import main
 from lcr2s_jax import cli
-from lcr2s_jax.cli.door import Door, _keep_programs, _Terminated, _terminated
+from lcr2s_jax.cli.program import Program, _keep_programs, _Terminated, _terminated
 from lcr2s_jax.errors import ConfigError, Interrupted
 from tests.road import ROOT, fails, typed
 
 RUN = '--config=configs/demo.py', '--workdir=w'
 
 
-def door(run, arguments=lambda parser: None, **more):
+def program(run, arguments=lambda parser: None, **more):
     """A program of one command."""
-    return Door('lcr2s', '1', 'about', {'do': types.SimpleNamespace(ABOUT='', WORDS='', arguments=arguments, run=run)})
+    return Program(
+        'lcr2s', '1', 'about', {'do': types.SimpleNamespace(ABOUT='', WORDS='', arguments=arguments, run=run)}
+    )
 
 
 def raises(error):
     def run(args):
         raise error
 
-    return door(run).main(['do'])
+    return program(run).main(['do'])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_flags_take_both_dashes_and_both_ways_to_give_a_value():
         parser.add_argument('--group-by')
         parser.add_argument('words', nargs='*')
 
-    one = door(lambda args: found.append((args.group_by, args.words)), arguments)
+    one = program(lambda args: found.append((args.group_by, args.words)), arguments)
     for words in (['--group-by=x', 'a', 'b'], ['a', '--group_by', 'x', 'b'], ['a', 'b', '--group_by=x']):
         assert (
             one.main(['do', *words])
@@ -103,7 +105,7 @@ def test_flags_take_both_dashes_and_both_ways_to_give_a_value():
 @pytest.mark.parametrize('flag', ['--index', '--like', '--queries', '--html'])
 def test_a_tilde_is_the_home_folder_in_every_place_and_a_url_stays(flag, monkeypatch):
     monkeypatch.setenv('HOME', '/home/ann')
-    parser = cli.DOOR.parser('search')
+    parser = cli.PROGRAM.parser('search')
     action = next(one for one in parser._actions if flag in one.option_strings)
     assert action.type('~/i') == '/home/ann/i' and action.type('s3://b/~/i') == 's3://b/~/i'
 
@@ -115,7 +117,7 @@ def test_a_tilde_is_the_home_folder_in_every_place_and_a_url_stays(flag, monkeyp
 )  # fmt: skip
 def test_a_place_that_no_shell_has_read_makes_no_folder_of_that_name(typed, told, monkeypatch, capsys):
     monkeypatch.setenv('HOME', '/home/ann')
-    assert cli.DOOR.main(['search', f'--index={typed}', 'red']) == 2
+    assert cli.PROGRAM.main(['search', f'--index={typed}', 'red']) == 2
     assert re.search(told, capsys.readouterr().err)
 
 
@@ -135,14 +137,14 @@ def test_every_flag_that_names_a_place_is_of_one_type():
     }
     named |= {'out', 'like', 'path', 'table', 'config', 'tokenizer'}
     for name in main.COMMANDS:
-        for action in main.DOOR.parser(name)._actions:
+        for action in main.PROGRAM.parser(name)._actions:
             if {flag.removeprefix('--') for flag in action.option_strings} & named:
                 assert action.type('~/x') == os.path.expanduser('~/x'), (name, action.option_strings)
 
 
 def test_the_end_of_a_command_is_its_exit_status(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path))
-    assert door(lambda args: None).main(['do']) == 0 and door(lambda args: 1).main(['do']) == 1
+    assert program(lambda args: None).main(['do']) == 0 and program(lambda args: 1).main(['do']) == 1
     assert raises(ConfigError('found a, expected b')) == 1
     assert raises(OSError(28, 'No space left on device', '/disk/file')) == 1
     assert raises(Interrupted(7)) == 143 and raises(KeyboardInterrupt()) == 130 and raises(BrokenPipeError()) == 141
@@ -156,7 +158,7 @@ def test_the_end_of_a_command_is_its_exit_status(capsys, tmp_path, monkeypatch):
 def test_a_caller_may_close_both_streams(monkeypatch):
     monkeypatch.setattr(sys, 'stdout', None)
     monkeypatch.setattr(sys, 'stderr', None)
-    assert door(lambda args: print(sys.stdout.isatty())).main(['do']) == 0 and raises(ConfigError('x')) == 1
+    assert program(lambda args: print(sys.stdout.isatty())).main(['do']) == 0 and raises(ConfigError('x')) == 1
 
 
 def test_a_reader_that_goes_away_is_the_same_end_however_it_is_raised(monkeypatch):
@@ -167,7 +169,7 @@ def test_a_reader_that_goes_away_is_the_same_end_however_it_is_raised(monkeypatc
             raise SystemExit(1)  # noqa: B904 - as Rich does
 
     monkeypatch.setattr(sys, 'stdout', sys.stdout)
-    assert door(gone).main(['do']) == 141
+    assert program(gone).main(['do']) == 141
 
 
 def test_programs_are_not_kept_where_nothing_can_be_written(monkeypatch, tmp_path):
@@ -200,7 +202,7 @@ def test_sigterm_ends_as_ctrl_c_does_and_gives_the_handler_back(capsys):
         finally:
             ended.append('in order')
 
-    assert door(run).main(['do']) == 143 and ended == ['in order'] and 'stopped' in capsys.readouterr().err
+    assert program(run).main(['do']) == 143 and ended == ['in order'] and 'stopped' in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -213,17 +215,17 @@ def test_programs_are_kept_in_the_cache_folder_unless_the_environment_says_where
     ):
         monkeypatch.setenv(name, 'x')  # so that it is put back
         monkeypatch.delenv(name)
-    assert door(lambda args: None).main(['do']) == 0
+    assert program(lambda args: None).main(['do']) == 0
     assert os.environ['JAX_COMPILATION_CACHE_DIR'].startswith(f'{tmp_path}/lcr2s_jax/programs-')
     monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'there')
-    assert door(lambda args: None).main(['do']) == 0 and os.environ['JAX_COMPILATION_CACHE_DIR'] == 'there'
+    assert program(lambda args: None).main(['do']) == 0 and os.environ['JAX_COMPILATION_CACHE_DIR'] == 'there'
 
 
 @pytest.mark.parametrize('name', main.COMMANDS)
 def test_help_names_every_flag_with_a_sentence(name, capsys):
     assert main.main(['main.py', name, '--help']) == 0
     out = capsys.readouterr().out
-    for action in main.DOOR.parser(name)._actions:
+    for action in main.PROGRAM.parser(name)._actions:
         assert action.help and action.help.endswith(('.', ':', '7860/', '...', "}'.")), (name, action.option_strings)
         if action.option_strings:
             assert f'  {action.option_strings[0]}' in out
