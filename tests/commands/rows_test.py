@@ -46,6 +46,7 @@ def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
             'expected equally many for each fold',
         ),
         ('[row.a', 'cannot be read as rows'),
+        ('[row.a]\nstage="baseline"\nnoise=-0.5', 'found noise = -0.5, expected a share'),
     ],
 )
 def test_a_mistake_in_a_file_of_rows_is_told(tmp_path, text, told):
