@@ -1,4 +1,4 @@
-"""Files of the project: names that can be stored, locks, writing aside and renaming, JSON."""
+"""Files of the project: names that can be stored, locks, writing aside and renaming, JSON, arrays."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ import shutil
 import stat
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO
 
 from lcr2s_jax.errors import UserError
@@ -184,6 +184,25 @@ def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any
         raise error(f'{path}: cannot be read ({why}); {advice}') from None
     if fault := misfit(found, like):
         raise error(f'{path}: {fault}; {advice}')
+    return found
+
+
+def read_arrays(path: pathlib.Path, error: type[UserError], advice: str, names: Collection[str] = ()) -> dict[str, Any]:
+    """The arrays of a .npz file by name; that of a .npy file by ''.
+
+    Raises `error`, whose message ends with `advice`: it cannot be read, or has not all of these names.
+    """
+    import numpy as np  # late: locks and JSON need no arrays
+
+    try:
+        found = np.load(path, allow_pickle=False)
+        found = {'': found} if isinstance(found, np.ndarray) else dict(found)
+    except MemoryError:
+        raise
+    except Exception as problem:  # zipfile and NumPy have a dozen ways to say damaged
+        raise error(f'{path}: cannot be read ({type(problem).__name__}: {problem}); {advice}') from None
+    if lost := sorted(set(names) - set(found)):
+        raise error(f'{path}: found no array {lost[0] or "alone, but several"}; {advice}')
     return found
 
 

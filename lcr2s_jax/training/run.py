@@ -35,6 +35,8 @@ from lcr2s_jax.weights import sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 _SAMPLE = 256  # pictures of val that are kept for checks
+_KEPT = ('image_pid', 'caption_image')  # beside them
+_ANEW = 'delete it and results.json: the training command makes both again, and trains nothing anew'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +114,13 @@ class Run:
         path = self.workdir / MODEL / 'sample.npz'
         if not path.is_file():
             return None
-        with np.load(path, allow_pickle=False) as kept:
-            ends = np.cumsum(kept['lengths'])
-            content = kept['content'].tobytes()
-            return {
-                'encoded': [content[end - n : end] for end, n in zip(ends, kept['lengths'], strict=True)],
-                'captions': kept['captions'].tolist(),
-                'image_pid': kept['image_pid'],
-                'caption_image': kept['caption_image'],
-            }
+        kept = files.read_arrays(path, ConfigError, _ANEW, ('content', 'lengths', 'captions', *_KEPT))
+        ends, content = np.cumsum(kept['lengths']), kept['content'].tobytes()
+        return {
+            'encoded': [content[end - n : end] for end, n in zip(ends, kept['lengths'], strict=True)],
+            'captions': kept['captions'].tolist(),
+            **{name: kept[name] for name in _KEPT},
+        }
 
 
 def keep_model(workdir: pathlib.Path, clip: CLIP, tokenizer: Tokenizer, facts: Mapping) -> None:

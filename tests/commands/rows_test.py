@@ -135,3 +135,8 @@ def test_an_index_file_of_another_method_is_read_and_one_of_another_split_refuse
         noise.from_file(tmp_path / '0.2.npy', 50)
     with pytest.raises(DataError, match='cannot be read'):
         noise.from_file(tmp_path / 'none.npy', 50)
+    (tmp_path / 'empty.npy').touch()
+    np.savez(tmp_path / 'several.npz', a=index)
+    for name in ('empty.npy', 'several.npz'):
+        with pytest.raises(DataError, match='expected an index file of RDE, .npy'):
+            noise.from_file(tmp_path / name, 40)
