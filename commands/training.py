@@ -157,6 +157,8 @@ class Training:
                     f'{folder}: found a {taught} of the {name} at step {before}, which cannot be read any more; the '
                     f'best that is left is step {now}, another {name}. Delete {folder} to train it again.'
                 )
+        if before not in (None, now):
+            self.report.say(f'{name}: found step {now} as the best that is left, where it was step {before} before')
         self._chosen[name] = now
         if parallel.is_primary():
             files.write(self.workdir / 'chosen.json', json.dumps(self._chosen) + '\n')
