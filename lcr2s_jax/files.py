@@ -104,13 +104,25 @@ def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
     folder at `path` must be empty. `by` says who writes, where several may at once and no lock keeps them apart.
     """
     partial = aside_of(path, by)
-    remove(partial)
     try:
-        yield partial
-        os.replace(partial, path)
+        with named(path, partial):
+            remove(partial)
+            yield partial
+            os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             remove(partial)
+        raise
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
+    """A block that writes a file: what the system says of a full disk names none, and is given its name here."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(partial)):
+            error.filename = str(path)
         raise
 
 

@@ -1,5 +1,6 @@
 """Locks keep one process in, files are whole or not there, and JSON that is none is a message."""
 
+import errno
 import os
 import pathlib
 import subprocess
@@ -181,3 +182,17 @@ def test_arrays_that_are_damaged_are_told_with_what_to_do(change, tmp_path):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(DataError, match='(?s)a.npz: cannot be read .*; mend it$'):
         files.read_arrays(path, DataError, 'mend it')
+
+
+def test_a_full_disk_is_told_with_the_file_that_has_no_room(tmp_path):
+    full = OSError(errno.ENOSPC, 'No space left on device')
+    with pytest.raises(OSError) as told, files.aside(tmp_path / 'a.npz'):
+        raise full
+    assert told.value.filename == str(tmp_path / 'a.npz') and not list(tmp_path.iterdir())
+    (tmp_path / 'folder' / 'x').mkdir(parents=True)
+    with pytest.raises(OSError) as told:
+        files.write(tmp_path / 'folder', 'text')
+    assert told.value.filename == str(tmp_path / 'folder')
+    with pytest.raises(FileNotFoundError) as told, files.aside(tmp_path / 'b'):
+        open(tmp_path / 'none')
+    assert told.value.filename == str(tmp_path / 'none'), 'a file that was named stays the one that is told'
