@@ -235,8 +235,7 @@ class Comparison(Programs):
         path = self._path(row.name, result['seed'])
         queries = {}
         if path.with_suffix('.npz').exists():
-            with np.load(path.with_suffix('.npz')) as before:
-                queries = dict(before)
+            queries = files.read_arrays(path.with_suffix('.npz'), ConfigError, 'delete it and type the same again')
         for split in splits:
             result[split] = {}
             for way, e in self.ways(row, result['seed'], stage, params, split, tested).items():

@@ -2,12 +2,17 @@
 
 import difflib
 import pathlib
+import traceback
+import types
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from lcr2s_jax.errors import ConfigError
+from commands import limits
+from configs import base
+from lcr2s_jax.errors import ConfigError, UserError, meant
 
 
 def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -18,8 +23,8 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not pathlib.Path(file.partition(':')[0]).is_file():
         near = difflib.get_close_matches(file, map(str, pathlib.Path('configs').glob('*.py')), n=1)
         raise ConfigError(f'--config: found no file {file}; expected one such as {(near or ["configs/demo.py"])[0]}')
-    own = _parse(file, [])
-    known = list(_fields(own))
+    own = _executed(file)
+    known = [name for name, _ in _items(own)]
     for word in overrides:
         name = word.removeprefix('--config.').partition('=')[0]
         if name not in known:
@@ -32,16 +37,55 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
                 + (f'; did you mean --config.{near[0]}?' if near else '')
             )
     try:
-        return _parse(file, overrides)
+        found = _set(own, overrides)
     except ConfigError:
         for word in overrides:  # each alone, as the error does not say which
-            _check_value(file, own, word)
+            _check_value(own, word)
         raise
+    limits.check(found.to_dict())
+    return found
 
 
-def _check_value(file: str, config: ConfigDict, word: str) -> None:
+def _executed(file: str) -> ConfigDict:
+    """What get_config() of a file returns. Raises ConfigError, whatever the file does, naming its line."""
+    path, _, argument = file.partition(':')
+    module = types.ModuleType('config')
+    module.__file__ = path
     try:
-        _parse(file, [word])
+        exec(compile(pathlib.Path(path).read_bytes(), path, 'exec'), vars(module))
+        found = module.get_config(*[argument] * bool(argument))
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # it is a program, and may do anything
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+        at = f', line {lines[-1]}' if lines else ''
+        raise ConfigError(f'--config: {path}{at} cannot be used ({type(error).__name__}: {_short(error)})') from error
+    if not isinstance(found, ConfigDict):
+        raise ConfigError(f'--config: found {type(found).__name__} from get_config() of {path}, expected a ConfigDict')
+    _check_fields(path, found)
+    return found.lock()
+
+
+def _check_fields(path: str, found: ConfigDict) -> None:
+    """Raise ConfigError unless a file has the fields of configs/base.py: of another nobody would notice its setting."""
+    here, there = ({name: type(value) for name, value in _items(config)} for config in (found, base.get_config()))
+    for name in here:
+        if name not in there:
+            raise ConfigError(
+                f'--config: found {name} in {path}, expected a field of configs/base.py{meant(name, there)}'
+            )
+    for name, kind in there.items():
+        if name not in here or (here[name] is not kind and {here[name], kind} != {list, tuple}):
+            what = f'{name} of the type {here[name].__name__}' if name in here else f'no {name}'
+            raise ConfigError(
+                f'--config: found {what} in {path}, expected {kind.__name__}, as in configs/base.py. Start from '
+                'base.get_config() and change values alone.'
+            )
+
+
+def _check_value(config: ConfigDict, word: str) -> None:
+    try:
+        _set(config, [word])
     except ConfigError:
         name = word.removeprefix('--config.').partition('=')[0]
         raise ConfigError(f'found {word[:100]}, expected {_expected(config, name)}') from None
@@ -62,29 +106,27 @@ def _initials(name: str) -> str:
     return ''.join(part[:1] for part in name.rpartition('.')[2].split('_'))
 
 
-def _parse(file: str, overrides: Sequence[str]) -> ConfigDict:
-    values, argv = flags.FlagValues(), ['main.py', f'--config={file}', *overrides]
-    holder = config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+def _set(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """A copy with fields set."""
+    values, argv = flags.FlagValues(), ['main.py', *overrides]
     try:
+        holder = config_flags.DEFINE_config_dict(
+            'config', config.copy_and_resolve_references(), flag_values=values, sys_argv=argv
+        )
         values(argv)
-        found = holder.value
-    except flags.IllegalFlagValueError as error:
+        return holder.value
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f'--config: {_short(error)}') from None
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, SyntaxError, ImportError) as error:
-        raise ConfigError(f'--config: {file} cannot be used ({type(error).__name__}: {_short(error)})') from None
-    if not isinstance(found, ConfigDict):
-        raise ConfigError(f'--config: found no get_config() that works in {file}')
-    return found
 
 
-def _fields(config: ConfigDict, above: str = '') -> Iterator[str]:
+def _items(config: ConfigDict, above: str = '') -> Iterator[tuple[str, Any]]:
+    """Name and value of every field and group, fields of groups after them."""
     for name, value in config.items():
-        yield above + name
+        yield above + name, value
         if isinstance(value, ConfigDict):
-            yield from _fields(value, f'{above}{name}.')
+            yield from _items(value, f'{above}{name}.')
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     """The first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines and lines[0].startswith('Error whilst') else (lines or [''])[0])[:300]
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), '')[:300]

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from commands import limits
 from lcr2s_jax.arrays import Batch
 from lcr2s_jax.errors import ConfigError, DataError, WeightsError
 from lcr2s_jax.evaluation import metrics
@@ -143,7 +144,7 @@ def open_inputs(
       check_source: what can be seen from the source, before its dataset is built.
     """
     with parallel.agreed('opening what the config names'):
-        _check_fields(config)
+        limits.check(config.to_dict())
         devices = parallel.Parallel(**config.parallel)
         _check_shares(config, devices, 'train' in reads)
         opened = (encoder or starting_encoder)(config)
@@ -212,14 +213,3 @@ def _check_shares(config: ConfigDict, devices: parallel.Parallel, trains: bool) 
             raise ConfigError(
                 f'config.model.chunks: found {chunks}, expected a divisor of the {rows // count} rows of a device'
             )
-
-
-def _check_fields(config: ConfigDict) -> None:
-    for field in ('train.steps', 'train.eval_every', 'train.save_every', 'train.log_every', 'evaluate.batch_size'):
-        group, name = field.split('.')
-        if config[group][name] < 1:
-            raise ConfigError(f'config.{field}: found {config[group][name]}, expected 1 or more')
-    if config.seed < 0:
-        raise ConfigError(f'config.seed: found {config.seed}, expected 0 or more')
-    if config.model.dtype not in ('float32', 'bfloat16'):
-        raise ConfigError(f"config.model.dtype: found '{config.model.dtype}', expected 'float32' or 'bfloat16'")

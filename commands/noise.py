@@ -6,6 +6,7 @@ import numpy as np
 
 from lcr2s_jax.arrays import unit
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.files import read_arrays
 
 
 def shuffled(captions: int, share: float, seed: int = 0) -> np.ndarray:
@@ -22,10 +23,7 @@ def from_file(path: pathlib.Path, captions: int) -> np.ndarray:
 
     Raises DataError: no such file, or not of a split with so many captions.
     """
-    try:
-        source = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f'{path}: cannot be read ({error}); expected an index file of RDE, .npy') from None
+    source = read_arrays(path, DataError, 'expected an index file of RDE, .npy', [''])['']
     if source.shape != (captions,) or not np.array_equal(np.sort(source), np.arange(captions)):
         raise DataError(
             f'{path}: found {source.shape} places, expected each of 0..{captions - 1} once: one for every training '

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
+from commands import limits
 from lcr2s_jax import files, texts
 from lcr2s_jax.errors import ConfigError
 
@@ -127,6 +128,8 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
 
 def _fault_of_teachers(row: Row, rows: Mapping[str, Row]) -> str:
     """What is wrong with several teachers, or with a half, in words."""
+    if not isinstance(row.noise, str) and not 0 <= row.noise <= 1:
+        return f'found noise = {row.noise}, expected a share of the captions, 0 to 1, or an index file'
     if row.half not in (None, 0, 1):
         return f'found half = {row.half}, expected 0 or 1'
     if row.left_out and not (len(row.left_out) == 2 and 0 <= row.left_out[0] < row.left_out[1] > 1):
@@ -160,6 +163,7 @@ def check(path: pathlib.Path, rows: Mapping[str, Row], config: Mapping) -> None:
     """Raise ConfigError for changes of what the config has not, or to another kind of value, first of all."""
     for row in rows.values():
         _check(f'{path}, row {row.name}: found set', row.set, config)
+        limits.check(row.set, f'{path}, row {row.name}: set.')
 
 
 def _check(found: str, changes: Mapping, there: Mapping) -> None:

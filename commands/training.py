@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import time
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.report import Report
 from lcr2s_jax.training.run_files import read_chosen
 
-_FEATURES = ('image_GE', 'text_QE')
+_FEATURES, _SUMS = ('image_GE', 'text_QE'), 'sums.json'
 
 
 class Training:
@@ -156,6 +157,8 @@ class Training:
                     f'{folder}: found a {taught} of the {name} at step {before}, which cannot be read any more; the '
                     f'best that is left is step {now}, another {name}. Delete {folder} to train it again.'
                 )
+        if before not in (None, now):
+            self.report.say(f'{name}: found step {now} as the best that is left, where it was step {before} before')
         self._chosen[name] = now
         if parallel.is_primary():
             files.write(self.workdir / 'chosen.json', json.dumps(self._chosen) + '\n')
@@ -200,9 +203,9 @@ def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
     hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])
     folder, split = run.workdir / 'teacher_features' / hashed[:16], run.inputs.splits['train']
     parallel.wait_for_all('all look for the same features')
-    done = all((folder / f'{field}.npy').exists() for field in _FEATURES)
+    features = _kept_features(folder, [len(split.image_pid), len(split.caption_pid)])
     parallel.wait_for_all('the features were looked for')
-    if not done:
+    if features is None:
         clock = time.perf_counter()
         who = f'{" and ".join(names)} look' if names[1:] else f'the {names[0]} looks'
         run.report.say(f'student: {who} at the training split once ({folder})')
@@ -217,11 +220,29 @@ def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
                 for field in _FEATURES:
                     with files.aside(folder / f'{field}.npy') as partial, partial.open('wb') as file:
                         np.save(file, getattr(found, field))
+                sums = {field: zlib.crc32(np.ascontiguousarray(getattr(found, field))) for field in _FEATURES}
+                files.write(folder / _SUMS, files.to_json(sums))
+        features = _mapped(folder)
         run.seconds['teacher_features'] = time.perf_counter() - clock
     places = np.arange(len(split.image_pid), dtype=np.int32)
-    # as plain arrays, still of the file: on several hosts JAX places no subclass of them
-    features = (np.load(folder / f'{field}.npy', mmap_mode='r').view(np.ndarray) for field in _FEATURES)
     return Embeddings(*features, split.image_pid, split.caption_pid, places, split.caption_image)
+
+
+def _kept_features(folder: pathlib.Path, rows: Sequence[int]) -> list[np.ndarray] | None:
+    """Those in a folder; None where they are not all there, or not what was written: they are made again."""
+    try:
+        found = _mapped(folder)
+        # an older run wrote no sums
+        sums = files.read_json(folder / _SUMS, UserError, '', dict) if (folder / _SUMS).exists() else {}
+    except (OSError, ValueError, EOFError, UserError):
+        return None
+    whole = all(sums.get(field, crc) == crc for field, crc in zip(_FEATURES, map(zlib.crc32, found), strict=True))
+    return found if whole and [len(one) for one in found] == rows else None
+
+
+def _mapped(folder: pathlib.Path) -> list[np.ndarray]:
+    """Features, still of the file, but as plain arrays: on several hosts JAX places no subclass of them."""
+    return [np.load(folder / f'{field}.npy', mmap_mode='r').view(np.ndarray) for field in _FEATURES]
 
 
 def open_training(config: ConfigDict, workdir: pathlib.Path) -> Training:

@@ -14,6 +14,7 @@ from configs import base
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate
+from lcr2s_jax.method.stages import STAGES
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run
 from lcr2s_jax.training.run_files import no_run, read_config, read_facts
@@ -57,6 +58,11 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
     """Raise ConfigError, naming the fields, if the workdir has a run of another config (or `more` that is saved)."""
     path = workdir / 'config.json'
     if not path.exists():
+        if trained := sorted({place.parent.name for name in STAGES for place in (workdir / name).glob('[0-9]*')}):
+            raise ConfigError(
+                f'{workdir}: found checkpoints of {" and ".join(trained)} and no config.json, expected both: nobody '
+                'knows what they were trained with. Restore it from a copy, or train into another --workdir.'
+            )
         return
     found = _LATER | flatten_dict(read_config(workdir), sep='.')
     now = flatten_dict(json.loads(config.to_json()) | more, sep='.')

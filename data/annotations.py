@@ -240,6 +240,8 @@ def make_entry(where: str, split: str, person: int | str, file_name: str, captio
     clean = posixpath.normpath(file_name.replace('\\', '/'))
     if split not in SPLITS:
         fault = f"found split '{split}', expected one of {', '.join(SPLITS)}"
+    elif isinstance(person, bool):  # a whole number to Python
+        fault = f'found id {person}, expected the name or number of a person'
     elif not str(person).strip():
         fault = 'found an empty id, expected the name or number of a person'
     elif clean in ('.', '..') or clean.startswith(('/', '../')) or pathlib.PureWindowsPath(clean).drive:

@@ -55,7 +55,7 @@ def open_source(dataset: str, root: str, images: str, max_pixels: int, folder: M
         )
     if found.splits_from == 'seed':
         table.write_splits(found)
-    return _annotated(dataset, found, max_pixels)
+    return annotated(dataset, found, max_pixels)
 
 
 def check_name(dataset: str) -> None:
@@ -113,7 +113,9 @@ def tfds_folder(cache: str = '') -> pathlib.Path:
     return expanded(cache or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets')
 
 
-def _annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
+def annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
+    """The source of what an annotation file says."""
+
     def parts(split: str) -> list[Part]:
         entries = [entry for entry in found.entries if entry.split == split]
         size = max(_IMAGES, -(-len(entries) // _FILES))

@@ -46,7 +46,7 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float, fields: Mapp
     rows = list(_rows(path, fields))
     if not rows:
         raise DataError(f'{path}: found no rows, expected a header and one row or more. Fill it.')
-    with_split = any(isinstance(row, dict) and row.get('split') for _, row in rows)
+    with_split = any(isinstance(row, dict) and row.get('split') not in (None, '') for _, row in rows)
     if fields['split'] and not with_split:
         raise DataError(
             f"{path}: found no '{fields['split']}' in any row, expected the split. Change "
@@ -75,7 +75,7 @@ def read(path: pathlib.Path, *, seed: int, val: float, test: float, fields: Mapp
 
 
 def _merge(merged: dict[str, Entry], where: str, row: Mapping, split_of: Mapping[str, str]) -> None:
-    split = row.get('split') or split_of[str(row['id']).strip()]
+    split = split_of[str(row['id']).strip()] if split_of else row['split']
     entry = make_entry(where, split, row['id'], row['image'], [row['caption']])
     first = merged.setdefault(entry.file_name, entry)
     if first is entry:
@@ -147,7 +147,7 @@ def _checked(row: Any, with_split: bool) -> Mapping:
         raise BadRow(f'found {short(row)}; expected image as text, id as text or a number. Correct it.')
     if not storable(str(row['id'])):
         raise BadRow(f'found characters that no file can hold in {short(row)}. Correct it.')
-    if with_split and not row.get('split'):
+    if with_split and row.get('split') in (None, ''):
         raise BadRow('found no split, but other rows have one; give all rows a split, or none.')
     return row
 

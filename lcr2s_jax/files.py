@@ -1,4 +1,4 @@
-"""Files of the project: names that can be stored, locks, writing aside and renaming, JSON."""
+"""Files of the project: names that can be stored, locks, writing aside and renaming, JSON, arrays."""
 
 import contextlib
 import errno
@@ -10,7 +10,7 @@ import shutil
 import stat
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO
 
 from lcr2s_jax.errors import UserError
@@ -104,13 +104,25 @@ def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
     folder at `path` must be empty. `by` says who writes, where several may at once and no lock keeps them apart.
     """
     partial = aside_of(path, by)
-    remove(partial)
     try:
-        yield partial
-        os.replace(partial, path)
+        with named(path, partial):
+            remove(partial)
+            yield partial
+            os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(OSError):
             remove(partial)
+        raise
+
+
+@contextlib.contextmanager
+def named(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
+    """A block that writes a file: what the system says of a full disk names none, and is given its name here."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(partial)):
+            error.filename = str(path)
         raise
 
 
@@ -184,6 +196,25 @@ def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any
         raise error(f'{path}: cannot be read ({why}); {advice}') from None
     if fault := misfit(found, like):
         raise error(f'{path}: {fault}; {advice}')
+    return found
+
+
+def read_arrays(path: pathlib.Path, error: type[UserError], advice: str, names: Collection[str] = ()) -> dict[str, Any]:
+    """The arrays of a .npz file by name; that of a .npy file by ''.
+
+    Raises `error`, whose message ends with `advice`: it cannot be read, or has not all of these names.
+    """
+    import numpy as np  # late: locks and JSON need no arrays
+
+    try:
+        found = np.load(path, allow_pickle=False)
+        found = {'': found} if isinstance(found, np.ndarray) else dict(found)
+    except MemoryError:
+        raise
+    except Exception as problem:  # zipfile and NumPy have a dozen ways to say damaged
+        raise error(f'{path}: cannot be read ({type(problem).__name__}: {problem}); {advice}') from None
+    if lost := sorted(set(names) - set(found)):
+        raise error(f'{path}: found no array {lost[0] or "alone, but several"}; {advice}')
     return found
 
 

@@ -1,11 +1,13 @@
 """Locks keep one process in, files are whole or not there, and JSON that is none is a message."""
 
+import errno
 import os
 import pathlib
 import subprocess
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 from lcr2s_jax import files, texts
@@ -157,3 +159,40 @@ def test_what_is_no_typed_text_is_told_with_what_to_do(tmp_path, content, words)
         (tmp_path / 't.txt').write_bytes(content)
     with pytest.raises(DataError, match=words):
         texts.read_text(tmp_path / 't.txt', '--queries')
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        lambda content: b'',
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-3] + b'xyz',
+        lambda content: content.replace(bytes(range(8)), bytes(8)),
+        lambda content: b'hello',
+        lambda content: b'\x93NUMPY\x01\x00',
+        lambda content: b'\x80\x04N.',
+    ],
+)
+def test_arrays_that_are_damaged_are_told_with_what_to_do(change, tmp_path):
+    path = tmp_path / 'a.npz'
+    np.savez(path, x=np.arange(8, dtype=np.uint8))
+    assert files.read_arrays(path, DataError, 'mend it', ['x'])['x'].tolist() == list(range(8))
+    with pytest.raises(DataError, match='a.npz: found no array y; mend it'):
+        files.read_arrays(path, DataError, 'mend it', ['x', 'y'])
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(DataError, match='(?s)a.npz: cannot be read .*; mend it$'):
+        files.read_arrays(path, DataError, 'mend it')
+
+
+def test_a_full_disk_is_told_with_the_file_that_has_no_room(tmp_path):
+    full = OSError(errno.ENOSPC, 'No space left on device')
+    with pytest.raises(OSError) as told, files.aside(tmp_path / 'a.npz'):
+        raise full
+    assert told.value.filename == str(tmp_path / 'a.npz') and not list(tmp_path.iterdir())
+    (tmp_path / 'folder' / 'x').mkdir(parents=True)
+    with pytest.raises(OSError) as told:
+        files.write(tmp_path / 'folder', 'text')
+    assert told.value.filename == str(tmp_path / 'folder')
+    with pytest.raises(FileNotFoundError) as told, files.aside(tmp_path / 'b'):
+        open(tmp_path / 'none')
+    assert told.value.filename == str(tmp_path / 'none'), 'a file that was named stays the one that is told'

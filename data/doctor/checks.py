@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from data import annotations, table
@@ -131,6 +132,12 @@ def _where_from(found: Annotations, seed: int | None) -> Finding:
         return Finding('good', 'splits', f'the column split of {found.path.name} says which row is in which split')
     if found.splits_from == 'beside':
         return Finding('good', 'splits', f'{kept} says which identity is in which split')
+    if os.path.lexists(found.path.with_name(kept)) or not os.access(found.path.parent, os.W_OK):
+        return Finding(
+            'error', 'splits', f'found no splits in {found.path.name}, and no {kept} can be written beside it',
+            'Training stops: which identity is dealt to which split must be kept.',
+            f'Give the table a column split, or make {found.path.parent} writable, with nothing by that name in it.',
+        )  # fmt: skip
     return Finding(
         'note', 'splits', f'found no splits in {found.path.name}, and no {kept} beside it',
         f'Training would deal the identities by config.data.folder.seed = {seed}, as counted here, and write {kept}; '

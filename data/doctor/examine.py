@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from data import misplaced, sources
+from data import misplaced, people, sources
 from data.annotations import Annotations, Entry
 from data.doctor import checks, supports
 from data.doctor.checks import AS_TOLD, Finding, first
@@ -15,6 +15,7 @@ from data.records import TOLERATED
 from lcr2s_jax import images
 from lcr2s_jax.errors import DataError, RowsError
 from lcr2s_jax.texts import counted
+from lcr2s_jax.weights.tokenizer import Tokenizer
 
 _CUHK_PART = {'cam_a', 'cam_b', 'CUHK03'}  # all that some packages of 2025 hold
 
@@ -108,6 +109,7 @@ def examine(
         *_emptied(found, seen),
         *_turned(seen),
         *_room(seen, *room),
+        *_built(sources.annotated(dataset, found, max_pixels), tokenizer, context_length, room[0]),
         *checks.named_twice(found),
         *_duplicates(seen),
         *checks.captions_per_image(dataset, found),
@@ -231,6 +233,20 @@ def _room(seen: Seen, cache: str, in_memory: bool) -> Iterator[Finding]:
             'A build stops when the disk is full, and leaves nothing; a dataset that is built already needs no more.',
             'Make room there, or change config.data.cache.',
         )  # fmt: skip
+
+
+def _built(source: sources.Source, tokenizer: str, context_length: int, cache: str) -> Iterator[Finding]:
+    """Of a dataset of these annotations that was built before: training reads that, and no image of the folder."""
+    try:
+        given = source, Tokenizer(tokenizer), context_length, cache
+        there = people.place(*given).is_dir()
+    except DataError:  # told by another finding
+        return
+    try:
+        if there:
+            people.load(*given)
+    except DataError as error:
+        yield Finding('error', 'built', str(error), 'Training stops with the same words.', AS_TOLD)
 
 
 def _duplicates(seen: Seen) -> Iterator[Finding]:

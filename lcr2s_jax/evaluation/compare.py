@@ -6,14 +6,13 @@ bootstrap's, with seeds and queries both drawn anew.
 
 import functools
 import pathlib
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from lcr2s_jax.errors import UserError
 from lcr2s_jax.evaluation.figures import pyplot
-from lcr2s_jax.files import read_json
+from lcr2s_jax.files import read_arrays, read_json
 
 RESAMPLES = 2000
 METRICS = ('R1', 'R5', 'R10', 'mAP', 'mINP')
@@ -57,14 +56,9 @@ def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
         name, _, seed = path.stem.rpartition('-')
         result = read_result(path)
         if path.with_suffix('.npz').exists():
-            try:
-                with np.load(path.with_suffix('.npz')) as queries:
-                    result['queries'] = {key: queries[key].astype(np.float32) for key in queries}
-            except (OSError, ValueError, zipfile.BadZipFile) as error:
-                raise UserError(
-                    f'{path.with_suffix(".npz")}: cannot be read ({error}); delete it and {path.name}, and let '
-                    '`compare` make that row again'
-                ) from None
+            advice = f'delete it and {path.name}, and let `compare` make that row again'
+            queries = read_arrays(path.with_suffix('.npz'), UserError, advice)
+            result['queries'] = {key: values.astype(np.float32) for key, values in queries.items()}
         found.setdefault(name, {})[int(seed)] = result
     if not found:
         raise UserError(f'{folder}: found no result (<row>-<seed>.json); expected a finished row of `compare`')

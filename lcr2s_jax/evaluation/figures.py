@@ -29,13 +29,15 @@ def pyplot():
 
 
 def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> None:
-    """Training losses and validation metrics of every stage in a metrics.jsonl, as one PNG."""
+    """Training losses and validation metrics of every stage in a metrics.jsonl, as one PNG; none where it has none."""
     from matplotlib import ticker
 
     plt = pyplot()
     lines = map(json.loads, pathlib.Path(metrics).read_text().splitlines())
     rows = [row for row in lines if 'ended' not in row]
     stages = list(dict.fromkeys(row['stage'] for row in rows))
+    if not stages:  # the log was lost, which is no reason to lose the results
+        return
     figure, axes = plt.subplots(2, len(stages), figsize=(6 * len(stages), 6.5), squeeze=False, layout='constrained')
     for column, stage in enumerate(stages):
         own = [row for row in rows if row['stage'] == stage]
@@ -43,9 +45,9 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
         names = dict.fromkeys(name for row in own for name in row if name not in skipped and 'i2t' not in name)
         for name in names:
             upper = '/' not in name
-            points = [(row['step'], row[name]) for row in own if name in row]
+            points = [(row['step'], row[name]) for row in own if isinstance(row.get(name), int | float)]
             line = axes[0 if upper else 1, column]
-            line.plot(*zip(*points, strict=True), label=name, linewidth=2 if name == 'loss' else 1.2,
+            line.plot(*np.reshape(points, (-1, 2)).T, label=name, linewidth=2 if name == 'loss' else 1.2,
                       marker='' if upper else 'o', markersize=3)  # fmt: skip
         axes[0, column].set(title=stage, ylabel='loss and its terms', yscale='symlog')
         # powers of ten alone would leave most pictures with a single number on this axis

@@ -3,8 +3,10 @@
 A row is (regex, learning-rate multiplier, weight decay); a multiplier of 0 freezes, without optimiser memory.
 """
 
+import math
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import optax
@@ -23,8 +25,9 @@ def paths(params) -> list[str]:
 def match(rules: Sequence[Rule], params) -> tuple:
     """Two trees shaped like `params`: learning-rate multipliers and weight decays.
 
-    Raises ConfigError naming the parameters that no rule finds.
+    Raises ConfigError: no rule, or naming the parameters that no rule finds.
     """
+    _check(rules)
     found = [next((r for r in rules if re.search(r[0], path)), None) for path in paths(params)]
     lost = [path for path, rule in zip(paths(params), found, strict=True) if rule is None]
     if lost:
@@ -34,6 +37,20 @@ def match(rules: Sequence[Rule], params) -> tuple:
         )
     tree = jax.tree.structure(params)
     return tree.unflatten([float(r[1]) for r in found]), tree.unflatten([float(r[2]) for r in found])
+
+
+def _check(rules: Any) -> None:
+    for rule in rules if isinstance(rules, list | tuple) else [rules]:
+        fault = 'expected (regex, learning-rate multiplier, weight decay)'
+        if isinstance(rule, list | tuple) and len(rule) == 3 and isinstance(rule[0], str):
+            numbers = all(isinstance(x, int | float) and 0 <= x < math.inf for x in rule[1:])
+            fault = '' if numbers else 'expected numbers of 0 or more behind the regex'
+            try:
+                re.compile(rule[0])
+            except re.error as error:
+                fault = f'expected a regular expression ({error})'
+        if fault:
+            raise ConfigError(f'config.optim.rules: found {rule!r}, {fault}')
 
 
 def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: float) -> optax.Schedule:

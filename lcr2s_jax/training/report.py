@@ -66,7 +66,7 @@ class Report:
             return
         flat = flatten_dict(values, sep='/')
         row = {'stage': stage, 'step': step, 'elapsed': round(self.seconds[stage], 3), **flat}
-        with self._jsonl.open('a') as file:
+        with files.named(self._jsonl), self._jsonl.open('a') as file:
             file.write(json.dumps(row) + '\n')
         for name, value in flat.items():
             self._board.add_scalar(name, value, step)

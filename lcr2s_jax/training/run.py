@@ -30,11 +30,13 @@ from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.checkpoint import Checkpoints
-from lcr2s_jax.training.run_files import FORMAT, MODEL, read_calibration, read_facts
+from lcr2s_jax.training.run_files import FORMAT, MODEL, read_calibration, read_chosen, read_facts
 from lcr2s_jax.weights import sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 _SAMPLE = 256  # pictures of val that are kept for checks
+_KEPT = ('image_pid', 'caption_image')  # beside them
+_ANEW = 'delete it and results.json: the training command makes both again, and trains nothing anew'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +114,13 @@ class Run:
         path = self.workdir / MODEL / 'sample.npz'
         if not path.is_file():
             return None
-        with np.load(path, allow_pickle=False) as kept:
-            ends = np.cumsum(kept['lengths'])
-            content = kept['content'].tobytes()
-            return {
-                'encoded': [content[end - n : end] for end, n in zip(ends, kept['lengths'], strict=True)],
-                'captions': kept['captions'].tolist(),
-                'image_pid': kept['image_pid'],
-                'caption_image': kept['caption_image'],
-            }
+        kept = files.read_arrays(path, ConfigError, _ANEW, ('content', 'lengths', 'captions', *_KEPT))
+        ends, content = np.cumsum(kept['lengths']), kept['content'].tobytes()
+        return {
+            'encoded': [content[end - n : end] for end, n in zip(ends, kept['lengths'], strict=True)],
+            'captions': kept['captions'].tolist(),
+            **{name: kept[name] for name in _KEPT},
+        }
 
 
 def keep_model(workdir: pathlib.Path, clip: CLIP, tokenizer: Tokenizer, facts: Mapping) -> None:
@@ -162,7 +162,8 @@ def stages_of(workdir: pathlib.Path, facts: Mapping) -> list[str]:
 def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> tuple[dict, int]:
     """The parameters of a stage's best checkpoint on val, on no device, and its step; of `finished` steps, or any.
 
-    Raises ConfigError: no such stage, or one that is not finished. CheckpointError: none of its checkpoints is whole.
+    Raises ConfigError: no such stage, or one that is not finished, or was left with another step. CheckpointError: none
+    of its checkpoints is whole.
     """
     folder, go_on = workdir / name, f'python main.py --config=... --workdir={workdir}'
     if not folder.is_dir():  # Checkpoints would make it
@@ -178,7 +179,13 @@ def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> t
                 f'--workdir: found {name} in {workdir} at step {checkpoints.latest() or 0} of {finished}, expected a '
                 f'finished one; this goes on: {go_on}'
             )
-        step = checkpoints.best()
+        step, chosen = checkpoints.best(), read_chosen(workdir).get(name)
+        if chosen not in (None, step):
+            raise ConfigError(
+                f'{workdir}: found step {step} as the best of {name} by the scores of its checkpoints, but step '
+                f'{chosen} in chosen.json, and training wrote both: something is lost or was changed. '
+                f'{go_on} looks at all of them again; or restore the folder from a copy'
+            )
         return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
 
 

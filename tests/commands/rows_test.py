@@ -46,6 +46,7 @@ def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
             'expected equally many for each fold',
         ),
         ('[row.a', 'cannot be read as rows'),
+        ('[row.a]\nstage="baseline"\nnoise=-0.5', 'found noise = -0.5, expected a share'),
     ],
 )
 def test_a_mistake_in_a_file_of_rows_is_told(tmp_path, text, told):
@@ -134,3 +135,8 @@ def test_an_index_file_of_another_method_is_read_and_one_of_another_split_refuse
         noise.from_file(tmp_path / '0.2.npy', 50)
     with pytest.raises(DataError, match='cannot be read'):
         noise.from_file(tmp_path / 'none.npy', 50)
+    (tmp_path / 'empty.npy').touch()
+    np.savez(tmp_path / 'several.npz', a=index)
+    for name in ('empty.npy', 'several.npz'):
+        with pytest.raises(DataError, match='expected an index file of RDE, .npy'):
+            noise.from_file(tmp_path / name, 40)

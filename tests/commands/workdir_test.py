@@ -34,3 +34,12 @@ def test_other_images_of_the_same_annotations_are_refused_and_older_runs_go_on(t
     refuse_another_config(tmp_path, config, made_of=made_of)
     with pytest.raises(ConfigError, match='made_of.data: d there, e now'):
         refuse_another_config(tmp_path, config, made_of=made_of | {'data': 'e'})
+
+
+def test_checkpoints_without_the_config_that_they_were_trained_with_are_refused(tmp_path):
+    refuse_another_config(tmp_path, demo.get_config())
+    (tmp_path / 'teacher').mkdir()  # a run that was killed before its first checkpoint
+    refuse_another_config(tmp_path, demo.get_config())
+    (tmp_path / 'teacher' / '100').mkdir()
+    with pytest.raises(ConfigError, match='found checkpoints of teacher and no config.json'):
+        refuse_another_config(tmp_path, demo.get_config())

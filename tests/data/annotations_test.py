@@ -116,6 +116,7 @@ def test_a_path_with_backslashes_below_the_folder_is_the_same_path(tmp_path):
         (dict(captions=['A man.', 3]), 'entry 5: found the captions .*expected sentences'),
         (dict(id=None), 'entry 5.*id is missing'),
         (dict(id=' '), 'entry 5: found an empty id'),
+        (dict(id=True), 'entry 5: found id True, expected the name or number'),
         (dict(img_path='a\0.jpg'), 'entry 5: found characters that no file can hold'),
         (dict(captions=['half \ud83d']), 'entry 5: found characters that no file can hold'),
     ],

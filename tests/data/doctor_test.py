@@ -178,6 +178,34 @@ def test_a_cache_in_a_bucket_is_an_error_as_in_training(tmp_path):
     assert finding.level == 'error' and "config.data.cache: found 'gs://bucket/cache'" in finding.found
 
 
+def test_splits_that_cannot_be_kept_beside_a_table_are_an_error_as_in_training(tmp_path, monkeypatch):
+    folder = folders.table(tmp_path)
+    (tmp_path / 'people.splits.csv').mkdir()
+    assert the(examine(tmp_path, 'folder'), 'splits').level == 'error' and not trains(folder.root, 'folder')
+    (tmp_path / 'people.splits.csv').rmdir()
+    assert the(examine(tmp_path, 'folder'), 'splits').level == 'note'
+    monkeypatch.setattr(os, 'access', lambda path, mode: path != tmp_path)
+    assert the(examine(tmp_path, 'folder'), 'splits').level == 'error'
+
+
+def test_a_dataset_built_from_other_images_or_damaged_is_an_error_as_in_training(tmp_path):
+    folder = folders.rstp(tmp_path)
+    assert trains(tmp_path, 'rstpreid')
+    cache = dict(cache=str(tmp_path / 'cache'), context_length=12)
+    assert examine(tmp_path, 'rstpreid', **cache).usable
+    index = next((tmp_path / 'cache').rglob('index.json'))
+    content = index.read_text()
+    index.write_text(content.replace('crc32', 'crc23', 1))
+    found = the(examine(tmp_path, 'rstpreid', **cache), 'built')
+    assert found.level == 'error' and 'damaged' in found.found and not trains(tmp_path, 'rstpreid')
+    index.write_text(content)
+    shutil.copytree(folder.root, tmp_path / 'other')
+    for path in (tmp_path / 'other').rglob('*.jpg'):
+        folders.draw(path, 99, (60, 90))
+    found = the(examine(tmp_path / 'other', 'rstpreid', **cache), 'built')
+    assert 'of another size than those that were built' in found.found
+
+
 def test_images_that_exif_turns_are_counted(tmp_path):
     folder = folders.cuhk(tmp_path)
     exif = Image.Exif()

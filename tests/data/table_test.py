@@ -54,6 +54,8 @@ def test_json_as_newer_datasets_publish_it_is_a_table(entry, tmp_path):
         ('[{"id": 1, "file_path": "a.jpg", "captions": {"a": 1}}]', 'expected sentences'),
         ('[{"id": 1, "captions": ["x"]}]', 'entry 0: found no image'),
         ('[7]', 'entry 0: found no image'),
+        ('[{"id": 1, "split": 0, "file_path": "a.jpg", "captions": ["x"]}]', "found split '0', expected one of"),
+        ('[{"id": 1, "split": {}, "file_path": "a.jpg", "captions": ["x"]}]', 'found split .* expected one of'),
         ('[{"id": 1, "split": "train", "file_path": "a.jpg", "captions": [7]}]', 'expected sentences'),
     ],
 )

@@ -72,3 +72,19 @@ def test_the_schedule_rises_then_falls_to_zero():
 def test_a_warmup_that_is_no_share_is_an_error():
     with pytest.raises(ConfigError, match='warmup'):
         optim.schedule(steps=100, learning_rate=1.0, warmup=500, warmup_start=0.1)
+
+
+@pytest.mark.parametrize(
+    ('rules', 'told'),
+    [
+        ((('(', 1.0, 0.0),), 'expected a regular expression'),
+        ((('.*', 1.0),), 'expected .regex, learning-rate multiplier'),
+        (((1, 1.0, 0.0),), 'expected .regex, learning-rate multiplier'),
+        ((('.*', 'x', 0.0),), 'numbers of 0 or more'),
+        ((('.*', -1.0, 0.0),), 'numbers of 0 or more'),
+        (5, 'expected .regex'),
+    ],
+)
+def test_a_rule_that_is_none_is_told(rules, told):
+    with pytest.raises(ConfigError, match=f'config.optim.rules: found .*{told}'):
+        optim.match(rules, {'a': np.zeros(2)})
