@@ -25,7 +25,7 @@ _PARTS = (MODEL, TRACKS, UPLOADS, 'images.lance', 'gone.lance')  # folders
 def check_place(uri: str) -> None:
     """Raise ConfigError where no index can be: a path that LanceDB cannot take, a file, a folder of pictures.
 
-    Raises SearchError where a part of an index is no folder.
+    Raises SearchError as `check_parts` does.
     """
     path = uri if is_remote(uri) else os.path.abspath(uri)
     if strange := [sign for sign in path if ord(sign) < 32 or ord(sign) == 127]:
@@ -34,10 +34,7 @@ def check_place(uri: str) -> None:
             'folder, or choose another'
         )
     place = pathlib.Path(path)
-    for name in () if is_remote(uri) else _PARTS:
-        if (found := files.kind(place / name)) and not (place / name).is_dir():
-            to = ' that leads to no folder' * (found == 'a link')
-            raise SearchError(f'{place / name} is {found}{to}, expected a folder of the index; restore it from a copy')
+    check_parts(uri)
     if is_remote(uri) or not place.exists() or (place / MODEL).is_dir():
         return
     if not place.is_dir():
@@ -51,6 +48,14 @@ def check_place(uri: str) -> None:
             f'--index: found the folder {uri} with pictures of yours, such as {picture}; expected the folder of an '
             'index, or a name where one can be made'
         )
+
+
+def check_parts(uri: str) -> None:
+    """Raise SearchError where something else has the name of a folder of an index: it would be taken for no index."""
+    for part in () if is_remote(uri) else (pathlib.Path(uri) / name for name in _PARTS):
+        if (found := files.kind(part)) and not part.is_dir():
+            to = ' that leads to no folder' * (found == 'a link')
+            raise SearchError(f'{part} is {found}{to}, expected a folder of the index; restore it from a copy')
 
 
 def missing(uri: str) -> str:
@@ -108,7 +113,7 @@ def located(uri: str, root: str, path: str) -> str:
 def model_folder(uri: str) -> pathlib.Path | None:
     """The model's folder, fetched first (once) from an object store; None where the index has none yet."""
     if not is_remote(uri):
-        check_place(uri)
+        check_parts(uri)
         folder = pathlib.Path(uri) / MODEL
         return folder if folder.is_dir() else None
     from pyarrow import fs
