@@ -162,6 +162,23 @@ def user_folder(kind: str, default: str) -> pathlib.Path:
     return expanded(os.environ.get(f'XDG_{kind}_HOME') or default)
 
 
+def kind(path: str | pathlib.Path) -> str:
+    """What has a path's name, in words, a link not followed; '' for nothing."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return ''
+    names = ((stat.S_ISLNK, 'a link'), (stat.S_ISDIR, 'a folder'), (stat.S_ISREG, 'a file'))
+    return next((name for is_one, name in names if is_one(mode)), 'a pipe, socket or device')
+
+
+def why(error: OSError) -> str:
+    """Why a file cannot be opened, in words; where what it is forbids that, what it is."""
+    odd = error.errno in (errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.EISDIR, errno.ENOTDIR)
+    found = kind(error.filename) if odd and error.filename else ''
+    return f'{error.filename} is {found}' if found else error.strerror or str(error)
+
+
 def regular(path: str | pathlib.Path) -> BinaryIO:
     """Open an ordinary file to read. Raises OSError, also for a pipe, which might never end, and a device."""
     # without waiting for somebody at the other end of a pipe

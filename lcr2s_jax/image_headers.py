@@ -109,6 +109,20 @@ def check_opened(kind: str, opened) -> None:
             raise HeaderError(f'a TIFF with tiles of {wide:,} x {high:,} pixels, far larger than its picture')
 
 
+def name_ycbcr(opened) -> None:
+    """Have Pillow take the pixels of a TIFF in YCbCr without packing for what they are; it knows packed ones alone.
+
+    Raises HeaderError where they are not three bytes each, side by side.
+    """
+    tags = opened.tag_v2
+    if (opened.info['compression'], tags.get(262)) != ('raw', 6):
+        return
+    if (tags.get(258), tags.get(530, (2, 2)), tags.get(284, 1)) != ((8, 8, 8), (1, 1), 1):
+        raise HeaderError('a TIFF in YCbCr with fewer colours than pixels, expected one in RGB; save it as PNG')
+    opened._mode = 'YCbCr'
+    opened.tile = [tile._replace(args=('YCbCr', 0, 1)) for tile in opened.tile]
+
+
 def check_exif(info: Mapping[str, Any]) -> None:
     """Look at the EXIF notes that Pillow has found, whose table is a TIFF's. Raises as `check_tiff` does."""
     raw = 'Raw profile type exif'  # of a PNG by ImageMagick

@@ -40,6 +40,10 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
 
 
 class _Tiff(TiffImagePlugin.TiffImageFile):
+    def _setup(self) -> None:
+        super()._setup()
+        image_headers.name_ycbcr(self)
+
     def load_end(self) -> None:
         """Turn as Pillow does, but read no other table than the checked one."""
         exif_transpose(self, in_place=True)

@@ -73,7 +73,9 @@ def decode(content: bytes, path: str | pathlib.Path, what: str = '') -> str:
         name, line = _encoding(content), content[: error.start].count(b'\n') + 1
         found = f'is {name}' if name.startswith('UTF') else f'has no UTF-8 in line {line}'
         change = f'Save it as UTF-8, or: iconv -f {name} -t UTF-8 {shlex.quote(str(path))} > new.txt'
-        if not name:
+        if content.startswith((b'PK\3\4', b'\xd0\xcf\x11\xe0')):
+            found, change = 'is a workbook or an archive', 'Save it as text there, a table as CSV'
+        elif not name:
             found, change = 'has zero bytes, as no text has', 'Is it the right file?'
         raise DataError(f'{what}{path} cannot be read: it {found}; expected text in UTF-8. {change}') from None
     return text

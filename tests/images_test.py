@@ -123,13 +123,23 @@ def test_every_format_is_turned_upright_by_exif(kind, more, orientation):
     assert images.is_turned(file) == (orientation > 1)
 
 
+def test_a_tiff_in_ycbcr_that_is_neither_packed_nor_whole_is_refused_by_what_it_is():
+    whole, pairs = encoded(picture().convert('YCbCr'), 'TIFF'), struct.Struct('<HHIHH')
+    halved = whole.replace(pairs.pack(530, 3, 2, 1, 1), pairs.pack(530, 3, 2, 2, 2))
+    assert halved != whole
+    with pytest.raises(images.PictureError, match='^a TIFF in YCbCr with fewer colours than pixels, expected .* RGB'):
+        images.rgb(halved)
+
+
 def test_the_other_formats_are_read_and_of_several_pictures_the_first():
     whole, few, second = picture(), picture().quantize(200), picture(seed=2)
     np.testing.assert_array_equal(images.rgb(encoded(few, 'GIF')), np.asarray(few.convert('RGB')))
     for kind, more in (('TIFF', {}), ('WEBP', {'lossless': True}), ('PNG', {})):
         file = encoded(whole, kind, save_all=True, append_images=[second], **more)
         np.testing.assert_array_equal(images.rgb(file), np.asarray(whole))
-    for packing in ('tiff_lzw', 'tiff_adobe_deflate', 'packbits'):
+    for packing in ('raw', 'tiff_lzw', 'tiff_adobe_deflate', 'packbits'):
+        found = images.rgb(encoded(whole.convert('YCbCr'), 'TIFF', compression=packing)).astype(int)
+        np.testing.assert_allclose(found, np.asarray(whole.convert('YCbCr').convert('RGB')), atol=2)
         np.testing.assert_array_equal(images.rgb(encoded(whole, 'TIFF', compression=packing)), np.asarray(whole))
 
 

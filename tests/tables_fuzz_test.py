@@ -76,7 +76,7 @@ def test_a_table_of_somebodys_own_is_read_or_refused(content, place):
 @fuzz(tables | damaged(as_csv([['path', 'camera'], ['a/1.jpg', 'c1']])), share=0.1)
 def test_metadata_is_read_or_refused(content, place):
     (place / 'columns.csv').write_bytes(content)
-    found = answers(lambda: metadata.read(str(place / 'columns.csv'), {}, ['path', 'hash']))
+    found = answers(lambda: metadata.Table(str(place / 'columns.csv'), ['path', 'hash']).typed({}))
     assert found is None or all(set(values) == set(found[0]) for values in found[1].values())
 
 

@@ -61,13 +61,15 @@ def run(args: argparse.Namespace) -> int:
     models.ask_ahead(args)
     from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
-    from lcr2s_jax.search import storage
+    from lcr2s_jax.search import metadata, storage
     from lcr2s_jax.search.model import open_model
+    from lcr2s_jax.search.rows import OWN
 
     clock, progress = time.perf_counter(), Shown()
     if args.prune and args.images and not storage.is_remote(args.images) and not pathlib.Path(args.images).exists():
         return _forget_copies(args)
-    indexing.check(args.index, args.images, args.metadata, args.name_pattern)
+    table = metadata.Table(args.metadata, OWN) if args.metadata else None
+    indexing.check(args.index, args.images, table, args.name_pattern)
     options = _videos(args)
     with contextlib.redirect_stdout(sys.stderr):
         model = open_model(args.index, models.load(args) if models.source(args) else None)
@@ -76,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
             args.index,
             model,
             args.images,
-            table=args.metadata,
+            table=table,
             name_pattern=args.name_pattern,
             moved_from=args.moved_from or '',
             prune=args.prune,

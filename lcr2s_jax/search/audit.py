@@ -39,8 +39,8 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
                 raise OSError(errno.ENOSPC, 'there is room for a part of the line only')
     except OSError as error:
         raise SearchError(
-            f'{uri}: the audit log cannot be written ({error.strerror or error}), and no search goes unlogged. Make '
-            f'{log} there writable for {user()}.'
+            f'{uri}: the audit log cannot be written ({shared.why(error)}), and no search goes unlogged. Make '
+            f'{log} there a file that {user()} may write.'
         ) from error
 
 
@@ -57,7 +57,7 @@ def forget(uri: str, files: set[tuple[str, str]]) -> None:
             if len(kept) < len(lines):
                 shared.write(path, b''.join(kept), mode=0o600)
     except OSError as error:
-        raise SearchError(f'{path}: cannot be written ({error.strerror or error}); make it writable') from error
+        raise SearchError(f'{path}: cannot be written ({shared.why(error)}); make it writable') from error
 
 
 def _is_of(line: bytes, files: set[tuple[str, str]]) -> bool:
@@ -76,7 +76,7 @@ def _opened(path: pathlib.Path) -> Iterator[int]:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise OSError(errno.EINVAL, 'found no ordinary file')
+                raise OSError(errno.EINVAL, 'found no ordinary file', str(path))
             with contextlib.suppress(OSError):  # a disk without locks
                 fcntl.flock(file, fcntl.LOCK_EX)
             ours = False  # where another file has its name by now

@@ -6,8 +6,15 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search.gallery import KEY, Gallery
 
 
-def check(names: Iterable[str]) -> None:
-    """Raise SearchError where LanceDB would take a name for one of its own, such as _rowid."""
+def check(names: Iterable[str], have: Iterable[str] = ()) -> None:
+    """Raise SearchError for names that LanceDB would take for its own, such as _rowid, or that nearly are there."""
+    names, there = list(names), set(have)
+    by_letters = {name.lower(): name for name in there}
+    for name in names:
+        if name not in there and (near := by_letters.get(name.lower())):
+            raise SearchError(
+                f'found the column {name}, and the index has {near}: write it so, or give it another name'
+            )
     if wrong := [name for name in names if name.startswith('_')]:
         raise SearchError(f'--metadata: found the columns {wrong}, expected names that begin with a letter')
 
@@ -20,7 +27,7 @@ def join(gallery: Gallery, root: str, kinds: Mapping[str, str], values: Mapping[
     """
     import pyarrow as pa
 
-    check(kinds)
+    check(kinds, gallery.columns)
     with gallery.writing():
         fresh = [pa.field(name, kind) for name, kind in kinds.items() if name not in gallery.columns]
         if fresh:

@@ -19,6 +19,27 @@ from lcr2s_jax.texts import near
 
 _NAMED = 3  # files that are named for each reason why they are passed over
 _HIDDEN = 'hidden by a dot before their name'
+_UNREAD = ('AVIF', 'JPEG 2000', 'JPEG XL', 'Photoshop', 'ICO', 'EPS', 'SVG')  # pictures, by `sniff`
+_UNREAD_SUFFIXES = (
+    *(
+        '.avif',
+        '.avifs',
+        '.jp2',
+        '.j2k',
+        '.jpf',
+        '.jpx',
+        '.jxl',
+        '.jxr',
+        '.psd',
+        '.ico',
+        '.eps',
+        '.svg',
+        '.tga',
+        '.pcx',
+    ),
+    *('.ppm', '.pgm', '.pbm', '.pnm', '.exr', '.hdr', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2'),
+)
+_CONVERT = 'pictures that are not read: convert them to JPEG or PNG'
 Root = pathlib.Path | str  # a folder, resolved, or the URL of one
 
 
@@ -161,11 +182,14 @@ def _by_suffix(name: str) -> str | None:
     if name.lower().endswith(images.SUFFIXES):
         return ''
     suffix = pathlib.PurePath(name).suffix.lower()
-    return f'by their suffix {suffix}' if suffix else None
+    convert = f', {_CONVERT}' * (suffix in _UNREAD_SUFFIXES)
+    return f'by their suffix {suffix}{convert}' if suffix else None
 
 
 def _by_content(head: bytes) -> str:
-    return '' if sniff(head) in images.FORMATS else 'without a suffix, by their content'
+    kind = sniff(head)
+    convert = f' ({kind}), {_CONVERT}' * (kind in _UNREAD)
+    return '' if kind in images.FORMATS else f'without a suffix, by their content{convert}'
 
 
 def _unusable(entry: os.DirEntry) -> str:

@@ -50,6 +50,7 @@ class Gallery:
             seal.check_newest(uri, self._sealed, IMAGES)
             self.table = tables.open_or_make(self.db, uri, IMAGES)
             if self.table is None and width is not None:
+                seal.check_there(uri, self._sealed)
                 with writing.alone(uri):
                     self.table = tables.open_or_make(self.db, uri, IMAGES, schema_of(width))
         if self.table is None:
@@ -121,6 +122,7 @@ class Gallery:
                 return
             with writing.alone(self.uri), tables.told(self.uri, 'writing to the index'):
                 self.refresh()
+                seal.check_there(self.uri, self._sealed)
                 self._writes = True
                 try:
                     yield

@@ -45,7 +45,7 @@ def bring_up_to_date(
     model: Model,
     images: str | None = None,
     *,
-    table: str | None = None,
+    table: str | metadata.Table | None = None,
     name_pattern: str = '',
     moved_from: str = '',
     prune: bool = False,
@@ -61,7 +61,7 @@ def bring_up_to_date(
       uri: folder, or URL of an object store; made where there is none.
       model: of the index, from `lcr2s_jax.search.model.open_model`.
       images: the folder, or the URL of one in an object store; all pictures below it.
-      table: a CSV file with a column `path` and others that come beside the pictures.
+      table: a CSV file with a column `path` and others that come beside the pictures, or such a file that was read.
       name_pattern: see `lcr2s_jax.search.name_pattern`; columns out of the pictures' names.
       moved_from: a folder whose pictures lie in `images` now; their rows are taken over.
       prune: forget rows whose file is gone; rows of another folder that is gone are taken over as by `moved_from`.
@@ -72,10 +72,12 @@ def bring_up_to_date(
 
     Returns counts of what was done, see `update` and `join`. Raises UserError.
     """
+    table = metadata.Table(table, OWN) if isinstance(table, str) else table
     root = check(uri, images, table, name_pattern)
     pattern = NamePattern(name_pattern, OWN) if name_pattern else None
     gallery = _whole(uri, model)
-    joined, before = metadata.read(table, gallery.columns, OWN) if table else None, gallery.version
+    columns.check([*(table.columns if table else ()), *(pattern.columns if pattern else ())], gallery.columns)
+    joined, before = table.typed(gallery.columns) if table else None, gallery.version
     told: dict = {}
     if root:
         told |= moved.take_over(gallery, root, moved_from, prune)
@@ -121,7 +123,9 @@ def _likeness(gallery: Gallery, fitted: Calibration | None) -> dict:
     return {'outside': share, 'foreign': foreign, 'calibrated': True}
 
 
-def check(uri: str, images: str | None, table: str | None, name_pattern: str = '') -> folder.Root | None:
+def check(
+    uri: str, images: str | None, table: metadata.Table | None = None, name_pattern: str = ''
+) -> folder.Root | None:
     """The resolved folder of pictures, or its URL. Raises for mistakes that should not cost the time of embedding."""
     storage.check_place(uri)
     root = images and (images.rstrip('/') if storage.is_remote(images) else pathlib.Path(images).resolve())
@@ -129,9 +133,9 @@ def check(uri: str, images: str | None, table: str | None, name_pattern: str = '
         folder.check(root)
     named = NamePattern(name_pattern, OWN).columns if name_pattern else []
     if table:
-        kinds = metadata.read(table, {}, OWN)[0]
-        columns.check(kinds)
-        if twice := [name for name in named if name in kinds]:
+        table.check()
+        columns.check(table.columns)
+        if twice := [name for name in named if name in table.columns]:
             raise ConfigError(f'--name-pattern: found the column {twice[0]}, which --metadata has too; choose one')
     return root
 

@@ -18,6 +18,8 @@ def open_model(uri: str, new: Model | None = None) -> Model:
     """
     there = storage.model_folder(uri)
     if new is None:
+        if there is None and (pathlib.Path(uri) / 'images.lance').is_dir():
+            raise ConfigError(storage.missing(uri))
         if there is None:
             raise ConfigError(f'{uri}: found no index there yet; --weights=... or --workdir=... says what shall embed')
         return _of_this_recipe(uri, models.open_model(there))

@@ -50,6 +50,13 @@ def check(uri: str, sealed: dict, table: str, version: int) -> None:
     _compare(uri, sealed, _used(uri, table, version))
 
 
+def check_there(uri: str, sealed: dict) -> None:
+    """Raise SearchError where a table that was sealed is not there: what was forgotten would be taken again."""
+    for table in sealed.get('versions', ()):
+        if not storage.listed(uri, f'{table}.lance/_versions'):
+            raise SearchError(f'{uri}: damaged: found no versions in {table}.lance, which this index had; {_ADVICE}')
+
+
 def check_newest(uri: str, sealed: dict, table: str) -> None:
     """Compare the manifest that LanceDB opens first with the seal, as `check` does: a damaged one stops its threads."""
     if sealed:
@@ -89,7 +96,7 @@ def _used(uri: str, table: str, version: int) -> set[str]:
     content = b''.join((pathlib.Path(uri) / name).read_bytes() for name in names)
     for name in storage.listed(uri, folder):
         kind, *below = name.split('/')[1:]
-        if (
+        if below and (
             kind == '_deletions'
             or (kind == 'data' and below[-1].encode() in content)
             or (kind == '_indices' and uuid.UUID(below[0]).bytes in content)

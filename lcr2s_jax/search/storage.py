@@ -14,14 +14,19 @@ from lcr2s_jax.search.stores import is_remote
 from lcr2s_jax.texts import near
 
 MODEL = 'model'
+_ANEW = 'index the pictures again into another folder'
 TRACKS = 'tracks'
 UPLOADS = 'uploads'
 # roots of the index's own pictures as its table has them, relative, so that an index may be moved
 TRACKED, UPLOADED = f'./{TRACKS}', f'./{UPLOADS}'
+_PARTS = (MODEL, TRACKS, UPLOADS, 'images.lance', 'gone.lance')  # folders
 
 
 def check_place(uri: str) -> None:
-    """Raise ConfigError where no index can be: a path that LanceDB cannot take, a file, a folder of pictures."""
+    """Raise ConfigError where no index can be: a path that LanceDB cannot take, a file, a folder of pictures.
+
+    Raises SearchError as `check_parts` does.
+    """
     path = uri if is_remote(uri) else os.path.abspath(uri)
     if strange := [sign for sign in path if ord(sign) < 32 or ord(sign) == 127]:
         raise ConfigError(
@@ -29,6 +34,7 @@ def check_place(uri: str) -> None:
             'folder, or choose another'
         )
     place = pathlib.Path(path)
+    check_parts(uri)
     if is_remote(uri) or not place.exists() or (place / MODEL).is_dir():
         return
     if not place.is_dir():
@@ -44,6 +50,14 @@ def check_place(uri: str) -> None:
         )
 
 
+def check_parts(uri: str) -> None:
+    """Raise SearchError where something else has the name of a folder of an index: it would be taken for no index."""
+    for part in () if is_remote(uri) else (pathlib.Path(uri) / name for name in _PARTS):
+        if (found := files.kind(part)) and not part.is_dir():
+            to = ' that leads to no folder' * (found == 'a link')
+            raise SearchError(f'{part} is {found}{to}, expected a folder of the index; restore it from a copy')
+
+
 def missing(uri: str) -> str:
     """That there is no index, what is there, and what to do."""
     path = pathlib.Path(uri)
@@ -53,6 +67,15 @@ def missing(uri: str) -> str:
         return f'{table}: Permission denied; expected a folder of the index that you may read'
     elif path.is_file():
         return f'found no index at {uri}: it is a file; expected the folder of an index'
+    elif any(table.glob('_versions/*.manifest')) and not (path / MODEL).exists():
+        return (
+            f'{uri}: found no folder {MODEL} in this index, expected the model of its vectors; restore it from a copy, '
+            'or have `lcr2s index` write it with the --weights or --workdir that it was made with'
+        )
+    elif (path / 'sealed.json').exists():
+        return (
+            f'{uri}: damaged: found no rows in images.lance, which this index had; restore it from a copy, or {_ANEW}'
+        )
     elif path.name in (MODEL, 'images.lance') and (path.parent / 'images.lance').is_dir():
         return f'found no index at {uri}: it is a part of one; expected {path.parent}'
     else:
@@ -95,6 +118,7 @@ def located(uri: str, root: str, path: str) -> str:
 def model_folder(uri: str) -> pathlib.Path | None:
     """The model's folder, fetched first (once) from an object store; None where the index has none yet."""
     if not is_remote(uri):
+        check_parts(uri)
         folder = pathlib.Path(uri) / MODEL
         return folder if folder.is_dir() else None
     from pyarrow import fs

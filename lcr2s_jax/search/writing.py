@@ -34,7 +34,7 @@ def alone(uri: str) -> Iterator[None]:
             stack.enter_context(files.alone(folder / LOCK, waiting, _PATIENCE))
         except OSError as error:
             raise SearchError(
-                f'{uri}: nothing can be written there ({error.strerror}); expected a folder that you may write'
+                f'{uri}: nothing can be written there ({files.why(error)}); expected a folder that you may write'
             ) from None
         held.add(folder)
         stack.callback(held.discard, folder)

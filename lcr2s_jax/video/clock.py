@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 _BACK = 0.5  # seconds: a clock that goes back by more has begun anew; by less, frames came out of order
 _HELD = 3  # frames out of order in a row; more, and the clock stands still
-_AHEAD = 10.0  # seconds without a frame that are told
+_AHEAD = 10.0  # seconds without a frame, after which another scene may begin
+_GAP = (1.0, 5)  # seconds, and steps, without a frame that are told; phones vary their rate by less
 _WRAP = 2**33 / 90_000  # seconds: a round of the clock of MPEG-TS, 26.5 hours
 _RATES = (0.05, 1000.0)  # frames a second that are believed
 
@@ -24,6 +25,7 @@ class Clock:
 
     Attributes:
       jumps: those of more than half a second back or ten ahead.
+      gaps: times without a frame that are no jumps, where frames may be lost.
       breaks: places where another scene may begin: the jumps, and frames with a clock of their own.
       step: seconds from frame to frame, where nothing else tells.
       wrapped: whether a day was taken away from it: the container's length and number of frames have that day, too.
@@ -32,10 +34,12 @@ class Clock:
     def __init__(self, rate: float):
         believed = _RATES[0] <= rate <= _RATES[1]  # False of nan
         self.jumps: list[Jump] = []
+        self.gaps: list[Jump] = []
         self.breaks, self.wrapped = 0, False
         self.step = 1 / rate if believed else 0.04
         self._ahead = max(_AHEAD, 3 * self.step)
         self._first: float | None = None
+        self._blank = False  # the last frame had no clock
         self._moves, self._doubted, self._offset, self._told, self._last, self._held = False, False, 0.0, 0.0, 0.0, 0
 
     def at(self, told: float) -> float:
@@ -47,8 +51,13 @@ class Clock:
             return self._on(self.step)
         self._moves = True
         if told - self._told < -_BACK:
-            self._jump(self._last + self.step, told - self._told)
+            if told == 0 and not self._blank:  # OpenCV's for none, as the last one of MPEG-PS has: the next one tells
+                self._blank, self.breaks = True, self.breaks + 1
+                return self._on(self.step)
+            self.breaks -= self._blank
+            self._jump(self._last + self.step * (not self._blank), told - self._told)
             self._offset = self._last + self.step - told
+        self._blank = False
         ahead = told + self._offset - self._last
         if ahead > self._ahead and not self._doubted:  # one frame's clock may be wrong: the next one tells
             self._doubted, self.breaks = True, self.breaks + 1
@@ -59,6 +68,8 @@ class Clock:
             ahead, self._offset = self.step, self._last + self.step - told
         if ahead > self._ahead:
             self._jump(told + self._offset, ahead)
+        elif ahead > max(_GAP[0], _GAP[1] * self.step):
+            self.gaps.append(Jump(told + self._offset, ahead))
         self._told, self._doubted = told, ahead > self._ahead  # whose clock leaps again and again is believed
         self._held = 0 if ahead > 0 else self._held + 1
         return self._on(ahead if ahead > 0 else self.step * (self._held > _HELD))

@@ -63,7 +63,7 @@ class Frames:
         self._cv2, self._every = opencv(), every
         if path.is_file() and not path.stat().st_size:
             raise VideoError('empty: a file of 0 bytes')
-        self._beyond = _beyond(path)
+        self._beyond, self._counts = _beyond(path), _is_avi(path)
         self._capture = self._cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise VideoError(
@@ -114,15 +114,25 @@ class Frames:
         return found
 
     def _missing(self) -> list[str]:
-        slack = max(_SLACK[0], _SLACK[1] * (self.expected or 0))
+        slack = _SLACK[0] if self._counts else max(_SLACK[0], _SLACK[1] * (self.expected or 0))
         if not self.expected or self.expected - self.read <= slack or self._clock.wrapped:
-            return []
+            return self._gaps()
         count = f'{self.read:,} of the {self.expected:,} frames that its container tells of could be read'
         if self._end < self.seconds - (slack + 1) * self._clock.step:
-            return [f'it ends early: {count}, up to {self._end:.1f} s']
+            avi = ', or frames within it are lost and the times after them are too early (an AVI has no clock)'
+            return [f'it ends early: {count}, up to {self._end:.1f} s{avi * self._counts}']
         if any(jump.by > 0 for jump in self._clock.jumps):
             return []  # the number is an estimate, and what is missing is the leap
         return [f'{count}: some are damaged, or its rate varies and the number is an estimate']
+
+    def _gaps(self) -> list[str]:
+        if not (gaps := self._clock.gaps):
+            return []
+        more = f' and {_times(len(gaps) - 1)} more, {sum(gap.by for gap in gaps):.1f} s in all' * (len(gaps) > 1)
+        return [
+            f'it has no frame for {gaps[0].by:.1f} s up to {gaps[0].seconds:.1f} s{more}: they are damaged, or nothing '
+            'was recorded'
+        ]
 
     def _all(self) -> Iterator[tuple[float, np.ndarray]]:
         due, shape, breaks = 0.0, None, 0
@@ -179,6 +189,14 @@ def _beyond(path: pathlib.Path) -> int:
                 return 0
             at += length
     return 0
+
+
+def _is_avi(path: pathlib.Path) -> bool:
+    """Whether a file counts its frames and has no clock: where some are lost, only their number tells."""
+    with contextlib.suppress(OSError), path.open('rb') as file:
+        head = file.read(12)
+        return head[:4] == b'RIFF' and head[8:] == b'AVI '
+    return False
 
 
 def _times(count: int) -> str:

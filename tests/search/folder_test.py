@@ -59,6 +59,17 @@ def test_pictures_are_found_by_suffix_and_without_one_by_content_and_the_rest_is
     assert told.endswith('; 4 more reasons (--json)') and folder.summary({}) == ''
 
 
+def test_pictures_of_formats_that_are_not_read_are_passed_over_with_what_to_do(tmp_path):
+    for name in ('a.avif', 'b.AVIF', 'c.jp2', 'd.NEF', 'e.txt'):
+        (tmp_path / name).touch()
+    (tmp_path / 'f').write_bytes(b'\0\0\0 ftypavif\0\0\0\0avifmif1')
+    told = folder.summary(folder.walk(tmp_path).passed_over)
+    change = 'pictures that are not read: convert them to JPEG or PNG'
+    for suffix, names in (('.avif', "'a.avif', 'b.AVIF'"), ('.jp2', "'c.jp2'"), ('.nef', "'d.NEF'")):
+        assert f'by their suffix {suffix}, {change} ({names})' in told
+    assert f"1 without a suffix, by their content (AVIF), {change} ('f')" in told and "suffix .txt ('e.txt')" in told
+
+
 def test_every_picture_is_read_or_told_why_not(root):
     read = {one.file.path: one for one in folder.read(folder.walk(root).files, root, (6, 4))}
     assert {path for path, one in read.items() if one.fault} == {'cut.jpg', 'empty.jpg'}

@@ -1,7 +1,10 @@
 """The index of a folder: only what changed is embedded, nothing is lost by a kill, nothing unusable is fatal."""
 
+import contextlib
 import os
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.search import folder, ingest, metadata
 from lcr2s_jax.search import index as indexing
+from lcr2s_jax.search.gallery import OWN
 from lcr2s_jax.search.model import open_model
 from tests import searching
 from tests.road import fails, typed
@@ -393,7 +397,7 @@ def test_a_second_call_that_looked_before_the_first_was_done_adds_no_row(made, t
 )
 def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_path, values, kind):
     (tmp_path / 'm.csv').write_text('path,c\n' + ''.join(f'{i},{value}\n' for i, value in enumerate(values)))
-    kinds, found = metadata.read(str(tmp_path / 'm.csv'), {}, ())
+    kinds, found = metadata.Table(str(tmp_path / 'm.csv'), ()).typed({})
     assert kinds == {'c': kind}
     if kind == 'string':
         assert [row['c'] or '' for row in found.values()] == values
@@ -412,6 +416,12 @@ def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_pat
         ('path,vector\na,b\n', "['vector']"),
         ('path,my column\na,b\n', "['my column']"),
         ('path,c,c\na,b,d\n', 'each once'),
+        ('path,camera,Camera\na,b,d\n', "['camera', 'Camera']; expected each once"),
+        ('path,PATH,c\na,b,d\n', "['PATH']"),
+        ('path,Vector\na,b\n', "['Vector']"),
+        ('[{"path": "a", "c": "b"}]', 'found JSON, expected CSV'),
+        ('{"path": "a", "c": "b"}\n{"path": "b", "c": "b"}\n', 'found JSON, expected CSV'),
+        ('\n\npath,c\na,b\n\na,c\n', "line 6: found 'a' a second time"),
         ('path,c\na,b\n./a,c\n', "line 3: found 'a' a second time"),
         ('path,c\na,b,d\n', 'line 2: found another number of cells'),
         ('path,c\na\n', 'line 2: found another number of cells'),
@@ -427,7 +437,7 @@ def test_a_column_is_of_numbers_only_where_numbers_keep_all_that_it_says(tmp_pat
 def test_a_table_that_cannot_be_joined_is_explained(tmp_path, text, words):
     (tmp_path / 'm.csv').write_text(text)
     with pytest.raises(DataError) as error:
-        metadata.read(str(tmp_path / 'm.csv'), {'track': 'int64'}, ('vector',))
+        metadata.Table(str(tmp_path / 'm.csv'), OWN).typed({'track': 'int64'})
     assert words in str(error.value)
 
 
@@ -435,7 +445,7 @@ def test_all_bad_lines_of_a_table_are_counted_and_the_first_ten_named(tmp_path):
     lines = [f'{n}.png,{"seven" if n < 9 else n}' for n in range(20)] + ['19.png,1'] * 3 + ['20.png']
     (tmp_path / 'm.csv').write_text('\n'.join(['path,track', *lines]))
     with pytest.raises(DataError) as error:
-        metadata.read(str(tmp_path / 'm.csv'), {'track': 'int64'}, ('vector',))
+        metadata.Table(str(tmp_path / 'm.csv'), OWN).typed({'track': 'int64'})
     first, *named = str(error.value).split('\n')
     assert 'found 13 that cannot be used' in first and len(named) == 10
     assert named[0].strip().startswith("line 2: found 'seven' in the column track")
@@ -451,3 +461,34 @@ def test_a_picture_that_a_table_nearly_names_is_told(made, told, tmp_path):
     assert metadata.nearly([f'/home/me/{name}', 'other/x.png'], [name]) == {f'/home/me/{name}': name}
     assert metadata.nearly(['1.png', '2.png'], ['a/1.png', 'a/2.png', 'b/2.png']) == {'1.png': 'a/1.png'}
     assert found['nearly'] == {name.upper(): name} and found['without_picture'] == sorted([name.upper(), 'nowhere.png'])
+
+
+@pytest.mark.parametrize('there', ['d', 'c'])
+def test_near_names_are_found_in_time_that_grows_with_the_names_alone(there):
+    start = time.process_time()
+    found = metadata.nearly(
+        [f'x/c{n}/0001.jpg' for n in range(20_000)], [f'{there}{n}/0001.jpg' for n in range(20_000)]
+    )
+    assert len(found) == (20_000 if there == 'c' else 0)
+    assert time.process_time() - start < 5  # comparing each with each takes a minute and a half
+
+
+def test_a_table_is_read_once_as_a_pipe_can_be(made, told, tmp_path):
+    name = next(made.root.rglob('*.png')).relative_to(made.root).as_posix()
+    os.mkfifo(pipe := tmp_path / 'table')
+    writer = threading.Thread(target=pipe.write_text, args=(f'path,camera\n{name},c1\n',), daemon=True)
+    writer.start()
+    run = typed('index', f'--index={made.uri}', f'--images={made.root}', f'--metadata={pipe}')
+    assert '1 rows have new metadata' in run.stdout and not writer.is_alive()
+
+
+def test_a_column_that_differs_from_one_of_the_index_by_letter_case_is_refused_before_pictures_are_read(
+    made, told, tmp_path
+):
+    name = next(made.root.rglob('*.png')).relative_to(made.root).as_posix()
+    for column, more in (('camera', {}), ('Camera', {'match': 'found the column Camera, and the index has camera'})):
+        (tmp_path / 'm.csv').write_text(f'path,{column}\n{name},c1\n')
+        with pytest.raises(SearchError, **more) if more else contextlib.nullcontext():
+            told(table=str(tmp_path / 'm.csv'))
+    with pytest.raises(SearchError, match='found the column Camera'):
+        told(name_pattern='{Camera}')

@@ -8,9 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import approximate, audit, columns, retention, seal, storage
+from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.search import approximate, audit, columns, retention, seal, storage, writing
 from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.index import open_search
+from lcr2s_jax.search.model import open_model
 from tests import searching
 
 
@@ -178,3 +180,80 @@ def test_vectors_of_another_model_are_refused(made, tmp_path):
     with pytest.raises(SearchError, match='found vectors of the model aaaaaaaaaaaaaaaa, expected bbbb'):
         Gallery(uri).bind('b' * 64)
     np.testing.assert_array_equal(Gallery(uri).model, 'a' * 64)
+
+
+@pytest.mark.parametrize('left', ['nothing', 'an empty folder'])
+def test_a_list_of_forgotten_pictures_that_is_gone_is_told_before_anything_is_written(made, tmp_path, left):
+    shutil.copytree(made, copy := tmp_path / 'i')
+    shutil.rmtree(copy / 'gone.lance')
+    if left != 'nothing':
+        (copy / 'gone.lance').mkdir()
+    gallery = Gallery(str(copy))
+    assert gallery.count() == 298, 'searches need no list'
+    for write in (
+        lambda: gallery.put('r', searching.rows([7]), new=True),
+        lambda: retention.delete(gallery, "path = '009.png'"),
+        lambda: columns.join(gallery, 'r', {'x': 'string'}, {}),
+    ):
+        with pytest.raises(SearchError, match='damaged: found no versions in gone.lance, which this index had'):
+            write()
+
+
+def test_an_index_without_its_rows_is_damaged_and_no_new_one(made, tmp_path):
+    shutil.copytree(made, copy := tmp_path / 'i')
+    shutil.rmtree(copy / 'images.lance')
+    for width in (8, None):
+        with pytest.raises(SearchError, match='damaged: found no .* images.lance, which this index had'):
+            Gallery(str(copy), width)
+    assert not (copy / 'images.lance').exists()
+
+
+@pytest.mark.parametrize('part', ['model', 'tracks', 'uploads', 'images.lance', 'gone.lance'])
+@pytest.mark.parametrize(
+    'make,words',
+    [
+        (pathlib.Path.touch, 'is a file, expected a folder of the index'),
+        (os.mkfifo, 'is a pipe, socket or device, expected a folder'),
+        (lambda path: path.symlink_to('nowhere'), 'is a link that leads to no folder, expected a folder'),
+        (lambda path: path.symlink_to(path.name), 'is a link that leads to no folder, expected a folder'),
+    ],
+)
+def test_what_has_the_name_of_an_indexs_folder_is_called_by_what_it_is(made, tmp_path, part, make, words):
+    shutil.copytree(made, copy := tmp_path / 'i')
+    shutil.rmtree(copy / part, ignore_errors=True)
+    make(copy / part)
+    for opened in (Gallery, open_search, open_model):
+        with pytest.raises(SearchError, match=f'{part} {words}'):
+            opened(str(copy))
+
+
+def test_an_index_without_its_model_is_said_to_have_none(made):
+    for opened in (open_search, open_model):
+        with pytest.raises(ConfigError, match='found no folder model in this index, expected the model of its vectors'):
+            opened(made)
+
+
+@pytest.mark.parametrize('make', [pathlib.Path.touch, os.mkfifo, lambda path: path.symlink_to('nowhere')])
+def test_no_folder_of_rows_is_a_mistake_of_this_program(made, tmp_path, make):
+    shutil.copytree(made, copy := tmp_path / 'i')
+    shutil.rmtree(copy / 'images.lance' / 'data')
+    make(copy / 'images.lance' / 'data')
+    with pytest.raises(SearchError, match='damaged'):
+        answer(str(copy))
+
+
+@pytest.mark.parametrize(
+    'make,words',
+    [
+        (pathlib.Path.mkdir, 'is a folder'),
+        (os.mkfifo, 'is a pipe, socket or device'),
+        (lambda path: path.symlink_to('nowhere'), 'is a link'),
+    ],
+)
+def test_what_has_the_name_of_the_log_or_the_lock_is_called_by_what_it_is(tmp_path, make, words):
+    for name in (audit.NAME, writing.LOCK):
+        make(tmp_path / name)
+    with pytest.raises(SearchError, match=f'{audit.NAME} {words}'):
+        audit.write(str(tmp_path), [{}])
+    with pytest.raises(SearchError, match=f'{writing.LOCK} {words}'), writing.alone(str(tmp_path)):
+        pass

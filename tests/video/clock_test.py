@@ -78,3 +78,17 @@ def test_a_clock_that_leaps_from_picture_to_picture_is_believed_from_the_second_
     clock, found = times([60.0 * number for number in range(9)], rate)
     assert found[1] == pytest.approx(clock.step) and len(clock.jumps) == 7
     np.testing.assert_allclose(found[2:], 60.0 * np.arange(2, 9))
+
+
+@pytest.mark.parametrize('where', [10, 29])
+def test_a_frame_without_a_time_is_no_clock_that_goes_back(where):
+    told = ticks(30, 5.0)
+    told[where] = 0.0
+    clock, found = times(told)
+    np.testing.assert_allclose(found, ticks(30), atol=1e-6)
+    assert clock.jumps == []
+
+
+def test_gaps_that_are_no_leaps_are_kept_and_small_ones_are_not():
+    clock, _ = times(ticks(20) + ticks(20, 4.5) + ticks(20, 7.2))
+    assert [(round(gap.seconds, 1), round(gap.by, 1)) for gap in clock.gaps] == [(4.5, 2.6)] and clock.jumps == []
