@@ -4,8 +4,7 @@ import itertools
 import pathlib
 from collections.abc import Iterable, Mapping
 
-from lcr2s_jax.files import alike, difference
-from lcr2s_jax.texts import near
+from lcr2s_jax.texts import alike, difference, near
 
 _PACKED = ('.zip', '.tar', '.tgz', '.gz', '.7z', '.rar', '.bz2', '.xz')
 _MOST = 2000  # files and folders that are looked at

@@ -9,7 +9,7 @@ from data import transforms
 from data.annotations import Entry
 from data.transforms import tf
 from lcr2s_jax import images, threads
-from lcr2s_jax.files import alike, difference
+from lcr2s_jax.texts import alike, difference
 
 FORMATS = ('JPEG', 'PNG', 'BMP')  # of the published datasets; what `data.transforms` decodes
 _MARKS = (b'Exif', b'eXIf', b'tiff:Orientation')  # of JPEG, of PNG, of XMP in either

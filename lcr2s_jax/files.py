@@ -9,7 +9,6 @@ import pathlib
 import shutil
 import stat
 import time
-import unicodedata
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO
 
@@ -27,20 +26,6 @@ def storable(*texts: str) -> bool:
         return '\0' not in ''.join(texts).encode().decode()
     except UnicodeEncodeError:
         return False
-
-
-def alike(name: str) -> str:
-    """The same for names that differ by letter case, or by how letters with accents are composed (NFC, NFD), alone."""
-    return unicodedata.normalize('NFC', unicodedata.normalize('NFC', name).casefold())
-
-
-def difference(name: str, other: str) -> str:
-    """How two names differ that are `alike`, or one of which has more folders before it, in words."""
-    if alike(name) != alike(other):
-        stems = {alike(os.path.splitext(one)[0]) for one in (name, other)}
-        return 'another suffix' if len(stems) == 1 else 'other folders before it'
-    composed = unicodedata.normalize('NFC', name) == unicodedata.normalize('NFC', other)
-    return 'accents composed otherwise (Unicode NFC, NFD)' if composed else 'other letter case'
 
 
 @contextlib.contextmanager

@@ -1,12 +1,27 @@
-"""Text files that somebody typed; the nearest name to one that is not there; numbers with their nouns."""
+"""Text files that somebody typed; names that are nearly those of others; numbers with their nouns."""
 
 import codecs
 import os
 import pathlib
 import shlex
+import unicodedata
 
 from lcr2s_jax.errors import DataError
-from lcr2s_jax.files import alike, read_bytes
+from lcr2s_jax.files import read_bytes
+
+
+def alike(name: str) -> str:
+    """The same for names that differ by letter case, or by how letters with accents are composed (NFC, NFD), alone."""
+    return unicodedata.normalize('NFC', unicodedata.normalize('NFC', name).casefold())
+
+
+def difference(name: str, other: str) -> str:
+    """How two names differ that are `alike`, or one of which has more folders before it, in words."""
+    if alike(name) != alike(other):
+        stems = {alike(os.path.splitext(one)[0]) for one in (name, other)}
+        return 'another suffix' if len(stems) == 1 else 'other folders before it'
+    composed = unicodedata.normalize('NFC', name) == unicodedata.normalize('NFC', other)
+    return 'accents composed otherwise (Unicode NFC, NFD)' if composed else 'other letter case'
 
 
 def near(path: str | pathlib.Path) -> str:

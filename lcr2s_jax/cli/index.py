@@ -15,7 +15,7 @@ import time
 from lcr2s_jax.cli import model as models
 from lcr2s_jax.cli.parser import REPEATED, UsageError, integer, number, one_of, place
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.files import difference
+from lcr2s_jax.texts import difference
 
 ABOUT = 'Index a folder of pictures, or the people in videos. Repeat to add what changed.'
 _LISTED = 10  # unusable files that are named on the terminal

@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 
 from lcr2s_jax.errors import BadRow, DataError, RowsError
-from lcr2s_jax.files import alike
-from lcr2s_jax.texts import read_text
+from lcr2s_jax.texts import alike, read_text
 
 # names that others give the column `path`
 _PATHS = ('path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'img', 'name')
