@@ -163,6 +163,8 @@ def _enrich(args: argparse.Namespace):
         return None
     from lcr2s_jax.search import enrich
 
+    if args.neighbours_by:  # told before pictures are embedded
+        enrich.check_near(args.index, args.neighbours_by)
     return functools.partial(enrich.choose, how=args.enrich, near=args.neighbours_by, **models.enriched(args))
 
 
