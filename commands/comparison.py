@@ -21,6 +21,7 @@ from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import compare as tables
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.method import stages
+from lcr2s_jax.texts import counted
 from lcr2s_jax.training import optim, resident
 
 
@@ -70,8 +71,9 @@ class Comparison(Programs):
         undone = {name for name in names if not all(self._path(name, seed).exists() for seed in seeds)}
         if undone:
             raise ConfigError(
-                f'found {len(undone)} rows left undone: {", ".join(sorted(undone))}; expected all. The time was '
-                'over, or what stopped them is told above: correct it and type the same again, which goes on with these'
+                f'found {counted(len(undone), "row")} left undone: {", ".join(sorted(undone))}; expected all. The '
+                'time was over, or what stopped them is told above: correct it and type the same again, which goes on '
+                'with these'
             )
 
     def _refuse_others(self, names: Sequence[str], seeds: Sequence[int]) -> None:

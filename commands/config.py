@@ -2,6 +2,7 @@
 
 import difflib
 import pathlib
+import sys
 import traceback
 import types
 from collections.abc import Iterator, Sequence
@@ -49,10 +50,11 @@ def read(file: str, overrides: Sequence[str] = ()) -> ConfigDict:
 def _executed(file: str) -> ConfigDict:
     """What get_config() of a file returns. Raises ConfigError, whatever the file does, naming its line."""
     path, _, argument = file.partition(':')
-    module = types.ModuleType('config')
+    module = types.ModuleType('__config__')
     module.__file__ = path
+    sys.modules[module.__name__] = module  # where dataclasses and pickle look for what it defines
     try:
-        exec(compile(pathlib.Path(path).read_bytes(), path, 'exec'), vars(module))
+        exec(compile(pathlib.Path(path).read_bytes(), path, 'exec', dont_inherit=True), vars(module))
         found = module.get_config(*[argument] * bool(argument))
     except UserError:
         raise

@@ -22,6 +22,7 @@ from data.built import Split
 from data.sources import Source, tfds_folder
 from lcr2s_jax.errors import DataError, printable
 from lcr2s_jax.files import alone
+from lcr2s_jax.texts import counted
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 _HASHED = 1 << 16  # lines at once
@@ -168,7 +169,7 @@ def _refuse_another_copy(source: Source, folder: pathlib.Path, built_from: str, 
     differ = [path for path, size in files if os.path.isfile(path) and os.path.getsize(path) != size]
     if differ:
         raise DataError(
-            f'config.data.root: found {len(differ)} images of another size than those that were built, expected the '
-            f"same; the first is {differ[0]}. '{source.name}' was built in {folder} from the images below "
+            f'config.data.root: found {counted(len(differ), "image")} of another size than those that were built, '
+            f"expected the same; the first is {differ[0]}. '{source.name}' was built in {folder} from the images below "
             f'{built_from}: choose another config.data.cache for these, or delete that folder to build it anew.'
         )

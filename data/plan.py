@@ -6,6 +6,7 @@ Identity-balanced (P identities x K views) for K > 1, one-to-one for K = 1. NumP
 import numpy as np
 
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.texts import counted
 
 _STEPS = 4096  # drawn at a time
 
@@ -122,7 +123,7 @@ class Plan:
         if not self._captions_of.all():
             bare = np.flatnonzero(self._captions_of == 0)
             raise DataError(
-                f'found {len(bare)} images without a caption, the first of them image {bare[0]} of '
+                f'found {counted(len(bare), "image")} without a caption, the first of them image {bare[0]} of '
                 'the split; expected one caption or more for each. Remove them from the '
                 'annotations.'
             )

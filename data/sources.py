@@ -11,6 +11,7 @@ from data.annotations import LAYOUTS, Annotations, Entry
 from data.records import Record, Skipped
 from lcr2s_jax.errors import DataError, RowsError, meant
 from lcr2s_jax.files import expanded
+from lcr2s_jax.texts import counted
 
 DATASETS = ('demo', *LAYOUTS, 'folder')
 _IMAGES, _FILES = 8192, 256  # of a record file, at least; of a split, at most, where it may have that many images
@@ -50,8 +51,9 @@ def open_source(dataset: str, root: str, images: str, max_pixels: int, folder: M
     if shared:
         person, splits = next(iter(shared.items()))
         raise DataError(
-            f'{found.path}: found {len(shared)} identities in more than one split, such as {person} in '
-            f'{" and ".join(splits)}; expected each in one, or scores would measure memory. Correct the file.'
+            f'{found.path}: found {counted(len(shared), "identity", "identities")} in more than one split, '
+            f'such as {person} in {" and ".join(splits)}; expected each in one, or scores would measure memory. '
+            'Correct the file.'
         )
     if found.splits_from == 'seed':
         table.write_splits(found)

@@ -274,7 +274,7 @@ def _kept(path: pathlib.Path, people: Set[str]) -> dict[str, str]:
     faults = [f'{kept.name}, {fault}' for fault in each(rows, take)[1]]
     if new := sorted(people - set(split_of)):
         faults.append(
-            f'{kept.name}: found no split of {len(new):,} identities ({", ".join(new[:10])}'
+            f'{kept.name}: found no split of {texts.counted(len(new), "identity", "identities")} ({", ".join(new[:10])}'
             f'{", ..." * (len(new) > 10)}), expected all. Add them to it, or delete it to deal all again.'
         )
     if faults:
@@ -293,7 +293,8 @@ def _deal(path: pathlib.Path, people: Set[str], seed: int, val: float, test: flo
     sizes = {name: max(1, round(share * len(order))) if share else 0 for name, share in (('test', test), ('val', val))}
     if sum(sizes.values()) >= len(order):
         raise DataError(
-            f'{path}: found {len(order)} identities, too few to deal to {" and ".join(SPLITS)}; expected 3 or more'
+            f'{path}: found {texts.counted(len(order), "identity", "identities")}, too few to deal to '
+            f'{" and ".join(SPLITS)}; expected 3 or more'
         )
     names = ['test'] * sizes['test'] + ['val'] * sizes['val']
     return dict.fromkeys(order, 'train') | dict(zip(order, names, strict=False))

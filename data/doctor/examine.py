@@ -164,7 +164,7 @@ def _folders(dataset: str, found: Annotations) -> Iterator[Finding]:
     stops = share > TOLERATED
     yield Finding(
         'error' if stops else 'warning', 'image-folders',
-        f'{what}: {counted(lost.total(), "image")} of {len(found.entries):,} are missing '
+        f'{what}: {counted(lost.total(), "image")} of {len(found.entries):,} missing '
         f'({", ".join(f"{number:,} in {split}" for split, number in lost.items())})',
         f'Training stops: it skips {TOLERATED:.0%} of the images at most, not {share:.0%}.' if stops else
         f'They are skipped: {share:.2%} of the images, below {TOLERATED:.0%}.', do,

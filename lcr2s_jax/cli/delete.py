@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from lcr2s_jax.cli.parser import REPEATED, UsageError, place
+from lcr2s_jax.texts import counted
 
 ABOUT = 'Erase pictures of an index, by a condition or by their paths.'
 
@@ -31,20 +32,19 @@ def forget(uri: str, what: str | Sequence[tuple[str, str]], sure: bool) -> None:
 
     chosen, gone = retention.forget(uri, what, audit.user(), sure)
     first, *more = chosen.lines()
-    print('\n'.join([f'{uri}: {first} {"are to be" if sure else "would be"} forgotten', *more]))
+    print('\n'.join([f'{uri}: {first} {"to be" if sure else "would be"} forgotten', *more]))
     if gone is None:
         print('The same with --yes forgets them.')
         return
-    files = ', '.join(
-        f'{count:,} {what}' for count, what in ((gone.uploads, 'uploads'), (gone.tracks, "tracks' crops")) if count
-    )
+    files = [f'the files of {counted(gone.uploads, "upload")}'] * bool(gone.uploads)
+    files += [f'the crops of {counted(gone.tracks, "track")}'] * bool(gone.tracks)
     print(
-        f'{uri}: {gone.rows:,} rows are forgotten, their bytes erased'
-        + (f', and the files of {files}; no other file was touched' if files else '; no picture file was touched')
-        + '. The audit log still names what searches have found.'
+        f'{uri}: {counted(gone.rows, "row")} forgotten, the bytes erased'
+        + (f', and {" and ".join(files)}; no other file' if files else '; no picture file')
+        + ' was touched. The audit log still names what searches have found.'
     )
     if gone.left:
-        print(f'{gone.left:,} of them had been changed or removed by others meanwhile, and were left as they are')
+        print(f'changed or removed by others meanwhile, and left as they are: {counted(gone.left, "row")}')
     if enrichment.read(uri):
         from lcr2s_jax.search import enrich  # imports JAX, for which few deletions should wait
         from lcr2s_jax.search.gallery import Gallery

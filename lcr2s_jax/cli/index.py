@@ -15,7 +15,7 @@ import time
 from lcr2s_jax.cli import model as models
 from lcr2s_jax.cli.parser import REPEATED, UsageError, integer, number, one_of, place
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.texts import difference
+from lcr2s_jax.texts import counted, difference
 
 ABOUT = 'Index a folder of pictures, or the people in videos. Repeat to add what changed.'
 _LISTED = 10  # unusable files that are named on the terminal
@@ -163,6 +163,8 @@ def _enrich(args: argparse.Namespace):
         return None
     from lcr2s_jax.search import enrich
 
+    if args.neighbours_by:  # told before pictures are embedded
+        enrich.check_near(args.index, args.neighbours_by)
     return functools.partial(enrich.choose, how=args.enrich, near=args.neighbours_by, **models.enriched(args))
 
 
@@ -180,17 +182,17 @@ def _forget_copies(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({'index': args.index, 'root': done.old, 'pruned': done.moved, 'left': done.left}, indent=2))
         return 0
-    print(f'{done.old} is gone: {done.moved:,} of its pictures are in another folder of the index and were forgotten')
+    print(f'{done.old} is gone; in another folder of the index too, and forgotten: {counted(done.moved, "picture")}')
     if done.left:
         print(
-            f'{done.left:,} are nowhere else and stay, as their disk may come back; to forget them: '
+            f'nowhere else, and kept, as their disk may come back: {counted(done.left, "picture")}; to forget them: '
             f'delete --where="root = \'{done.old}\'"'
         )
     return 0
 
 
 def _text(told: dict) -> str:
-    lines = [f'{told["index"]}: {told["pictures"]:,} pictures can be found (model {told["model"][:16]})']
+    lines = [f'{told["index"]}: {counted(told["pictures"], "picture")} can be found (model {told["model"][:16]})']
     lines += _text_of_move(told)
     if 'root' in told:
         lines += _text_of_folder(told)
@@ -229,8 +231,8 @@ def _text_of_enrichment(told: dict | None) -> list[str]:
 def _text_of_move(told: dict) -> list[str]:
     lines = []
     for one in told.get('moved', ()):
-        left = f'; {one["left"]:,} are not there, or are of another size' * bool(one['left'])
-        lines.append(f'{one["moved"]:,} pictures of {one["old"]} are known in their new folder{left}')
+        left = f'; not there, or of another size: {one["left"]:,}' * bool(one['left'])
+        lines.append(f'{counted(one["moved"], "picture")} of {one["old"]} known in the new folder{left}')
     for old in told.get('seems_moved', ()):
         lines.append(
             f'{old} is gone, and pictures of it are in this folder now: --moved-from={old} takes over their columns '
@@ -243,26 +245,26 @@ def _text_of_folder(told: dict) -> list[str]:
     from lcr2s_jax.search import folder
 
     lines = [
-        f'{told["root"]}: {told["files"]:,} files, {told["new"]:,} new, {told["changed"]:,} changed, '
+        f'{told["root"]}: {counted(told["files"], "file")}, {told["new"]:,} new, {told["changed"]:,} changed, '
         f'{told["unchanged"]:,} as before; {told["embedded"]:,} embedded, {told["copied"]:,} known by their bytes',
     ]
     lines += [folder.summary(told['passed_over'])] * bool(told['passed_over'])
     for old, now in list(told.get('renamed', {}).items())[:1]:
-        lines.append(f'{len(told["renamed"]):,} of the new ones were there by another name, as {old!r}, now {now!r}')
+        lines.append(f'there before by another name: {len(told["renamed"]):,}, such as {old!r}, now {now!r}')
     if told['gone']:
-        can = 'were forgotten' if told['pruned'] else 'can still be found: --prune forgets them'
-        lines.append(f'{told["gone"]:,} are gone from the folder and {can}')
+        can = 'forgotten' if told['pruned'] else 'which can still be found: --prune forgets them'
+        lines.append(f'gone from the folder: {told["gone"]:,}, {can}')
     if told['kept_out']:
-        lines.append(f'{told["kept_out"]:,} were deleted from this index once and stay out: --readmit takes them again')
+        lines.append(f'deleted from this index once, and kept out: {told["kept_out"]:,} (--readmit takes them again)')
     if 'metadata' in told:
         strange = told['metadata']['without_picture']
         lines.append(
-            f'{told["metadata"]["changed"]:,} rows have new metadata'
-            + (f'; {len(strange):,} lines of it are of no picture here, such as {strange[0]!r}' if strange else '')
+            f'new metadata of {counted(told["metadata"]["changed"], "row")}'
+            + (f'; {counted(len(strange), "line")} of it of no picture here, such as {strange[0]!r}' if strange else '')
         )
         for path, there in list(told['metadata']['nearly'].items())[:1]:
             lines.append(
-                f'  {len(told["metadata"]["nearly"]):,} of them nearly are: {there!r} is there, '
+                f'  nearly of one: {len(told["metadata"]["nearly"]):,}, such as {path!r}, where {there!r} is there, '
                 f'{difference(path, there)}; write the names in one way'
             )
     unusable = told['unusable']
@@ -276,21 +278,21 @@ def _text_of_folder(told: dict) -> list[str]:
 def _text_of_names(told: dict) -> list[str]:
     strange = told['unmatched']
     names = ', '.join(f'{name} ({kind})' for name, kind in told['columns'].items())
-    line = f'{told["matched"]:,} file names gave {names}'
-    return [line + (f'; {len(strange):,} do not fit the pattern, such as {strange[0]!r}' if strange else '')]
+    line = f'{counted(told["matched"], "file name")} gave {names}'
+    return [line + (f'; not of the pattern: {len(strange):,}, such as {strange[0]!r}' if strange else '')]
 
 
 def _text_of_video(told: dict) -> str:
     if told['fault']:
         return f'{told["video"]}: cannot be used: {told["fault"]}'
     bad = list(told['unusable'].items())
-    out = f', {len(bad):,} tracks cannot be used, such as {bad[0][0]}: {bad[0][1]}' if bad else ''
+    out = f', {counted(len(bad), "track")} cannot be used, such as {bad[0][0]}: {bad[0][1]}' if bad else ''
     out += f', {told["kept_out"]:,} deleted once and kept out (--readmit takes them again)' * bool(told['kept_out'])
     if told['left_out']:
-        out += f'; {told["left_out"]:,} tracks seen in too few frames left out (--min-seen=1 keeps them)'
+        out += f'; {counted(told["left_out"], "track")} seen in too few frames left out (--min-seen=1 keeps them)'
     expected = '' if told['expected'] is None else f' of {told["expected"]:,} expected'
     line = (
-        f'{told["video"]}: {told["frames"]:,} frames looked at ({told["read"]:,} read{expected}), '
-        f'{told["tracks"]:,} tracks of {told["crops"]:,} crops; {told["embedded"]:,} crops embedded{out}'
+        f'{told["video"]}: {counted(told["frames"], "frame")} looked at ({told["read"]:,} read{expected}), '
+        f'{counted(told["tracks"], "track")} of {counted(told["crops"], "crop")}; {told["embedded"]:,} embedded{out}'
     )
     return '\n'.join([line, *(f'  {note}' for note in told['notes'])])

@@ -4,6 +4,7 @@ import argparse
 import json
 
 from lcr2s_jax.cli.parser import place
+from lcr2s_jax.texts import counted
 
 ABOUT = 'Tell what is in an index: model, pictures, columns.'
 
@@ -22,9 +23,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _text(found: dict) -> str:
     size = '' if found['bytes'] is None else f', {found["bytes"] / 1e6:,.1f} MB'
-    lines = [f'{found["index"]}: {found["pictures"]:,} pictures{size}, version {found["version"]:,}']
+    lines = [f'{found["index"]}: {counted(found["pictures"], "picture")}{size}, version {found["version"]:,}']
     if found['unusable']:
-        lines.append(f'{found["unusable"]:,} files cannot be used')
+        lines.append(f'{counted(found["unusable"], "file")} cannot be used')
     lines += [f'  {count:>9,}  {root}' for root, count in found['roots'].items()]
     lines += _text_of_model(found['model'])
     if found['approximate']:

@@ -74,7 +74,7 @@ def enriching(add: Callable, *hows: str, help: str, near: str) -> None:
 
 
 def check_enriching(args: argparse.Namespace) -> None:
-    """Raise UsageError where --enrich and --neighbours do not go together, or lack a run."""
+    """Raise UsageError where flags of neighbours come without --enrich, or a fusion without a run."""
     for name in ('neighbours', 'neighbours_by'):
         if getattr(args, name) and args.enrich not in ('neighbours', 'fusion'):
             raise UsageError(f'--{name.replace("_", "-")} is of --enrich=neighbours or --enrich=fusion')

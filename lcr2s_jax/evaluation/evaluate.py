@@ -67,10 +67,8 @@ def gallery_side(e: Embeddings, count: int, fusion: Callable | None = None, near
       'first neighbours': percent of them that show the same person. Name of each way -> {'t2i': metrics, 'i2t':
       metrics}; re-rankings have no i2t, cost every query a pass over the gallery, and are left out above 10,000 images.
     """
-    image_GE, near_Gk = (
-        neighbours.unit(e.image_GE),
-        neighbours.nearest(e.image_GE if near_GE is None else near_GE, count),
-    )
+    image_GE = neighbours.unit(e.image_GE)
+    near_Gk = neighbours.nearest(image_GE if near_GE is None else near_GE, count)
     found: dict = {'first neighbours': 100 * neighbours.right_neighbours(near_Gk, np.asarray(e.image_pid_G))}
     combined = {f'averaged with {count} nearest': neighbours.enriched} | (
         {f'MHAF with {count} nearest': fusion} if fusion else {}

@@ -23,7 +23,7 @@ from lcr2s_jax.search.rows import ENRICHED
 
 WAITED_FOR = 10_000  # pictures up to which a page makes them at once: seconds, and four times as long for twice as many
 _ROWS = 10_000  # rows a commit
-_FORMULA = b'by rank'  # that the vectors are made by: of an earlier version they are made anew
+_FORMULA = 'by-rank'  # begins the digest: vectors that an earlier version made by another one are made anew
 _TRIES = 3  # on an object store others may write meanwhile
 
 
@@ -38,10 +38,9 @@ def choose(gallery: Gallery, how: str, count: int = 0, fusion: GalleryFusion | N
     if (how == 'fusion') != (fusion is not None):
         raise SearchError(f"--enrich={how}: found {'a' if fusion else 'no'} fusion; 'fusion' needs one, others none")
     if near:
+        check_near(gallery.uri, near)
         near = storage.absolute(near)
-        if near == storage.absolute(gallery.uri):
-            raise SearchError('--neighbours-by: found the index itself; expected another one, made with another model')
-        _seen_there(gallery, near)
+        _seen_there(gallery, near, gallery.rows(FOUND, ['sha256']))
     with gallery.writing():
         old = gallery.enriched
         if how == 'none':
@@ -54,6 +53,13 @@ def choose(gallery: Gallery, how: str, count: int = 0, fusion: GalleryFusion | N
             _write(gallery, new)
             if old and old.file and old.file != name:
                 storage.unlink(gallery.uri, [old.file])
+
+
+def check_near(uri: str, near: str) -> None:
+    """Raise SearchError unless `near` is the URI of an index, and of another one than `uri`."""
+    if storage.absolute(near) == storage.absolute(uri):
+        raise SearchError('--neighbours-by: found the index itself; expected another one, made with another model')
+    Gallery(near)
 
 
 def bring_up_to_date(gallery: Gallery, choose: Callable[[Gallery], None] | None, progress: Progress = QUIET) -> dict:
@@ -76,13 +82,13 @@ def renew(gallery: Gallery, most: int = 0, progress: Progress = QUIET) -> bool:
     index of more than `most` pictures nothing is done; 0 for any number.
 
     Returns whether they are of what the index holds now; True for an index that has none. Raises SearchError on an
-    object store on which others write again and again.
+    object store on which others write again and again, and where the index by which neighbours are found is gone.
     """
     if gallery.enriched is None:
         return True
     with gallery.writing():
-        for _ in range(_TRIES):
-            if gallery.enriched is None or gallery.compared == ENRICHED:
+        for turn in range(_TRIES):
+            if gallery.enriched is None or (gallery.compared == ENRICHED and (turn or _is_settled(gallery.enriched))):
                 return True
             if most and gallery.count() > most:
                 return False
@@ -93,29 +99,46 @@ def renew(gallery: Gallery, most: int = 0, progress: Progress = QUIET) -> bool:
     return True
 
 
+def _is_settled(state: Enrichment) -> bool:
+    """Whether vectors of the table's own version need no look at what they are made of."""
+    return not state.near and state.digest.startswith(_FORMULA)  # another index changes by itself
+
+
 def _make(gallery: Gallery, progress: Progress) -> None:
     """Make and write the vectors, then say of which version they are, if nobody else has written meanwhile."""
     repair.doubles(gallery)
     repair.vectors(gallery)
-    state, pictures, vector_GE = gallery.enriched, *_pictures(gallery)
-    near_GE = _seen_there(gallery, state.near, pictures) if state.near else vector_GE
-    digest = _digest(pictures, vector_GE, near_GE)
+    state = gallery.enriched
+    given = _given(gallery, state.near)
+    digest = _digest(*given)
     anew = digest != state.digest or not _is_whole(gallery)
     if anew:
         _write(gallery, state._replace(version=0, digest=''))
-        _put(gallery, pictures, _enriched(gallery, state, pictures, vector_GE, near_GE, progress))
-    if gallery.approximate and (anew or ENRICHED not in gallery.indexed) and len(vector_GE) >= approximate.FEWEST:
+        _put(gallery, given[0], _enriched(gallery, state, *given, progress))
+    if gallery.approximate and (anew or ENRICHED not in gallery.indexed) and len(given[1]) >= approximate.FEWEST:
         approximate.build(gallery, columns=[ENRICHED])
     if storage.is_remote(gallery.uri):
         gallery.refresh()
-        pictures, vector_GE = _pictures(gallery)
-        if _digest(pictures, vector_GE, near_GE if state.near else vector_GE) != digest:
+        if _digest(*_given(gallery, state.near)) != digest:
             return
     _write(gallery, state._replace(version=gallery.version, digest=digest))
 
 
+def _given(gallery: Gallery, near: str):
+    """`_pictures`, and the vectors by which the nearest are found, those of the index `near` or their own for ''."""
+    pictures, vector_GE = _pictures(gallery)
+    try:
+        return pictures, vector_GE, _seen_there(gallery, near, pictures) if near else vector_GE
+    except SearchError as error:
+        raise SearchError(
+            f'{gallery.uri}: {near}, by which neighbours are found, cannot be used ({error}), so that pictures are '
+            'compared by their own vectors. Put it back, or choose anew: index --index=... --enrich=neighbours, with '
+            'another --neighbours-by or without'
+        ) from None
+
+
 def _pictures(gallery: Gallery):
-    """An Arrow table of root, path and hash of all pictures that can be found, and their own vectors."""
+    """An Arrow table of root, path and hash of all pictures that can be found, and their own vectors [G, E]."""
     vector_GE, row_G = gallery.vectors()
     found = gallery.rows(FOUND, ['root', 'path', 'sha256'], with_rows=True).sort_by('_rowid')
     if not np.array_equal(found['_rowid'].to_numpy(), row_G):
@@ -123,34 +146,32 @@ def _pictures(gallery: Gallery):
     return found, vector_GE
 
 
-def _seen_there(gallery: Gallery, near: str, pictures=None) -> np.ndarray:
+def _seen_there(gallery: Gallery, near: str, pictures) -> np.ndarray:
     """Of an index's pictures their vectors in another one, float32 [G, E']; NaN for one that is not there.
 
     Raises SearchError: there is no such index, or it has none of the pictures.
     """
     other = Gallery(near)
-    there, vector_GE = _pictures(other)
+    there, vector_HE = _pictures(other)
     place = {sha256: row for row, sha256 in enumerate(there['sha256'].to_pylist())}
-    if pictures is None:
-        pictures = gallery.rows(FOUND, ['sha256'])
     row_G = np.array([place.get(sha256, -1) for sha256 in pictures['sha256'].to_pylist()], np.int64)
     if len(row_G) and (row_G < 0).all():
         raise SearchError(
             f'{near}: found none of the {len(row_G):,} pictures of {gallery.uri}; expected an index of the same '
             'pictures, made with the model that shall find their neighbours'
         )
-    if not len(vector_GE):
+    if not len(vector_HE):
         return np.empty((len(row_G), other.width), np.float32)
-    return np.where((row_G >= 0)[:, None], vector_GE[row_G], np.float32(np.nan))
+    return np.where((row_G >= 0)[:, None], vector_HE[row_G], np.float32(np.nan))
 
 
 def _digest(pictures, vector_GE: np.ndarray, near_GE: np.ndarray) -> str:
     """Of hashes and vectors, in whatever order."""
     total, each = 0, zip(pictures['sha256'].to_pylist(), vector_GE, near_GE, strict=True)
     for sha256, vector_E, near_E in each:
-        content = sha256.encode() + vector_E.tobytes() + near_E.tobytes() + _FORMULA
+        content = sha256.encode() + vector_E.tobytes() + near_E.tobytes()
         total += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
-    return f'{len(vector_GE)}-{total % (1 << 128):032x}'
+    return f'{_FORMULA}-{len(vector_GE)}-{total % (1 << 128):032x}'
 
 
 def _enriched(

@@ -12,6 +12,7 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import approximate, seal, storage
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.rows import ENRICHED
+from lcr2s_jax.texts import counted
 
 BEGUN = '.erasing'  # in the index while files of before may be left
 
@@ -34,8 +35,8 @@ def erase(gallery: Gallery, rows: Sequence[int] = ()) -> None:
         storage.unlink(gallery.uri, old)
         if left := old & storage.listed(gallery.uri, folder):
             raise SearchError(
-                f'{gallery.uri}: the rows are forgotten, but {len(left)} files that held them cannot be removed, such '
-                f'as {min(left)}; make its folder writable and give the same command again'
+                f'{gallery.uri}: the rows are forgotten, but {counted(len(left), "file")} that held them cannot be '
+                f'removed, such as {min(left)}; make its folder writable and give the same command again'
             )
         storage.unlink(gallery.uri, [BEGUN])
         if had and gallery.count() >= approximate.FEWEST:

@@ -19,6 +19,7 @@ from lcr2s_jax.search.gallery import OWN, Gallery
 from lcr2s_jax.search.likeness import outside
 from lcr2s_jax.search.name_pattern import NamePattern
 from lcr2s_jax.search.search import Search
+from lcr2s_jax.texts import counted
 
 Engine = Callable[[Gallery, Model, ingest.Work, Callable[[int], None]], ingest.Done]
 
@@ -175,8 +176,8 @@ def update(
     files, faults, passed_over = folder.walk(root, [*_own_folders(gallery.uri, root), *itself])
     if prune and known and not files:
         raise SearchError(
-            f'--prune: found no picture at all below {root}, and {len(known):,} rows to forget. Is the disk there? To '
-            'forget them all the same use `delete`.'
+            f'--prune: found no picture at all below {root}, and {counted(len(known), "row")} to forget. Is the disk '
+            'there? To forget them all the same use `delete`.'
         )
     if not files and not faults:
         raise SearchError(

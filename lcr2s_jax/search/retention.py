@@ -22,6 +22,7 @@ from lcr2s_jax.search import audit, conditions, repair, seal, storage, tables
 from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.erasure import erase
 from lcr2s_jax.search.gallery import GONE, Gallery
+from lcr2s_jax.texts import counted
 
 _UNITS = {'d': 'days', 'h': 'hours', 'm': 'minutes'}
 _EXAMPLES, _VALUES = 3, 5  # rows that a plan names; values of a column that it counts
@@ -39,11 +40,11 @@ class Plan(NamedTuple):
 
     def lines(self) -> list[str]:
         """What would go: how many, some of them, and the user's columns."""
-        told = [f'{len(self.files):,} rows of {self.total:,}']
+        told = [f'{counted(len(self.files), "row")} of {self.total:,}']
         told += [printable(f'  {root}/{path}') for root, path, _ in self.files[:_EXAMPLES]]
         told += ['  ...'] * (len(self.files) > _EXAMPLES)
-        for column, counted in self.values.items():
-            listed = ', '.join(f'{value!r} {count:,}' for value, count in counted)
+        for column, frequent in self.values.items():
+            listed = ', '.join(f'{value!r} {count:,}' for value, count in frequent)
             told.append(f'  {column}: {listed}')
         return told
 
@@ -81,8 +82,8 @@ def to_come(uri: str) -> str:
     if not (count := Gallery(uri).count(where)):
         return ''
     return (
-        f'{uri}: {count:,} rows were indexed at a time that is still to come: the clock was ahead, and nobody knows '
-        f'how old they are. To forget them: delete --where="{where}"'
+        f'{uri}: {counted(count, "row")} indexed at a time that is still to come: the clock was ahead, and their '
+        f'age is not known. To forget them: delete --where="{where}"'
     )
 
 
@@ -102,9 +103,9 @@ def plan(gallery: Gallery, what: Condition | str | Sequence[tuple[str, str]]) ->
     found = found.sort_by('_rowid')
     values = {}
     for column in gallery.columns:
-        counted = collections.Counter(value for value in found[column].to_pylist() if value is not None)
-        if counted and len(counted) < max(len(found), 2):
-            values[column] = counted.most_common(_VALUES)
+        rows_of = collections.Counter(value for value in found[column].to_pylist() if value is not None)
+        if rows_of and len(rows_of) < max(len(found), 2):
+            values[column] = rows_of.most_common(_VALUES)
     files = list(zip(*(found[name].to_pylist() for name in ('root', 'path', 'sha256')), strict=True))
     return Plan(gallery.version, found['_rowid'].to_numpy(), files, gallery.count(conditions.EVERY), values)
 

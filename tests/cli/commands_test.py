@@ -87,9 +87,19 @@ def test_neighbours_in_the_gallery_are_measured_apart_and_not_without_being_aske
     assert list(apart) == ['first neighbours', *names] and 0 <= apart['first neighbours'] <= 100
     assert found['t2i'] != apart[names[0]]['t2i'] and 'i2t' not in apart[names[1]]
     out = typed(*words).stdout
-    assert 'averaged with 2 nearest' in out and 'no labels, apart' in out
+    assert 'averaged with 8 nearest' in out and 'no labels, apart' in out
     fails(typed(*words[:4], '--neighbours=3'), 2, '--neighbours is of --enrich')
     fails(typed(*words[:4], '--enrich=fusion'), 2, 'found no --workdir')
+
+
+def test_neighbours_may_be_measured_as_another_model_finds_them(table, made):
+    images, file = table
+    words = 'evaluate', f'--images={images}', f'--table={file}', f'--weights={made.uri}', '--json'
+    own = json.loads(typed(*words, '--enrich=neighbours', f'--neighbours-by={made.uri}').stdout)
+    assert own['gallery_side'] == json.loads(typed(*words, '--enrich=neighbours').stdout)['gallery_side']
+    other = json.loads(typed(*words, '--enrich=neighbours', '--neighbours-by=synthetic-pedestrians').stdout)
+    assert other['t2i'] == own['t2i'] and other['gallery_side'] != own['gallery_side']
+    fails(typed(*words, f'--neighbours-by={made.uri}'), 2, '--neighbours-by is of --enrich')
 
 
 def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(made, tmp_path):
@@ -98,13 +108,18 @@ def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(
     assert 'each picture averaged with its nearest (in' in out
     assert 'averaged with its nearest; no probabilities' in typed('info', f'--index={uri}').stdout
     out = typed('index', f'--index={uri}', '--enrich=neighbours').stdout
-    assert 'averaged with its 2 nearest; before: each picture averaged with its nearest' in out
+    assert 'averaged with its 8 nearest; before: each picture averaged with its nearest' in out
     assert typed('delete', f'--index={uri}', '--where=true', '--yes').returncode == 0
     assert 'by itself' not in typed('info', f'--index={uri}').stdout, 'of an empty index the vectors are up to date'
     assert '; before: ' in typed('index', f'--index={uri}', '--enrich=none').stdout
     fails(typed('index', f'--index={uri}'), 2, 'index needs --images or --video')
     fails(typed('index', f'--index={uri}', '--neighbours=2'), 2, '--neighbours is of --enrich')
     fails(typed('index', f'--index={uri}', '--enrich=fusion'), 2, 'found no --workdir')
+    near = '--enrich=neighbours', f'--neighbours-by={tmp_path / "none"}'
+    fails(
+        typed('index', f'--index={tmp_path / "new"}', f'--weights={uri}', f'--images={made.root}', *near), 1, 'no index'
+    )
+    assert typed('info', f'--index={tmp_path / "new"}').returncode == 1, 'told before pictures are embedded'
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,19 @@ def test_a_config_file_has_the_fields_of_base_and_no_others(tmp_path, change, to
         config.read(str(path))
 
 
+def test_a_config_file_may_define_classes_and_take_an_argument(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text(
+        'from __future__ import annotations\nimport dataclasses, pathlib\nfrom configs import smoke\n'
+        '@dataclasses.dataclass\nclass Sizes:\n    steps: int = 5\n'
+        'def get_config(factor="1"):\n    c = smoke.get_config()\n    c.train.steps = Sizes().steps * int(factor)\n'
+        '    c.data.root = str(pathlib.Path(__file__).parent)\n    return c\n'
+    )
+    assert config.read(str(path)).train.steps == 5
+    found = config.read(f'{path}:3', ['--config.seed=4'])
+    assert (found.train.steps, found.seed, found.data.root) == (15, 4, str(tmp_path))
+
+
 def test_a_config_file_is_executed_once_whatever_is_set(tmp_path):
     path, log = tmp_path / 'mine.py', tmp_path / 'log'
     path.write_text(f'open({str(log)!r}, "a").write("x")\nfrom configs import smoke\nget_config = smoke.get_config\n')
@@ -90,6 +103,7 @@ def test_every_number_of_the_config_has_a_limit_that_its_default_is_within():
         'teacher.heads=0', 'teacher.scale=0.0', 'student.scale=nan', 'teacher.support_dropout=2.0', 'augment.pad=-3',
         'student.target_share=-1.0', 'optim.learning_rate=-1.0', 'optim.learning_rate=inf', 'optim.b1=2.0',
         'optim.eps=0.0', 'optim.clip_norm=nan', 'model.vocab_size=-1', 'model.activation=foo', 'model.resize=nearest',
+        f'train.steps={"9" * 400}', f'model.heads={"9" * 400}',
         'seed=99999999999999999999', 'reseed.teacher=-1', 'data.demo.seed=-1', 'baseline.image_weight=-0.1',
     ],
 )  # fmt: skip

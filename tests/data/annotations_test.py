@@ -177,7 +177,7 @@ def test_an_identity_in_two_splits_is_refused(tmp_path):
     folder = folders.rstp(tmp_path)
     folder.rows[-1]['id'] = 0
     folder.save()
-    with pytest.raises(DataError, match='found 1 identities in more than one split, such as 0 in train and test'):
+    with pytest.raises(DataError, match='found 1 identity in more than one split, such as 0 in train and test'):
         open_source('rstpreid', tmp_path)
 
 

@@ -211,7 +211,7 @@ def test_a_shorter_table_forgets_no_split_and_a_new_identity_is_refused(tmp_path
     folder.rows = whole
     folder.add('train', 77, 'photos/77.png', 1)
     folders.write_table(folder, splits=False)
-    with pytest.raises(DataError, match=r'people.splits.csv: found no split of 1 identities \(77\)'):
+    with pytest.raises(DataError, match=r'people.splits.csv: found no split of 1 identity \(77\)'):
         open_source('folder', tmp_path)
 
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import pathlib
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -426,10 +427,54 @@ def test_neighbours_are_those_that_another_index_of_the_same_pictures_finds(gall
     enrich.renew(gallery)
     assert gallery.version == version, 'nothing has changed'
     other.put('/elsewhere', [rows[0]._replace(vector=searching.vector(999, 6))], new=False)
-    columns.join(gallery, '/r', {'note': 'string'}, {'000.png': {'note': 'x'}})
     before = gallery.vectors(ENRICHED)[0]
     enrich.renew(gallery)
     assert not np.allclose(gallery.vectors(ENRICHED)[0], before), 'the other index has another vector'
+
+
+def test_an_index_by_which_neighbours_are_found_is_named_where_it_is_gone(gallery, tmp_path):
+    other = filled(tmp_path / 'other', range(30))
+    enrich.choose(gallery, 'neighbours', 3, near=other.uri)
+    enrich.renew(gallery)
+    shutil.move(other.uri, tmp_path / 'moved')
+    retention.delete(gallery, [('/r', '000.png')])
+    with pytest.raises(
+        SearchError, match=f'^{gallery.uri}: {other.uri}, by which neighbours are found, .* choose anew'
+    ):
+        enrich.renew(gallery)
+    assert Gallery(gallery.uri).compared == VECTOR
+    enrich.choose(gallery, 'neighbours', 3, near=str(tmp_path / 'moved'))
+    enrich.renew(gallery)
+    assert Gallery(gallery.uri).compared == ENRICHED
+
+
+def test_vectors_by_the_formula_of_an_earlier_version_are_made_anew(gallery):
+    state, vectors = gallery.enriched, gallery.vectors(ENRICHED)[0]
+    pictures, own = enrich._pictures(gallery)
+    enrich._put(gallery, pictures, own)
+    enrich._write(gallery, state._replace(version=gallery.version, digest=state.digest.removeprefix('by-rank-')))
+    enrich.renew(gallery)
+    np.testing.assert_array_equal(gallery.vectors(ENRICHED)[0], vectors)
+    assert gallery.enriched.digest == state.digest
+
+
+def test_pictures_that_come_to_a_store_meanwhile_have_their_vectors_made_with_another_index(
+    gallery, tmp_path, monkeypatch
+):
+    other = filled(tmp_path / 'other', range(40))
+    enrich.choose(gallery, 'neighbours', 3, near=other.uri)
+    as_if = vars(enrich.storage) | {'is_remote': lambda uri: uri == gallery.uri}
+    monkeypatch.setattr(enrich, 'storage', types.SimpleNamespace(**as_if))
+    put, late = enrich._put, searching.rows(range(30, 32))
+
+    def put_beside_another(*given):
+        put(*given)
+        if late:
+            Gallery(gallery.uri).put('/r', [late.pop(), late.pop()], new=True)
+
+    monkeypatch.setattr(enrich, '_put', put_beside_another)
+    assert enrich.renew(gallery) and not late
+    assert gallery.compared == ENRICHED and len(gallery.vectors(ENRICHED)[0]) == 32
 
 
 def test_an_index_that_cannot_say_what_is_near_is_refused_before_anything_changes(gallery, tmp_path):

@@ -169,7 +169,7 @@ def test_rows_of_a_clock_that_was_ahead_are_told_where_age_is_asked_for(gallery)
     gallery.table.update(where="path < '002'", values={'added': later})
     told = retention.to_come(gallery.uri)
     where = re.search('--where="(.*)"', told)[1]
-    assert ': 2 rows were indexed at a time that is still to come' in told and gallery.count(where) == 2
+    assert ': 2 rows indexed at a time that is still to come' in told and gallery.count(where) == 2
 
 
 def test_what_was_indexed_longer_ago_expires(gallery):

@@ -17,6 +17,7 @@ from lcr2s_jax.search import answer_text, storage, stores
 from lcr2s_jax.search.answer import Answer, Hit, picture
 from lcr2s_jax.search.html import reasons
 from lcr2s_jax.search.web.values import Index, SearchResult
+from lcr2s_jax.texts import counted
 from lcr2s_jax.video import crops as cutting
 from lcr2s_jax.video.update import COLUMNS
 
@@ -186,7 +187,8 @@ def _track(hit: Hit) -> str:
     pictures = [_image(hit.root, f'{name}/{crop["file"]}', _CROP, 'crop') for crop in some]
     times = [answer_text.clock(crop['time']) for crop in some]
     items = ''.join(f'<li>{one}<span>{time}</span></li>' for one, time in zip(pictures, times, strict=True))
-    how_many = f'{len(crops)} pictures' if count == len(crops) else f'{count} of {len(crops)} pictures'
+    how_many = counted(len(crops), 'picture')
+    how_many = f'{count} of ' * (count < len(crops)) + how_many
     return f'<h3>The track: {how_many}</h3><ul>{items}</ul>' if items else ''
 
 

@@ -253,7 +253,7 @@ def test_a_deletion_on_the_command_line_takes_uploaded_files_too_and_is_written_
     assert len(list(place.uploads(uri).iterdir())) == 1 and lines(at)[-1]['event'] == 'delete, asked only'
     forget(uri, "root like '%/uploads'", True)
     assert list(place.uploads(uri).iterdir()) == [] and Gallery(uri).count() == 12
-    assert '1 rows are forgotten, their bytes erased, and the files of 1 uploads' in capsys.readouterr().out
+    assert '1 row forgotten, the bytes erased, and the files of 1 upload;' in capsys.readouterr().out
     asked, done = lines(at)[-2:]
     assert (asked['event'], asked['where'], done['rows']) == ('delete', "root like '%/uploads'", 1) and asked['user']
 
