@@ -1,4 +1,4 @@
-"""Ten minutes on two cores: drawn people, the small CLIP that comes with the project, the real recipe."""
+"""Some minutes on two cores: drawn people, the small CLIP that comes with the project, the real recipe."""
 
 from configs import base
 

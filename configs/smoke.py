@@ -1,4 +1,4 @@
-"""Under a minute on two cores: a tiny random model on a few synthetic pedestrians, for those who change the code.
+"""About a minute on two cores: a tiny random model on a few synthetic pedestrians, for those who change the code.
 
 Add to any other dataset's command: --config=configs/smoke.py --config.data.dataset=cuhk_pedes --config.data.root=...
 """
