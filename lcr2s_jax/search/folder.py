@@ -21,24 +21,9 @@ _NAMED = 3  # files that are named for each reason why they are passed over
 _HIDDEN = 'hidden by a dot before their name'
 _UNREAD = ('AVIF', 'JPEG 2000', 'JPEG XL', 'Photoshop', 'ICO', 'EPS', 'SVG')  # pictures, by `sniff`
 _UNREAD_SUFFIXES = (
-    *(
-        '.avif',
-        '.avifs',
-        '.jp2',
-        '.j2k',
-        '.jpf',
-        '.jpx',
-        '.jxl',
-        '.jxr',
-        '.psd',
-        '.ico',
-        '.eps',
-        '.svg',
-        '.tga',
-        '.pcx',
-    ),
-    *('.ppm', '.pgm', '.pbm', '.pnm', '.exr', '.hdr', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2'),
-)
+    '.avif', '.avifs', '.jp2', '.j2k', '.jpf', '.jpx', '.jxl', '.jxr', '.psd', '.ico', '.eps', '.svg', '.tga', '.pcx',
+    '.ppm', '.pgm', '.pbm', '.pnm', '.exr', '.hdr', '.dng', '.cr2', '.cr3', '.nef', '.arw', '.raf', '.orf', '.rw2',
+)  # fmt: skip
 _CONVERT = 'pictures that are not read: convert them to JPEG or PNG'
 Root = pathlib.Path | str  # a folder, resolved, or the URL of one
 

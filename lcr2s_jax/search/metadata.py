@@ -57,13 +57,12 @@ class Table:
                 continue
             path = pathlib.PurePosixPath(row.pop(at).replace('\\', '/')).as_posix()
             if path in self._lines:
-                self._faults[line] = f"found '{path}' a second time, expected a line a picture"
+                self._faults[line] = f"found '{path[:200]}' a second time, expected a line a picture"
                 continue
             self._lines[path] = line
             cells.append(row)
-        self._cells = dict(
-            zip(self.columns, zip(*cells, strict=True) if cells else [()] * len(self.columns), strict=True)
-        )
+        by_column = zip(*cells, strict=True) if cells else [()] * len(self.columns)
+        self._cells = dict(zip(self.columns, by_column, strict=True))
 
     def check(self, more: Mapping[int, str] | None = None) -> None:
         """Raise RowsError for lines that cannot be used, and `more` of them: line -> why."""
@@ -123,9 +122,10 @@ def nearly(paths: Collection[str], there: Collection[str]) -> dict[str, str]:
     for path in paths:
         name = alike(path)
         ends = [name[at + 1 :] for at, sign in enumerate(name) if sign == '/']
-        same = [name] if name in by_name else by_last.get(name, ()) if not ends else [
-            end for end in ends if end in by_name
-        ]  # fmt: skip
+        if name in by_name:
+            same = [name]
+        else:  # with more folders before it than there, or with fewer: a name alone
+            same = [end for end in ends if end in by_name] if ends else by_last.get(name, ())
         if len(same) == 1:
             found[path] = by_name[same[0]]
     return found
@@ -171,7 +171,7 @@ def value(name: str, kind: str, text: str) -> int | float | str | None:
         return None
     if not _fits(text, kind):
         raise BadRow(
-            f"found '{text}' in the column {name}, which the index has as {kind}; change the value, or give the column "
-            'another name'
+            f"found '{text[:60]}' in the column {name}, which the index has as {kind}; change the value, or give the "
+            'column another name'
         )
     return _MAKERS[kind](text)
