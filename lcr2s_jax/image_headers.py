@@ -118,7 +118,7 @@ def name_ycbcr(opened) -> None:
     if (opened.info['compression'], tags.get(262)) != ('raw', 6):
         return
     if (tags.get(258), tags.get(530, (2, 2)), tags.get(284, 1)) != ((8, 8, 8), (1, 1), 1):
-        raise HeaderError('a TIFF in YCbCr with fewer colours than pixels, expected one in RGB; save it as PNG')
+        raise HeaderError('a TIFF in YCbCr, subsampled or in planes, expected one in RGB; save it as PNG')
     opened._mode = 'YCbCr'
     opened.tile = [tile._replace(args=('YCbCr', 0, 1)) for tile in opened.tile]
 
