@@ -57,8 +57,8 @@ print(json.dumps(said))
 def main() -> None:
     """Measure and write docs/evidence/answer.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--out', type=pathlib.Path, default=common.OUT)
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
+    parser.add_argument('--out', type=pathlib.Path, default=common.OUT, help='folder of the results')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--workdir', type=pathlib.Path, required=True, help='of a run on the drawn people')
     parser.add_argument('--stages', nargs=2, default=['baseline', 'student'], help='the one to compare with first')
-    parser.add_argument('--split', default='test', choices=('val', 'test'))
+    parser.add_argument('--split', default='test', choices=('val', 'test'), help='split whose captions search')
     parser.add_argument('--plot', action='store_true', help=f'write {PLOT}')
     args = parser.parse_args()
     features, drawn = of_run(args.workdir, args.stages, args.split)

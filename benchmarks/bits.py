@@ -59,9 +59,9 @@ def main() -> None:
     """Measure what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--model', default='synthetic-pedestrians', help='what lcr2s_jax.load takes')
-    parser.add_argument('--people', type=int, default=250)
-    parser.add_argument('--rounds', type=int, default=15)
-    parser.add_argument('--out', type=pathlib.Path, default=common.OUT)
+    parser.add_argument('--people', type=int, default=250, help='synthetic people whose captions search')
+    parser.add_argument('--rounds', type=int, default=15, help='rounds of which the median is taken')
+    parser.add_argument('--out', type=pathlib.Path, default=common.OUT, help='folder of the results')
     args = parser.parse_args()
     model = lcr2s_jax.load(args.model)
     records = list(synthetic.records(1, {'test': args.people}, cameras=True))

@@ -69,9 +69,9 @@ def apart(ours: str, theirs: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--pictures', type=int, default=5000)
-    parser.add_argument('--workers', type=int, nargs='*', default=[1, 2, 4])
-    parser.add_argument('--weights', default='synthetic-pedestrians')
+    parser.add_argument('--pictures', type=int, default=5000, help='synthetic crops to index')
+    parser.add_argument('--workers', type=int, nargs='*', default=[1, 2, 4], help='numbers of embedding workers to try')
+    parser.add_argument('--weights', default='synthetic-pedestrians', help='what embeds, as of `lcr2s index`')
     args = parser.parse_args()
     model, rows = api.load(args.weights), []
     with tempfile.TemporaryDirectory() as aside:

@@ -22,8 +22,8 @@ SIZE, AUGMENT = (384, 128), dict(flip=0.5, pad=10, erase=0.5)
 def main() -> None:
     """Time every pipeline in turns."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--images', type=int, default=1000)
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
+    parser.add_argument('--images', type=int, default=1000, help='images of a round')
     args = parser.parse_args()
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: input.CORES])

@@ -44,7 +44,7 @@ def make(config: ConfigDict, workdir: pathlib.Path, speakers: int = SPEAKERS) ->
 def main() -> None:
     """Make it, and say where it is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--workdir', type=pathlib.Path, required=True)
+    parser.add_argument('--workdir', type=pathlib.Path, required=True, help='folder of the run')
     folder = make(demo_clip.get_config(), parser.parse_args().workdir)
     print(f'{folder} is made; lcr2s_jax/weights/demo_clip is such a folder')
 

@@ -39,7 +39,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/device'), help='where the files go')
     parser.add_argument('--seconds', type=float, default=570, help='for everything')
-    parser.add_argument('--parts', nargs='*', default=list(SHARES), choices=list(SHARES))
+    parser.add_argument('--parts', nargs='*', default=list(SHARES), choices=list(SHARES), help='what is measured')
     parser.add_argument(
         '--waves', nargs='*', type=int, default=[], help='of training steps these alone, see device_steps'
     )

@@ -221,11 +221,13 @@ PARTS = {
 def main() -> int:
     """Measure one part; its file is written anew with every row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--part', required=True, choices=list(PARTS))
-    parser.add_argument('--out', type=pathlib.Path, required=True)
+    parser.add_argument('--part', required=True, choices=list(PARTS), help='what is measured')
+    parser.add_argument('--out', type=pathlib.Path, required=True, help='folder of the results')
     parser.add_argument('--seconds', type=float, required=True, help='begin nothing new after so many')
-    parser.add_argument('--waves', nargs='*', type=int, default=[])
-    parser.add_argument('--tiny', action='store_true')
+    parser.add_argument(
+        '--waves', nargs='*', type=int, default=[], help='of training steps these alone, see device_steps'
+    )
+    parser.add_argument('--tiny', action='store_true', help='sizes that say nothing, to test the program itself')
     args = parser.parse_args()
     if args.part == 'torch':
         import torch

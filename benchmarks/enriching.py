@@ -32,8 +32,12 @@ WIDTH, CHUNK = 512, 1024
 def main() -> None:
     """Measure each size in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--count', type=int, nargs='+', default=[5000, 10_000, 20_000])
-    parser.add_argument('--how', nargs='+', default=['neighbours', 'fusion'], choices=('neighbours', 'fusion'))
+    parser.add_argument(
+        '--count', type=int, nargs='+', default=[5000, 10_000, 20_000], help='numbers of pictures, a process each'
+    )
+    parser.add_argument(
+        '--how', nargs='+', default=['neighbours', 'fusion'], choices=('neighbours', 'fusion'), help='ways of enriching'
+    )
     parser.add_argument('--child', action='store_true', help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

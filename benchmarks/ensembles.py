@@ -30,7 +30,7 @@ TOGETHER = {
 def main() -> None:
     """Print a table, and keep it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--work', type=pathlib.Path, default=pathlib.Path('runs/testbed'))
+    parser.add_argument('--work', type=pathlib.Path, default=pathlib.Path('runs/testbed'), help='folder of the testbed')
     parser.add_argument('--seeds', type=int, default=5, help='at most')
     args = parser.parse_args()
     material, _ = device_compare.prepare(args.work, row_files.read(device_compare.ROWS), print)

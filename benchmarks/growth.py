@@ -27,8 +27,8 @@ DEVICES = (1, 2, 4, 8)
 def main() -> None:
     """Measure the tables that are asked for; the others stay in the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--tables', nargs='+', default=list(TABLES), choices=list(TABLES))
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--tables', nargs='+', default=list(TABLES), choices=list(TABLES), help='what grows')
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
     parser.add_argument('--devices', type=int, default=0, help='be the process that has so many, and print its row')
     args = parser.parse_args()
     if args.devices:

@@ -40,9 +40,11 @@ THEIRS = {'torch DataLoader, float32 normalised': True, 'torch DataLoader, uint8
 def main() -> None:
     """Measure what the arguments ask for; what they do not ask for stays in the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--parts', nargs='+', default=['memory', 'speed'], choices=['memory', 'speed'])
+    parser.add_argument(
+        '--parts', nargs='+', default=['memory', 'speed'], choices=['memory', 'speed'], help='what is measured'
+    )
     parser.add_argument('--images', type=int, default=2000, help='distinct images')
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
     parser.add_argument('--batches', type=int, default=64, help='timed in a turn; an even number')
     parser.add_argument('--warm', type=int, default=16, help='batches before the clock starts; an even number')
     parser.add_argument('--scale', type=float, default=1.0, help="of CUHK-PEDES's number of people and images")

@@ -135,7 +135,9 @@ def measured(count: int, folder: str) -> dict:
 def main() -> None:
     """Each count in a process of its own, which alone says how much memory it took."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--counts', type=int, nargs='+', default=[100_000, 1_000_000])
+    parser.add_argument(
+        '--counts', type=int, nargs='+', default=[100_000, 1_000_000], help='numbers of rows, a process each'
+    )
     parser.add_argument('--folder', help='where the galleries lie; the system’s temporary folder by default')
     parser.add_argument('--one', type=int, help='be the process that measures so many rows, and print its row')
     args = parser.parse_args()

@@ -30,7 +30,7 @@ VARIANTS = ({}, {'scan': True}, {'remat': True}, {'remat': True, 'scan': True}, 
 def main() -> None:
     """Compile what the arguments ask for, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rows', type=int, default=64)
+    parser.add_argument('--rows', type=int, default=64, help='rows of a batch')
     parser.add_argument('--on', nargs='+', default=['cpu/float32'], help="device/dtype: 'cpu' or a TPU's topology")
     args = parser.parse_args()
     rows: list[dict] = []

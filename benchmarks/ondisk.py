@@ -38,10 +38,14 @@ LIMIT, REACH = 3e9, 4_000_000  # bytes a host; images
 def main() -> None:
     """Measure what the arguments ask for; what they do not ask for stays in the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--parts', nargs='+', default=['memory', 'speed'], choices=['memory', 'speed'])
-    parser.add_argument('--images', nargs='+', type=int, default=[WRITTEN, 8 * WRITTEN, 32 * WRITTEN])
+    parser.add_argument(
+        '--parts', nargs='+', default=['memory', 'speed'], choices=['memory', 'speed'], help='what is measured'
+    )
+    parser.add_argument(
+        '--images', nargs='+', type=int, default=[WRITTEN, 8 * WRITTEN, 32 * WRITTEN], help='numbers of images'
+    )
     parser.add_argument('--most-in-memory', type=int, default=8 * WRITTEN, help='images; above, only on disk is tried')
-    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--rounds', type=int, default=7, help='rounds of which the median is taken')
     parser.add_argument('--batches', type=int, default=48, help='timed in a turn')
     parser.add_argument('--trains', nargs='*', default=['on disk'], choices=list(WAYS), help='ways that train as well')
     parser.add_argument('--no_classifier', action='store_true', help='train without one over the identities')

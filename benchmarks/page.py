@@ -255,10 +255,10 @@ def main() -> None:
     """Print what was measured."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--index', help='that is copied first; without, one of 12 drawn pictures is made')
-    parser.add_argument('--searches', type=int, default=200)
-    parser.add_argument('--uploads', type=int, default=10)
-    parser.add_argument('--calls', type=int, default=10_000)
-    parser.add_argument('--out', type=pathlib.Path)
+    parser.add_argument('--searches', type=int, default=200, help='searches to time')
+    parser.add_argument('--uploads', type=int, default=10, help='clients that upload meanwhile')
+    parser.add_argument('--calls', type=int, default=10_000, help='hostile calls')
+    parser.add_argument('--out', type=pathlib.Path, help='JSON file to write')
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

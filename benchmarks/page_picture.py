@@ -14,11 +14,11 @@ from tests import browser
 def main() -> None:
     """Write the picture."""
     parser = argparse.ArgumentParser()
-    parser.add_argument('--index', required=True)
-    parser.add_argument('--out', type=pathlib.Path, required=True)
-    parser.add_argument('--phone', action='store_true')
-    parser.add_argument('--dark', action='store_true')
-    parser.add_argument('sentences', nargs='+')
+    parser.add_argument('--index', required=True, help='folder of the index')
+    parser.add_argument('--out', type=pathlib.Path, required=True, help='picture to write, PNG')
+    parser.add_argument('--phone', action='store_true', help='as wide as a phone')
+    parser.add_argument('--dark', action='store_true', help='in dark mode')
+    parser.add_argument('sentences', nargs='+', help='what is typed into the page')
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (own := pathlib.Path(folder) / 'chromium').mkdir()

@@ -22,11 +22,11 @@ STEPS = 3
 def main() -> None:
     """Profile what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--model', default='vit-b16', choices=list(step.MODELS))
-    parser.add_argument('--rows', type=int, default=16)
-    parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
-    parser.add_argument('--top', type=int, default=15)
-    parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/profile'))
+    parser.add_argument('--model', default='vit-b16', choices=list(step.MODELS), help='sizes of the model')
+    parser.add_argument('--rows', type=int, default=16, help='rows of a batch')
+    parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'], help='compute type')
+    parser.add_argument('--top', type=int, default=15, help='operations to print')
+    parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/profile'), help='folder of the trace')
     args = parser.parse_args()
     clip, params = step.load(args.model, args.dtype)
     stage = stages.baseline_stage(clip, params, step.PEOPLE[args.model], **step.BASE)

@@ -26,8 +26,8 @@ def main() -> None:
     """Measure both, or, with --contestant, be one of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--size', type=int, default=19_848, help='captions, and images')
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--contestant', choices=[OURS, USUAL])
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
+    parser.add_argument('--contestant', choices=[OURS, USUAL], help='one method alone, in this process')
     args = parser.parse_args()
     if args.contestant:
         print(json.dumps(measured(args.contestant, args.size)))

@@ -123,8 +123,8 @@ def lance_indexes(vector_GE: np.ndarray, exact: Exact, folder: str):
 def main() -> None:
     """Print the table and write docs/evidence/search.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--count', type=int, default=1_000_000)
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--count', type=int, default=1_000_000, help='vectors to search')
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
     parser.add_argument('--only', choices=('exact',), help='our exact search alone, such as on an accelerator')
     args = parser.parse_args()
     vector_GE, query_QE = vectors(args.count, TUNING + TIMED)

@@ -55,7 +55,7 @@ COMMANDS = {
 def main() -> None:
     """Start everything in turns."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
     parser.add_argument('--only', default='', help='what has these words in it')
     args = parser.parse_args()
     commands = {name: command for name, command in COMMANDS.items() if args.only in name}

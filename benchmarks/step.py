@@ -62,11 +62,13 @@ QUERIES = 20  # one after the other: a single one is over too soon to be timed
 def main() -> None:
     """Time what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--models', nargs='+', default=list(MODELS), choices=list(MODELS))
-    parser.add_argument('--groups', nargs='+', default=list(GROUPS), choices=list(GROUPS))
+    parser.add_argument('--models', nargs='+', default=list(MODELS), choices=list(MODELS), help='sizes of the model')
+    parser.add_argument('--groups', nargs='+', default=list(GROUPS), choices=list(GROUPS), help='steps to compare')
     parser.add_argument('--rows', nargs='+', type=int, default=[], help='of a batch; multiples of 4')
-    parser.add_argument('--dtypes', nargs='+', default=['float32'], choices=['float32', 'bfloat16'])
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument(
+        '--dtypes', nargs='+', default=['float32'], choices=['float32', 'bfloat16'], help='compute types'
+    )
+    parser.add_argument('--rounds', type=int, default=5, help='rounds of which the median is taken')
     parser.add_argument('--alone', action='store_true', help='be the process of one group, and print its rows')
     args = parser.parse_args()
     asked = [

@@ -254,7 +254,7 @@ def choose(everything: dict, out: pathlib.Path, say=print) -> dict:
 def main() -> None:
     """Choose and say."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/testbed'))
+    parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path('runs/testbed'), help='folder of the testbed')
     out = parser.parse_args().out
     print(json.dumps(choose(splits(), out), indent=1))
 

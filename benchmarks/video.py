@@ -23,11 +23,11 @@ from lcr2s_jax.video import frames as video
 def main() -> None:
     """Print the figures and write docs/evidence/video.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--video', required=True, type=pathlib.Path)
-    parser.add_argument('--truth', required=True, type=pathlib.Path)
-    parser.add_argument('--detector', default='hog')
-    parser.add_argument('--every', type=float, default=0.2)
-    parser.add_argument('--min-seen', type=int, default=crops.MIN_SEEN)
+    parser.add_argument('--video', required=True, type=pathlib.Path, help='video file')
+    parser.add_argument('--truth', required=True, type=pathlib.Path, help='ground truth as of MOTChallenge, gt.txt')
+    parser.add_argument('--detector', default='hog', help='as of `lcr2s index`')
+    parser.add_argument('--every', type=float, default=0.2, help='seconds between two frames')
+    parser.add_argument('--min-seen', type=int, default=crops.MIN_SEEN, help='least number of frames of a track')
     parser.add_argument('--out', type=pathlib.Path, default=common.OUT, help='folder of video.json')
     args = parser.parse_args()
     try:

@@ -1,5 +1,6 @@
 """Benchmarks have the structure that their readers rely on; how fast anything is, no test says."""
 
+import ast
 import importlib
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from benchmarks import __main__ as index
 from benchmarks import common, flops, growth, ranking, step
 from tests import tiny
+from tests.road import ROOT
 
 
 def test_every_benchmark_says_in_a_line_what_it_is_for_and_how_to_run_it():
@@ -22,6 +24,16 @@ def test_every_benchmark_can_be_started():
         module = importlib.import_module(f'benchmarks.{name}')
         assert callable(module.main), name
     assert callable(importlib.import_module('benchmarks.demo_clip').main), 'which `make demo-clip` runs'
+
+
+def test_every_flag_of_a_benchmark_says_what_it_is():
+    calls = [
+        (path.name, node.args[0].value, {keyword.arg for keyword in node.keywords})
+        for path in (ROOT / 'benchmarks').glob('*.py')
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, 'attr', '') == 'add_argument'
+    ]
+    assert len(calls) > 80 and not [call[:2] for call in calls if 'help' not in call[2]]
 
 
 def test_a_ratio_is_taken_within_a_round():
