@@ -69,7 +69,7 @@ def _executed(file: str) -> ConfigDict:
 
 
 def _check_fields(path: str, found: ConfigDict) -> None:
-    """Raise ConfigError unless a file has the fields of configs/base.py: of another nobody would notice its setting."""
+    """Raise ConfigError unless a file has just the fields of configs/base.py: another would be set and never read."""
     here, there = ({name: type(value) for name, value in _items(config)} for config in (found, base.get_config()))
     for name in here:
         if name not in there:

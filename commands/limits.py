@@ -39,7 +39,7 @@ _LIMITS: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (  #
     ),
 )  # fmt: skip
 _MOST = 10**18  # nothing that a field says comes near
-_WORDS = {  # of fields that not every config has read: what else they may say would pass unseen
+_WORDS = {  # fields that are read for some models alone: for others, a misspelt value would pass unnoticed
     'model.dtype': ('float32', 'bfloat16'),
     'model.resize': ('bicubic', 'bilinear'),
     'model.activation': ('', 'quick_gelu', 'gelu'),

@@ -87,11 +87,11 @@ def get_config() -> ConfigDict:
             align='sdm',
             identity_weight=1.0,
             scale=50.0,
-            heads=8,
-            shared_fusion=False,
-            single_weight=1.0,
+            heads=8,  # of the fusion's attention
+            shared_fusion=False,  # one MHAF for images and texts, instead of one each
+            single_weight=1.0,  # of the losses on single views, beside those on enriched ones
             detach=True,  # ours; see the docstring of teacher_stage
-            support_dropout=0.0,
+            support_dropout=0.0,  # probability that a support is hidden in a step
             wrong_supports=0.0,  # share of the supports that is of another identity, for enriched galleries; ours
             same_image_texts=False,  # may a text be supported by its own image's other caption? (batch.captions > 1)
         )
@@ -101,8 +101,8 @@ def get_config() -> ConfigDict:
             align='sdm',
             identity_weight=1.0,
             scale=50.0,
-            feature_weight=1.0,
-            relation_weight=1.0,
+            feature_weight=1.0,  # of the distance to the teacher's features
+            relation_weight=1.0,  # of the distance to its image-by-text relations
             relation='cosine',  # or 'kl': of the softmax of the relations
             from_teacher=False,  # the paper starts the student from the pretrained encoders
             cache_teacher=False,  # its towers' features of unaugmented images and captions, once, not in every step
@@ -124,7 +124,7 @@ def get_config() -> ConfigDict:
 
     config.optim = ConfigDict(  # lcr2s_jax.training.optim.adam
         dict(
-            learning_rate=1e-5,  # [IRRA]; to be tuned again with float32 weights and eps 1e-8
+            learning_rate=1e-5,  # [IRRA]; not tuned for float32 weights and eps 1e-8, which are ours
             warmup=1 / 12,  # share of the steps: 5 of 60 epochs [IRRA]
             warmup_start=0.1,  # share of the learning rate [IRRA]
             b1=0.9,

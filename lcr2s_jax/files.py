@@ -102,7 +102,7 @@ def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def named(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
-    """A block that writes a file: what the system says of a full disk names none, and is given its name here."""
+    """Name the file that a block writes in errors that name none, as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -194,8 +194,8 @@ def read_json(path: pathlib.Path, error: type[UserError], advice: str, like: Any
     try:
         found = parse_json(read_bytes(path))
     except (OSError, ValueError) as problem:
-        why = problem.strerror if isinstance(problem, OSError) else f'no JSON: {problem}'[:200]
-        raise error(f'{path}: cannot be read ({why}); {advice}') from None
+        reason = problem.strerror if isinstance(problem, OSError) else f'no JSON: {problem}'[:200]
+        raise error(f'{path}: cannot be read ({reason}); {advice}') from None
     if fault := misfit(found, like):
         raise error(f'{path}: {fault}; {advice}')
     return found
@@ -216,7 +216,8 @@ def read_arrays(path: pathlib.Path, error: type[UserError], advice: str, names: 
     except Exception as problem:  # zipfile and NumPy have a dozen ways to say damaged
         raise error(f'{path}: cannot be read ({type(problem).__name__}: {problem}); {advice}') from None
     if lost := sorted(set(names) - set(found)):
-        raise error(f'{path}: found no array {lost[0] or "alone, but several"}; {advice}')
+        fault = f'found no array {lost[0]}' if lost[0] else 'found several arrays, expected one'
+        raise error(f'{path}: {fault}; {advice}')
     return found
 
 
