@@ -111,6 +111,9 @@ def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(
     assert 'averaged with its 8 nearest; before: each picture averaged with its nearest' in out
     assert typed('delete', f'--index={uri}', '--where=true', '--yes').returncode == 0
     assert 'by itself' not in typed('info', f'--index={uri}').stdout, 'of an empty index the vectors are up to date'
+    other = shutil.copytree(made.uri, tmp_path / 'j')
+    out = typed('index', f'--index={other}', '--enrich=neighbours', f'--neighbours-by={made.uri}').stdout
+    assert f'averaged with its 8 nearest in {made.uri} (in' in out
     assert '; before: ' in typed('index', f'--index={uri}', '--enrich=none').stdout
     fails(typed('index', f'--index={uri}'), 2, 'index needs --images or --video')
     fails(typed('index', f'--index={uri}', '--neighbours=2'), 2, '--neighbours is of --enrich')

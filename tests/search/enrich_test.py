@@ -195,7 +195,7 @@ def test_copies_of_a_folder_that_is_gone_leave_and_the_vectors_are_made_again(in
     searching.Index(here.uri, tmp_path / 'other').update()
     shutil.rmtree(tmp_path / 'other')
     run = typed('index', f'--index={here.uri}', f'--images={tmp_path / "other"}', '--prune')
-    assert run.returncode == 0 and '10 of its pictures' in run.stdout, run.stderr
+    assert run.returncode == 0 and 'and forgotten: 10 pictures' in run.stdout, run.stderr
     assert assert_enriched(here.uri).count() == 12
 
 
