@@ -59,7 +59,10 @@ def check_near(uri: str, near: str) -> None:
     """Raise SearchError unless `near` is the URI of an index, and of another one than `uri`."""
     if storage.absolute(near) == storage.absolute(uri):
         raise SearchError('--neighbours-by: found the index itself; expected another one, made with another model')
-    Gallery(near)
+    try:
+        Gallery(near)
+    except SearchError as error:
+        raise SearchError(f'--neighbours-by: {error}') from None
 
 
 def bring_up_to_date(gallery: Gallery, choose: Callable[[Gallery], None] | None, progress: Progress = QUIET) -> dict:

@@ -120,7 +120,9 @@ def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(
     fails(typed('index', f'--index={uri}', '--enrich=fusion'), 2, 'found no --workdir')
     near = '--enrich=neighbours', f'--neighbours-by={tmp_path / "none"}'
     fails(
-        typed('index', f'--index={tmp_path / "new"}', f'--weights={uri}', f'--images={made.root}', *near), 1, 'no index'
+        typed('index', f'--index={tmp_path / "new"}', f'--weights={uri}', f'--images={made.root}', *near),
+        1,
+        '--neighbours-by: found no index',
     )
     assert typed('info', f'--index={tmp_path / "new"}').returncode == 1, 'told before pictures are embedded'
 
