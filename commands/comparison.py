@@ -97,9 +97,12 @@ class Comparison(Programs):
         """
         todo = [one for group in self._groups(self._with_needs(names), seeds) for one in group]
         for row in {row.name: row for row, _ in todo}.values():
+            seed = next(seed for other, seed in todo if other is row)
             try:
                 self._periods(row)
-                self._stage(row, next(seed for other, seed in todo if other is row))
+                self._stage(row, seed)
+                if row.stage != 'start' and not row.judges:
+                    self._planned(row, seed)
             except UserError as error:
                 raise type(error)(f'row {row.name}: {error}') from None
 
@@ -173,8 +176,12 @@ class Comparison(Programs):
             self._write(row, member.stage, member.params, result, splits, row.test)
 
     def _member(self, row: Row, seed: int) -> Member:
+        stage, (plan, kept) = self._stage(row, seed), self._planned(row, seed)
+        return Member(row, seed, stage, stage.init(jax.random.key(seed)), stage.frozen, plan, kept)
+
+    def _planned(self, row: Row, seed: int) -> tuple[Plan, tuple[np.ndarray, np.ndarray]]:
+        """The batches of a row, and the places of the images and captions that it learns from."""
         config = self.given(row)
-        stage = self._stage(row, seed)
         batch_seed = seed + config['reseed'].get(row.stage, 0)
         split, kept_Q = self._host['train'], self._kept_captions(row, seed)
         image_G = np.unique(split.caption_image_Q[kept_Q])
@@ -186,7 +193,7 @@ class Comparison(Programs):
             seed=batch_seed,
             **config['batch'],
         )
-        return Member(row, seed, stage, stage.init(jax.random.key(seed)), stage.frozen, plan, (image_G, kept_Q))
+        return plan, (image_G, kept_Q)
 
     def _stacked(self, trees: Sequence):
         """Trees with a leading axis of members; by NumPy, since JAX would compile a program for every shape."""

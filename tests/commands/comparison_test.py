@@ -9,7 +9,7 @@ from benchmarks import testbed
 from commands.comparison import Comparison
 from commands.rows import Row, merged
 from lcr2s_jax import files
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.evaluation import compare
 from lcr2s_jax.training.resident import ResidentSplit
 from tests import tiny
@@ -188,5 +188,8 @@ def test_a_mistake_in_the_last_row_is_told_before_the_first_is_trained(tmp_path)
         ConfigError, match='row uneven: config.train.steps: found 5, expected a multiple of eval_every, 2'
     ):
         one.check(['sdm', 'uneven'], [0])
+    one.rows |= {'many': Row('many', 'batches', 'baseline', set={'batch': {'identities': 400}})}
+    with pytest.raises(DataError, match='row many: config.batch'):
+        one.check(['sdm', 'many'], [0])
     one.check(list(ROWS), [0, 1])
     assert not said and not any(tmp_path.iterdir())
