@@ -171,7 +171,7 @@ def test_a_row_that_fails_is_told_and_those_that_need_it_are_left_out(tmp_path):
         one.run(['rich'], [0])
     assert any('sdm failed: DataError' in line for line in said)
     one.rows |= {'two': dataclasses.replace(one.rows['sdm'], name='two'), 'sdm': ROWS['sdm']}
-    with pytest.raises(ConfigError, match='found 1 rows left undone: two'):
+    with pytest.raises(ConfigError, match='found 1 row left undone: two'):
         one.run(['sdm', 'two'], [0])  # one program, of which the second fails
     assert said[-1].startswith('two failed'), 'by its own name'
 
