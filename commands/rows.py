@@ -102,7 +102,8 @@ def _filled(path: pathlib.Path, name: str, table: Mapping, raw: Mapping[str, dic
     if like not in raw:
         raise ConfigError(f"{path}, row {name}: found like = '{like}', expected an earlier row: {', '.join(raw)}")
     changes = merged(raw[like].get('set', {}), table.get('set', {}))
-    return {**raw[like], **table, 'set': changes}
+    # a label is a row's own: two of one label are one in the table
+    return {key: value for key, value in raw[like].items() if key != 'label'} | table | {'set': changes}
 
 
 def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row]) -> Row:

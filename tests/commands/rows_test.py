@@ -18,7 +18,7 @@ def read(tmp_path, text):
 
 
 def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
-    first = '[row.a]\nstage="baseline"\nset.batch={identities=2, views=3}\n'
+    first = '[row.a]\nlabel="A"\nstage="baseline"\nset.batch={identities=2, views=3}\n'
     found = read(tmp_path, first + '[row.b]\nlike="a"\nset.batch.views=4\n')
     assert found['b'].set == {'batch': {'identities': 2, 'views': 4}} and found['b'].label == 'b'
     assert found['a'].set == {'batch': {'identities': 2, 'views': 3}}
