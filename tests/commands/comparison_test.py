@@ -170,7 +170,7 @@ def test_a_row_that_fails_is_told_and_those_that_need_it_are_left_out(tmp_path):
     with pytest.raises(ConfigError, match='found 3 rows left undone: fusion, rich, sdm'):
         one.run(['rich'], [0])
     assert any('sdm failed: DataError' in line for line in said)
-    one.rows |= {'two': dataclasses.replace(one.rows['sdm'], name='two'), 'sdm': ROWS['sdm']}
+    one.rows |= {'two': Row('two', '', 'baseline', noise=str(tmp_path / 'none.npy')), 'sdm': ROWS['sdm']}
     with pytest.raises(ConfigError, match='found 1 row left undone: two'):
         one.run(['sdm', 'two'], [0])  # one program, of which the second fails
     assert said[-1].startswith('two failed'), 'by its own name'
