@@ -16,33 +16,38 @@ from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import compare as tables
 from lcr2s_jax.training.resident import ResidentSplit
+from lcr2s_jax.training.run import alone_in
 
 # of rows that are a fusion on trained encoders
 _FUSION = {'align': 'sdm', 'scale': 50.0, 'support_views': 4, 'wrong_supports': 0.0}
 
 
-def compare(
-    config, rows_file: pathlib.Path, out: pathlib.Path, seeds: Sequence[int], *, against: str = '', test: bool = True
-) -> str:
+def compare(config, rows_file: pathlib.Path, out: pathlib.Path, seeds: Sequence[int], *, against: str = '') -> str:
     """Train the rows of a file on the config's data and return their table; what is in `out` is not done again.
 
     Args:
       out: the folder of all results: <row>-<seed>.json and .npz, table.md, table.json, plot.png.
       against: the row that differences are taken to; '' for the first.
-      test: rows with `test = true` are evaluated on test; otherwise all are read on val.
     """
-    import jax
-
-    from commands.inputs import open_inputs
-    from lcr2s_jax.weights import pretrained
-
     rows = row_files.read(rows_file)
     given = json.loads(config.to_json()) | {'fusion': _FUSION}
     given['baseline'].setdefault('others_weight', 0.0)
     row_files.check(rows_file, rows, given)
     against = against or next(iter(rows))
     check_against(against, rows)
-    inputs = open_inputs(config, ('train', 'val', 'test') if test else ('train', 'val'))
+    with alone_in(out):
+        return _compared(config, given, rows, out, seeds, against)
+
+
+def _compared(
+    config, given: dict, rows: Mapping[str, row_files.Row], out: pathlib.Path, seeds: Sequence[int], against: str
+) -> str:
+    import jax
+
+    from commands.inputs import open_inputs
+    from lcr2s_jax.weights import pretrained
+
+    inputs = open_inputs(config, ('train', 'val', 'test'))
     if 'val' not in inputs.splits:
         raise ConfigError(
             f'compare: found no val in {config.data.dataset}, expected one: steps and weights are chosen there. Give '
@@ -60,10 +65,13 @@ def compare(
     splits = {name: resident_split(inputs, name) for name in inputs.splits}
     together = jax.default_backend() != 'cpu' and len(seeds) > 1 and given['model']['pretrained'] == ''
     comparison = Comparison(splits, given, rows, out, load, together=together)
+    comparison.check(list(rows), seeds)
     if together:
         comparison.prepare(list(rows), seeds)
     clock = time.perf_counter()
     comparison.run(list(rows), seeds)
+    for name in (name for name, row in rows.items() if row.test):
+        comparison.test(name, seeds)  # that it is tested may be said later
     made = {'config': given, 'regime': _regime(out, rows, inputs.oracle()), 'seconds': time.perf_counter() - clock}
     return write_tables(tables.read(out), rows, against, made, out)
 

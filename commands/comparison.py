@@ -17,7 +17,7 @@ from commands.programs import Programs
 from commands.rows import Row
 from data.plan import Plan
 from lcr2s_jax import files
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, UserError
 from lcr2s_jax.evaluation import compare as tables
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.method import stages
@@ -54,20 +54,20 @@ class Comparison(Programs):
     ) -> None:
         """Train and evaluate rows, after those that they need; only what has not been done.
 
-        No group is begun after `deadline`, of `time.perf_counter`; `after` is called after each.
+        Nothing is begun after `deadline`, of `time.perf_counter`; `after` is called after each training.
         """
         names = self._with_needs(names)
         self._refuse_others(names, seeds)
-        for group in self._groups(names, seeds):
-            group = [(row, seed) for row, seed in group if all(self._path(n, seed).exists() for n in row.needs)]
-            late = deadline is not None and time.perf_counter() > deadline
+        groups = self._groups(names, seeds)
+        for part in groups if self.together else [[one] for group in groups for one in group]:
+            part = [(row, seed) for row, seed in part if all(self._path(n, seed).exists() for n in row.needs)]
+            if not part or (deadline is not None and time.perf_counter() > deadline):
+                continue
             try:
-                for part in [group] if self.together else [[one] for one in group]:
-                    if part and not late:
-                        self._run_group(part)
+                self._run_group(part)
                 after()
             except Exception as error:  # one row that fails must not cost the others; it is told and left undone
-                self.say(f'{group[0][0].name} failed: {type(error).__name__}: {error}')
+                self.say(f'{part[0][0].name} failed: {type(error).__name__}: {error}')
         undone = {name for name in names if not all(self._path(name, seed).exists() for seed in seeds)}
         if undone:
             raise ConfigError(
@@ -89,6 +89,29 @@ class Comparison(Programs):
                         f'{path}: found a result that was made otherwise ({told}), expected one of this config and '
                         'row. Choose another --out, or delete it, which makes it again'
                     )
+
+    def check(self, names: Sequence[str], seeds: Sequence[int]) -> None:
+        """Build what is to be trained in shapes only: a mistake in the last row should not cost those before it.
+
+        Raises UserError.
+        """
+        todo = [one for group in self._groups(self._with_needs(names), seeds) for one in group]
+        for row in {row.name: row for row, _ in todo}.values():
+            seed = next(seed for other, seed in todo if other is row)
+            try:
+                self._periods(row)
+                self._stage(row, seed)
+                if row.stage != 'start' and not row.judges:
+                    self._planned(row, seed)
+            except UserError as error:
+                raise type(error)(f'row {row.name}: {error}') from None
+
+    def _periods(self, row: Row) -> tuple[int, int]:
+        """The steps of a row, and those between two validations."""
+        steps, every = (self.given(row)['train'][name] for name in ('steps', 'eval_every'))
+        if steps % every:
+            raise ConfigError(f'config.train.steps: found {steps}, expected a multiple of eval_every, {every}')
+        return steps, every
 
     def prepare(self, names: Sequence[str], seeds: Sequence[int]) -> None:
         """Begin to compile what `run` will need."""
@@ -153,8 +176,12 @@ class Comparison(Programs):
             self._write(row, member.stage, member.params, result, splits, row.test)
 
     def _member(self, row: Row, seed: int) -> Member:
+        stage, (plan, kept) = self._stage(row, seed), self._planned(row, seed)
+        return Member(row, seed, stage, stage.init(jax.random.key(seed)), stage.frozen, plan, kept)
+
+    def _planned(self, row: Row, seed: int) -> tuple[Plan, tuple[np.ndarray, np.ndarray]]:
+        """The batches of a row, and the places of the images and captions that it learns from."""
         config = self.given(row)
-        stage = self._stage(row, seed)
         batch_seed = seed + config['reseed'].get(row.stage, 0)
         split, kept_Q = self._host['train'], self._kept_captions(row, seed)
         image_G = np.unique(split.caption_image_Q[kept_Q])
@@ -166,7 +193,7 @@ class Comparison(Programs):
             seed=batch_seed,
             **config['batch'],
         )
-        return Member(row, seed, stage, stage.init(jax.random.key(seed)), stage.frozen, plan, (image_G, kept_Q))
+        return plan, (image_G, kept_Q)
 
     def _stacked(self, trees: Sequence):
         """Trees with a leading axis of members; by NumPy, since JAX would compile a program for every shape."""
@@ -192,9 +219,7 @@ class Comparison(Programs):
 
     def _train(self, members: list[Member]) -> None:
         row = members[0].row
-        steps, every = self.given(row)['train']['steps'], self.given(row)['train']['eval_every']
-        if steps % every:
-            raise ConfigError(f'{row.name}: found {steps} steps, expected a multiple of eval_every, {every}')
+        steps, every = self._periods(row)
         program = self._program(row, members[0].seed, len(members))
         state, frozen, split, seeds, knobs = self._inputs(members)
         for start in range(0, steps, every):

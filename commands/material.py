@@ -3,6 +3,7 @@
 Needs neither TensorFlow nor ml_collections.
 """
 
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -71,6 +72,9 @@ class Material:
         flat = flatten_dict({group: config[group] for group in groups if group in config}, sep='.')
         told = {field: value for field, value in flat.items() if not field.startswith(_HOW)}
         told |= {field: getattr(row, field) for field in _OF_ROW}
+        for name in row.needs:  # made otherwise, it would have taught otherwise
+            of = json.dumps(self.made_with(self.rows[name]), sort_keys=True)
+            told[f'the row {name} before it'] = hashlib.sha256(of.encode()).hexdigest()[:12]
         return json.loads(json.dumps(told))
 
     def _path(self, name: str, seed: int) -> pathlib.Path:

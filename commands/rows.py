@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import difflib
 import pathlib
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from lcr2s_jax import files, texts
 from lcr2s_jax.errors import ConfigError
 
 STAGES = ('start', 'baseline', 'teacher', 'fusion', 'student')
+_NAME = re.compile(r'[\w-][\w .,+=%()-]{0,59}')  # of a row: its files have it
 KEEP = ('true', 'pair', 'consensus')
 COMBINE = ('relation', 'mean', 'cross')
 _KINDS = {
@@ -100,10 +102,16 @@ def _filled(path: pathlib.Path, name: str, table: Mapping, raw: Mapping[str, dic
     if like not in raw:
         raise ConfigError(f"{path}, row {name}: found like = '{like}', expected an earlier row: {', '.join(raw)}")
     changes = merged(raw[like].get('set', {}), table.get('set', {}))
-    return {**raw[like], **table, 'set': changes}
+    # a label is a row's own: two of one label are one in the table
+    return {key: value for key, value in raw[like].items() if key != 'label'} | table | {'set': changes}
 
 
 def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row]) -> Row:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{path}: found the row '{name[:80]}', expected a name that files can have: letters, digits and .,+=%()- "
+            'alone, 60 of them at most'
+        )
     fields = {field.name for field in dataclasses.fields(Row)} - {'name'}
     if unknown := set(table) - fields:
         known = ', '.join(sorted(fields))
@@ -121,7 +129,7 @@ def _row(path: pathlib.Path, name: str, table: Mapping, rows: Mapping[str, Row])
         raise ConfigError(f'{path}, row {name}: found {lost[0]} among the rows that it needs, expected an earlier row')
     if (row.stage in ('student', 'fusion')) != bool(row.teacher):
         raise ConfigError(f'{path}, row {name}: a student or fusion names its teacher, another stage has none')
-    if fault := _fault_of_teachers(row, rows):
+    if fault := _fault_of_teachers(row, rows) or _fault_of_judges(row, rows):
         raise ConfigError(f'{path}, row {name}: {fault}')
     return row
 
@@ -147,6 +155,19 @@ def _fault_of_teachers(row: Row, rows: Mapping[str, Row]) -> str:
                 f'found teachers with left_out {found}; expected equally many for each fold: [0, n], [1, n], ... '
                 '[n - 1, n]'
             )
+    return ''
+
+
+def _fault_of_judges(row: Row, rows: Mapping[str, Row]) -> str:
+    """What is wrong with who judges a row's captions, or finds its neighbours, in words."""
+    halves = [rows[name].half for name in row.judges]
+    if bool(halves) != (row.keep in ('pair', 'consensus')) or (halves[1:] and set(halves) != {0, 1}) or halves[2:]:
+        return (
+            f"found judges = {list(row.judges)} with keep = '{row.keep}'; expected both, keep 'pair' or 'consensus', "
+            'and one judge, or two that were trained on half = 0 and half = 1'
+        )
+    if row.neighbours_by and not row.test:
+        return 'found neighbours_by in a row that is not tested; expected test = true, as neighbours are tried there'
     return ''
 
 

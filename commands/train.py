@@ -22,8 +22,8 @@ from lcr2s_jax.training.run_files import MODEL, read_results
 def train(config: ConfigDict, workdir: pathlib.Path, config_file: str = '') -> None:
     """Train the config's stages, evaluate them once on test, write results and pictures, print a table."""
     clock = time.perf_counter()
-    if workdir.is_file():
-        raise ConfigError(f'--workdir: found the file {workdir}, expected a folder, or a place where one can be made')
+    if not workdir.is_dir() and (found := files.kind(workdir)):  # such as a link that leads nowhere
+        raise ConfigError(f'{workdir}: found {found}, expected a folder, or a place where one can be made')
     if parallel.is_primary():
         print(
             f'lcr2s {__version__}  config {config_file or "given by a program"}  data {config.data.dataset}  '

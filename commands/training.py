@@ -256,23 +256,21 @@ def open_training(config: ConfigDict, workdir: pathlib.Path) -> Training:
 
 def _check_stages(config: ConfigDict, encoder: Encoder) -> None:
     """Build every stage in shapes only: a mistake in the last should not cost the training of the first."""
-    names, before = tuple(config.stages), {}
+    names, before = tuple(map(str, config.stages)), {}
     unknown = sorted(set(names) - set(stages.STAGES))
     early = [] if unknown else [x for i, x in enumerate(names) if not set(stages.needs(x, names)) <= set(names[:i])]
-    if not names or unknown or early:
+    if not names or unknown or early or len(set(names)) < len(names):
         several = {name: f'{name}, {entry.kind}_1, ...' for name, entry in stages.STAGES.items() if entry.kind}
         known = ', '.join(several.get(name, name) for name, entry in stages.STAGES.items() if not entry.number)
         order = '; '.join(f'{early} after {" and ".join(stages.needs(early, names))}' for early in early)
         raise ConfigError(
-            f'config.stages: found {names}; expected some of {known}{order and f"; the {order}"}'
+            f'config.stages: found {names}; expected some of {known}, each once{order and f"; the {order}"}'
             + (meant(unknown[0], stages.STAGES) if unknown else '')
         )
     for kind in ('fold', 'member'):
         found = stages.several(kind, names)
         if found and (len(found) < 2 or [stages.STAGES[name].number for name in found] != list(range(len(found)))):
-            raise ConfigError(
-                f"config.stages: found {', '.join(found)}; expected '{kind}_0', '{kind}_1' and so on, each once"
-            )
+            raise ConfigError(f"config.stages: found {', '.join(found)}; expected '{kind}_0', '{kind}_1' and so on")
     for name in names:
         stage = _build(name, config, encoder, 1, before, None)
         before[name] = stage, jax.eval_shape(stage.init, jax.random.key(0))

@@ -18,6 +18,7 @@ from lcr2s_jax.method.stages import STAGES
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run
 from lcr2s_jax.training.run_files import no_run, read_config, read_facts
+from lcr2s_jax.weights.layouts import is_run
 
 # When a run is resumed: they say where and how something is computed, and not what.
 _MAY_CHANGE = (
@@ -38,7 +39,7 @@ _LATER |= {f'data.folder.fields.{column}': '' for column in ('image', 'caption',
 def config_of(workdir: pathlib.Path) -> ConfigDict:
     """The config that a workdir's run was made with. Raises ConfigError where there was none, or of other fields."""
     path = workdir / 'config.json'
-    if not path.is_file():
+    if not is_run(workdir):  # an export has a config.json, too
         raise ConfigError(no_run(workdir))
     config, found = base.get_config(), read_config(workdir)
     found.pop('made_of', None)

@@ -12,6 +12,7 @@ from lcr2s_jax import images, threads
 from lcr2s_jax.texts import alike, difference
 
 FORMATS = ('JPEG', 'PNG', 'BMP')  # of the published datasets; what `data.transforms` decodes
+NO_CAPTION = 'no caption'  # a fault of an entry
 _MARKS = (b'Exif', b'eXIf', b'tiff:Orientation')  # of JPEG, of PNG, of XMP in either
 _ALL = images.Limits(max_pixels=sys.maxsize)  # of an image that was looked at before, or is about to be
 _PALETTE_BITS = range(1, 9)  # a BMP's pixel is a number of a colour, which TensorFlow takes for grey
@@ -100,7 +101,7 @@ def read(entries: Iterable[Entry], folder: pathlib.Path, max_pixels: int) -> Ite
             encoded = images.read(folder / entry.file_name)
         except images.PictureError as error:
             return entry, b'', f'{error}{near(entry.file_name) if str(error) == images.MISSING else ""}'
-        without = '' if entry.captions or entry.gallery else 'no caption'
+        without = '' if entry.captions or entry.gallery else NO_CAPTION
         return entry, encoded, fault_of(encoded, max_pixels) or without
 
     yield from threads.in_order(one, entries)

@@ -2,6 +2,7 @@
 
 import io
 import re
+import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,11 +49,12 @@ class SearchError(UserError):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop by SIGTERM and did, at a step boundary, everything saved."""
+    """The run was asked to stop by SIGTERM or Ctrl-C and did, at a step boundary, everything saved."""
 
-    def __init__(self, step: int):
-        super().__init__(f'stopped by SIGTERM after step {step:,}, which is saved; the same command goes on from there')
-        self.step = step
+    def __init__(self, step: int, number: int = signal.SIGTERM):
+        name = signal.Signals(number).name
+        super().__init__(f'stopped by {name} after step {step:,}, which is saved; the same command goes on from there')
+        self.step, self.number = step, number
 
 
 def each(rows: Iterable[tuple[str, Any]], of: Callable[[str, Any], Any]) -> tuple[list, list[str]]:

@@ -213,6 +213,8 @@ def test_pmap_walks_the_whole_road_and_meets_jit(journey, cache, tmp_path):
         ({'stages': "('student',)"}, ('config.stages', 'teacher')),
         ({'stages': "('fold_0','crossed')"}, ('config.stages', 'crossed after fold_0 and fold_1')),
         ({'stages': "('fold_0','fold_2')"}, ('config.stages: found fold_0, fold_2', "'fold_0', 'fold_1' and so on")),
+        ({'stages': "('teacher','teacher')"}, ("config.stages: found ('teacher', 'teacher')", 'each once')),
+        ({'stages': '(1,None)'}, ("config.stages: found ('1', 'None')", 'expected some of baseline')),
         ({'teacher.heads': 7}, ('config.teacher.heads', '7')),
         ({'student.align': 'cosine'}, ("'cosine'", 'infonce')),
         ({'train.log_every': 0}, ('config.train.log_every',)),

@@ -11,6 +11,7 @@ from data import misplaced, people, sources
 from data.annotations import Annotations, Entry
 from data.doctor import checks, supports
 from data.doctor.checks import AS_TOLD, Finding, first
+from data.pictures import NO_CAPTION
 from data.records import TOLERATED
 from lcr2s_jax import images
 from lcr2s_jax.errors import DataError, RowsError
@@ -187,6 +188,7 @@ def _unusable(seen: Seen) -> Iterator[Finding]:
         f'Training stops: more than {TOLERATED:.0%} is taken for a damaged copy.' if stops else
         f'Training skips them and names them: up to {TOLERATED:.0%} is tolerated.',
         f'Write the names of {counted(near, "file")} in one way, in the annotations or on the disk.' if near else
+        'Give them captions, or leave them out of the annotations.' if set(seen.faults.values()) == {NO_CAPTION} else
         'Copy or unpack the images again.' if stops else 'Copy these images again, for scores on the whole test split.',
         first(f'{seen.entries[n].file_name}: {fault} ({seen.entries[n].split})' for n, fault in seen.faults.items()),
     )  # fmt: skip

@@ -60,7 +60,7 @@ class Program(NamedTuple):
             return 2
         except Interrupted as stop:
             print(f'{speaker}: {stop}', file=sys.stderr)
-            return 143  # what a shell reports of a process that SIGTERM ended
+            return 128 + stop.number  # what a shell reports of a process that the signal ended
         except KeyboardInterrupt as stop:
             print(f'{speaker}: stopped; the same command goes on from what is saved', file=sys.stderr)
             return 143 if isinstance(stop, _Terminated) else 130

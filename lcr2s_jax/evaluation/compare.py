@@ -54,6 +54,8 @@ def read(folder: pathlib.Path) -> dict[str, dict[int, dict]]:
     found: dict[str, dict[int, dict]] = {}
     for path in sorted(folder.glob('*-[0-9]*.json')):
         name, _, seed = path.stem.rpartition('-')
+        if not seed.isdecimal():  # somebody else's
+            continue
         result = read_result(path)
         if path.with_suffix('.npz').exists():
             advice = f'delete it and {path.name}, and let `compare` make that row again'

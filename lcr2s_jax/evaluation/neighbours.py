@@ -51,9 +51,10 @@ def enriched(x_GE: np.ndarray, near_Gk: np.ndarray) -> np.ndarray:
 
 
 def right_neighbours(near_Gk: np.ndarray, pid_G: np.ndarray) -> float:
-    """Share of the nearest neighbours that show the same person, 0..1."""
+    """Share of the nearest neighbours that show the same person, 0..1; 0 where nobody has a neighbour."""
     first_G = near_Gk[:, 0]
-    return float(np.mean(pid_G[first_G[first_G >= 0]] == pid_G[first_G >= 0]))
+    right = pid_G[first_G[first_G >= 0]] == pid_G[first_G >= 0]
+    return float(right.mean()) if len(right) else 0.0
 
 
 def reciprocal_scores(

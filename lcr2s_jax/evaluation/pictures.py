@@ -44,14 +44,14 @@ def read(file: str, images: str) -> Pictures:
             raise DataError(
                 f'--table: {file}: found the row {dict(row)} with an empty cell, expected image, caption, id'
             )
-        person = people.setdefault(row['id'], len(people))
+        person = people.setdefault(row['id'].strip(), len(people))  # as training reads it
         if whose.setdefault(row['image'], person) != person:
             raise DataError(f'--table: {file}: found the picture {row["image"]} of two ids, expected one')
     return Pictures(
         [pathlib.Path(images) / name for name in whose],
         np.array(list(whose.values())),
         [row['caption'] for row in rows],
-        np.array([people[row['id']] for row in rows]),
+        np.array([people[row['id'].strip()] for row in rows]),
     )
 
 

@@ -26,6 +26,7 @@ class Report:
         self._prints = self._writes and not quiet
         self._bar = self._task = self._board = None
         self.seconds: dict[str, float] = {}
+        self._told: list[str] = []  # of a stage that was finished before
 
     def say(self, text: str) -> None:
         """One plain line, above the progress bar if there is one."""
@@ -34,7 +35,7 @@ class Report:
 
     def start(self, stage: str, first: int, steps: int) -> None:
         """Begin or resume a stage at step `first`: what an interrupted run logged beyond it is dropped."""
-        self._stage, self._steps, self._line = stage, steps, ''
+        self._stage, self._steps, self._line, self._told = stage, steps, '', []
         self.seconds[stage] = 0.0
         if not self._writes:
             return
@@ -51,6 +52,7 @@ class Report:
                         self.seconds[stage] = row['elapsed']
         files.write(self._jsonl, ''.join(line + '\n' for line in kept))
         if first == steps:
+            self._told = kept
             self.say(f'{stage}: finished before, at step {steps:,}')
             return
         self._open_board(stage, first)
@@ -86,9 +88,11 @@ class Report:
         """One line of how a stage ended: 'done', 'stopped by a signal', 'not finite', or 'failed: ...'."""
         if not self._writes:
             return
-        row = {'stage': stage, 'step': step, 'ended': ended} | more
+        line = json.dumps({'stage': stage, 'step': step, 'ended': ended} | more)
+        if line in self._told:  # a finished stage ends anew in every call
+            return
         with contextlib.suppress(OSError), self._jsonl.open('a') as file:  # the disk may be what failed
-            file.write(json.dumps(row) + '\n')
+            file.write(line + '\n')
 
     def stop(self) -> None:
         """End the stage's bar and files."""

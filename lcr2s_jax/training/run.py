@@ -207,7 +207,7 @@ def alone_in(workdir: pathlib.Path) -> Iterator[None]:
 def _refuse_busy(workdir: pathlib.Path) -> None:
     raise ConfigError(
         f'{workdir}: another process is running in it, and two would overwrite each other. Wait for it or stop it, or '
-        'choose another --workdir.'
+        'choose another folder.'
     )
 
 

@@ -11,6 +11,7 @@ from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation.metrics import NAMES
 from lcr2s_jax.search.calibration import Calibration
 from lcr2s_jax.texts import near
+from lcr2s_jax.weights.layouts import is_run
 
 MODEL = 'model'
 FORMAT = 1
@@ -62,7 +63,7 @@ def read_facts(workdir: pathlib.Path) -> dict:
     """The content of <workdir>/model/model.json. Raises ConfigError, also where config.json says otherwise."""
     path = workdir / MODEL / 'model.json'
     if not path.is_file():
-        if (workdir / 'config.json').is_file():
+        if is_run(workdir):  # others have a config.json, too
             raise ConfigError(
                 f'{workdir}: found a run without {MODEL}/model.json, as versions before 0.2 left them; type its '
                 'training command again, which adds what is missing and trains nothing'

@@ -8,6 +8,7 @@ Batches and keys are functions of the step number, so that a state is all that r
 import contextlib
 import dataclasses
 import itertools
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -44,32 +45,42 @@ class NonFinite(Exception):
 
 
 class Interrupt:
-    """Notes SIGTERM while its `with` block runs: the loop stops where it stands well, on every host at the same step.
+    """Notes SIGTERM and Ctrl-C in its `with` block: the loop stops where it stands well, all hosts at the same step.
 
-    Under `jax.distributed` the runtime itself listens and makes the hosts agree on a step; alone, we do.
+    Under `jax.distributed` the runtime itself listens to SIGTERM and makes the hosts agree on a step; alone, we do. A
+    second Ctrl-C ends the step, too.
     """
 
     def __init__(self):
-        self._noted = False
+        self._noted = 0
 
     def __enter__(self):
-        self._alone = jax.process_count() == 1
-        if self._alone:
-            self._before = signal.signal(signal.SIGTERM, self._note)
+        self._before = {}
+        if jax.process_count() == 1:
+            self._before[signal.SIGTERM] = signal.signal(signal.SIGTERM, self._note)
+            if callable(signal.getsignal(signal.SIGINT)):  # a shell's background job ignores it
+                self._before[signal.SIGINT] = signal.signal(signal.SIGINT, self._note)
         return self
 
-    def __exit__(self, *_):
-        if self._alone:
-            signal.signal(signal.SIGTERM, self._before)
+    def __exit__(self, kind, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._noted and kind is None:  # it came too late for the loop, while the last step was saved
+            signal.raise_signal(self._noted)
 
-    def due(self) -> bool:
-        """Whether to stop after this step; every host must ask after every step, and all get the same answer."""
-        if self._alone:
+    def due(self) -> int:
+        """The signal to stop by after this step, 0 for none; every host must ask after every step, and all agree."""
+        if self._before:
             return self._noted
-        return multihost_utils.reached_preemption_sync_point(next(_QUESTIONS))
+        return multihost_utils.reached_preemption_sync_point(next(_QUESTIONS)) and signal.SIGTERM
 
-    def _note(self, *_):
-        self._noted = True
+    def _note(self, number, frame):
+        if number == signal.SIGINT:
+            if self._noted == number:
+                self._before[number](number, frame)
+            # no print: it may be one that was interrupted
+            os.write(2, b'stopping when this step is saved; Ctrl-C once more stops at once\n')
+        self._noted = number
 
 
 def train_step(
@@ -144,7 +155,7 @@ def fit(
 
     Raises:
       NonFinite: with the step whose loss or gradient was not finite. CheckpointError: nothing that is whole to resume
-      from, or no room to save. Interrupted: by SIGTERM, after saving.
+      from, or no room to save. Interrupted: by SIGTERM or Ctrl-C, after saving.
     """
     state = checkpoints.restore(shaped_state(stage, tx, parallel, seed)) or initial_state(stage, tx, parallel, seed)
     first = int(state.step)
@@ -152,10 +163,10 @@ def fit(
     step_fn = parallel.compile(
         lambda state, frozen, batch, axis: train_step(state, frozen, batch, axis, loss=stage.loss, tx=tx, seed=seed)
     )
-    report.start(stage.name, first, steps)
     with contextlib.ExitStack() as stack:
+        interrupt = stack.enter_context(Interrupt())  # first: what is raised in TensorBoard's start hangs its end
         stack.callback(report.stop)  # also on an error: a live bar would swallow its message
-        interrupt = stack.enter_context(Interrupt())
+        report.start(stage.name, first, steps)
         pending, clock = [], time.perf_counter()
         for step, batch in zip(range(first + 1, steps + 1), batches(first), strict=False):
             with jax.transfer_guard('disallow'):  # all but `put`, which says so: a transfer unseen costs every step
@@ -182,7 +193,7 @@ def fit(
                 checkpoints.save(state, score)
                 clock = time.perf_counter()
             if stopping:
-                raise Interrupted(step)
+                raise Interrupted(step, stopping)
     return checkpoints.best_of(state)
 
 

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+from lcr2s_jax.evaluation import pictures
 from lcr2s_jax.weights import export, runtimes
 from tests import folders, searching
 from tests.road import fails, typed
@@ -141,6 +142,12 @@ def test_a_table_that_cannot_be_evaluated_is_explained(made, tmp_path, text, wor
     (tmp_path / 't.csv').write_text(text)
     run = typed('evaluate', f'--images={tmp_path}', f'--table={tmp_path / "t.csv"}', f'--weights={made.uri}')
     assert run.returncode == 1 and words in run.stderr and 'Traceback' not in run.stderr, run.stderr
+
+
+def test_blanks_around_an_id_make_nobody_else(tmp_path):
+    (tmp_path / 't.csv').write_text('image,caption,id\na.png,x,1\na.png,y,1 \nb.png,z, 2\n')
+    found = pictures.read(str(tmp_path / 't.csv'), str(tmp_path))
+    assert found.image_pid_G.tolist() == [0, 1] and found.text_pid_Q.tolist() == [0, 0, 1]
 
 
 def test_every_format_that_there_is_can_be_asked_for(capsys):

@@ -71,7 +71,7 @@ def raises(error):
         (['--config=configs/demo.py', '--workdir=w', '--config.train.steps=three'], 1, '--config.train.steps=three'),
         (['--config=configs/demo.py', '--workdir=w', '--config.optim.lr=3'], 1, '--config.optim.learning_rate?'),
         (['--config=configs/demo.py', '--workdir=w', '--config.optim.steps=3'], 1, '--config.train.steps?'),
-        (['--config=configs/smoke.py', '--workdir=README.md'], 1, 'found the file README.md'),
+        (['--config=configs/smoke.py', '--workdir=README.md'], 1, 'README.md: found a file, expected a folder'),
         (['doctor', '--config=README.md'], 1, 'README.md cannot be used'),
         (['evaluate', '--weights=w'], 2, 'evaluate needs --workdir, or --config and --weights'),
     ],

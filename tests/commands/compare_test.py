@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from commands.rows import merged
+from lcr2s_jax.training.run import alone_in
 from tests import folders, road
 
 ROWS = """
@@ -17,6 +18,7 @@ test = true
 [row.wrong]
 label = "a fifth of the captions wrong"
 like = "sdm"
+test = false
 noise = "NOISE"
 """
 SMALL = {
@@ -59,8 +61,15 @@ def test_rows_are_trained_once_and_killed_in_between_go_on(made):
     assert [line['row'] for line in content['val'] if line['way'] == 'single'] == ['sdm', 'wrong']
     assert (made / 'out' / 'plot.png').stat().st_size > 5000
     road.fails(typed(made, *words, **{'optim.b1': 0.5}), 1, 'made otherwise', 'optim.b1: 0.9 there, 0.5 now')
+    with alone_in(made / 'out'):
+        road.fails(typed(made, *words), 1, f'{made / "out"}: another process is running in it', 'choose another folder')
+    (made / 'out' / 'notes-2024a.json').write_text('of somebody else')
     alone = road.typed('compare', f'--out={made / "out"}')
     assert alone.stdout.startswith('Regime of the baseline'), 'as it was told before'
+    tested = (made / 'rows.toml').read_text().replace('test = false', 'test = true')
+    (made / 'tested.toml').write_text(tested)
+    later = typed(made, 'compare', f'--rows={made / "tested.toml"}', *words[2:])
+    assert '2/2' not in later.stdout and '| a fifth of the captions wrong |' in later.stdout.partition('## val')[0]
 
 
 def test_what_is_asked_for_wrongly_is_told(made):

@@ -9,7 +9,7 @@ from benchmarks import testbed
 from commands.comparison import Comparison
 from commands.rows import Row, merged
 from lcr2s_jax import files
-from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.errors import ConfigError, DataError
 from lcr2s_jax.evaluation import compare
 from lcr2s_jax.training.resident import ResidentSplit
 from tests import tiny
@@ -152,6 +152,11 @@ def test_results_of_another_config_or_another_row_are_not_mixed_in(alone):
     changed.config = merged(one.config, {'model': {'chunks': 2}})
     changed.run(['sdm'], [0])
     path = one.out / 'sdm-0.json'
+    one.run(['rich'], [0])
+    changed.rows = ROWS | {'fusion': Row('fusion', 'fusion', 'fusion', 'sdm', set={'fusion': {'scale': 40.0}})}
+    (one.out / 'fusion-0.json').unlink()  # as one is told to do, so that it is made again
+    with pytest.raises(ConfigError, match='rich-0.json: .* otherwise .the row fusion before it: '):
+        changed.run(['rich'], [0])
     older = compare.read_result(path)
     del older['made_with']  # those of earlier versions
     files.write(one.out / 'sdm-0.json', files.to_json(older))
@@ -165,3 +170,26 @@ def test_a_row_that_fails_is_told_and_those_that_need_it_are_left_out(tmp_path):
     with pytest.raises(ConfigError, match='found 3 rows left undone: fusion, rich, sdm'):
         one.run(['rich'], [0])
     assert any('sdm failed: DataError' in line for line in said)
+    one.rows |= {'two': Row('two', '', 'baseline', noise=str(tmp_path / 'none.npy')), 'sdm': ROWS['sdm']}
+    with pytest.raises(ConfigError, match='found 1 row left undone: two'):
+        one.run(['sdm', 'two'], [0])  # one program, of which the second fails
+    assert said[-1].startswith('two failed'), 'by its own name'
+
+
+def test_a_mistake_in_the_last_row_is_told_before_the_first_is_trained(tmp_path):
+    one = comparison(tmp_path, False, said := [])
+    one.rows = ROWS | {
+        'pupil': Row('pupil', 'of a teacher without a fusion', 'student', 'sdm'),
+        'uneven': Row('uneven', 'steps', 'baseline', set={'train': {'steps': 5}}),
+    }
+    with pytest.raises(ConfigError, match="row pupil: config.student.target: found 'fusion' of a teacher without one"):
+        one.check(['sdm', 'pupil'], [0])
+    with pytest.raises(
+        ConfigError, match='row uneven: config.train.steps: found 5, expected a multiple of eval_every, 2'
+    ):
+        one.check(['sdm', 'uneven'], [0])
+    one.rows |= {'many': Row('many', 'batches', 'baseline', set={'batch': {'identities': 400}})}
+    with pytest.raises(DataError, match='row many: config.batch'):
+        one.check(['sdm', 'many'], [0])
+    one.check(list(ROWS), [0, 1])
+    assert not said and not any(tmp_path.iterdir())

@@ -18,7 +18,7 @@ def read(tmp_path, text):
 
 
 def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
-    first = '[row.a]\nstage="baseline"\nset.batch={identities=2, views=3}\n'
+    first = '[row.a]\nlabel="A"\nstage="baseline"\nset.batch={identities=2, views=3}\n'
     found = read(tmp_path, first + '[row.b]\nlike="a"\nset.batch.views=4\n')
     assert found['b'].set == {'batch': {'identities': 2, 'views': 4}} and found['b'].label == 'b'
     assert found['a'].set == {'batch': {'identities': 2, 'views': 3}}
@@ -45,6 +45,15 @@ def test_a_row_is_like_another_but_for_what_it_changes(tmp_path):
             '[row.a]\nstage="baseline"\n[row.b]\nstage="student"\nteacher="a"\nteachers=["a"]\ncombine="cross"',
             'expected equally many for each fold',
         ),
+        ('[row."../a"]\nstage = "baseline"', "found the row '../a', expected a name that files can have"),
+        ('[row.""]\nstage = "baseline"', "found the row '', expected"),
+        ('[row.a]\nstage = "baseline"\nkeep = "pair"', r"judges = \[\] with keep = 'pair'; expected both"),
+        ('[row.a]\nstage = "baseline"\n[row.b]\nstage = "baseline"\njudges = ["a"]', "with keep = ''; expected both"),
+        (
+            '[row.a]\nstage="baseline"\n[row.b]\nstage="baseline"\nkeep="pair"\njudges=["a", "a"]',
+            'one judge, or two that were trained on half = 0 and half = 1',
+        ),
+        ('[row.a]\nstage="baseline"\n[row.b]\nstage="baseline"\nneighbours_by=["a"]', 'expected test = true'),
         ('[row.a', 'cannot be read as rows'),
         ('[row.a]\nstage="baseline"\nnoise=-0.5', 'found noise = -0.5, expected a share'),
     ],

@@ -16,6 +16,9 @@ def test_a_workdir_that_is_none_names_the_run_beside_it(tmp_path):
     for place in ('runs/a/student', 'runs', 'runs/a2'):
         with pytest.raises(ConfigError, match=f'found no run in .*{place}; .*did you mean {tmp_path}/runs/a'):
             config_of(tmp_path / place)
+    (tmp_path / 'config.json').write_text('{"model_type": "clip"}')  # of an export
+    with pytest.raises(ConfigError, match='found no run in'):
+        config_of(tmp_path)
 
 
 def test_other_images_of_the_same_annotations_are_refused_and_older_runs_go_on(tmp_path):

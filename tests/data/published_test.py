@@ -127,7 +127,9 @@ def test_a_picture_without_captions_in_a_json_list_is_skipped_as_in_published_fi
     assert entries[folder.rows[4]['file_path']].captions == ()
     assert entries[folder.rows[5]['file_path']].captions == ('A man.',)
     found = examine(tmp_path, 'folder', table='models.json')
-    assert the(found, 'unusable-images').examples[0].endswith('no caption (train)') or not found.usable
+    unusable = the(found, 'unusable-images')
+    assert unusable.examples[0].endswith('no caption (train)')
+    assert unusable.do == 'Give them captions, or leave them out of the annotations.', 'another copy helps nothing'
 
 
 def test_a_byte_order_mark_backslashes_ids_as_text_and_entries_named_twice_are_no_obstacle(tmp_path):

@@ -78,6 +78,7 @@ def test_equal_rows_and_blocks_change_nothing(monkeypatch):
 
 def test_the_share_of_right_first_neighbours_is_counted():
     assert neighbours.right_neighbours(np.array([[1, 2], [2, 0], [0, 1], [-1, -1]]), np.array([0, 0, 1, 1])) == 1 / 3
+    assert neighbours.right_neighbours(np.array([[-1, -1]]), np.array([0])) == 0, 'a picture alone has none'
 
 
 def test_a_gallery_smaller_than_its_neighbourhood_is_fine():

@@ -17,6 +17,7 @@ from lcr2s_jax.errors import Interrupted
 from lcr2s_jax.training import optim, train
 from lcr2s_jax.training.checkpoint import CheckpointError, Checkpoints, _short, checksum
 from lcr2s_jax.training.parallel import Parallel
+from lcr2s_jax.training.report import Report
 from tests import tiny
 from tests.tiny_runs import OPTIM, Killed, any_stage, batches, killed_after, losses, run
 
@@ -149,21 +150,79 @@ def test_a_checksum_is_the_same_on_any_devices_and_another_for_any_change():
     assert len({int(checksum(x)) for x in (tree, swapped, flipped, tree | {'b': np.int32(8)})}) == 4
 
 
-def test_sigterm_saves_the_step_and_the_next_call_ends_like_an_unbroken_run(tmp_path, one_device):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_and_the_next_call_ends_like_an_unbroken_run(tmp_path, one_device, listening, number):
     def with_signal(start):
         for step, batch in enumerate(batches(start), start):
             if step == 2 and start == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             yield batch
 
     stage = tiny.stage('baseline')
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted) as stopped:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=number.name) as stopped:
         run(tmp_path, stage, batches=with_signal)
     assert stopped.value.step == 3, 'not a multiple of save_every: it is the signal that saved'
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
     resumed, _ = run(tmp_path, stage, batches=with_signal)
     chex.assert_trees_all_equal(resumed, one_device('baseline')[1])
+
+
+@pytest.fixture
+def listening():
+    """Ctrl-C is heard: in a shell's background job it is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_last_step_is_validated_is_not_lost(tmp_path, listening, number):
+    class Told(Exception):
+        pass
+
+    def told(*_):
+        raise Told
+
+    def validate(_):
+        os.kill(os.getpid(), number)
+        return 1.0, {}
+
+    before = signal.signal(number, told)
+    try:
+        with pytest.raises(Told):
+            run(tmp_path, tiny.stage('baseline'), steps=1, validate=validate)
+        assert (tmp_path / 'baseline' / '1').is_dir(), 'saved all the same'
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_signal_while_the_report_is_opened_waits_until_it_is(tmp_path, monkeypatch):
+    def start(self, *given, real=Report.start):
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(self, *given)
+
+    monkeypatch.setattr(Report, 'start', start)
+    with pytest.raises(Interrupted) as stopped:
+        run(tmp_path, tiny.stage('baseline'))
+    assert stopped.value.step == 1
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(listening):
+    reached = False
+    with pytest.raises(KeyboardInterrupt), train.Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = interrupt.due() == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = False
+    assert reached
+
+
+def test_a_background_job_goes_on_ignoring_ctrl_c(listening):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with train.Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not interrupt.due()
 
 
 def test_a_read_that_fails_for_the_machine_leaves_the_checkpoint_where_it_is(tmp_path, one_device, monkeypatch):

@@ -37,3 +37,15 @@ def test_a_log_that_is_no_text_is_kept_where_it_can_be_and_a_pipe_in_its_place_h
     os.mkfifo(tmp_path / 'metrics.jsonl')
     with pytest.raises(OSError, match='a pipe, socket or device'):
         report.start('teacher', 1, 1)
+
+
+def test_a_stage_that_was_finished_before_ends_in_the_log_once(tmp_path):
+    for _ in range(3):
+        for stage in ('teacher', 'student'):
+            report = Report(tmp_path, quiet=True)
+            report.start(stage, 9, 9)
+            report.end(stage, 9, 'done', best_step=6)
+    report.start('teacher', 9, 9)
+    report.end('teacher', 9, 'done', best_step=3)  # another is left as the best
+    told = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+    assert [told[0][:19], told[1][:19]] == ['{"stage": "teacher"', '{"stage": "student"'] and len(told) == 3

@@ -214,6 +214,9 @@ def test_what_is_there_is_never_written_over(workdir, tmp_path):
 def test_a_folder_without_a_run_or_without_a_stage_is_named(workdir, tmp_path):
     with pytest.raises(ConfigError, match='found no run in'):
         Run.open(tmp_path)
+    (tmp_path / 'config.json').write_text('{"model_type": "clip"}')  # of an export, as others have it
+    with pytest.raises(ConfigError, match='found no run in'):
+        Run.open(tmp_path)
     with pytest.raises(ConfigError, match='found the stages student, expected teacher'):
         Run.open(workdir, 'teacher')
     (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
