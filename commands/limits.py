@@ -1,6 +1,7 @@
 """What the numbers of a config may be: told before anything is opened, all that are wrong at once."""
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ _LIMITS: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (  #
         ),
     ),
 )  # fmt: skip
-_MOST = 10**18  # nothing that a field says comes near
+_MOST = 10**18  # no whole number that a field says comes near
 _WORDS = {  # fields that are read for some models alone: for others, a misspelt value would pass unnoticed
     'model.dtype': ('float32', 'bfloat16'),
     'model.resize': ('bicubic', 'bilinear'),
@@ -70,6 +71,8 @@ def _faults(flat: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield field, f"found '{value}', expected {' or '.join(map(repr, _WORDS[field]))}"
         elif isinstance(value, int | float) and not isinstance(value, bool) and (limit := limit_of(field)):
             words, test = limit
-            known = abs(value) < _MOST  # False of NaN; math.isfinite fails for integers of 400 digits
+            # math.isfinite fails for integers of 400 digits
+            known = abs(value) < _MOST if isinstance(value, int) else math.isfinite(value)
             if not (known and test(value)):
-                yield field, f'found {str(value)[:40]}, expected {words if known else "a finite number below 1e18"}'
+                words = words if known else 'a finite number, a whole one below 1e18'
+                yield field, f'found {str(value)[:40]}, expected {words}'

@@ -108,7 +108,7 @@ def test_other_pictures_under_the_same_names_in_another_root_are_refused_and_a_m
     built = load('a')
     assert load('b') == built, 'a copy'
     Image.new('RGB', (9, 9)).save(blurred.path(blurred.rows[3]))
-    with pytest.raises(DataError, match=f'found 1 images of another size .*from the images below {tmp_path}/a/RSTP'):
+    with pytest.raises(DataError, match=f'found 1 image of another size .*from the images below {tmp_path}/a/RSTP'):
         load('b')
     shutil.rmtree(blurred.images)
     assert load('b') == built, 'of the folder only the annotations are needed'
