@@ -17,7 +17,7 @@ from lcr2s_jax.evaluation import evaluate as evaluation
 from lcr2s_jax.evaluation.table import gallery_table, table
 from lcr2s_jax.files import expanded
 from lcr2s_jax.method.encoder import DualEncoder
-from lcr2s_jax.model import TOWERS, Model
+from lcr2s_jax.model import TOWERS
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run
 from lcr2s_jax.training.run_files import read_facts
@@ -46,8 +46,8 @@ def evaluate_weights(
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         inputs = open_inputs(config, ('val', 'test'), encoder=opened)
         encoder = DualEncoder(inputs.encoder.clip)
-        other = api.load(near, dtype=dtype) if near else None
-        results = {'weights': _scores(inputs, encoder, {'clip': inputs.encoder.params}, None, 0, enriched, other)}
+        params, others = {'clip': inputs.encoder.params}, _seen_by(inputs, near, dtype)
+        results = {'weights': _scores(inputs, encoder, params, None, 0, enriched, others)}
     _tell(inputs, results, dtype, as_json)
 
 
@@ -60,9 +60,9 @@ def evaluate_run(
         names = [stage] if stage else runs.stages_of(workdir, read_facts(workdir))
         opened = [Run.open(workdir, name, dtype) for name in names or ['']]
         inputs, results = data_of(workdir, config, opened, ('val', 'test')), {}
-        other = api.load(near, dtype=dtype) if near else None
+        others = _seen_by(inputs, near, dtype)
         for one in opened:
-            scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views, enriched, other)
+            scores = _scores(inputs, one.encoder, one.params, one.fusion, one.views, enriched, others)
             results[one.stage] = {'step': one.step, **scores}
     _tell(inputs, results, dtype, as_json)
 
@@ -75,8 +75,16 @@ def _load(config: ConfigDict, weights: str, dtype: str):
     return api.load(weights, tokenizer=config.tokenizer, dtype=dtype, **given)
 
 
+def _seen_by(inputs: Inputs, near: str, dtype: str) -> dict[str, np.ndarray]:
+    """Split -> image vectors of the model that finds neighbours, for all stages; nothing without one."""
+    if not near:
+        return {}
+    model = api.load(near, dtype=dtype)
+    return {split: model.encode_image(list(inputs.splits[split].jpegs)) for split in inputs.evaluated}
+
+
 def _scores(
-    inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, enriched: Mapping | None, near: Model | None
+    inputs: Inputs, encoder: DualEncoder, params, fusion, views: int, enriched: Mapping | None, near: Mapping
 ) -> dict:
     embedder, scores = evaluation.Embedder(encoder, inputs.parallel), {}
     for split in inputs.evaluated:
@@ -86,8 +94,7 @@ def _scores(
             rich = evaluation.with_supports(fusion, params, embeddings, views)
             scores.setdefault('with_supports_oracle', {})[split] = evaluation.retrieval_metrics(rich)
         if enriched:
-            near_GE = near.encode_image(list(inputs.splits[split].jpegs)) if near else None
-            apart = evaluation.gallery_side(embeddings, **enriched, near_GE=near_GE)
+            apart = evaluation.gallery_side(embeddings, **enriched, near_GE=near.get(split))
             scores.setdefault('gallery_side', {})[split] = apart
     return scores
 

@@ -232,6 +232,8 @@ class Material:
                     found[f'fused-{k}'] = single._replace(image_GE=fuse(single.image_GE, near[:, :k]))
             if row.neighbours_by:
                 others = [self.features(name, seed, split) for name in row.neighbours_by]
-                near = neighbours.nearest(targets.mean_relation(others).image_GE, k)
-                found[f'neighbours-{k}-by'] = single._replace(image_GE=neighbours.enriched(single.image_GE, near))
+                near = neighbours.nearest(targets.mean_relation(others).image_GE, max(_NEIGHBOURS))
+                found[f'neighbours-{max(_NEIGHBOURS)}-by'] = single._replace(
+                    image_GE=neighbours.enriched(single.image_GE, near)
+                )
         return found

@@ -46,7 +46,7 @@ def _steps(step_Nhw: np.ndarray, with_flat: bool) -> list[np.ndarray]:
     strength, rms = _strength(size_Nhw)
     found = [np.log(strength), np.log(rms / strength)]
     if with_flat:
-        found.append(_mean(size_Nhw < _LEVEL) if size_Nhw[..., :1, :1].size else np.ones_like(strength))
+        found.append(_mean(size_Nhw < _LEVEL) if size_Nhw.size else np.ones_like(strength))
     return found
 
 

@@ -17,7 +17,7 @@ FROM = 1_000_000  # pictures: below, comparing every vector is as quick as one w
 FEWEST = 256  # pictures: product quantisation learns that many values of a byte
 _LIST = 1024  # vectors of an inverted list, about
 _PROBES = 48  # lists looked into
-_REFINE = 20  # candidates with exact scores, times k: ten million pictures need so many, docs/scale.md
+_REFINE, _FEWEST_EXACT = 5, 200  # candidates with exact scores: times k, and at least, see docs/scale.md
 _LEARNING = dict(max_iterations=15, sample_rate=64)  # a tenth of the time of LanceDB's defaults, at the same recall
 
 
@@ -44,7 +44,7 @@ def nearest(
     top: int,
     where: Condition | str = '',
     probes: int = _PROBES,
-    refine: int = _REFINE,
+    refine: int = 0,
     memory=None,
     column: str = VECTOR,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -55,10 +55,11 @@ def nearest(
 
     Args:
       probes: lists looked into.
-      refine: so many times `top` candidates get exact scores.
+      refine: so many times `top` candidates get exact scores; 0 for 5, and 200 candidates at least.
       memory: (`topk.Exact` of all vectors, their row_G): candidates are scored there instead of from the disk, which is
         most of the time of a large batch.
     """
+    refine = refine or max(_REFINE, -(-_FEWEST_EXACT // top))
     asked = gallery.table.search(list(query_QE), vector_column_name=column).distance_type('dot').nprobes(probes)
     asked = asked.limit(top * refine) if memory else asked.limit(top).refine_factor(refine)
     asked = asked.select(['_distance']).with_row_id(True)

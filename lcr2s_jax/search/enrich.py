@@ -187,10 +187,11 @@ def _enriched(
         combine = GalleryFusion.from_bytes(content, state.fusion, f'{gallery.uri}/{state.file}')
     hashes = np.array(pictures['sha256'].to_pylist(), str)
     _, first_U, picture_G = np.unique(hashes, return_index=True, return_inverse=True)
-    known_K = np.flatnonzero(np.isfinite(near_GE[first_U]).all(axis=1))
+    near_UE = near_GE[first_U]
+    known_K = np.flatnonzero(np.isfinite(near_UE).all(axis=1))
     near_Uk = np.full((len(first_U), state.neighbours), -1)
     with progress.counting('pictures compared with all', len(known_K)) as tell:
-        near_Kk = neighbours.nearest(near_GE[first_U][known_K], state.neighbours, tell)
+        near_Kk = neighbours.nearest(near_UE[known_K], state.neighbours, tell)
     near_Uk[known_K] = np.where(near_Kk < 0, -1, known_K[near_Kk]) if len(known_K) else near_Kk
     return combine(vector_GE[first_U], near_Uk)[picture_G]
 

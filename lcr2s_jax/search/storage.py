@@ -14,7 +14,6 @@ from lcr2s_jax.search.stores import is_remote
 from lcr2s_jax.texts import near
 
 MODEL = 'model'
-_ANEW = 'index the pictures again into another folder'
 TRACKS = 'tracks'
 UPLOADS = 'uploads'
 # roots of the index's own pictures as its table has them, relative, so that an index may be moved
@@ -27,7 +26,7 @@ def check_place(uri: str) -> None:
 
     Raises SearchError as `check_parts` does.
     """
-    path = uri if is_remote(uri) else os.path.abspath(uri)
+    path = absolute(uri)
     if strange := [sign for sign in path if ord(sign) < 32 or ord(sign) == 127]:
         raise ConfigError(
             f'--index: found the control character {strange[0]!a} in the path {path!a}, expected none; rename that '
@@ -74,7 +73,8 @@ def missing(uri: str) -> str:
         )
     elif (path / 'sealed.json').exists():
         return (
-            f'{uri}: damaged: found no rows in images.lance, which this index had; restore it from a copy, or {_ANEW}'
+            f'{uri}: damaged: found no rows in images.lance, which this index had; restore it from a copy, or index '
+            'the pictures again into another folder'
         )
     elif path.name in (MODEL, 'images.lance') and (path.parent / 'images.lance').is_dir():
         return f'found no index at {uri}: it is a part of one; expected {path.parent}'
@@ -130,11 +130,8 @@ def model_folder(uri: str) -> pathlib.Path | None:
             stores.check(uri)  # there may be no bucket either
             return None
         with store.open_input_stream(facts.path) as file:
-            folder = (
-                files.user_folder('CACHE', '~/.cache')
-                / 'lcr2s_jax/models'
-                / hashlib.sha256(file.read()).hexdigest()[:32]
-            )
+            name = hashlib.sha256(file.read()).hexdigest()[:32]
+    folder = files.user_folder('CACHE', '~/.cache') / 'lcr2s_jax/models' / name
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as aside, stores.told(uri):

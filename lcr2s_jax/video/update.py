@@ -149,8 +149,9 @@ def _commit(gallery, model, pool, cut, some: list, values: dict[str, dict]) -> i
     numbers: dict[int, ingest.Numbers] = {}  # by track
     if used:
         pixels, owner = np.stack([pictures[place].pixels for place in used]), track_N[used]
-        look_PS = [appearance.statistics(pixels[owner == number]).mean(axis=0) for number in np.unique(owner)]
-        numbers = dict(zip(np.unique(owner).tolist(), map(ingest.Numbers, pool(pixels, owner), look_PS), strict=True))
+        for number, vector in zip(np.unique(owner).tolist(), pool(pixels, owner), strict=True):
+            look = appearance.statistics(pixels[owner == number]).mean(axis=0)
+            numbers[number] = ingest.Numbers(vector, look)
     rows = []
     for number, (path, track) in enumerate(some):
         _, size, modified = folder.look(root, root / path)
