@@ -20,6 +20,8 @@ def main() -> None:
     parser.add_argument('--dark', action='store_true', help='in dark mode')
     parser.add_argument('sentences', nargs='+', help='what is typed into the page')
     given = parser.parse_args()
+    if browser.PROGRAM is None:
+        parser.error('found no Chromium, expected chromium or google-chrome among the programs that can be called')
     with tempfile.TemporaryDirectory() as folder:
         (own := pathlib.Path(folder) / 'chromium').mkdir()
         log = pathlib.Path(folder) / 'log'
