@@ -74,10 +74,5 @@ def of_files(root: str, paths: Sequence[str]) -> Iterator[Condition]:
         yield equal(root=root) & among('path', some)
 
 
-def ending(column: str, text: str) -> Condition:
-    """The column's text ends with this one, which holds no % and no _."""
-    return _written(f'{sql_text.name_of(column)} like {sql_text.quoted(f"%{text}")}')
-
-
 def _written(text: str) -> Condition:
     return Condition(text, text)
