@@ -186,7 +186,7 @@ class Search:
         return np.ones(len(look_KS), bool) if self._foreign[1] else fitted.domain.outside(look_KS)
 
     def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked', column: str) -> Answer:
-        kind, checked = query.kind, likeness.is_checked(self.gallery, self.model.calibration)
+        kind, checked = query.kind, bool(self.model.calibration and self.model.calibration.domain)
         numbers = [VECTOR] * bool(query.example_nE) + [LOOK] * checked
         facts = self.gallery.facts(row_K, [*self.gallery.kinds, *numbers])
         fitted = None if column == ENRICHED else self.model.calibration  # val's scores were of pictures as they are
