@@ -15,8 +15,8 @@ from PIL import Image
 from data.demo import synthetic as demo
 from lcr2s_jax import api, files
 from lcr2s_jax import model as models
-from lcr2s_jax.cli.progress import Shown
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
+from lcr2s_jax.progress import Shown
 from lcr2s_jax.search import appearance, columns, folder, retention
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.index import bring_up_to_date
