@@ -20,36 +20,25 @@ from lcr2s_jax.models.resnet import ResNet
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_BASE = {
-    **{'vision_width': 768, 'vision_layers': 12, 'vision_heads': 12},
-    **{'text_width': 512, 'text_layers': 12, 'text_heads': 8, 'embed_dim': 512},
-}
-_LARGE = {
-    **{'vision_width': 1024, 'vision_layers': 24, 'vision_heads': 16},
-    **{'text_width': 768, 'text_layers': 12, 'text_heads': 12, 'embed_dim': 768},
-}
-_RN50 = {
-    **{'vision_width': 64, 'vision_layers': (3, 4, 6, 3), 'vision_heads': 32},
-    **{'text_width': 512, 'text_layers': 12, 'text_heads': 8, 'embed_dim': 1024},
-}
-_DEMO = {
-    **{'vision_width': 128, 'vision_layers': 4, 'vision_heads': 4},
-    **{'text_width': 128, 'text_layers': 4, 'text_heads': 4, 'embed_dim': 128},
-}
-_TINY = {
-    **{'vision_width': 32, 'vision_layers': 1, 'vision_heads': 2},
-    **{'text_width': 32, 'text_layers': 1, 'text_heads': 2, 'embed_dim': 32},
-}
-# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size,
-# context length and vocabulary are the data's.
+
+def _sizes(patch_size: int, vision: tuple, text: tuple[int, int, int], embed_dim: int) -> Mapping:
+    """Attributes of `CLIP`; of either tower width, layers and heads."""
+    towers = {'vision': vision, 'text': text}.items()
+    named = {f'{tower}_{name}': x for tower, xs in towers for name, x in zip(_TOWER, xs, strict=True)}
+    return MappingProxyType({'patch_size': patch_size, **named, 'embed_dim': embed_dim})
+
+
+_TOWER = ('width', 'layers', 'heads')
+# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size, context length and vocabulary
+# are the data's.
 ARCHITECTURES: Mapping[str, Mapping] = MappingProxyType(
     {
-        'ViT-B/16': {'patch_size': 16, **_BASE},
-        'ViT-B/32': {'patch_size': 32, **_BASE},
-        'ViT-L/14': {'patch_size': 14, **_LARGE},
-        'RN50': {'patch_size': 32, **_RN50},
-        'demo': {'patch_size': 12, **_DEMO},
-        'tiny': {'patch_size': 12, **_TINY},
+        'ViT-B/16': _sizes(16, (768, 12, 12), (512, 12, 8), 512),
+        'ViT-B/32': _sizes(32, (768, 12, 12), (512, 12, 8), 512),
+        'ViT-L/14': _sizes(14, (1024, 24, 16), (768, 12, 12), 768),
+        'RN50': _sizes(32, (64, (3, 4, 6, 3), 32), (512, 12, 8), 1024),
+        'demo': _sizes(12, (128, 4, 4), (128, 4, 4), 128),
+        'tiny': _sizes(12, (32, 1, 2), (32, 1, 2), 32),
     }
 )
 
