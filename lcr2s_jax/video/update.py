@@ -96,7 +96,7 @@ def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, r
         found = None  # what was deleted had its pictures deleted
     fresh = found is None
     if fresh:
-        with progress.counting('seconds of video', video.duration(path)) as tell:
+        with progress.counting('seconds of video', video.Frames(path, options.every).seconds) as tell:
             found = cutting.cut(path, cut, options.every, options.detector, tell, options.min_seen)
     if readmit:
         retention.readmit(gallery, [retention.key('bytes', _hash(track)) for track in found['tracks']])

@@ -116,10 +116,10 @@ def told(made):
 
 
 def test_frames_come_at_their_seconds_in_red_green_blue(walking):
-    found = list(video.frames(walking, 0.5))
+    found = list(video.Frames(walking, 0.5))
     np.testing.assert_allclose([seconds for seconds, _ in found], [0, 0.5, 1.0, 1.5], atol=1e-3)
     assert found[0][1].shape == (HEIGHT, WIDTH, 3) and np.abs(found[0][1][2, 2].astype(int) - FLOOR).max() < 20
-    assert len(list(video.frames(walking, 0.001))) == 2 * RATE, 'not more often than there are frames'
+    assert len(list(video.Frames(walking, 0.001))) == 2 * RATE, 'not more often than there are frames'
 
 
 def test_every_track_is_a_row_with_its_best_crop_and_the_mean_of_all_its_crops(made, told, walking):
