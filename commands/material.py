@@ -143,7 +143,6 @@ class Material:
         return pid_G % folds == fold
 
     def params(self, name: str, seed: int) -> dict:
-        """The best parameters of a finished row."""
         path = self._path(name, seed).with_suffix('.msgpack')
         return serialization.msgpack_restore(path.read_bytes())
 
@@ -206,7 +205,6 @@ class Material:
         return np.where(nth_Q % 2 == 0, unseen_of[1], unseen_of[0])
 
     def knobs(self, row: Row) -> dict:
-        """The numbers that a program takes."""
         config = self.given(row)
         return {name: np.float32(config[group][name]) for group, names in KNOBS.items() for name in names}
 

@@ -29,8 +29,6 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One training."""
-
     name: str
     label: str
     stage: str  # 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'
@@ -58,12 +56,10 @@ class Row:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Rows that come first."""
         return self.taught_by + self.judges + self.neighbours_by
 
     @property
     def taught_by(self) -> tuple[str, ...]:
-        """All of its teachers."""
         return (self.teacher,) * bool(self.teacher) + self.teachers
 
     @property

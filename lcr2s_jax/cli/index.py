@@ -128,7 +128,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _of_folder(folder: pathlib.Path) -> str:
-    """What to type for the videos in a folder."""
     films = sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILMS)
     each = ' '.join(shlex.quote(f'--video={path}') for path in films[:3])
     change = f'name each: {each}' if films else f'there is no video in it; pictures are --images={folder}'
@@ -147,7 +146,6 @@ def _videos(args: argparse.Namespace):
 
 
 def _update(args: argparse.Namespace, model, options, progress):
-    """What brings the videos into a gallery."""
     from lcr2s_jax.training.run import Run
     from lcr2s_jax.video import pooling
     from lcr2s_jax.video import update as video

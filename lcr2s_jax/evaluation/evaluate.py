@@ -104,7 +104,6 @@ def with_supports(fusion, params, e: Embeddings, views: int, seed: int = 0) -> E
 
 @functools.cache
 def _compiled(fusion, placement):
-    """`fusion.enrich`, compiled once for all parameters and splits."""
     return jax.jit(fusion.enrich, static_argnums=1, out_shardings=placement)
 
 

@@ -156,7 +156,6 @@ class CLIP(nn.Module):
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     def init_params(self, key: jax.Array) -> dict:
-        """Random f32 parameters."""
         image = jnp.zeros((1, *self.image_size, 3), jnp.uint8)
         return self.init(key, image, jnp.zeros((1, 1), jnp.int32))['params']
 

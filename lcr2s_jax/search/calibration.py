@@ -100,7 +100,6 @@ class Calibration:
         return float(1 - np.interp(threshold, fit.own, np.linspace(0, 1, len(fit.own)), left=0, right=1))
 
     def to_json(self) -> dict:
-        """What `from_json` reads."""
         content = dataclasses.asdict(dataclasses.replace(self, domain=None)) | {'rates': RATES}
         return content | {'domain': self.domain and self.domain.to_json()}
 

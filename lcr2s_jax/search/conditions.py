@@ -50,7 +50,6 @@ def parse(text: str, columns: Mapping[str, str]) -> Condition:
 
 
 def equal(**columns: str) -> Condition:
-    """Every column has its text."""
     return _written(
         ' and '.join(f'{sql_text.name_of(name)} = {sql_text.quoted(value)}' for name, value in columns.items())
     )

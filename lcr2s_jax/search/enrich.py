@@ -199,7 +199,6 @@ def _is_whole(gallery: Gallery) -> bool:
 
 
 def _put(gallery: Gallery, pictures, rich_GE: np.ndarray) -> None:
-    """Write the column, some rows a commit."""
     import pyarrow as pa
 
     if ENRICHED not in gallery.table.schema.names:

@@ -108,7 +108,6 @@ def _whole(uri: str, model: Model) -> Gallery:
 
 
 def _make_ready(gallery: Gallery, changed: bool) -> None:
-    """Have it open and be searched fast."""
     if changed:
         gallery.tidy()
     if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy

@@ -34,8 +34,6 @@ class Numbers(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Files to be embedded and committed."""
-
     root: folder.Root  # that they lie below
     key: str  # the same as the index's table names it
     files: Sequence[File]  # none of them was deleted from the index by its place
@@ -47,8 +45,6 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass
 class Done:
-    """What became of them."""
-
     embedded: int = 0  # pictures that went through the model
     copied: int = 0  # pictures whose bytes were there under another path
     unusable: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, why)
@@ -114,7 +110,6 @@ def embed(model: Encoder, pictures: Sequence[Picture]) -> list[Numbers]:
 
 
 def row(picture: Picture, numbers: Numbers | None) -> Row:
-    """What a file becomes."""
     path, *facts = picture.file
     return Row(path, picture.sha256, *facts, picture.fault or OK, *(numbers or ()))
 

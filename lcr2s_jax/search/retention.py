@@ -219,7 +219,6 @@ def remember(gallery: Gallery, keys: Iterable[str]) -> None:
 
 
 def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
-    """Let pictures in again."""
     if not keys:
         return
     with gallery.writing():

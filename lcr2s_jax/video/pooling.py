@@ -52,7 +52,6 @@ class Teacher:
 
 
 def of_run(run: Run) -> Teacher:
-    """The pooling of a run's teacher."""
     params = {name: run.params[name] for name in ('clip', 'fusion')}
     return Teacher(run.encoder, run.fusion, params, run.views, fingerprint(params))
 

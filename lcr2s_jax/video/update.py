@@ -37,8 +37,6 @@ _BUSY = '{}: another process is looking at it for this index; waiting'
 
 
 class VideoOptions(NamedTuple):
-    """Which videos, and how."""
-
     files: Sequence[str]
     every: float  # seconds from frame to frame
     detector: str  # see `lcr2s_jax.video.detectors.open_detector`

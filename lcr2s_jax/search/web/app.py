@@ -130,7 +130,6 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
 
 
 def open_service(uri: str, log: str | None = None) -> Service:
-    """The `Service` of an index."""
     search = index.open_search(uri)
     search.load()
     decoders = Decoders(1, nice=5), Decoders(max(1, (os.cpu_count() or 2) // 2), nice=15)

@@ -46,13 +46,11 @@ class Service:
         self.filters = filters.read(search.gallery)
 
     def close(self) -> None:
-        """End the processes that decode."""
         for some in self._decoders:
             some.close()
 
     @property
     def index(self) -> Index:
-        """What is searched, at this moment."""
         model = self.search.model
         trained_on = answer_text.trained_on(model.trained_on).removeprefix('model: ')
         return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on)
