@@ -49,10 +49,9 @@ def normalise_pixels(image: jax.Array) -> jax.Array:
     return (image.astype(jnp.float32) - mean.astype(np.float32)) * (1 / std).astype(np.float32)
 
 
-class VisionTower(nn.Module):
-    """ViT with a class token; attributes as in CLIP."""
+class _Tower(nn.Module):
+    """What both towers have; attributes as in CLIP."""
 
-    patch_size: int
     width: int
     layers: int
     heads: int
@@ -62,6 +61,25 @@ class VisionTower(nn.Module):
     kernel: str
     remat: bool
     scan: bool
+
+    def transformed(self, x: jax.Array, at: jax.Array, causal: bool = False) -> jax.Array:
+        """[N, T, D], places int32 [N] -> [N, D]; parameters are block_0/..., without a level between."""
+        how = dict(causal=causal, kernel=self.kernel, remat=self.remat, scan=self.scan)
+        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, **how)
+        nn.share_scope(self, blocks)
+        return blocks(x, at)
+
+    def projected(self, x: jax.Array, norm: str) -> jax.Array:
+        """[N, D] -> f32 [N, E]."""
+        x = LayerNorm(self.dtype, name=norm)(x)
+        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
+        return x.astype(jnp.float32)
+
+
+class VisionTower(_Tower):
+    """ViT with a class token."""
+
+    patch_size: int
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -79,48 +97,25 @@ class VisionTower(nn.Module):
         x = jnp.concatenate([class_token, x], axis=1) + positions.astype(self.dtype)
 
         x = LayerNorm(self.dtype, name='ln_pre')(x)
-        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
-        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, **how)
-        nn.share_scope(self, blocks)  # parameters are vision/block_0/..., without a level between
-        x = blocks(x, jnp.zeros(rows, jnp.int32))
-        x = LayerNorm(self.dtype, name='ln_post')(x)
-        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
-        return x.astype(jnp.float32)
+        return self.projected(self.transformed(x, jnp.zeros(rows, jnp.int32)), 'ln_post')
 
 
-class TextTower(nn.Module):
-    """Causal transformer read at the end-of-text token; attributes as in CLIP."""
+class TextTower(_Tower):
+    """Causal transformer read at the end-of-text token."""
 
-    width: int
-    layers: int
-    heads: int
     context_length: int
     vocab_size: int
-    embed_dim: int
-    activation: str
-    dtype: str
-    kernel: str
-    remat: bool
-    scan: bool
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """int32 [N, L], L at most context_length -> f32 [N, E]."""
-        rows, length = tokens.shape
         small = nn.initializers.normal(0.02)
         table = self.param('token_embedding', small, (self.vocab_size, self.width), jnp.float32)
         positions = self.param('positions', small, (self.context_length, self.width), jnp.float32)
         # An id outside the vocabulary becomes NaN, where plain indexing would take another token's row.
-        x = (jnp.take(table, tokens, axis=0) + positions[:length]).astype(self.dtype)
-
-        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
-        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, causal=True, **how)
-        nn.share_scope(self, blocks)  # parameters are text/block_0/..., without a level between
+        x = (jnp.take(table, tokens, axis=0) + positions[: tokens.shape[1]]).astype(self.dtype)
         # The end of text has the highest id, and argmax takes the first of equals: padding by it is fine.
-        x = blocks(x, jnp.argmax(tokens, axis=-1))
-        x = LayerNorm(self.dtype, name='ln_final')(x)
-        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
-        return x.astype(jnp.float32)
+        return self.projected(self.transformed(x, jnp.argmax(tokens, axis=-1), causal=True), 'ln_final')
 
 
 class CLIP(nn.Module):
@@ -165,17 +160,11 @@ class CLIP(nn.Module):
         shared = (self.embed_dim, self.activation, self.dtype, self.kernel, self.remat, self.scan)
         vision = (self.vision_width, self.vision_layers, self.vision_heads)
         if isinstance(self.vision_layers, int):
-            self.vision = VisionTower(self.patch_size, *vision, *shared)
+            self.vision = VisionTower(*vision, *shared, self.patch_size)
         else:
             self.vision = ResNet(*vision, self.embed_dim, self.dtype, self.remat)
-        self.text = TextTower(
-            self.text_width,
-            self.text_layers,
-            self.text_heads,
-            self.context_length,
-            self.vocab_size,
-            *shared,
-        )
+        text = (self.text_width, self.text_layers, self.text_heads)
+        self.text = TextTower(*text, *shared, self.context_length, self.vocab_size)
         self.logit_scale = self.param('logit_scale', nn.initializers.constant(np.log(1 / 0.07)), (), jnp.float32)
 
     def encode_image(self, image: jax.Array) -> jax.Array:
