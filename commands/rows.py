@@ -190,10 +190,5 @@ def _check(found: str, changes: Mapping, there: Mapping) -> None:
             raise ConfigError(f'{found}.{key}; expected a field of the config{near}: {", ".join(there)}')
         if isinstance(there[key], Mapping) and isinstance(value, Mapping):
             _check(f'{found}.{key}', value, there[key])
-        elif fault := files.misfit(value, _kind(there[key])):
+        elif fault := files.misfit(value, list if isinstance(there[key], tuple) else type(there[key])):
             raise ConfigError(f'{found}.{key} = {value!r}; {fault.rpartition(", ")[2]}, as {there[key]!r} is')
-
-
-def _kind(value: Any) -> Any:
-    """What `files.misfit` compares with; a whole number may stand for a number."""
-    return dict if isinstance(value, Mapping) else list if isinstance(value, list | tuple) else type(value)

@@ -27,7 +27,6 @@ _SPARE = 16  # of these, for connections that are being closed and still count
 _HEADERS_ARRIVE = 10.0  # seconds
 _REST = 5  # seconds that a connection is kept between two calls
 _QUEUE = 48  # calls that wait or run, of all users
-_SEARCHES = 4  # that run at once; pictures of some are decoded while others search
 _TABS = 256  # pages whose answers are kept
 
 
