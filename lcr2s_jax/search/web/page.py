@@ -237,8 +237,8 @@ class _Hands:
             marked = self._service.mark(found, ranks)
         except SearchError as error:
             return *self.unmarked(view.error(str(error))), ''
-        count = len(marked.files)
-        names = ', '.join(pathlib.PurePosixPath(path).name for _, path in marked.files)
+        count = len(marked)
+        names = ', '.join(pathlib.PurePosixPath(path).name for _, path in marked)
         words = (
             f'**{count} picture{"s" * (count > 1)} will be erased from the index, for good**, and uploaded files with '
             f'it. Other files on the disk stay. Type {count} to confirm.'

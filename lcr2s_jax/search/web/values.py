@@ -1,4 +1,4 @@
-"""What page and service hand each other: what is asked, what was found, what is marked, taken and searched."""
+"""What page and service hand each other: what is asked, found, taken and searched."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -22,12 +22,6 @@ class SearchResult(NamedTuple):
     answer: Answer
     why: list[tuple[str, list[float]]]  # of `search.Search.why`; [] where it was not asked for
     version: int  # of the gallery
-
-
-class Marked(NamedTuple):
-    """Pictures that will be erased when that is confirmed: (root, path) of each."""
-
-    files: tuple[tuple[str, str], ...]
 
 
 class Limits(NamedTuple):
