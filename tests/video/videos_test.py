@@ -146,7 +146,7 @@ def test_every_track_is_a_row_with_its_best_crop_and_the_mean_of_all_its_crops(m
 def test_the_same_bytes_again_are_neither_looked_at_nor_embedded(made, told, walking, tmp_path, monkeypatch):
     told(walking)
     before, version = made.rows(), Gallery(made.uri).version
-    monkeypatch.setattr(video, 'frames', None)
+    monkeypatch.setattr(video, 'Frames', None)
     monkeypatch.setattr(models.Model, 'embed_image', None)
     (again,) = told(walking)
     assert (again['embedded'], again['cut'], again['tracks']) == (0, False, 2)
