@@ -9,6 +9,7 @@ below training, and the start <= 15. Needs jax, numpy, PIL and tokenizers; neith
 
 import argparse
 import dataclasses
+import functools
 import io
 import json
 import pathlib
@@ -24,10 +25,11 @@ from commands.comparison import Comparison
 from commands.rows import Row
 from data.demo import synthetic
 from lcr2s_jax import files
+from lcr2s_jax.arrays import in_blocks
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.models.layers import Block, LayerNorm, Mlp
-from lcr2s_jax.training.resident import ResidentSplit, embed_rows
+from lcr2s_jax.training.resident import ResidentSplit
 from lcr2s_jax.weights import pretrained
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -168,7 +170,10 @@ def _cached(records: list, clip: CLIP, params) -> list:
     tokenizer = Tokenizer('lcr2s_jax/weights/demo_clip')
     tokens = tokenizer.encode([c for record in records for c in record.captions], clip.context_length)
     caption_image = np.repeat(np.arange(len(records)), [len(record.captions) for record in records])
-    image, text = (embed_rows(lower, params, x, 256) for lower, x in zip(_lower(clip), (images, tokens), strict=True))
+    image, text = (
+        in_blocks(functools.partial(lower, params), x, 256)
+        for lower, x in zip(_lower(clip), (images, tokens), strict=True)
+    )
     return [image, text, pid.astype(np.int32), caption_image.astype(np.int32)]
 
 

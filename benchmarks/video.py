@@ -60,7 +60,7 @@ def read_truth(path: pathlib.Path) -> dict[int, list[tuple]]:
 
 def measure(path: pathlib.Path, truth: dict, name: str, every: float, min_seen: int) -> dict:
     """All figures of one video."""
-    detector, reading = detectors.open_detector(name), video.frames(path, every)
+    detector, reading = detectors.open_detector(name), video.Frames(path, every)
     looked, found, began = [], [], time.perf_counter()
     for one in crops.follow(reading, lambda seconds, image: detectors.detect(detector, image)):
         looked.append(truth.get(reading.read - 1, []))

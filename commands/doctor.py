@@ -5,10 +5,9 @@ import dataclasses
 import json
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import rich.console
-import rich.progress
 import rich.table
 import rich.text
 from ml_collections import ConfigDict
@@ -17,6 +16,7 @@ from data.doctor import checks
 from data.doctor.checks import Finding
 from data.doctor.examine import Examination, examine
 from lcr2s_jax.errors import printable
+from lcr2s_jax.progress import Shown
 from lcr2s_jax.texts import counted
 
 _WIDTH = 110  # columns, at most
@@ -27,30 +27,20 @@ def doctor(config: ConfigDict, as_json: bool) -> int:
     """Tell what would become of the config's dataset and write nothing; 0 where training would take it, else 1."""
     data = config.data.to_dict()
     # libraries that greet the terminal must not spoil the JSON
-    with contextlib.redirect_stdout(sys.stderr), _bar() as tell:
+    with contextlib.redirect_stdout(sys.stderr):
         found = examine(
             **{name: data[name] for name in ('dataset', 'root', 'images', 'max_pixels', 'folder')},
             room=(data['cache'], data['in_memory']),
             batch=config.batch.to_dict(),
             tokenizer=config.tokenizer or config.model.pretrained,
             context_length=config.model.context_length,
-            tell=tell,
+            progress=Shown(),
         )
     if as_json:
         print(json.dumps(dataclasses.asdict(found) | {'usable': found.usable}, indent=2))
     else:
         _show(found, config.batch.views, rich.console.Console(highlight=False))
     return 0 if found.usable else 1
-
-
-@contextlib.contextmanager
-def _bar() -> Iterator:
-    """Something to call with (done, total); a bar on a terminal, nothing elsewhere."""
-    console = rich.console.Console(stderr=True)
-    columns = (rich.progress.BarColumn(), rich.progress.TimeRemainingColumn(), '{task.completed:,} images')
-    with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task('')
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _show(found: Examination, views: int, console: rich.console.Console) -> None:

@@ -73,7 +73,6 @@ def _attention(run, teacher, e) -> tuple[list[dict], dict]:
 
 
 def _row(run, labels: dict, g, weights: dict, b: int) -> dict:
-    """One person of the sheet."""
     people, count = run.inputs.splits[_SPLIT], g.real_BK[b].sum()
     image, caption = g.image_BK[b, :count], g.caption_BK[b, :count]
     notes = [label_G for kind, label_G in labels.items() if kind != 'side']

@@ -119,7 +119,6 @@ class Inputs:
         return results
 
     def random(self) -> dict:
-        """What a random ranking reaches."""
         results = {}
         for split in self.evaluated:
             image, caption = self.splits[split].image_pid, self.splits[split].caption_pid
@@ -164,7 +163,6 @@ def open_inputs(
 
 
 def starting_encoder(config: ConfigDict) -> Encoder:
-    """The weights that config.model names, and their tokenizer."""
     try:  # what these say is of arguments; here they are fields
         clip, params = pretrained.load(**config.model)
     except WeightsError as error:

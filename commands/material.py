@@ -3,6 +3,7 @@
 Needs neither TensorFlow nor ml_collections.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -16,7 +17,7 @@ from flax.traverse_util import flatten_dict
 
 from commands import noise
 from commands.rows import Row, merged
-from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.arrays import Embeddings, in_blocks
 from lcr2s_jax.evaluation import evaluate, neighbours
 from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
 from lcr2s_jax.files import expanded
@@ -142,7 +143,6 @@ class Material:
         return pid_G % folds == fold
 
     def params(self, name: str, seed: int) -> dict:
-        """The best parameters of a finished row."""
         path = self._path(name, seed).with_suffix('.msgpack')
         return serialization.msgpack_restore(path.read_bytes())
 
@@ -157,8 +157,10 @@ class Material:
         there, host = self._resident[split], self._host[split]
         _, _, embed = self._model(row)
         params = {'clip': params['clip']}
-        image_GE = resident.embed_rows(embed[0], params, there.image_Ghwc, _BLOCK)
-        text_QE = resident.embed_rows(embed[1], params, there.tokens_QL, _BLOCK)
+        image_GE, text_QE = (
+            in_blocks(functools.partial(one, params), rows, _BLOCK)
+            for one, rows in zip(embed, (there.image_Ghwc, there.tokens_QL), strict=True)
+        )
         places = np.arange(len(host.image_pid_G), dtype=np.int32)
         pid_Q = host.image_pid_G[host.caption_image_Q]
         return Embeddings(image_GE, text_QE, host.image_pid_G, pid_Q, places, host.caption_image_Q)
@@ -203,7 +205,6 @@ class Material:
         return np.where(nth_Q % 2 == 0, unseen_of[1], unseen_of[0])
 
     def knobs(self, row: Row) -> dict:
-        """The numbers that a program takes."""
         config = self.given(row)
         return {name: np.float32(config[group][name]) for group, names in KNOBS.items() for name in names}
 

@@ -29,8 +29,6 @@ _KINDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One training."""
-
     name: str
     label: str
     stage: str  # 'start' (the encoders as they are), 'baseline', 'teacher', 'fusion' (on a row's encoders) or 'student'
@@ -58,12 +56,10 @@ class Row:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Rows that come first."""
         return self.taught_by + self.judges + self.neighbours_by
 
     @property
     def taught_by(self) -> tuple[str, ...]:
-        """All of its teachers."""
         return (self.teacher,) * bool(self.teacher) + self.teachers
 
     @property
@@ -194,10 +190,5 @@ def _check(found: str, changes: Mapping, there: Mapping) -> None:
             raise ConfigError(f'{found}.{key}; expected a field of the config{near}: {", ".join(there)}')
         if isinstance(there[key], Mapping) and isinstance(value, Mapping):
             _check(f'{found}.{key}', value, there[key])
-        elif fault := files.misfit(value, _kind(there[key])):
+        elif fault := files.misfit(value, list if isinstance(there[key], tuple) else type(there[key])):
             raise ConfigError(f'{found}.{key} = {value!r}; {fault.rpartition(", ")[2]}, as {there[key]!r} is')
-
-
-def _kind(value: Any) -> Any:
-    """What `files.misfit` compares with; a whole number may stand for a number."""
-    return dict if isinstance(value, Mapping) else list if isinstance(value, list | tuple) else type(value)

@@ -199,8 +199,7 @@ def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
     Of several teachers the mean; of the folds' baselines each tells of the people that it never saw. On several hosts
     all compute them and the first writes.
     """
-    # of one teacher its own, by which runs of before know it
-    hashed = parallel.fingerprint({name: run.params[name] for name in names} if names[1:] else run.params[names[0]])
+    hashed = parallel.fingerprint({name: run.params[name] for name in names})
     folder, split = run.workdir / 'teacher_features' / hashed[:16], run.inputs.splits['train']
     parallel.wait_for_all('all look for the same features')
     features = _kept_features(folder, [len(split.image_pid), len(split.caption_pid)])
@@ -232,11 +231,10 @@ def _kept_features(folder: pathlib.Path, rows: Sequence[int]) -> list[np.ndarray
     """Those in a folder; None where they are not all there, or not what was written: they are made again."""
     try:
         found = _mapped(folder)
-        # an older run wrote no sums
-        sums = files.read_json(folder / _SUMS, UserError, '', dict) if (folder / _SUMS).exists() else {}
+        sums = files.read_json(folder / _SUMS, UserError, '')
     except (OSError, ValueError, EOFError, UserError):
         return None
-    whole = all(sums.get(field, crc) == crc for field, crc in zip(_FEATURES, map(zlib.crc32, found), strict=True))
+    whole = all(sums.get(field) == crc for field, crc in zip(_FEATURES, map(zlib.crc32, found), strict=True))
     return found if whole and [len(one) for one in found] == rows else None
 
 

@@ -26,15 +26,6 @@ _MAY_CHANGE = (
     'model.scan', 'model.chunks',
 )  # fmt: skip
 
-# Fields that runs of earlier versions did not write down, and what they were.
-_LATER = {'model.activation': '', 'model.heads': 0, 'data.images': ''}
-_LATER |= {'baseline.image_weight': 0.0, 'teacher.wrong_supports': 0.0}
-_LATER |= {'student.gate': 0.0, 'student.fade': '', 'student.fade_steps': 0}
-for _stage, _weight in (('crossed', 3.0), ('ensemble', 100.0)):
-    _LATER |= {f'{_stage}.align': 'sdm', f'{_stage}.identity_weight': 1.0, f'{_stage}.scale': 50.0}
-    _LATER |= {f'{_stage}.feature_weight': _weight, f'{_stage}.relation_weight': 0.0}
-_LATER |= {f'data.folder.fields.{column}': '' for column in ('image', 'caption', 'id', 'split')}
-
 
 def config_of(workdir: pathlib.Path) -> ConfigDict:
     """The config that a workdir's run was made with. Raises ConfigError where there was none, or of other fields."""
@@ -65,7 +56,9 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
                 'knows what they were trained with. Restore it from a copy, or train into another --workdir.'
             )
         return
-    found = _LATER | flatten_dict(read_config(workdir), sep='.')
+    # fields that runs of earlier versions did not write down have the default
+    later = flatten_dict(json.loads(base.get_config().to_json()), sep='.')
+    found = later | flatten_dict(read_config(workdir), sep='.')
     now = flatten_dict(json.loads(config.to_json()) | more, sep='.')
     differing = [
         f'  {field}: {found.get(field)} there, {now.get(field)} now'

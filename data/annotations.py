@@ -23,8 +23,6 @@ SPLITS = ('train', 'val', 'test')
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One image as its annotation file names it."""
-
     where: str  # of the file, such as 'entry 17' or 'row 4'
     split: str
     person: str
@@ -36,8 +34,6 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """A whole annotation file."""
-
     path: pathlib.Path
     images: pathlib.Path  # the folder that file names are relative to
     entries: tuple[Entry, ...]  # split after split, in the file's order within each
@@ -49,13 +45,11 @@ class Annotations:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those that have entries, in the usual order."""
         found = {entry.split for entry in self.entries}
         return tuple(split for split in SPLITS if split in found)
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of what the entries say."""
         digest = hashlib.sha256()
         for entry in self.entries:
             said = entry.split, entry.person, entry.file_name, entry.captions  # neither where nor how many blanks

@@ -10,18 +10,16 @@ import logging
 import os
 import pathlib
 import pickle
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import rich.console
-import rich.progress
 
 from data import offsets
 from data.records import TOLERATED, Record
 from data.sources import Part, Source
 from lcr2s_jax import files
 from lcr2s_jax.errors import ConfigError, DataError
+from lcr2s_jax.progress import Shown
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # read once, when TensorFlow is imported
@@ -170,20 +168,15 @@ class _Seen:
     def __init__(self, source: Source):
         self._name, self._total = source.name, source.total
         self._count, self._skipped = 0, []
-        self._advance: Callable[[], None] | None = None
+        self._tell: Callable[[float], None] | None = None
 
     def __getstate__(self):
-        return self.__dict__ | {'_advance': None}
+        return self.__dict__ | {'_tell': None}
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
-        """A bar that moves meanwhile."""
-        console = rich.console.Console(file=sys.__stderr__)  # stdout is for results, JSON among them
-        length = (rich.progress.BarColumn(), rich.progress.TimeRemainingColumn()) if self._total else ()
-        columns = rich.progress.SpinnerColumn(), *length, '{task.completed:,} images'
-        with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task('', total=self._total)
-            self._advance = lambda: bar.advance(task)
+        """Tell meanwhile how far it is."""
+        with Shown().counting('images', self._total) as self._tell:
             yield
 
     def skip(self, name: str, reason: str) -> None:
@@ -194,8 +187,8 @@ class _Seen:
 
     def one(self) -> None:
         self._count += 1
-        if self._advance:
-            self._advance()
+        if self._tell:
+            self._tell(1)
 
     def stop(self, count: int, skipped: list) -> None:
         """Raise DataError, naming the first."""

@@ -19,7 +19,6 @@ class Texts(Sequence):
     """Sentences or names in one array of bytes, each decoded when it is asked for."""
 
     def __init__(self, utf8: np.ndarray, ends: np.ndarray):
-        """Take the bytes of all, and where each ends."""
         self._utf8, self._ends = utf8, ends
 
     def __len__(self) -> int:

@@ -22,8 +22,6 @@ Part = Callable[[], Iterator[Record | Skipped]]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the records of one dataset come from."""
-
     name: str
     fingerprint: str  # another whenever the records may be others
     splits: tuple[str, ...]
@@ -116,8 +114,6 @@ def tfds_folder(cache: str = '') -> pathlib.Path:
 
 
 def annotated(dataset: str, found: Annotations, max_pixels: int) -> Source:
-    """The source of what an annotation file says."""
-
     def parts(split: str) -> list[Part]:
         entries = [entry for entry in found.entries if entry.split == split]
         size = max(_IMAGES, -(-len(entries) // _FILES))

@@ -16,9 +16,9 @@ from lcr2s_jax.files import expanded
 from lcr2s_jax.model import Model, Picture
 from lcr2s_jax.search import storage
 from lcr2s_jax.search.calibration import Calibration
-from lcr2s_jax.search.gallery import Gallery
+from lcr2s_jax.search.index import open_search
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.search import Answer, Search
+from lcr2s_jax.search.search import Answer
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.weights import layouts, pretrained, sidecar, stablehlo
 from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer, open_tokenizer
@@ -94,12 +94,8 @@ class Index:
 
     def __init__(self, uri: str):
         self.uri = uri
-        folder = storage.model_folder(uri)
-        if folder is None:
-            raise SearchError(storage.missing(uri))
-        gallery = Gallery(uri)
-        self.model = models.open_model(folder)
-        self._search = Search(gallery, self.model, self.model.tokenizer)
+        self._search = open_search(uri)
+        self.model = self._search.model
 
     def __len__(self) -> int:
         """Pictures that can be found."""

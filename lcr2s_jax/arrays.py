@@ -8,6 +8,7 @@
 An array's name ends in its axes (`rich_BKE`, `sim_QG`); scalars, trees and parameters carry none.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +57,13 @@ def leaves_of(params) -> list[tuple[str, Any]]:
         (jax.tree_util.keystr(path, simple=True, separator='/'), x)
         for path, x in jax.tree_util.tree_leaves_with_path(params)
     ]
+
+
+def in_blocks(call: Callable, rows: Any, block: int) -> np.ndarray:
+    """`call(rows)`, [n, ...] -> [n, ...], in blocks of one size, the last filled up: one program serves any number."""
+    index = np.arange(-(-len(rows) // block) * block) % len(rows)
+    found = [call(rows[part]) for part in index.reshape(-1, block)]  # all are sent before one is fetched
+    return np.concatenate([np.asarray(part) for part in found])[: len(rows)]
 
 
 def unit(x: Any, dtype: Any = np.float32) -> np.ndarray:

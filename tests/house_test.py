@@ -21,7 +21,7 @@ LONG_FUNCTIONS = {
 # a command is called as what it calls; the others are of rooms that never meet
 SHARED_STEMS = {
     'calibration', 'compare', 'demo_clip', 'evaluate', 'explain', 'export', 'folder', 'index', 'model', 'page',
-    'progress', 'rows', 'search', 'table', 'train', 'info', 'serve', 'pictures', 'domain', 'answer', 'cluster',
+    'rows', 'search', 'table', 'train', 'info', 'serve', 'pictures', 'domain', 'answer', 'cluster',
 }  # fmt: skip
 
 

@@ -35,6 +35,7 @@ SHARED = {
     'lcr2s_jax.image_headers',
     'lcr2s_jax.images',
     'lcr2s_jax.texts',
+    'lcr2s_jax.progress',
     'lcr2s_jax.threads',
     'lcr2s_jax.weights.tokenizer',
 }

@@ -49,7 +49,7 @@ def model(seed=0, calibrated=True) -> Model:
 
 def fitted() -> calibration.Calibration:
     """Numbers that a test can foresee."""
-    fit = calibration.Fit(slope=10.0, offset=-5.0, thresholds=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4), growth=0.0, queries=9)
+    fit = calibration.Fit(10.0, -5.0, (0.9, 0.8, 0.7, 0.6, 0.5, 0.4), growth=0.0, queries=9, own=(-1.0, 0.0))
     kinds = ('sentence', 'sentences', 'example', 'sentence and example', 'sentences and example')
     return calibration.Calibration(10, {'sentence': 0.1, 'example': 0.2}, dict.fromkeys(kinds, fit))
 

@@ -11,7 +11,6 @@ _WEBBING = (44, 44, 50)  # whatever the backpack's colour, which the front must 
 
 
 def paint_backpack(f: Brush) -> None:
-    """A backpack without its straps."""
     bag = f.paint['bag_colour']
     dark, light = darker(bag, 0.35), lighter(bag, 0.2)
     z = -(f.D + 0.045)
@@ -44,7 +43,6 @@ def paint_straps(f: Brush, rows: list[Row]) -> None:
 
 
 def paint_shoulder_bag(f: Brush) -> None:
-    """A bag at the hip."""
     bag, x = f.paint['bag_colour'], f.side * (f.W + 0.03)
     half = math.hypot(0.05 * f.cos, 0.085 * f.sin)
     f.box(x, 0.535, 0, half + 0.005, 0.066, darker(bag, 0.45))
@@ -54,7 +52,6 @@ def paint_shoulder_bag(f: Brush) -> None:
 
 
 def paint_handbag(f: Brush, hand: tuple[float, float, float]) -> None:
-    """A bag that hangs from a hand."""
     bag, (x, y, z) = f.paint['bag_colour'], hand
     handle = f.around(f.at(*hand), 0.04, 0.012, 0.096)
     f.pen.arc(handle, 180, 360, darker(bag, 0.3), 2 * SCALE)

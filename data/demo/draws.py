@@ -11,7 +11,6 @@ SPLITS = ('train', 'val', 'test')
 
 
 def generator(seed: int, split: str, *path: int) -> np.random.Generator:
-    """The stream of a path, such as (person, purpose, view)."""
     return np.random.default_rng((seed, SPLITS.index(split), *path))
 
 

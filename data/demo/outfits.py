@@ -86,8 +86,6 @@ _OUTFITS = (
 
 @dataclasses.dataclass(frozen=True)
 class Identity:
-    """One person."""
-
     attributes: Mapping[str, str]  # key to value; 'none' where a thing, and hence its colour, is not there
     side: int  # -1 or 1, the side on which a bag is carried
     look: tuple[int, ...]  # entropy for what no caption can say: shades of colours, proportions, face

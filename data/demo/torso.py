@@ -55,7 +55,6 @@ def rows_of(f: Brush) -> list[Row]:
 
 
 def paint_torso(f: Brush, rows: list[Row]) -> None:
-    """A garment with what is on it."""
     paint, body = f.paint['upper_colour'], rows
     if f.a['upper'] == 'tank top':
         f.barrel(band(rows, 0.178, 0.3), f.skin)

@@ -17,8 +17,6 @@ _COUNTED = ('identities', 'images', 'captions')
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that the doctor found."""
-
     # 'error' (training refuses the data), 'warning' (it trains, and scores may mean something else), 'note' or 'good'
     level: str
     code: str  # a name that stays
@@ -29,7 +27,6 @@ class Finding:
 
 
 def first(examples: Iterable[str]) -> tuple[str, ...]:
-    """Those that a finding names."""
     return tuple(example for example, _ in zip(examples, range(_NAMED), strict=False))
 
 

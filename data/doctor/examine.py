@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from data import misplaced, people, sources
 from data.annotations import Annotations, Entry
@@ -15,6 +15,7 @@ from data.pictures import NO_CAPTION
 from data.records import TOLERATED
 from lcr2s_jax import images
 from lcr2s_jax.errors import DataError, RowsError
+from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.texts import counted
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
@@ -49,18 +50,19 @@ class Seen:
       turned: entry numbers of those that can and that EXIF wants turned.
     """
 
-    def __init__(self, found: Annotations, max_pixels: int, tell: Callable[[int, int], None]):
+    def __init__(self, found: Annotations, max_pixels: int, progress: Progress):
         from data import pictures  # TensorFlow, which takes seconds
 
         self.entries, self.faults, self.digests, self.turned, self.bytes = found.entries, {}, {}, [], 0
-        for number, (_, encoded, fault) in enumerate(pictures.read(found.entries, found.images, max_pixels)):
-            if fault:
-                self.faults[number] = fault
-            else:
-                self.digests[number] = hashlib.sha256(encoded).digest()
-                self.bytes += len(encoded)
-                self.turned += [number] * pictures.turned(encoded)
-            tell(number + 1, len(found.entries))
+        with progress.counting('images', len(found.entries)) as tell:
+            for number, (_, encoded, fault) in enumerate(pictures.read(found.entries, found.images, max_pixels)):
+                if fault:
+                    self.faults[number] = fault
+                else:
+                    self.digests[number] = hashlib.sha256(encoded).digest()
+                    self.bytes += len(encoded)
+                    self.turned += [number] * pictures.turned(encoded)
+                tell(1)
 
     def usable(self, split: str) -> list[Entry]:
         """The entries of a split that a build keeps."""
@@ -78,12 +80,11 @@ def examine(
     tokenizer: str,
     context_length: int,
     room: tuple[str, bool] = ('', False),
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = QUIET,
 ) -> Examination:
     """Look at a dataset as training would, and further; nothing is raised for what is wrong with it.
 
-    Arguments as of `data.sources.open_source` and `data.plan.Plan`; `room`: cache and in_memory of `data.people.load`;
-    `tell` is called with (images looked at, images).
+    Arguments as of `data.sources.open_source` and `data.plan.Plan`; `room`: cache and in_memory of `data.people.load`.
     """
     try:
         sources.check_name(dataset)
@@ -99,7 +100,7 @@ def examine(
         stop = 'Training stops with the same words; nothing else could be checked.'
         return Examination(dataset, '', (Finding('error', 'annotations', str(error), stop, AS_TOLD),))
     counts = checks.counts(dataset, found.entries)
-    seen = Seen(found, max_pixels, tell)
+    seen = Seen(found, max_pixels, progress)
     findings = [
         *rows,
         *checks.packaging(dataset, found),

@@ -15,6 +15,7 @@ import time
 from lcr2s_jax.cli import model as models
 from lcr2s_jax.cli.parser import REPEATED, UsageError, integer, number, one_of, place
 from lcr2s_jax.errors import ConfigError
+from lcr2s_jax.progress import Shown
 from lcr2s_jax.texts import counted, difference
 
 ABOUT = 'Index a folder of pictures, or the people in videos. Repeat to add what changed.'
@@ -59,7 +60,6 @@ def run(args: argparse.Namespace) -> int:
     """Bring the index up to date and print it: 0, or 1 where a video cannot be used or no picture can."""
     _check(args)
     models.ask_ahead(args)
-    from lcr2s_jax.cli.progress import Shown
     from lcr2s_jax.search import index as indexing
     from lcr2s_jax.search import metadata, storage
     from lcr2s_jax.search.model import open_model
@@ -128,7 +128,6 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _of_folder(folder: pathlib.Path) -> str:
-    """What to type for the videos in a folder."""
     films = sorted(path for path in folder.iterdir() if path.suffix.lower() in _FILMS)
     each = ' '.join(shlex.quote(f'--video={path}') for path in films[:3])
     change = f'name each: {each}' if films else f'there is no video in it; pictures are --images={folder}'
@@ -147,7 +146,6 @@ def _videos(args: argparse.Namespace):
 
 
 def _update(args: argparse.Namespace, model, options, progress):
-    """What brings the videos into a gallery."""
     from lcr2s_jax.training.run import Run
     from lcr2s_jax.video import pooling
     from lcr2s_jax.video import update as video

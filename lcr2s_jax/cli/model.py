@@ -53,12 +53,10 @@ def ask_ahead(args: argparse.Namespace) -> None:
 
 
 def of_weights(args: argparse.Namespace) -> list[str]:
-    """Names of the flags of bare weights that are given."""
     return [name.replace('_', '-') for name in _OF_WEIGHTS if getattr(args, name)]
 
 
 def load(args: argparse.Namespace, dtype: str = 'float32'):
-    """The `lcr2s_jax.Model` that the flags name."""
     import lcr2s_jax
 
     given = {name: getattr(args, name) for name in _OF_WEIGHTS if getattr(args, name)}

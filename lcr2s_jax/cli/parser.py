@@ -53,7 +53,6 @@ class Parser(argparse.ArgumentParser):
         return f'takes no {_shown(flag)}{meant(flag, [*self.flags(), "--version"])}'
 
     def flags(self) -> list[str]:
-        """The names of its flags, with their dashes."""
         return [name for action in self._actions for name in action.option_strings if name.startswith('--')]
 
     def error(self, message: str) -> NoReturn:

@@ -74,13 +74,11 @@ class Program(NamedTuple):
             return 1
 
     def help(self) -> str:
-        """Every command in a line."""
         width = max(map(len, self.commands)) + 2
         lines = [f'  {name:{width}}{command.ABOUT}' for name, command in self.commands.items()]
         return '\n'.join([self.about, '', *lines, '', f'{self.typed} COMMAND --help lists its flags.'])
 
     def parser(self, name: str) -> Parser:
-        """What a command takes."""
         command = self.commands[name]
         parser = Parser(name, command.ABOUT, self.typed, getattr(command, 'WORDS', ''))
         command.arguments(parser)

@@ -118,7 +118,6 @@ def _differences(runs: Mapping, reference: Mapping, split: str, way: str, other:
 
 
 def markdown(lines: Sequence[Mapping], against: Sequence[str] = (), labels: Mapping[str, str] = {}) -> str:
-    """One table of `summarise`'s lines."""
     if not lines:
         return ''
     heads = ['row', 'training R@1', *(_WORDS.get(m, m) for m in METRICS)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import jax
 import numpy as np
 
-from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.arrays import Embeddings, in_blocks
 from lcr2s_jax.evaluation import metrics, neighbours
 from lcr2s_jax.training.parallel import Parallel, replicated
 
@@ -92,10 +92,9 @@ def with_supports(fusion, params, e: Embeddings, views: int, seed: int = 0) -> E
 
     def rich(modality, x_NE, pid_N, view_N):
         index_NK = support_index(pid_N, view_N, views, seed)
-        count, block = len(index_NK), min(len(index_NK), 1024)
-        index_NK = np.resize(index_NK, (-(-count // block) * block, views))  # whole blocks: one program for all
-        blocks = index_NK.reshape(-1, block, views)
-        return np.concatenate([enrich(params, modality, x_NE[i], view_N[i])[:, 0] for i in blocks])[:count]
+        return in_blocks(
+            lambda i_bK: enrich(params, modality, x_NE[i_bK], view_N[i_bK])[:, 0], index_NK, min(len(index_NK), 1024)
+        )
 
     return e._replace(
         image_GE=rich('image', e.image_GE, e.image_pid_G, e.image_view_G),
@@ -105,7 +104,6 @@ def with_supports(fusion, params, e: Embeddings, views: int, seed: int = 0) -> E
 
 @functools.cache
 def _compiled(fusion, placement):
-    """`fusion.enrich`, compiled once for all parameters and splits."""
     return jax.jit(fusion.enrich, static_argnums=1, out_shardings=placement)
 
 

@@ -95,7 +95,6 @@ class Fusion:
     dtype: str  # compute dtype
 
     def init(self, key: jax.Array, width: int) -> dict:
-        """Draw parameters for features of `width` numbers."""
         view_BKE, mask_BKK = jnp.zeros((1, 1, width)), jnp.ones((1, 1, 1), bool)
         names = ('both',) if self.shared else ('image', 'text')
         return {

@@ -29,7 +29,6 @@ class Members(NamedTuple):
 
 
 def members(image_pid_G: np.ndarray, caption_image_Q: np.ndarray) -> Members:
-    """The tables of a split."""
     return Members(_grouped(image_pid_G), _grouped(caption_image_Q, len(image_pid_G)))
 
 

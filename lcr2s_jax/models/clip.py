@@ -20,36 +20,25 @@ from lcr2s_jax.models.resnet import ResNet
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
-_BASE = {
-    **{'vision_width': 768, 'vision_layers': 12, 'vision_heads': 12},
-    **{'text_width': 512, 'text_layers': 12, 'text_heads': 8, 'embed_dim': 512},
-}
-_LARGE = {
-    **{'vision_width': 1024, 'vision_layers': 24, 'vision_heads': 16},
-    **{'text_width': 768, 'text_layers': 12, 'text_heads': 12, 'embed_dim': 768},
-}
-_RN50 = {
-    **{'vision_width': 64, 'vision_layers': (3, 4, 6, 3), 'vision_heads': 32},
-    **{'text_width': 512, 'text_layers': 12, 'text_heads': 8, 'embed_dim': 1024},
-}
-_DEMO = {
-    **{'vision_width': 128, 'vision_layers': 4, 'vision_heads': 4},
-    **{'text_width': 128, 'text_layers': 4, 'text_heads': 4, 'embed_dim': 128},
-}
-_TINY = {
-    **{'vision_width': 32, 'vision_layers': 1, 'vision_heads': 2},
-    **{'text_width': 32, 'text_layers': 1, 'text_heads': 2, 'embed_dim': 32},
-}
-# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size,
-# context length and vocabulary are the data's.
+
+def _sizes(patch_size: int, vision: tuple, text: tuple[int, int, int], embed_dim: int) -> Mapping:
+    """Attributes of `CLIP`; of either tower width, layers and heads."""
+    towers = {'vision': vision, 'text': text}.items()
+    named = {f'{tower}_{name}': x for tower, xs in towers for name, x in zip(_TOWER, xs, strict=True)}
+    return MappingProxyType({'patch_size': patch_size, **named, 'embed_dim': embed_dim})
+
+
+_TOWER = ('width', 'layers', 'heads')
+# Sizes by name: OpenAI's models [field], the demo's, and one for smoke tests. Image size, context length and vocabulary
+# are the data's.
 ARCHITECTURES: Mapping[str, Mapping] = MappingProxyType(
     {
-        'ViT-B/16': {'patch_size': 16, **_BASE},
-        'ViT-B/32': {'patch_size': 32, **_BASE},
-        'ViT-L/14': {'patch_size': 14, **_LARGE},
-        'RN50': {'patch_size': 32, **_RN50},
-        'demo': {'patch_size': 12, **_DEMO},
-        'tiny': {'patch_size': 12, **_TINY},
+        'ViT-B/16': _sizes(16, (768, 12, 12), (512, 12, 8), 512),
+        'ViT-B/32': _sizes(32, (768, 12, 12), (512, 12, 8), 512),
+        'ViT-L/14': _sizes(14, (1024, 24, 16), (768, 12, 12), 768),
+        'RN50': _sizes(32, (64, (3, 4, 6, 3), 32), (512, 12, 8), 1024),
+        'demo': _sizes(12, (128, 4, 4), (128, 4, 4), 128),
+        'tiny': _sizes(12, (32, 1, 2), (32, 1, 2), 32),
     }
 )
 
@@ -60,10 +49,9 @@ def normalise_pixels(image: jax.Array) -> jax.Array:
     return (image.astype(jnp.float32) - mean.astype(np.float32)) * (1 / std).astype(np.float32)
 
 
-class VisionTower(nn.Module):
-    """ViT with a class token; attributes as in CLIP."""
+class _Tower(nn.Module):
+    """What both towers have; attributes as in CLIP."""
 
-    patch_size: int
     width: int
     layers: int
     heads: int
@@ -73,6 +61,25 @@ class VisionTower(nn.Module):
     kernel: str
     remat: bool
     scan: bool
+
+    def transformed(self, x: jax.Array, at: jax.Array, causal: bool = False) -> jax.Array:
+        """[N, T, D], places int32 [N] -> [N, D]; parameters are block_0/..., without a level between."""
+        how = dict(causal=causal, kernel=self.kernel, remat=self.remat, scan=self.scan)
+        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, **how)
+        nn.share_scope(self, blocks)
+        return blocks(x, at)
+
+    def projected(self, x: jax.Array, norm: str) -> jax.Array:
+        """[N, D] -> f32 [N, E]."""
+        x = LayerNorm(self.dtype, name=norm)(x)
+        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
+        return x.astype(jnp.float32)
+
+
+class VisionTower(_Tower):
+    """ViT with a class token."""
+
+    patch_size: int
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -90,48 +97,25 @@ class VisionTower(nn.Module):
         x = jnp.concatenate([class_token, x], axis=1) + positions.astype(self.dtype)
 
         x = LayerNorm(self.dtype, name='ln_pre')(x)
-        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
-        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, **how)
-        nn.share_scope(self, blocks)  # parameters are vision/block_0/..., without a level between
-        x = blocks(x, jnp.zeros(rows, jnp.int32))
-        x = LayerNorm(self.dtype, name='ln_post')(x)
-        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
-        return x.astype(jnp.float32)
+        return self.projected(self.transformed(x, jnp.zeros(rows, jnp.int32)), 'ln_post')
 
 
-class TextTower(nn.Module):
-    """Causal transformer read at the end-of-text token; attributes as in CLIP."""
+class TextTower(_Tower):
+    """Causal transformer read at the end-of-text token."""
 
-    width: int
-    layers: int
-    heads: int
     context_length: int
     vocab_size: int
-    embed_dim: int
-    activation: str
-    dtype: str
-    kernel: str
-    remat: bool
-    scan: bool
 
     @nn.compact
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """int32 [N, L], L at most context_length -> f32 [N, E]."""
-        rows, length = tokens.shape
         small = nn.initializers.normal(0.02)
         table = self.param('token_embedding', small, (self.vocab_size, self.width), jnp.float32)
         positions = self.param('positions', small, (self.context_length, self.width), jnp.float32)
         # An id outside the vocabulary becomes NaN, where plain indexing would take another token's row.
-        x = (jnp.take(table, tokens, axis=0) + positions[:length]).astype(self.dtype)
-
-        how = dict(kernel=self.kernel, remat=self.remat, scan=self.scan)
-        blocks = Transformer(self.layers, self.heads, self.activation, self.dtype, causal=True, **how)
-        nn.share_scope(self, blocks)  # parameters are text/block_0/..., without a level between
+        x = (jnp.take(table, tokens, axis=0) + positions[: tokens.shape[1]]).astype(self.dtype)
         # The end of text has the highest id, and argmax takes the first of equals: padding by it is fine.
-        x = blocks(x, jnp.argmax(tokens, axis=-1))
-        x = LayerNorm(self.dtype, name='ln_final')(x)
-        x = nn.Dense(self.embed_dim, use_bias=False, dtype=self.dtype, name='projection')(x)
-        return x.astype(jnp.float32)
+        return self.projected(self.transformed(x, jnp.argmax(tokens, axis=-1), causal=True), 'ln_final')
 
 
 class CLIP(nn.Module):
@@ -167,7 +151,6 @@ class CLIP(nn.Module):
         return self.image_size[0] // self.patch_size, self.image_size[1] // self.patch_size
 
     def init_params(self, key: jax.Array) -> dict:
-        """Random f32 parameters."""
         image = jnp.zeros((1, *self.image_size, 3), jnp.uint8)
         return self.init(key, image, jnp.zeros((1, 1), jnp.int32))['params']
 
@@ -177,17 +160,11 @@ class CLIP(nn.Module):
         shared = (self.embed_dim, self.activation, self.dtype, self.kernel, self.remat, self.scan)
         vision = (self.vision_width, self.vision_layers, self.vision_heads)
         if isinstance(self.vision_layers, int):
-            self.vision = VisionTower(self.patch_size, *vision, *shared)
+            self.vision = VisionTower(*vision, *shared, self.patch_size)
         else:
             self.vision = ResNet(*vision, self.embed_dim, self.dtype, self.remat)
-        self.text = TextTower(
-            self.text_width,
-            self.text_layers,
-            self.text_heads,
-            self.context_length,
-            self.vocab_size,
-            *shared,
-        )
+        text = (self.text_width, self.text_layers, self.text_heads)
+        self.text = TextTower(*text, *shared, self.context_length, self.vocab_size)
         self.logit_scale = self.param('logit_scale', nn.initializers.constant(np.log(1 / 0.07)), (), jnp.float32)
 
     def encode_image(self, image: jax.Array) -> jax.Array:

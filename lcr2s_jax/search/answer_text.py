@@ -21,7 +21,6 @@ Why = Sequence[tuple[str, Sequence[float]]]  # of `search.Search.why`
 
 
 def asked(answer: Answer) -> str:
-    """What was looked for, in a line."""
     examples = len(answer.query.example_nE)
     return ' + '.join([*answer.query.sentences, *[counted(examples, 'example picture')] * bool(examples)])
 

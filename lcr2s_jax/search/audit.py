@@ -114,7 +114,6 @@ def line(who: str, answer, opened, where: str = '') -> dict:
 
 
 def user() -> str:
-    """Who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a name for its user

@@ -33,7 +33,7 @@ import numpy as np
 from lcr2s_jax.arrays import Embeddings, unit
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.files import misfit
-from lcr2s_jax.search.domain import Domain
+from lcr2s_jax.search.domain import ARRAYS, Domain
 
 TOP = 10  # hits of each query that the logistic regression sees
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # false-alarm rates with a threshold of their own; between them, by log rate
@@ -44,15 +44,11 @@ _CONTENT = {  # of a file
     'pictures': int,
     'deviation': {'sentence': float, 'example': float},
     'kinds': {
-        str: {'slope': float, 'offset': float, 'thresholds': [float], 'growth': float, 'queries': int, 'own?': [float]}
+        str: {'slope': float, 'offset': float, 'thresholds': [float], 'growth': float, 'queries': int, 'own': [float]}
     },
-    'domain?': (
-        None,
-        {'mean_S': str, 'deviation_S': str, 'direction_MS': str, 'variance_M': str, 'rest': float, 'limit': float},
-        {'mean_E': str},
-    ),
-    'rates?': [float],
-    'word_pieces?': (None, float),
+    'domain': (None, dict.fromkeys(ARRAYS, str) | {'rest': float, 'limit': float, 'pictures': int}),
+    'rates': [float],
+    'word_pieces': (None, float),
 }
 _RIDGE = 1.0  # weight of slope^2 / 2 in units of pairs: keeps the slope finite where val is separable
 
@@ -66,8 +62,7 @@ class Fit:
     thresholds: tuple[float, ...]  # of RATES, at N0
     growth: float  # c
     queries: int  # that it was fitted on
-    # quantiles of the person's own best score, rising; () in a calibration of an earlier version
-    own: tuple[float, ...] = ()
+    own: tuple[float, ...]  # quantiles of the person's own best score, rising
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +72,7 @@ class Calibration:
     pictures: int  # N0
     deviation: Mapping[str, float]  # of the scores of one query over the gallery, for a 'sentence' and an 'example'
     kinds: Mapping[str, Fit]  # `query.Query.kind` -> Fit; without 'example' where val has one picture a person
-    # what val's pictures look like; None where they were too few, or in a file of an earlier version, which
-    # compared vectors
-    domain: Domain | None = None
+    domain: Domain | None = None  # what val's pictures look like; None where they were too few
     # tokens of a word of val's captions at most, see `wording.pieces_of`; None where not counted
     word_pieces: float | None = None
 
@@ -100,14 +93,13 @@ class Calibration:
         return float(np.interp(np.log(rate), np.log(RATES), fit.thresholds) + higher)
 
     def detection(self, kind: str, rate: float, pictures: int) -> float | None:
-        """Share of val's searches in which a picture of the person reaches the threshold; None where not known."""
+        """Share of val's searches in which a picture of the person reaches the threshold, or None."""
         fit, threshold = self.kinds.get(kind), self.threshold(kind, rate, pictures)
-        if fit is None or not fit.own:
+        if fit is None:
             return None
         return float(1 - np.interp(threshold, fit.own, np.linspace(0, 1, len(fit.own)), left=0, right=1))
 
     def to_json(self) -> dict:
-        """What `from_json` reads."""
         content = dataclasses.asdict(dataclasses.replace(self, domain=None)) | {'rates': RATES}
         return content | {'domain': self.domain and self.domain.to_json()}
 
@@ -125,21 +117,19 @@ class Calibration:
 
     @classmethod
     def _of(cls, content: dict) -> 'Calibration':
-        listed = ('thresholds', 'own')
         kinds = {
-            kind: Fit(**one | {name: tuple(one[name]) for name in listed if name in one})
+            kind: Fit(**one | {name: tuple(one[name]) for name in ('thresholds', 'own')})
             for kind, one in content['kinds'].items()
         }
         for kind, one in kinds.items():
-            if len(one.thresholds) != len(RATES) or list(one.own) != sorted(one.own):
+            if len(one.thresholds) != len(RATES) or not one.own or list(one.own) != sorted(one.own):
                 raise ValueError(f'{len(RATES)} thresholds and rising quantiles were expected of kinds.{kind}')
-        if list(content.get('rates', RATES)) != list(RATES):
+        if content['rates'] != list(RATES):
             raise ValueError(f'expected thresholds of the rates {RATES}')
         if content['pictures'] < 1 or min(content['deviation'].values()) < 0:
             raise ValueError('pictures or a deviation below what can be')
-        known = content.get('domain')
-        known = Domain.from_json(known) if known and 'mean_S' in known else None
-        return cls(content['pictures'], content['deviation'], kinds, known, content.get('word_pieces'))
+        known = content['domain'] and Domain.from_json(content['domain'])
+        return cls(content['pictures'], content['deviation'], kinds, known, content['word_pieces'])
 
 
 def fit(

@@ -29,8 +29,6 @@ _BLOCK = 1024  # files that a reader is given at once, at most
 
 
 class Processes(NamedTuple):
-    """How many processes do what."""
-
     embedders: int  # each has a model
     gpus: int  # GPUs of each; 0 for a core instead
     readers: int  # at most
@@ -196,7 +194,6 @@ class _Driver:
         self._commit()
 
     def take(self, batch: dict) -> None:
-        """What a worker has given."""
         if 'told' not in batch:
             self._change(batch)
             return

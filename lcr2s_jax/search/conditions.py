@@ -50,7 +50,6 @@ def parse(text: str, columns: Mapping[str, str]) -> Condition:
 
 
 def equal(**columns: str) -> Condition:
-    """Every column has its text."""
     return _written(
         ' and '.join(f'{sql_text.name_of(name)} = {sql_text.quoted(value)}' for name, value in columns.items())
     )
@@ -72,11 +71,6 @@ def of_files(root: str, paths: Sequence[str]) -> Iterator[Condition]:
     """Some files of a root, by one condition or several."""
     for some in in_lists(paths):
         yield equal(root=root) & among('path', some)
-
-
-def ending(column: str, text: str) -> Condition:
-    """The column's text ends with this one, which holds no % and no _."""
-    return _written(f'{sql_text.name_of(column)} like {sql_text.quoted(f"%{text}")}')
 
 
 def _written(text: str) -> Condition:

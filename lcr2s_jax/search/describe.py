@@ -43,7 +43,7 @@ def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
     """(root, path) of the rows that paths name, as `search` shows them or as files of this disk. Raises SearchError."""
     found = Gallery(uri).rows('', ['root', 'path'])
     rows = list(zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True))
-    by_place = {os.path.join(storage.located(uri, root, path), path): (root, path) for root, path in rows}
+    by_place = {os.path.join(storage.located(uri, root), path): (root, path) for root, path in rows}
     known, chosen = {path for _, path in rows}, []
     for path in paths:
         place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))

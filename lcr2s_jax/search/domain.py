@@ -20,6 +20,7 @@ DIRECTIONS = 32  # at most
 SHARE = 0.1  # of a collection beyond the limit that is still familiar ...
 _UNLIKELY = 0.01  # ... unless so many beyond it, or more, were less likely than this
 _FOLDS = 5
+ARRAYS = ('mean_S', 'deviation_S', 'direction_MS', 'variance_M')
 _FEWEST = 40  # pictures of val; fewer say nothing of their own spread
 
 
@@ -72,22 +73,19 @@ class Domain:
 
     def to_json(self) -> dict:
         """What `from_json` reads; arrays are the base64 of their little-endian float32."""
-        arrays = {name: _text(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: _text(getattr(self, name)) for name in ARRAYS}
         return arrays | {'rest': self.rest, 'limit': self.limit, 'pictures': self.pictures}
 
     @classmethod
     def from_json(cls, content: dict) -> 'Domain':
-        """The inverse of `to_json`. Raises ValueError or KeyError where the content is none."""
-        mean_S, deviation_S, flat, variance_M = (_array(content[name]) for name in _ARRAYS)
+        """The inverse of `to_json`. Raises ValueError where the content is none."""
+        mean_S, deviation_S, flat, variance_M = (_array(content[name]) for name in ARRAYS)
         numbers = float(content['rest']), float(content['limit']), int(content['pictures'])
         if not numbers[0] > 0 or not (variance_M > 0).all() or not (deviation_S > 0).all():
             raise ValueError('a variance or a deviation that is not above 0')
         if not np.isfinite(mean_S.sum() + flat.sum()):
             raise ValueError('a mean or a direction that is none')
         return cls(mean_S, deviation_S, flat.reshape(len(variance_M), len(mean_S)), variance_M, *numbers)
-
-
-_ARRAYS = ('mean_S', 'deviation_S', 'direction_MS', 'variance_M')
 
 
 def _fit(look_GS: np.ndarray, limit: float, standardise: bool) -> Domain:

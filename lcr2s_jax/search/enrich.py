@@ -23,7 +23,6 @@ from lcr2s_jax.search.rows import ENRICHED
 
 WAITED_FOR = 10_000  # pictures up to which a page makes them at once: seconds, and four times as long for twice as many
 _ROWS = 10_000  # rows a commit
-_FORMULA = 'by-rank'  # begins the digest: vectors that an earlier version made by another one are made anew
 _TRIES = 3  # on an object store others may write meanwhile
 
 
@@ -91,7 +90,8 @@ def renew(gallery: Gallery, most: int = 0, progress: Progress = QUIET) -> bool:
         return True
     with gallery.writing():
         for turn in range(_TRIES):
-            if gallery.enriched is None or (gallery.compared == ENRICHED and (turn or _is_settled(gallery.enriched))):
+            # another index, which says what is near, changes by itself
+            if gallery.enriched is None or (gallery.compared == ENRICHED and (turn or not gallery.enriched.near)):
                 return True
             if most and gallery.count() > most:
                 return False
@@ -100,11 +100,6 @@ def renew(gallery: Gallery, most: int = 0, progress: Progress = QUIET) -> bool:
         if gallery.compared != ENRICHED:
             raise SearchError(f'{gallery.uri}: others write to it again and again; wait, and give the command again')
     return True
-
-
-def _is_settled(state: Enrichment) -> bool:
-    """Whether vectors of the table's own version need no look at what they are made of."""
-    return not state.near and state.digest.startswith(_FORMULA)  # another index changes by itself
 
 
 def _make(gallery: Gallery, progress: Progress) -> None:
@@ -174,7 +169,7 @@ def _digest(pictures, vector_GE: np.ndarray, near_GE: np.ndarray) -> str:
     for sha256, vector_E, near_E in each:
         content = sha256.encode() + vector_E.tobytes() + near_E.tobytes()
         total += int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
-    return f'{_FORMULA}-{len(vector_GE)}-{total % (1 << 128):032x}'
+    return f'{len(vector_GE)}-{total % (1 << 128):032x}'
 
 
 def _enriched(
@@ -204,7 +199,6 @@ def _is_whole(gallery: Gallery) -> bool:
 
 
 def _put(gallery: Gallery, pictures, rich_GE: np.ndarray) -> None:
-    """Write the column, some rows a commit."""
     import pyarrow as pa
 
     if ENRICHED not in gallery.table.schema.names:

@@ -37,8 +37,6 @@ class File(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A file that was opened."""
-
     file: File
     sha256: str  # of its bytes, hex; '' where they cannot be read
     pixels: np.ndarray | None  # uint8 [h, w, 3]; None where they were not wanted or there is a fault
@@ -46,8 +44,6 @@ class Picture(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What lies below a folder."""
-
     files: list[File]  # the pictures, sorted by path
     faults: dict[str, str]  # path -> why it cannot be used, unreadable folders among them
     # reason -> {'count': files and folders, 'first': names of some}, the most frequent first
@@ -184,7 +180,6 @@ def _unusable(entry: os.DirEntry) -> str:
 
 
 def look(root: pathlib.Path, path: pathlib.Path) -> File:
-    """The `File` of one path below `root`."""
     facts = path.stat()
     return File(path.relative_to(root).as_posix(), facts.st_size, facts.st_mtime_ns // 1000)
 

@@ -164,7 +164,6 @@ class Gallery:
         return dict(zip(path, zip(*facts, strict=True), strict=True))
 
     def of_root(self, root: str, columns: Sequence[str]):
-        """An Arrow table of every row of a root."""
         return self.rows(conditions.equal(root=root), columns)
 
     def hashes(self) -> set[str]:
@@ -224,7 +223,6 @@ class Gallery:
                 self.table.delete(chosen.sql)
 
     def move(self, root: str, paths: Sequence[str], to: str) -> None:
-        """Have rows of these files of a root be rows of the root `to`."""
         with self.writing():
             for chosen in conditions.of_files(root, paths):
                 self.table.update(where=chosen.sql, values={'root': to})

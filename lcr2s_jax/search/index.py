@@ -25,12 +25,12 @@ Engine = Callable[[Gallery, Model, ingest.Work, Callable[[int], None]], ingest.D
 
 
 def open_search(uri: str) -> Search:
-    """An index, ready for queries. Raises ConfigError where there is none, SearchError where it cannot be read."""
-    model_folder = storage.model_folder(uri)
-    if model_folder is None:
-        raise ConfigError(f'--index: {storage.missing(uri)}')
-    opened = model_files.open_model(model_folder)
-    return Search(Gallery(uri), opened, opened.tokenizer)
+    """An index, ready for queries. Raises SearchError: nothing there, or it cannot be read."""
+    folder = storage.model_folder(uri)
+    if folder is None:
+        raise SearchError(storage.missing(uri))
+    gallery, opened = Gallery(uri), model_files.open_model(folder)
+    return Search(gallery, opened, opened.tokenizer)
 
 
 def embed_picture(model, encoded: bytes, name: str) -> np.ndarray:
@@ -108,7 +108,6 @@ def _whole(uri: str, model: Model) -> Gallery:
 
 
 def _make_ready(gallery: Gallery, changed: bool) -> None:
-    """Have it open and be searched fast."""
     if changed:
         gallery.tidy()
     if gallery.count() >= approximate.FROM and not gallery.approximate:  # later rows are added to it by tidy

@@ -30,12 +30,10 @@ class Numbers(NamedTuple):
     """What an index keeps of a picture's pixels."""
 
     vector: np.ndarray  # unit float32 [E]
-    look: np.ndarray | None  # `appearance.statistics`, float32 [S]; None where an earlier version made the row
+    look: np.ndarray  # `appearance.statistics`, float32 [S]
 
 
 class Work(NamedTuple):
-    """Files to be embedded and committed."""
-
     root: folder.Root  # that they lie below
     key: str  # the same as the index's table names it
     files: Sequence[File]  # none of them was deleted from the index by its place
@@ -47,8 +45,6 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass
 class Done:
-    """What became of them."""
-
     embedded: int = 0  # pictures that went through the model
     copied: int = 0  # pictures whose bytes were there under another path
     unusable: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, why)
@@ -114,7 +110,6 @@ def embed(model: Encoder, pictures: Sequence[Picture]) -> list[Numbers]:
 
 
 def row(picture: Picture, numbers: Numbers | None) -> Row:
-    """What a file becomes."""
     path, *facts = picture.file
     return Row(path, picture.sha256, *facts, picture.fault or OK, *(numbers or ()))
 
@@ -135,11 +130,9 @@ def put(gallery: Gallery, work: Work, pictures: Sequence[Picture], numbers: dict
 
 def _numbers_of(gallery: Gallery, hashes: Iterable[str]) -> dict[str, Numbers]:
     """By sha256, for pictures that are there under another path."""
-    found, seen = {}, LOOK in gallery.table.schema.names
+    found = {}
     for some in conditions.in_lists(list(hashes)):
-        chosen = FOUND & conditions.among('sha256', some)
-        rows = gallery.rows(chosen, ['sha256', VECTOR, *[LOOK] * seen])
-        looks = looks_of(rows[LOOK].to_pylist()) if seen else [None] * len(rows)
-        numbers = map(Numbers, as_matrix(rows[VECTOR], gallery.width), looks)
+        rows = gallery.rows(FOUND & conditions.among('sha256', some), ['sha256', VECTOR, LOOK])
+        numbers = map(Numbers, as_matrix(rows[VECTOR], gallery.width), looks_of(rows[LOOK].to_pylist()))
         found |= dict(zip(rows['sha256'].to_pylist(), numbers, strict=True))
     return found

@@ -10,20 +10,14 @@ from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.rows import LOOK, looks_of
 
 UNCHECKED = (
-    'not checked: whether these pictures are like those that the model was calibrated on (statistics of pictures are '
-    'missing in its calibration, or in an index of an earlier version)'
+    'not checked: whether these pictures are like those that the model was calibrated on, which were too few to tell'
 )
 _SOME = 5000  # pictures by which a whole index is judged
 
 
-def is_checked(gallery: Gallery, fitted: Calibration | None) -> bool:
-    """Whether it is known what pictures look like, val's and the index's; neither is of earlier versions."""
-    return bool(fitted and fitted.domain) and LOOK in gallery.table.schema.names
-
-
 def outside(gallery: Gallery, fitted: Calibration | None) -> np.ndarray | None:
     """Which of an index's first 5,000 pictures are unlike those of a calibration; None where that is not known."""
-    if not is_checked(gallery, fitted):
+    if not (fitted and fitted.domain):
         return None
     some = gallery.table.search().where(FOUND.sql).select([LOOK]).limit(_SOME).to_arrow()
     return fitted.domain.outside(looks_of(some[LOOK].to_pylist()))

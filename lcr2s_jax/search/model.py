@@ -19,22 +19,21 @@ def open_model(uri: str, new: Model | None = None) -> Model:
     there = storage.model_folder(uri)
     if new is None:
         if there is None and (pathlib.Path(uri) / 'images.lance').is_dir():
-            raise ConfigError(storage.missing(uri))
+            raise SearchError(storage.missing(uri))
         if there is None:
             raise ConfigError(f'{uri}: found no index there yet; --weights=... or --workdir=... says what shall embed')
         return _of_this_recipe(uri, models.open_model(there))
-    if there is not None:
-        found = models.open_model(there)
-        _refuse_another(uri, new, found.hash)
-        if found.calibration is None and new.calibration is not None:
-            _add_calibration(uri, there, new)
-        return models.open_model(storage.model_folder(uri))
-    with writing.alone(uri):
-        if storage.model_folder(uri) is None:  # another call may have been faster
-            storage.put_model(uri, new.save)
-    made = models.open_model(storage.model_folder(uri))
-    _refuse_another(uri, new, made.hash)
-    return made
+    if there is None:
+        with writing.alone(uri):
+            if storage.model_folder(uri) is None:  # another call may have been faster
+                storage.put_model(uri, new.save)
+        there = storage.model_folder(uri)
+    found = models.open_model(there)
+    _refuse_another(uri, new, found.hash)
+    if found.calibration is None and new.calibration is not None:
+        _add_calibration(uri, there, new)
+        found = models.open_model(storage.model_folder(uri))
+    return found
 
 
 def _add_calibration(uri: str, folder: pathlib.Path, new: Model) -> None:

@@ -15,8 +15,6 @@ _LAST = '.moved'  # in the index: a hash of the last two folders, by which a cal
 
 
 class Moved(NamedTuple):
-    """What became of the rows of a folder."""
-
     old: str  # the folder, as the index knew it
     moved: int  # rows that are of the new folder now
     left: int  # rows whose picture is not in the new folder, or is of another size there
@@ -161,7 +159,6 @@ def forget_copies(gallery: Gallery, old: str) -> Moved:
 
 
 def roots(gallery: Gallery) -> list[str]:
-    """Folders that the index has rows of, as its table names them."""
     return sorted(gallery.rows('', ['root'])['root'].unique().to_pylist())
 
 

@@ -22,8 +22,6 @@ _EXAMPLE = "such as '{camera}_{time:%Y%m%d_%H%M%S}_{*}'"
 
 
 class Columns(NamedTuple):
-    """What a pattern found."""
-
     kinds: dict[str, str]  # column -> 'int64', 'double' or 'string'
     values: dict[str, dict]  # path -> {column: value}
     unmatched: list[str]  # paths that the pattern does not fit

@@ -1,4 +1,4 @@
-"""What an earlier version, or a call that was killed, may have left in an index, and how it is put right."""
+"""What a call that was killed may have left in an index, and how it is put right."""
 
 import contextlib
 import datetime
@@ -15,21 +15,11 @@ _NEVER = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)  # the time of no fi
 
 
 def own(gallery: Gallery) -> None:
-    """Finish what a killed call left: erasures, uploads without a row; and have own pictures known by relative roots.
-
-    Earlier versions wrote where the index was; a picture that lies in it under the same name is its own.
-    """
-    folders = {storage.TRACKS: storage.tracks_folder(gallery.uri), storage.UPLOADS: storage.uploads(gallery.uri)}
+    """Finish what a killed call left: erasures, and uploads without a row."""
     with gallery.writing():
         erasure.finish(gallery)
-        if None in folders.values():
-            return
-        for name, folder in folders.items():
-            found = gallery.rows(conditions.ending('root', f'/{name}'), ['root', 'path']).to_pylist()
-            for root in sorted({one['root'] for one in found} - {f'./{name}'}):
-                paths = [one['path'] for one in found if one['root'] == root]
-                gallery.move(root, [path for path in paths if (folder / path).is_file()], f'./{name}')
-        settle(gallery)
+        if not storage.is_remote(gallery.uri):
+            settle(gallery)
 
 
 def doubles(gallery: Gallery) -> int:

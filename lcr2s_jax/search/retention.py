@@ -145,7 +145,7 @@ def delete(gallery: Gallery, what: Plan | Condition | str) -> Forgotten:
         remember(gallery, [key('file', *file) for file in files] + [key('bytes', sha256) for sha256 in hashes])
         # before the rows, by which a call after a kill finds them
         uploads, tracks = _remove_own(gallery, [file[:2] for file in files])
-        audit.forget(gallery.uri, {(storage.located(gallery.uri, *file[:2]), file[1]) for file in files})
+        audit.forget(gallery.uri, {(storage.located(gallery.uri, file[0]), file[1]) for file in files})
         erase(gallery, rows)
     return Forgotten(len(rows), uploads, tracks, len(chosen.files) - len(rows))
 
@@ -157,7 +157,7 @@ def prune(gallery: Gallery, root: str, paths: Sequence[str]) -> None:
     """
     with gallery.writing():
         chosen = plan(gallery, [(root, path) for path in paths])
-        audit.forget(gallery.uri, {(storage.located(gallery.uri, root, path), path) for path in paths})
+        audit.forget(gallery.uri, {(storage.located(gallery.uri, root), path) for path in paths})
         erase(gallery, chosen.rows)
 
 
@@ -185,9 +185,6 @@ def _still_there(gallery: Gallery, chosen: Plan) -> np.ndarray:
         return chosen.rows
     now = gallery.rows(conditions.EVERY, ['root', 'path', 'sha256'], with_rows=True)
     wanted = set(chosen.files)
-    for root, path, sha256 in chosen.files:  # `repair.own` gives the index's own pictures their relative roots
-        if (name := root.rpartition('/')[2]) in (storage.TRACKS, storage.UPLOADS):
-            wanted.add((f'./{name}', path, sha256))
     files = zip(*(now[name].to_pylist() for name in ('root', 'path', 'sha256')), strict=True)
     return np.sort(now['_rowid'].to_numpy()[[file in wanted for file in files]])
 
@@ -222,7 +219,6 @@ def remember(gallery: Gallery, keys: Iterable[str]) -> None:
 
 
 def readmit(gallery: Gallery, keys: Iterable[str]) -> None:
-    """Let pictures in again."""
     if not keys:
         return
     with gallery.writing():

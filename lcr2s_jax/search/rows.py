@@ -9,7 +9,7 @@ import numpy as np
 from lcr2s_jax.search import appearance
 
 VECTOR, ENRICHED = 'vector', '_enriched'  # the picture's own, and what `enrich` makes of it and its neighbours
-LOOK = '_look'  # what it is made of; tables of earlier versions lack it
+LOOK = '_look'  # what it is made of
 OWN = ('root', 'path', 'sha256', 'bytes', 'modified', 'added', 'status', VECTOR, LOOK)  # of every index
 NUMBERS = (VECTOR, ENRICHED, LOOK)  # shown to nobody; columns that are neither of these nor OWN are the user's
 _NO_VECTOR = 'the model makes no numbers of it'

@@ -16,7 +16,7 @@ from lcr2s_jax.search.gallery import FOUND, OWN, Gallery
 from lcr2s_jax.search.nearest import Nearest
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.rows import ENRICHED, LOOK, NUMBERS, VECTOR, looks_of
-from lcr2s_jax.search.storage import TRACKS, located
+from lcr2s_jax.search.storage import TRACKED, located
 
 SAME = 1e-5  # distance of two vectors of one picture, by whatever device
 _ENRICHED = 'compared enriched, {}: scores and ranks alone; probabilities are known of pictures as they are'
@@ -141,8 +141,7 @@ class Search:
         rows = self.gallery.count(FOUND & where)
         if self.gallery.columns.get('crops') != 'int64':
             return _Counted(rows, 0, 0)
-        # the root of earlier versions is the folder itself
-        tracks = FOUND & where & conditions.ending('root', f'/{TRACKS}')
+        tracks = FOUND & where & conditions.equal(root=TRACKED)
         found = self.gallery.rows(tracks, ['crops'])['crops'].to_pylist()
         return _Counted(rows, len(found), sum(crops or 1 for crops in found))
 
@@ -170,7 +169,7 @@ class Search:
             (score_K,), (row_K,) = nearest(query_E[None], depth, where)
         copies = [
             tuple(
-                Place(located(self.gallery.uri, facts[place]['root'], facts[place]['path']), facts[place]['path'])
+                Place(located(self.gallery.uri, facts[place]['root']), facts[place]['path'])
                 for place in others
                 if facts[place]['sha256'] == facts[first]['sha256'] != ''
             )
@@ -187,7 +186,7 @@ class Search:
         return np.ones(len(look_KS), bool) if self._foreign[1] else fitted.domain.outside(look_KS)
 
     def _answer(self, query: Query, score_K, row_K, copies, notes: list[str], asked: '_Asked', column: str) -> Answer:
-        kind, checked = query.kind, likeness.is_checked(self.gallery, self.model.calibration)
+        kind, checked = query.kind, bool(self.model.calibration and self.model.calibration.domain)
         numbers = [VECTOR] * bool(query.example_nE) + [LOOK] * checked
         facts = self.gallery.facts(row_K, [*self.gallery.kinds, *numbers])
         fitted = None if column == ENRICHED else self.model.calibration  # val's scores were of pictures as they are
@@ -201,7 +200,7 @@ class Search:
         hits = [
             Hit(
                 rank=k + 1,
-                root=located(self.gallery.uri, one['root'], one['path']),
+                root=located(self.gallery.uri, one['root']),
                 path=one['path'],
                 score=float(score_K[k]),
                 probability=float(probability_K[k]) if told_K[k] else None,

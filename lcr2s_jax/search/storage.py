@@ -104,15 +104,9 @@ def stored(uri: str, root: pathlib.Path | str) -> str:
     return {str(tracks_folder(uri)): TRACKED, str(uploads(uri)): UPLOADED}.get(str(root), str(root))
 
 
-def located(uri: str, root: str, path: str) -> str:
-    """The folder that a picture of a table lies below.
-
-    Earlier versions wrote the place that an index had then before its own pictures; they are where the index is now.
-    """
-    folder = {TRACKS: tracks_folder(uri), UPLOADS: uploads(uri)}.get(root.rpartition('/')[2])
-    if folder is None:
-        return root
-    return str(folder) if root in (TRACKED, UPLOADED) or (folder / path).is_file() else root
+def located(uri: str, root: str) -> str:
+    """The folder that a root of a table means, the inverse of `stored`."""
+    return str({TRACKED: tracks_folder(uri), UPLOADED: uploads(uri)}.get(root) or root)
 
 
 def model_folder(uri: str) -> pathlib.Path | None:

@@ -139,7 +139,6 @@ def model_of(task: Task) -> ingest.Encoder:
 
 
 def row_of(batch: dict[str, np.ndarray], place: int) -> Row:
-    """What one file of a batch becomes."""
     numbers = ingest.Numbers(*(np.asarray(batch[name][place], np.float32) for name in ('vector', 'look')))
     return ingest.row(_picture(batch, place), numbers if batch['what'][place] == EMBEDDED else None)
 

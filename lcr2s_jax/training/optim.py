@@ -58,8 +58,6 @@ def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: floa
 
     The rate is the peak, before a rule's multiplier; `warmup` is a share of the steps, 0..1.
     """
-    if not 0 <= warmup < 1:
-        raise ConfigError(f'config.optim.warmup is a share of the steps: found {warmup}, expected 0 <= warmup < 1')
     ramp = round(warmup * steps)
     rise = optax.linear_schedule(warmup_start * learning_rate, learning_rate, max(ramp, 1))
     fall = optax.cosine_decay_schedule(learning_rate, max(steps - ramp, 1))

@@ -95,7 +95,6 @@ class Report:
             file.write(line + '\n')
 
     def stop(self) -> None:
-        """End the stage's bar and files."""
         if self._bar:
             self._bar.stop()
         if self._board:

@@ -163,11 +163,3 @@ def indices(plan, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     """Image and caption places of steps start .. stop - 1 of a `data.plan.Plan`, int32 [S, B, K] each."""
     drawn = [plan.batch(step)[:2] for step in range(start, stop)]
     return tuple(np.stack(rows) for rows in zip(*drawn, strict=True))
-
-
-def embed_rows(embed: Callable, params, rows: jax.Array, block: int) -> np.ndarray:
-    """`embed(params, rows)`, compiled by the caller, in blocks of one size, whatever the split: [n, ...] -> [n, E]."""
-    count = len(rows)
-    index = np.arange(-(-count // block) * block) % count
-    found = [embed(params, rows[part]) for part in index.reshape(-1, block)]  # all are sent before one is fetched
-    return np.concatenate([np.asarray(part) for part in found])[:count]

@@ -75,7 +75,6 @@ class Run:
 
     @property
     def encoder(self) -> DualEncoder:
-        """The two towers as functions of `params`."""
         return DualEncoder(self.clip)
 
     @property
@@ -90,7 +89,6 @@ class Run:
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
-        """The run's own."""
         return Tokenizer(str(self.workdir / MODEL))
 
     @property
@@ -133,7 +131,6 @@ def keep_model(workdir: pathlib.Path, clip: CLIP, tokenizer: Tokenizer, facts: M
 
 
 def keep_calibration(workdir: pathlib.Path, stage: str, calibration: Calibration) -> None:
-    """Write what val taught about the scores of a stage."""
     files.write(workdir / MODEL / f'calibration_{stage}.json', models.calibration_file(calibration))
 
 

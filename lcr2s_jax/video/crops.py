@@ -75,8 +75,8 @@ def cut(
         found['left_out'] += len(ended) - len(seen)
         found['tracks'].extend(_write(aside, number, one) for number, one in seen)
 
-    next(video.frames(path, every))  # nothing is left of what is no video
-    reading = video.frames(path, every)
+    next(video.Frames(path, every))  # nothing is left of what is no video
+    reading = video.Frames(path, every)
     with _Log(aside / 'detections.jsonl', found['settings']) as log:
         for one in follow(reading, lambda seconds, image: log.get(seconds, lambda: detectors.detect(detector, image))):
             for number, box in one.boxes():

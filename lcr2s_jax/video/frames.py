@@ -163,16 +163,6 @@ class Frames:
         return any(self._capture.grab() for _ in range(_AGAIN if self.read < (self.expected or 0) else 1))
 
 
-def frames(path: pathlib.Path, every: float) -> Frames:
-    """The frames of a video, `every` seconds apart. Raises VideoError."""
-    return Frames(path, every)
-
-
-def duration(path: pathlib.Path) -> float | None:
-    """Seconds, by the container; None where it does not say. Raises VideoError."""
-    return Frames(path, 1.0).seconds
-
-
 def _beyond(path: pathlib.Path) -> int:
     """Bytes of further files that were put behind an MP4, whose index tells of the first alone; else 0."""
     with contextlib.suppress(OSError), path.open('rb') as file:

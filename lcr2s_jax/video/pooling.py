@@ -13,7 +13,7 @@ import chex
 import jax
 import numpy as np
 
-from lcr2s_jax.arrays import unit
+from lcr2s_jax.arrays import in_blocks, unit
 from lcr2s_jax.evaluation import evaluate
 from lcr2s_jax.training.parallel import fingerprint
 from lcr2s_jax.training.run import Run
@@ -31,7 +31,7 @@ class Mean:
 
     def __call__(self, image_Nhwc: np.ndarray, track_N: np.ndarray) -> np.ndarray:
         """Pixels uint8 and whose picture it is -> unit float32 [P, E], one row a track, in the order of its number."""
-        return mean(_in_batches(self._embed, image_Nhwc), track_N)
+        return mean(in_blocks(self._embed, image_Nhwc, _BATCH), track_N)
 
 
 class Teacher:
@@ -42,17 +42,16 @@ class Teacher:
         self._views = views
         forward = jax.jit(encoder.embed_image)
         enrich = jax.jit(fusion.enrich, static_argnums=1)
-        self._embed = lambda image_nhwc: np.asarray(forward(params, image_nhwc))
+        self._embed = lambda image_nhwc: forward(params, image_nhwc)
         self._enrich = lambda v_BKE, view_BK: enrich(params, 'image', v_BKE, view_BK)
 
     def __call__(self, image_Nhwc: np.ndarray, track_N: np.ndarray) -> np.ndarray:
         """As of `Mean`."""
-        vector_NE = _in_batches(self._embed, image_Nhwc)
+        vector_NE = in_blocks(self._embed, image_Nhwc, _BATCH)
         return mean(enriched(self._enrich, vector_NE, track_N, self._views), track_N)
 
 
 def of_run(run: Run) -> Teacher:
-    """The pooling of a run's teacher."""
     params = {name: run.params[name] for name in ('clip', 'fusion')}
     return Teacher(run.encoder, run.fusion, params, run.views, fingerprint(params))
 
@@ -74,16 +73,4 @@ def enriched(enrich: Callable, vector_NE: np.ndarray, track_N: np.ndarray, views
     """
     chex.assert_rank([vector_NE, track_N], [2, 1])
     index_NK = evaluate.support_index(track_N, np.arange(len(track_N)), views, seed=0)
-    count, wide = len(index_NK), 1 << max(len(index_NK) - 1, 0).bit_length()  # few sizes, so few programs
-    index_NK = np.resize(index_NK, (wide, views))
-    return np.asarray(enrich(vector_NE[index_NK], index_NK))[:count, 0]
-
-
-def _in_batches(embed: Callable, rows: np.ndarray) -> np.ndarray:
-    """All rows, in batches of one size, the last filled up: one program."""
-    parts = []
-    for start in range(0, len(rows), _BATCH):
-        part = rows[start : start + _BATCH]
-        filled = np.concatenate([part, np.repeat(part[:1], _BATCH - len(part), axis=0)])
-        parts.append(embed(filled)[: len(part)])
-    return np.concatenate(parts)
+    return in_blocks(lambda i_bK: enrich(vector_NE[i_bK], i_bK)[:, 0], index_NK, _BATCH)

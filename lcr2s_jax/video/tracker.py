@@ -27,8 +27,6 @@ _WALK, _WIDTH, _REACH = 1.4, 0.6, 0.5  # metres a second, metres of a box, most 
 
 
 class Seen(NamedTuple):
-    """One box of a track."""
-
     seconds: float  # since the beginning of the video
     box: tuple[int, int, int, int]  # left, top, right, bottom, whole pixels
     score: float  # the detector's

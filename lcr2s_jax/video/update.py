@@ -37,8 +37,6 @@ _BUSY = '{}: another process is looking at it for this index; waiting'
 
 
 class VideoOptions(NamedTuple):
-    """Which videos, and how."""
-
     files: Sequence[str]
     every: float  # seconds from frame to frame
     detector: str  # see `lcr2s_jax.video.detectors.open_detector`
@@ -96,7 +94,7 @@ def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, r
         found = None  # what was deleted had its pictures deleted
     fresh = found is None
     if fresh:
-        with progress.counting('seconds of video', video.duration(path)) as tell:
+        with progress.counting('seconds of video', video.Frames(path, options.every).seconds) as tell:
             found = cutting.cut(path, cut, options.every, options.detector, tell, options.min_seen)
     if readmit:
         retention.readmit(gallery, [retention.key('bytes', _hash(track)) for track in found['tracks']])

@@ -42,8 +42,6 @@ class ExportError(UserError):
 
 
 class Agreement(NamedTuple):
-    """How near an export's features are to ours."""
-
     image_cosine: float  # smallest cosine of a feature to ours
     text_cosine: float
     ours: float  # R@1 of captions searching images, percent

@@ -124,12 +124,9 @@ def _inside(path: pathlib.Path) -> str:
         more = f' (or one of {len(files) - 1} more)' * (len(files) > 1)
         return f'It holds files of weights: pass {path / files[0]}{more}.'
     some = itertools.islice(itertools.chain(*map(path.glob, ('*', 'snapshots/*', 'models--*/snapshots/*'))), 200)
-    place = next((folder for folder in sorted(some) if _is_model(folder)), None)
+    known = ('config.json', OPEN_CLIP_CONFIG, 'model.json', _MODULES)
+    place = next((folder for folder in sorted(some) if any((folder / name).is_file() for name in known)), None)
     return f'There is a model in it: pass {place}.' if place else ''
-
-
-def _is_model(folder: pathlib.Path) -> bool:
-    return any((folder / name).is_file() for name in ('config.json', OPEN_CLIP_CONFIG, 'model.json', _MODULES))
 
 
 def shards(index: pathlib.Path) -> dict[str, list[str]]:

@@ -55,8 +55,6 @@ _BESIDE = {
     '\nfor six months of its releases: make the export again rather than archive it.',
 }
 
-_OWN = ('data/demo_clip', 'lcr2s_jax/weights/demo_clip')  # where the small CLIP lay, and lies, in the clone
-
 
 def card(run: Run, kind: str, folder: pathlib.Path, checked: Sequence[str] | None) -> str:
     """Markdown with the header that the Hugging Face hub reads; figures are those of results.json, if it is there.
@@ -70,7 +68,8 @@ def card(run: Run, kind: str, folder: pathlib.Path, checked: Sequence[str] | Non
     what, terms = _DATA.get(config['data']['dataset'], _DATA['folder'])
     dtype = config['model']['dtype']
     start = config['model']['pretrained'] or f'random weights ({config["model"]["architecture"]})'
-    start_terms = 'Apache-2.0' if start in ('synthetic-pedestrians', *_OWN) else 'that of whoever published them'
+    own = start in ('synthetic-pedestrians', 'lcr2s_jax/weights/demo_clip')
+    start_terms = 'Apache-2.0' if own else 'that of whoever published them'
     load = _LOAD[kind].strip()
     if kind == 'stablehlo':
         load = load.format(**sizes)

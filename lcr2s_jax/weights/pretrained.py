@@ -45,16 +45,9 @@ def load(
 ) -> tuple[CLIP, dict]:
     """A CLIP of the given image size and its f32 parameters.
 
-    Args:
-        pretrained: what `open_source` takes; '' for random weights.
-        architecture: a key of ARCHITECTURES; read for random weights only.
-        image_size: pixels, height and width; the position table is resized to it.
-        context_length: tokens; a longer position table is cut, a shorter one resized.
-        resize: of position tables: 'bicubic' (Hugging Face, open_clip) or 'bilinear' (IRRA).
-        kernel: of attention: 'einsum', 'xla', or 'cudnn' on NVIDIA's GPUs in bfloat16; '' for what the device has.
-        scan: compile one block of a transformer instead of all.
-        chunks: encode a batch's rows in so many parts, each once more in the backward pass.
-        activation, heads: as `open_source` takes them.
+    Arguments as of `open_source`, `build` and `CLIP`. Where `pretrained` is '', weights are random ones of an
+    architecture of ARCHITECTURES, which is read for these only. `resize`, of position tables, is 'bicubic' (Hugging
+    Face, open_clip) or 'bilinear' (IRRA); `kernel` '' is what the device has.
     """
     kernel = kernel_for(kernel, dtype)
     compute = dict(dtype=dtype, kernel=kernel, remat=remat, scan=scan, chunks=chunks)

@@ -32,7 +32,6 @@ def read(folder: pathlib.Path) -> dict:
 
 
 def write(folder: pathlib.Path, clip: CLIP, trained_on: Mapping, calibration: Mapping | None) -> None:
-    """Write the file into a folder."""
     content = {'format': _FORMAT, 'image_size': clip.image_size, 'context_length': clip.context_length}
     content |= {'clip': sizes.kept(clip), 'trained_on': dict(trained_on)}
     content |= {'calibration': calibration} if calibration else {}

@@ -283,7 +283,7 @@ def test_a_shell_that_is_none_gets_the_names(capsys):
 
 
 def test_a_line_of_progress_tells_rate_and_time_left(monkeypatch):
-    from lcr2s_jax.cli import progress
+    from lcr2s_jax import progress
 
     clock, out = iter([0.0, 0.0, 4.0, 10.0, 15.0, 20.0]), io.StringIO()
     monkeypatch.setattr(progress.time, 'monotonic', lambda: next(clock))

@@ -145,16 +145,6 @@ def test_detection_is_the_share_of_the_searches_for_somebody_there_that_reach_th
     assert more < fitted.detection('sentence', rate, fitted.pictures), 'a large gallery asks for more'
 
 
-def test_a_calibration_of_an_earlier_version_says_nothing_of_detection_and_domain(fitted):
-    content = json.loads(json.dumps(fitted.to_json()))
-    del content['domain'], content['word_pieces']
-    for fit in content['kinds'].values():
-        del fit['own']
-    old = calibration.Calibration.from_json(content)
-    assert old.detection('sentence', 0.05, 100) is None and old.domain is old.word_pieces is None
-    assert old.threshold('sentence', 0.05, 100) == fitted.threshold('sentence', 0.05, 100)
-
-
 def test_what_val_looked_like_is_kept_with_its_calibration(fitted):
     e, rng = split(150, seed=1), np.random.default_rng(0)
     look_GS = rng.normal(size=(len(e.image_pid_G), 27))
@@ -165,9 +155,3 @@ def test_what_val_looked_like_is_kept_with_its_calibration(fitted):
     assert known.domain == Domain.fit(look_GS[others], e.image_pid_G[others])
     again = calibration.Calibration.from_json(json.loads(json.dumps(known.to_json())))
     assert again == known and known.domain.outside(rng.normal(size=(500, 27))).mean() < 0.05
-
-
-def test_a_domain_of_vectors_as_earlier_versions_kept_it_is_left_out(fitted):
-    content = json.loads(json.dumps(fitted.to_json()))
-    content['domain'] = {'mean_E': '', 'direction_ME': '', 'variance_M': '', 'rest': 1.0, 'limit': 1.0, 'pictures': 9}
-    assert calibration.Calibration.from_json(content) == fitted

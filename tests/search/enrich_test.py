@@ -351,12 +351,6 @@ def test_neighbours_that_are_not_there_are_hidden_from_a_fusion():
     assert np.abs(none[0] - some[0]).max() > 1e-3
 
 
-def test_an_index_of_an_earlier_version_is_as_it_was_until_it_is_asked_for(tmp_path):
-    gallery = filled(tmp_path / 'i', range(30))
-    assert gallery.enriched is None and gallery.compared == VECTOR and enrich.renew(gallery)
-    assert not (tmp_path / 'i' / enrichment.FILE).exists() and ENRICHED not in gallery.table.schema.names
-
-
 def test_a_fusion_that_is_not_given_is_told(gallery):
     with pytest.raises(SearchError, match="'fusion' needs one"):
         enrich.choose(gallery, 'fusion', 2)
@@ -446,16 +440,6 @@ def test_an_index_by_which_neighbours_are_found_is_named_where_it_is_gone(galler
     enrich.choose(gallery, 'neighbours', 3, near=str(tmp_path / 'moved'))
     enrich.renew(gallery)
     assert Gallery(gallery.uri).compared == ENRICHED
-
-
-def test_vectors_by_the_formula_of_an_earlier_version_are_made_anew(gallery):
-    state, vectors = gallery.enriched, gallery.vectors(ENRICHED)[0]
-    pictures, own = enrich._pictures(gallery)
-    enrich._put(gallery, pictures, own)
-    enrich._write(gallery, state._replace(version=gallery.version, digest=state.digest.removeprefix('by-rank-')))
-    enrich.renew(gallery)
-    np.testing.assert_array_equal(gallery.vectors(ENRICHED)[0], vectors)
-    assert gallery.enriched.digest == state.digest
 
 
 def test_pictures_that_come_to_a_store_meanwhile_have_their_vectors_made_with_another_index(

@@ -1,4 +1,4 @@
-"""Every row says what its picture looks like, and what lacks it is still of use."""
+"""Every row says what its picture looks like."""
 
 import dataclasses
 import shutil
@@ -52,16 +52,6 @@ def test_nobody_is_shown_them_and_no_condition_names_them(small):
     opened = small.open()
     assert LOOK not in opened.gallery.columns and LOOK not in opened.gallery.kinds
     assert LOOK not in opened(ASKED, top=1, false_alarms=0.05)[0].hits[0].metadata
-
-
-def test_an_index_of_an_earlier_version_goes_on_and_says_that_nothing_is_checked(small):
-    Gallery(small.uri).table.drop_columns([LOOK])
-    searching.pictures(small.root, 2, first=4)
-    small.update()
-    opened = small.open()
-    assert LOOK not in opened.gallery.table.schema.names and opened.gallery.count() == 6
-    assert checked(opened)[-1] == likeness.UNCHECKED
-    assert likeness.outside(opened.gallery, opened.model.calibration) is None
 
 
 def test_with_statistics_on_both_sides_it_is_checked(small):

@@ -1,4 +1,4 @@
-"""What an earlier version or a kill has left is put right: rows that are there twice, a moved index, half an upload."""
+"""What a kill has left is put right: rows that are there twice, a moved index, half an upload."""
 
 import datetime
 import os
@@ -73,21 +73,6 @@ def test_a_moved_index_is_whole_and_what_it_forgets_leaves_the_disk(at, made, tm
     assert there.erase('ann', there.mark(found, [1]), '1') == 1 and not x.exists()
     forget(uri, f"path = '{y.name}'", True)
     assert not y.exists() and Gallery(uri).count() == 12
-
-
-def test_uploads_of_an_earlier_version_are_known_wherever_the_index_is_now(at, tmp_path):
-    at.add('ann', [('x.jpg', photo(5)), ('y.jpg', photo(6))])
-    uri, theirs = at.search.gallery.uri, tmp_path / 'theirs' / 'uploads'  # a folder of the user's by that name
-    searching.folders.draw(theirs / '1.png', 1)
-    at.search.gallery.table.update(where="root = './uploads'", values={'root': f'{uri}/uploads'})
-    at.search.gallery.put(str(theirs), [*searching.rows([1])[:1]], new=True)
-    there = moved(at, tmp_path / 'moved')
-    x, y = sorted(place.uploads(there.search.gallery.uri).iterdir())
-    hit = there.find('ann', service.SearchRequest('', [('x.png', x.read_bytes())])).answer.hits[0]
-    assert pathlib.Path(hit.root) / hit.path == x
-    assert 'is in the index already' in there.add('ann', [('x.jpg', photo(5))])[1][0]
-    assert retention.delete(Gallery(there.search.gallery.uri), "root like '%/uploads'") == (3, 2, 0, 0)
-    assert not x.exists() and not y.exists() and (theirs / '1.png').exists()
 
 
 def test_names_that_lead_out_of_the_index_s_own_folders_take_no_file_away(at, tmp_path):

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from lcr2s_jax.errors import ConfigError, SearchError
+from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import approximate, audit, columns, retention, seal, storage, writing
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.index import open_search
@@ -229,7 +229,7 @@ def test_what_has_the_name_of_an_indexs_folder_is_called_by_what_it_is(made, tmp
 
 def test_an_index_without_its_model_is_said_to_have_none(made):
     for opened in (open_search, open_model):
-        with pytest.raises(ConfigError, match='found no folder model in this index, expected the model of its vectors'):
+        with pytest.raises(SearchError, match='found no folder model in this index, expected the model of its vectors'):
             opened(made)
 
 

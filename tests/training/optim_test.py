@@ -69,11 +69,6 @@ def test_the_schedule_rises_then_falls_to_zero():
     assert (np.diff(values[:11]) > 0).all() and (np.diff(values[10:]) < 0).all()
 
 
-def test_a_warmup_that_is_no_share_is_an_error():
-    with pytest.raises(ConfigError, match='warmup'):
-        optim.schedule(steps=100, learning_rate=1.0, warmup=500, warmup_start=0.1)
-
-
 @pytest.mark.parametrize(
     ('rules', 'told'),
     [

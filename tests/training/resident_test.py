@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data.plan import Plan
+from lcr2s_jax.arrays import in_blocks
 from lcr2s_jax.training import optim, resident, train
 from lcr2s_jax.training.parallel import Axis
 from tests import tiny
@@ -87,5 +88,5 @@ def test_a_part_of_the_people_keeps_images_and_captions_together():
 
 def test_rows_embedded_in_blocks_are_those_embedded_at_once():
     rows = jnp.arange(14.0).reshape(7, 2)
-    found = resident.embed_rows(lambda params, x: params * x, 2.0, rows, 3)
+    found = in_blocks(lambda x: 2 * x, rows, 3)
     np.testing.assert_array_equal(found, 2 * rows)

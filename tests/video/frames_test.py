@@ -25,7 +25,7 @@ def film(path, count=40, size=(96, 64), code='MJPG'):
 
 def read(path, every=0.1):
     """(the reading, seconds, grey values)."""
-    reading = video.frames(path, every)
+    reading = video.Frames(path, every)
     rows = [(seconds, float(image.mean())) for seconds, image in reading]
     return reading, np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
 
@@ -42,7 +42,7 @@ def test_a_whole_file_is_read_without_a_note(tmp_path, name):
     )
     np.testing.assert_allclose(seconds, np.arange(40) / 10, atol=1e-3)
     np.testing.assert_allclose(grey, 30 + 5 * np.arange(40), atol=4)
-    assert video.duration(path) == pytest.approx(4.0, abs=0.5 * (name == 'a.mpg')) and reading.interval == 0.1
+    assert reading.seconds == pytest.approx(4.0, abs=0.5 * (name == 'a.mpg')) and reading.interval == 0.1
 
 
 @pytest.mark.parametrize('pieces', [2, 3])
@@ -67,7 +67,7 @@ def test_a_recording_behind_an_mp4_is_told_as_its_index_knows_nothing_of_it(tmp_
     assert f'its last {size:,} bytes are of another recording' in note
     other.write_bytes(b'')
     with pytest.raises(video.VideoError, match='empty: a file of 0 bytes'):
-        video.frames(other, 0.1)
+        video.Frames(other, 0.1)
 
 
 @pytest.mark.parametrize('name', ['a.avi', 'a.mkv'])
@@ -113,7 +113,7 @@ def test_a_clock_that_leaps_ahead_loses_no_frame_and_is_told():
 def test_a_stream_without_count_and_clock_is_read_whole():
     reading, seconds, _ = read(FILES / 'bare.h264', every=0.01)
     assert (reading.expected, reading.read, reading.notes()) == (None, 40, []) and len(seconds) == 40
-    assert video.duration(FILES / 'bare.h264') is None
+    assert video.Frames(FILES / 'bare.h264', 1.0).seconds is None
 
 
 def test_a_file_without_a_frame_says_how_many_it_should_have(tmp_path):

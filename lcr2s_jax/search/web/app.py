@@ -27,7 +27,6 @@ _SPARE = 16  # of these, for connections that are being closed and still count
 _HEADERS_ARRIVE = 10.0  # seconds
 _REST = 5  # seconds that a connection is kept between two calls
 _QUEUE = 48  # calls that wait or run, of all users
-_SEARCHES = 4  # that run at once; pictures of some are decoded while others search
 _TABS = 256  # pages whose answers are kept
 
 
@@ -130,7 +129,6 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
 
 
 def open_service(uri: str, log: str | None = None) -> Service:
-    """The `Service` of an index."""
     search = index.open_search(uri)
     search.load()
     decoders = Decoders(1, nice=5), Decoders(max(1, (os.cpu_count() or 2) // 2), nice=15)

@@ -19,8 +19,6 @@ BOUNDARY = re.compile(r'multipart/form-data; ?boundary="?([\w\'()+_,./:=?-]{1,70
 
 
 class Bounds(NamedTuple):
-    """How much a server takes."""
-
     call: int = 256 << 10  # bytes of a call: the letters that may be asked, each escaped
     headers: int = 32 << 10  # bytes of a call's headers: 90 kB of cookies take Python a third of a second
     login: int = 4 << 10  # bytes of a login
@@ -134,7 +132,6 @@ def replay(file: IO[bytes], receive):
 
 
 def occurrences(file: IO[bytes], words: bytes) -> int:
-    """How often some bytes are in a file."""
     file.seek(0)
     count, tail = 0, b''
     while chunk := file.read(_CHUNK):
@@ -180,11 +177,9 @@ class Room:
                 self._owners[path].add(user)
 
     def owns(self, user: str, path: str) -> bool:
-        """Whether the user has uploaded that file."""
         return user in self._owners.get(path, ())
 
     def clear(self, paths: Iterable[str]) -> None:
-        """Remove files that have done their work."""
         with self._one:
             for path in paths:
                 if path in self._owners:

@@ -26,8 +26,6 @@ _PATIENCE = 60.0  # seconds until its turn
 
 
 class Decoded(NamedTuple):
-    """A picture."""
-
     pixels: np.ndarray  # uint8 [h, w, 3] of the model's size
     png: bytes  # of all its pixels, upright, with nothing else that came in the file; b'' where it was not asked for
 

@@ -26,8 +26,6 @@ class Range(NamedTuple):
 
 
 class Filters(NamedTuple):
-    """What a search can be narrowed to."""
-
     choices: dict[str, list]  # column -> its values, of the columns with few
     ranges: dict[str, Range]  # column -> `Range`, of those with many that have an order
 

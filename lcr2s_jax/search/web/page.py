@@ -53,7 +53,6 @@ def page(service: Service, alone: str):
 
 
 def waiting(blocks, user: str) -> int:
-    """How many calls of a user wait or run."""
     queue = blocks._queue  # gradio tells of it by its length alone
     waiting_ = [event for one in queue.event_queue_per_concurrency_id.values() for event in one.queue]
     running = [event for job in queue.active_jobs if job for event in job]
@@ -82,7 +81,6 @@ def quiet() -> None:
 
 
 def forget(blocks, tab: str) -> None:
-    """Forget the answer of a page that is closed."""
     for kept in (
         blocks.state_holder.session_data, blocks.state_holder.time_last_used,
         blocks._queue.pending_messages_per_session, blocks._queue.pending_event_ids_session,
@@ -239,8 +237,8 @@ class _Hands:
             marked = self._service.mark(found, ranks)
         except SearchError as error:
             return *self.unmarked(view.error(str(error))), ''
-        count = len(marked.files)
-        names = ', '.join(pathlib.PurePosixPath(path).name for _, path in marked.files)
+        count = len(marked)
+        names = ', '.join(pathlib.PurePosixPath(path).name for _, path in marked)
         words = (
             f'**{count} picture{"s" * (count > 1)} will be erased from the index, for good**, and uploaded files with '
             f'it. Other files on the disk stay. Type {count} to confirm.'

@@ -21,7 +21,7 @@ from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Search
 from lcr2s_jax.search.web import filters
 from lcr2s_jax.search.web.decoding import Decoders
-from lcr2s_jax.search.web.values import Index, Limits, Marked, SearchRequest, SearchResult
+from lcr2s_jax.search.web.values import Index, Limits, SearchRequest, SearchResult
 
 MOST_SENTENCES, MOST_LETTERS, MOST_HITS, MOST_EXAMPLES = 8, 2000, 100, 4
 MOST_BYTES, MOST_PICTURES = 8 << 20, 32  # of one upload
@@ -46,13 +46,11 @@ class Service:
         self.filters = filters.read(search.gallery)
 
     def close(self) -> None:
-        """End the processes that decode."""
         for some in self._decoders:
             some.close()
 
     @property
     def index(self) -> Index:
-        """What is searched, at this moment."""
         model = self.search.model
         trained_on = answer_text.trained_on(model.trained_on).removeprefix('model: ')
         return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on)
@@ -104,23 +102,23 @@ class Service:
         audit.write(self._uri, lines, audit.FEEDBACK)
         return len(lines)
 
-    def mark(self, found: SearchResult | None, ranks: Sequence[int]) -> Marked:
-        """The first step of a deletion, which changes nothing."""
+    def mark(self, found: SearchResult | None, ranks: Sequence[int]) -> Sequence[tuple[str, str]]:
+        """The first step of a deletion, which changes nothing: (root, path) of what the second takes."""
         hits = _hits(found, ranks)
-        return Marked(tuple(place for hit in hits for place in ((hit.root, hit.path), *hit.copies)))
+        return [place for hit in hits for place in ((hit.root, hit.path), *hit.copies)]
 
-    def erase(self, user: str, marked: Marked | None, typed: str) -> int:
+    def erase(self, user: str, marked: Sequence[tuple[str, str]] | None, typed: str) -> int:
         """The second step: if their number was `typed`, marked pictures go for good. Returns how many rows."""
         if marked is None:
             raise SearchError('found no picture that is marked; mark some first')
-        paths = [f'{root}/{path}' for root, path in marked.files]
-        if typed.strip() != str(len(marked.files)):
+        paths = [f'{root}/{path}' for root, path in marked]
+        if typed.strip() != str(len(marked)):
             self._tell(user, 'erase refused', {'paths': paths})
             raise SearchError(
-                f'nothing was erased: found {typed.strip()[:20] or "nothing"!r}, expected {len(marked.files)}, the '
+                f'nothing was erased: found {typed.strip()[:20] or "nothing"!r}, expected {len(marked)}, the '
                 'number of pictures that are marked'
             )
-        files = [(storage.stored(self._uri, root), path) for root, path in marked.files]
+        files = [(storage.stored(self._uri, root), path) for root, path in marked]
         with self._changing:
             gallery = Gallery(self._uri)
             self._tell(user, 'erase', {'paths': paths})

@@ -1,4 +1,4 @@
-"""What page and service hand each other: what is asked, what was found, what is marked, taken and searched."""
+"""What page and service hand each other: what is asked, found, taken and searched."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,8 +7,6 @@ from lcr2s_jax.search.answer import Answer
 
 
 class SearchRequest(NamedTuple):
-    """One person that is looked for, as a page has it."""
-
     text: str  # a sentence a line, all about that person
     examples: Sequence[tuple[str, bytes]] = ()  # (name, bytes) of picture files of that person
     where: str = ''  # a condition in SQL, or ''
@@ -21,22 +19,12 @@ class SearchRequest(NamedTuple):
 
 
 class SearchResult(NamedTuple):
-    """What was found."""
-
     answer: Answer
     why: list[tuple[str, list[float]]]  # of `search.Search.why`; [] where it was not asked for
     version: int  # of the gallery
 
 
-class Marked(NamedTuple):
-    """Pictures that will be erased when that is confirmed: (root, path) of each."""
-
-    files: tuple[tuple[str, str], ...]
-
-
 class Limits(NamedTuple):
-    """What is taken."""
-
     bytes: int  # of a file, as it is sent
     pixels: int  # width times height, looked up before one is decoded
     count: int  # pictures at once
@@ -44,8 +32,6 @@ class Limits(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What is said of the index that is searched."""
-
     uri: str  # where it lies
     pictures: int  # that can be found
     model: str  # the beginning of its hash

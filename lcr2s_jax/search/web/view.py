@@ -53,7 +53,6 @@ def answer(found: SearchResult, index: Index) -> str:
 
 
 def error(text: str) -> str:
-    """Why there is no answer."""
     return (
         f'<section class="answer"><p class="error" role="alert">{html.escape(answer_text.sentence(text))}</p></section>'
     )
@@ -82,7 +81,6 @@ def large(found: SearchResult, hit: Hit) -> str:
 
 
 def export(found: SearchResult, index: Index) -> dict:
-    """An answer as JSON has it."""
     given = found.answer
     return {
         'index': index.uri,
@@ -107,7 +105,6 @@ def table(given: Answer) -> str:
 
 
 def forget() -> None:
-    """Keep no small picture in memory any longer."""
     _thumbnail.cache_clear()
 
 

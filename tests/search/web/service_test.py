@@ -214,7 +214,7 @@ def test_erasing_takes_two_steps_and_leaves_no_byte_of_an_upload(at, made):
     assert at.search.gallery.count() == 13 and kept.exists()
     assert at.erase('ann', marked, ' 2 ') == 2
     after = at.find('ann', service.SearchRequest('', [('x.png', content)], top=50))
-    assert after.answer.searched == 11 and not set(paths(after)) & {path for _, path in marked.files}
+    assert after.answer.searched == 11 and not set(paths(after)) & {path for _, path in marked}
     assert not kept.exists() and len(list(made.root.rglob('*.png'))) == 12, 'files of others stay'
     assert not any(vector in path.read_bytes() for path in folder.rglob('*') if path.is_file())
     assert lines(at)[-2]['event'] == 'erase' and len(lines(at)[-2]['paths']) == 2
@@ -266,7 +266,7 @@ def test_a_service_goes_on_when_another_process_has_erased_or_added(at):
     marked = at.mark(before, [1])
     erased = at.erase('bob', marked, '1')  # a hit of an older version may be gone already
     left = {(hit.root, hit.path) for hit in at.find('ann', service.SearchRequest(WORDS, top=50)).answer.hits}
-    assert len(left) == 8 - erased and not left & set(marked.files)
+    assert len(left) == 8 - erased and not left & set(marked)
 
 
 def test_a_file_that_became_a_link_out_of_its_root_is_not_shown(at, tmp_path):
