@@ -73,13 +73,17 @@ class Training:
         )
         self.embedders[name] = evaluate.Embedder(stage.encoder, inputs.parallel)
         seed, how = config.seed + config.reseed.get(name, 0), sampling.of(name, config.stages)
-        rate = {field: config.optim[field] for field in ('learning_rate', 'warmup', 'warmup_start')}
+        optimiser = config.optim.to_dict()
+        rate = {field: optimiser[field] for field in ('learning_rate', 'warmup', 'warmup_start')}
+        if entry.kind == 'member':
+            shapes = jax.eval_shape(stage.init, jax.random.key(0))
+            optimiser['rules'] = optim.freeze(optimiser['rules'], shapes, **config.members)
         with checkpoint.Checkpoints(self.workdir / name, self.report.say) as checkpoints:
             try:
                 self.params[name], self.steps[name] = train.fit(
                     stage,
                     lambda start: inputs.batches(seed, start, how),
-                    tx=optim.adam(steps=config.train.steps, **config.optim.to_dict()),
+                    tx=optim.adam(steps=config.train.steps, **optimiser),
                     learning_rate=optim.schedule(config.train.steps, **rate),
                     parallel=inputs.parallel,
                     checkpoints=checkpoints,

@@ -142,6 +142,13 @@ def get_config() -> ConfigDict:
             ),
         )
     )
+    config.members = ConfigDict(  # lcr2s_jax.training.optim.freeze, of the stages 'member_0', 'member_1', ...; ours
+        dict(
+            # regex of the parameters that they do not train, such as '/block_[0-8]/': teachers that are simpler than
+            # their student, which taught it best on the testbed (docs/evidence.md)
+            frozen='',
+        )
+    )
     config.train = ConfigDict(  # lcr2s_jax.training.train.fit; of each stage, the datasets' files have their own steps
         dict(steps=31_000, eval_every=500, save_every=500, log_every=20)
     )

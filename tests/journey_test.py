@@ -13,6 +13,7 @@ import sys
 import time
 
 import chex
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -372,7 +373,8 @@ def test_of_crossed_teachers_no_one_tells_of_a_person_that_it_was_trained_on(cac
 @pytest.mark.slow
 def test_an_ensemble_tells_its_student_of_everybody(cache, tmp_path):
     names = ('member_0', 'member_1', 'ensemble')
-    run = here(tmp_path / 'w', cache, **{'stages': str(names).replace(' ', ''), 'train.steps': 2})
+    given = {'stages': str(names).replace(' ', ''), 'train.steps': 2, 'members.frozen': 'vision/block_0/'}
+    run = here(tmp_path / 'w', cache, **given)
     assert run.returncode == 0 and 'member_0 and member_1 look at the training split once' in run.stdout, run.stderr
     assert set(names) <= set(json.loads((tmp_path / 'w' / 'results.json').read_text()))
     assert Run.open(tmp_path / 'w').stage == 'ensemble'
@@ -380,6 +382,9 @@ def test_an_ensemble_tells_its_student_of_everybody(cache, tmp_path):
     for name in names:
         training.train_stage(name)  # they are there: nothing is trained
     alone = [training.inputs.embed(training.embedders[name], training.params[name], 'train') for name in names[:2]]
+    blocks = [training.params[name]['clip']['vision']['block_0'] for name in names]
+    chex.assert_trees_all_equal(blocks[0], blocks[1])  # is not trained there, but in the student
+    assert not np.array_equal(*(jax.tree.leaves(blocks[i])[0] for i in (0, 2)))
     expected = targets.mean_features(alone, [np.ones(len(alone[0].image_GE), bool)] * 2)
     np.testing.assert_allclose(teacher_features(training, names[:2]).image_GE, expected.image_GE, atol=1e-5)
     views = [next(training.inputs.batches(0, 0, sampling.of(name, names))).view_BK.shape for name in names[:2]]

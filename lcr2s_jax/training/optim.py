@@ -39,7 +39,21 @@ def match(rules: Sequence[Rule], params) -> tuple:
     return tree.unflatten([float(r[1]) for r in found]), tree.unflatten([float(r[2]) for r in found])
 
 
-def _check(rules: Any) -> None:
+def freeze(rules: Sequence[Rule], params, *, frozen: str) -> Sequence[Rule]:
+    """The rules with one in front: parameters whose path the regex `frozen` finds are not trained. '' is no regex.
+
+    Raises ConfigError: no regular expression, or it finds no parameter of `params`, which may be shapes only.
+    """
+    if not frozen:
+        return rules
+    rule, known = (frozen, 0.0, 0.0), paths(params)
+    _check([rule], 'members.frozen')
+    if not any(re.search(frozen, path) for path in known):
+        raise ConfigError(f'config.members.frozen: found {frozen!r}, expected a part of a path such as {known[0]}')
+    return rule, *rules
+
+
+def _check(rules: Any, field: str = 'optim.rules') -> None:
     for rule in rules if isinstance(rules, list | tuple) else [rules]:
         fault = 'expected (regex, learning-rate multiplier, weight decay)'
         if isinstance(rule, list | tuple) and len(rule) == 3 and isinstance(rule[0], str):
@@ -50,7 +64,7 @@ def _check(rules: Any) -> None:
             except re.error as error:
                 fault = f'expected a regular expression ({error})'
         if fault:
-            raise ConfigError(f'config.optim.rules: found {rule!r}, {fault}')
+            raise ConfigError(f'config.{field}: found {rule!r}, {fault}')
 
 
 def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: float) -> optax.Schedule:

@@ -56,6 +56,21 @@ def test_a_frozen_parameter_has_no_optimiser_memory_and_does_not_count_in_the_no
     np.testing.assert_array_equal(a['other']['kernel'], b['other']['kernel'])
 
 
+def test_what_members_of_an_ensemble_do_not_train_goes_before_every_rule():
+    assert optim.freeze(RULES, params(), frozen='') is RULES
+    pace, decay = optim.match(optim.freeze(RULES, params(), frozen='kernel'), params())
+    assert pace == {'tower': {'kernel': 0}, 'head': {'kernel': 0, 'bias': 5}, 'other': {'kernel': 0}}
+    assert decay == jax.tree.map(lambda _: 0, decay)
+
+
+@pytest.mark.parametrize(
+    ('frozen', 'told'), [('/block_9/', 'expected a part of a path such as'), ('[', 'expected a regular expression')]
+)
+def test_a_part_that_no_member_has_is_told(frozen, told):
+    with pytest.raises(ConfigError, match='config.members.frozen: found.*' + told):
+        optim.freeze([('.*', 1.0, 0.1)], params(), frozen=frozen)
+
+
 def test_gradients_are_clipped_to_the_norm():
     grads = jax.tree.map(lambda x: 100 * jnp.ones_like(x), params())
     free, cut = (first_update(grads, clip_norm=norm, eps=1.0, rules=(('.*', 1.0, 0.0),)) for norm in (0.0, 1.0))
