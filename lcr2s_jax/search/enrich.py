@@ -16,7 +16,7 @@ from lcr2s_jax.errors import SearchError
 from lcr2s_jax.evaluation import neighbours
 from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import approximate, enrichment, repair, storage
+from lcr2s_jax.search import approximate, enrichment, repair, storage, tables
 from lcr2s_jax.search.enrichment import Enrichment
 from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.rows import ENRICHED
@@ -149,8 +149,7 @@ def _seen_there(gallery: Gallery, near: str, pictures) -> np.ndarray:
 
     Raises SearchError: there is no such index, or it has none of the pictures.
     """
-    other = Gallery(near)
-    there, vector_HE = _pictures(other)
+    there, vector_HE = tables.lasting(lambda: _pictures(Gallery(near)))
     place = {sha256: row for row, sha256 in enumerate(there['sha256'].to_pylist())}
     row_G = np.array([place.get(sha256, -1) for sha256 in pictures['sha256'].to_pylist()], np.int64)
     if len(row_G) and (row_G < 0).all():
@@ -159,7 +158,7 @@ def _seen_there(gallery: Gallery, near: str, pictures) -> np.ndarray:
             'pictures, made with the model that shall find their neighbours'
         )
     if not len(vector_HE):
-        return np.empty((len(row_G), other.width), np.float32)
+        return np.empty((len(row_G), vector_HE.shape[1]), np.float32)
     return np.where((row_G >= 0)[:, None], vector_HE[row_G], np.float32(np.nan))
 
 
