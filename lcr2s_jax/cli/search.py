@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 
+from lcr2s_jax import files
 from lcr2s_jax.cli.parser import REPEATED, integer, number, place
 from lcr2s_jax.errors import ConfigError, SearchError, printable
 from lcr2s_jax.texts import near, read_text
@@ -108,6 +109,7 @@ def _check_page(path: pathlib.Path) -> None:
         raise ConfigError(f'--html: found the folder {path}, expected the name of a file, such as {path / "out.html"}')
     if not path.parent.is_dir():
         raise ConfigError(f'--html: found no folder {path.parent}, where {path.name} shall be written; make it first')
+    files.check_writable(path, '--html')
 
 
 def _bytes(file: str) -> bytes:
