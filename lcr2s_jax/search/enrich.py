@@ -19,7 +19,7 @@ from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import approximate, enrichment, repair, storage, tables
 from lcr2s_jax.search.enrichment import Enrichment
 from lcr2s_jax.search.gallery import FOUND, Gallery
-from lcr2s_jax.search.rows import ENRICHED
+from lcr2s_jax.search.rows import ENRICHED, VECTOR
 
 WAITED_FOR = 10_000  # pictures up to which a page makes them at once: seconds, and four times as long for twice as many
 _ROWS = 10_000  # rows a commit
@@ -119,7 +119,8 @@ def _make(gallery: Gallery, progress: Progress) -> None:
         gallery.refresh()
         if _digest(*_given(gallery, state.near)) != digest:
             return
-    _write(gallery, state._replace(version=gallery.version, digest=digest))
+    lacking = int(np.isnan(given[2]).any(axis=1).sum())
+    _write(gallery, state._replace(version=gallery.version, digest=digest, lacking=lacking))
 
 
 def _given(gallery: Gallery, near: str):
@@ -128,10 +129,11 @@ def _given(gallery: Gallery, near: str):
     try:
         return pictures, vector_GE, _seen_there(gallery, near, pictures) if near else vector_GE
     except SearchError as error:
+        now = 'their own vectors' if gallery.compared == VECTOR else 'what it said before'
         raise SearchError(
-            f'{gallery.uri}: {near}, by which neighbours are found, cannot be used ({error}), so that pictures are '
-            'compared by their own vectors. Put it back, or choose anew: index --index=... --enrich=neighbours, with '
-            'another --neighbours-by or without'
+            f'{gallery.uri}: {near}, by which neighbours are found, cannot be used ({error}); until then pictures are '
+            f'compared by {now}. Put it back, or choose anew: index --index=... --enrich=neighbours, with another '
+            '--neighbours-by or without'
         ) from None
 
 
