@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lcr2s_jax.errors import SearchError
+from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.evaluation import neighbours
 from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
 from lcr2s_jax.progress import QUIET, Progress
@@ -56,12 +56,12 @@ def choose(gallery: Gallery, how: str, count: int = 0, fusion: GalleryFusion | N
 
 def check_near(uri: str, near: str) -> None:
     """Raise SearchError unless `near` is the URI of an index, and of another one than `uri`."""
-    if storage.absolute(near) == storage.absolute(uri):
+    if storage.place(near) == storage.place(uri):
         raise SearchError('--neighbours-by: found the index itself; expected another one, made with another model')
     try:
         Gallery(near)
-    except SearchError as error:
-        raise SearchError(f'--neighbours-by: {error}') from None
+    except UserError as error:
+        raise SearchError(f'--neighbours-by: {str(error).removeprefix("--index: ")}') from None
 
 
 def bring_up_to_date(gallery: Gallery, choose: Callable[[Gallery], None] | None, progress: Progress = QUIET) -> dict:

@@ -467,8 +467,13 @@ def test_pictures_that_come_to_a_store_meanwhile_have_their_vectors_made_with_an
 def test_an_index_that_cannot_say_what_is_near_is_refused_before_anything_changes(gallery, tmp_path):
     before = gallery.enriched
     stranger = filled(tmp_path / 'stranger', range(50, 60))
+    (tmp_path / 'link').symlink_to(gallery.uri)
+    searching.pictures(tmp_path / 'pictures', 1)
     for near, told in (
-        (str(tmp_path / 'nothing'), 'found no index at'),
+        (str(tmp_path / 'nothing'), '^--neighbours-by: found no index at'),
+        (str(tmp_path / 'pictures' / 'a'), '^--neighbours-by: found the folder .* with pictures of yours'),
+        (str(tmp_path / 'link'), '^--neighbours-by: found the index itself'),
+        (f'{gallery.uri}/', '^--neighbours-by: found the index itself'),
         (stranger.uri, 'found none of the 30 pictures'),
         (gallery.uri, 'found the index itself'),
     ):
