@@ -156,7 +156,6 @@ def test_between_an_erasure_and_the_new_vectors_own_ones_are_compared_and_it_is_
 
 def test_prune_expiry_uploads_and_columns_leave_vectors_of_what_is_there(indexed, tmp_path, decoders):
     from lcr2s_jax.search.web.service import Service
-    from lcr2s_jax.search.web.values import Marked
 
     here = copied(indexed, tmp_path)
     next(here.root.rglob('*.png')).unlink()
@@ -166,7 +165,7 @@ def test_prune_expiry_uploads_and_columns_leave_vectors_of_what_is_there(indexed
     assert service.add('ann', [('x.jpg', searching.photo(7))]) == (1, [])
     gallery = assert_enriched(here.uri)
     uploaded = gallery.rows("root = './uploads'", ['path'])['path'].to_pylist()
-    assert service.erase('ann', Marked(((str(pathlib.Path(here.uri) / 'uploads'), uploaded[0]),)), '1') == 1
+    assert service.erase('ann', [(str(pathlib.Path(here.uri) / 'uploads'), uploaded[0])], '1') == 1
     gallery = assert_enriched(here.uri)
     columns.join(gallery, str(here.root), {'camera': 'string'}, {'a/002.png': {'camera': 'c1'}})
     assert gallery.compared == VECTOR
