@@ -27,6 +27,8 @@ def explain(workdir: pathlib.Path) -> None:
 
     Identities are drawn by config.seed and never chosen by result; the numbers are of all of them.
     """
+    folder = workdir / 'explain'
+    files.check_writable(folder / 'explain.json', '--workdir')
     run = open_finished(workdir, needed=('teacher',), reads=(_SPLIT,))
     features = {name: run.features(name, _SPLIT) for name in _PANELS if name in run.stages}
     teacher = (run.stages['teacher'].fusion, run.stages['teacher'].params)
@@ -35,7 +37,6 @@ def explain(workdir: pathlib.Path) -> None:
     rows, attention = _attention(run, teacher, features['teacher'])
     panels, embedding = _embedding(features | {'teacher with supports': rich}, circles)
 
-    folder = workdir / 'explain'
     folder.mkdir(exist_ok=True)
     figures.attention_sheet(rows, folder / 'attention.png', _title(run))
     figures.embedding(panels, circles, folder / 'embedding.png')

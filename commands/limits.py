@@ -22,12 +22,13 @@ _LIMITS: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (  #
     ),
     ('2 or more', lambda x: x >= 2, ('model.vocab_size', 'model.context_length', 'fusion.support_views')),
     ('above 0', lambda x: x > 0, ('*.scale', 'optim.eps')),
-    ('0 or more and below 1', lambda x: 0 <= x < 1, ('optim.b[12]', 'optim.warmup', 'data.folder.[vt]*')),
+    ('0 or more and below 1', lambda x: 0 <= x < 1, ('optim.b[12]', 'data.folder.[vt]*')),
     (
         '0 to 1',
         lambda x: 0 <= x <= 1,
         (
-            'augment.flip', 'augment.erase', 'masking.*', '*.support_dropout', '*.wrong_supports', '*.target_share',
+            'augment.flip', 'augment.erase', 'optim.warmup', 'masking.*', '*.support_dropout', '*.wrong_supports',
+            '*.target_share',
         ),
     ),
     (
@@ -76,3 +77,7 @@ def _faults(flat: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if not (known and test(value)):
                 words = words if known else 'a finite number, a whole one below 1e18'
                 yield field, f'found {str(value)[:40]}, expected {words}'
+    pad, size = flat.get('augment.pad', 0), flat.get('model.image_size', ())
+    if size and all(type(side) is int for side in size) and 0 < min(size) <= pad < _MOST:
+        # a crop could lie beside the picture, and be of padding alone
+        yield 'augment.pad', f'found {pad}, expected less than {min(size)}, the smaller side of model.image_size'

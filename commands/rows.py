@@ -180,7 +180,7 @@ def check(path: pathlib.Path, rows: Mapping[str, Row], config: Mapping) -> None:
     """Raise ConfigError for changes of what the config has not, or to another kind of value, first of all."""
     for row in rows.values():
         _check(f'{path}, row {row.name}: found set', row.set, config)
-        limits.check(row.set, f'{path}, row {row.name}: set.')
+        limits.check(merged(config, row.set), f'{path}, row {row.name}: set.')
 
 
 def _check(found: str, changes: Mapping, there: Mapping) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from commands.compare import check_against, regime_of, write_tables
 from commands.material import SEEN
 from commands.workdir import Finished, open_finished
+from lcr2s_jax import files
 from lcr2s_jax.arrays import Embeddings
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation import evaluate, metrics
@@ -31,6 +32,8 @@ def compare_runs(
     Differences are taken to the row `against`; '' for the first. Raises ConfigError: a run that is not finished, of
     other queries, or twice the same.
     """
+    if out:
+        files.check_writable(out / 'table.md', '--out')
     results: dict[str, dict[int, dict]] = {}
     labels: dict[str, str] = {}
     queries, ceiling = '', {}

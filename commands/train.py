@@ -16,7 +16,7 @@ from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation.table import table
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.run import alone_in
-from lcr2s_jax.training.run_files import MODEL, read_results
+from lcr2s_jax.training.run_files import MODEL, identity, read_results
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, config_file: str = '') -> None:
@@ -48,7 +48,7 @@ def train(config: ConfigDict, workdir: pathlib.Path, config_file: str = '') -> N
             if parallel.is_primary():
                 if config.data.dataset == 'demo':
                     _crops(training.inputs.splits['test'], workdir)
-                files.write(finished, json.dumps(results, indent=2) + '\n')
+                files.write(finished, json.dumps({'run': identity(workdir), **results}, indent=2) + '\n')
     if not parallel.is_primary():
         return
     for split in ('val', 'test'):

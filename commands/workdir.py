@@ -17,14 +17,8 @@ from lcr2s_jax.evaluation import evaluate
 from lcr2s_jax.method.stages import STAGES
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.training.run import Run
-from lcr2s_jax.training.run_files import no_run, read_config, read_facts
+from lcr2s_jax.training.run_files import MAY_CHANGE, no_run, read_config, read_facts
 from lcr2s_jax.weights.layouts import is_run
-
-# When a run is resumed: they say where and how something is computed, and not what.
-_MAY_CHANGE = (
-    'parallel', 'evaluate', 'data.root', 'data.images', 'data.cache', 'data.in_memory', 'model.kernel', 'model.remat',
-    'model.scan', 'model.chunks',
-)  # fmt: skip
 
 
 def config_of(workdir: pathlib.Path) -> ConfigDict:
@@ -63,7 +57,7 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
     differing = [
         f'  {field}: {found.get(field)} there, {now.get(field)} now'
         for field in sorted(now if more else found | now)
-        if found.get(field) != now.get(field) and not field.startswith(_MAY_CHANGE)
+        if found.get(field) != now.get(field) and not field.startswith(MAY_CHANGE)
         if more or not field.startswith('made_of')
         if field in found or not field.startswith('made_of.images_')  # older runs did not write it down
     ]

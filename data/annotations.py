@@ -186,13 +186,16 @@ def find(layout: Layout, root: pathlib.Path) -> pathlib.Path:
 
 def _content(path: pathlib.Path) -> Any:
     try:
-        return json.loads(texts.decode(read_bytes(path, MOST), path))
+        found = json.loads(texts.decode(read_bytes(path, MOST), path), object_pairs_hook=fields.unique)
     except OSError as error:
         raise DataError(f'{path}: cannot be read ({error.strerror}). Make it readable.') from None
     except (ValueError, RecursionError) as error:
         lines = str(error).startswith('Extra data')
         change = 'It has an entry a line: join them to one list.' if lines else 'Fetch the file again.'
         raise DataError(f'{path}: found no JSON ({error}); expected a list of entries. {change}') from None
+    if isinstance(found, BadRow):
+        raise DataError(f'{path}: {found}')
+    return found
 
 
 def _rows(path: pathlib.Path) -> Sequence[Any]:

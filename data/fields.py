@@ -1,7 +1,7 @@
 """What fields of annotations say, however they are published: sentences, dialogues, a gallery and its queries apart."""
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lcr2s_jax.errors import BadRow, DataError
@@ -20,6 +20,16 @@ def short(value: Any) -> str:
     """As Python writes it, for a message."""
     text = repr(value)
     return text if len(text) <= 120 else text[:117] + '...'
+
+
+def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any] | BadRow:
+    """An object of JSON; a BadRow where a field is given twice, of which Python's reader would drop the first."""
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    return BadRow(f'found {short(twice)} more than once in {short(keys)}, expected each field once. Remove the others.')
 
 
 def names(fields: Mapping[str, str], usual: Mapping[str, tuple[str, ...]] = USUAL) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from data import misplaced
 from data.annotations import MOST, SPLITS, Annotations, Entry, by_split, make_entry
-from data.fields import USUAL, one_caption_each, short
+from data.fields import USUAL, one_caption_each, short, unique
 from data.fields import names as names_of
 from lcr2s_jax import texts
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
@@ -193,7 +193,7 @@ def _csv(
 
 def _header(names: list[str], of: Mapping[str, Sequence[str]], needed: Sequence[str]) -> list[str]:
     """The names of a CSV file's columns. Raises BadRow."""
-    read = _names(names)
+    read = _names(names, [name for several in of.values() for name in several])
     if not read:
         raise BadRow('found a blank line, expected the names of the columns. Remove it.')
     wanted = [name for column in needed for name in of[column]]
@@ -232,18 +232,17 @@ def _json(text: str, path: pathlib.Path) -> Iterator[tuple[str, Any]]:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any] | BadRow:
-    # of two fields with one name JSON's reader would drop the first
     try:
-        return dict(zip(_names([name for name, _ in pairs]), (value for _, value in pairs), strict=True))
+        return unique(list(zip(_names([name for name, _ in pairs]), (value for _, value in pairs), strict=True)))
     except BadRow as fault:
         return fault
 
 
-def _names(names: Sequence[str]) -> list[str]:
-    """Names of columns; ours are known whatever their case and the blanks around them, but once each."""
+def _names(names: Sequence[str], more: Sequence[str] = ()) -> list[str]:
+    """Names of columns; ours are known whatever their case and the blanks around them, but once each, as `more`."""
     ours = (*_COLUMNS, 'split')
     read = [name.strip().casefold() if name.strip().casefold() in ours else name for name in names]
-    twice = [name for name in ours if read.count(name) > 1]
+    twice = [name for name in dict.fromkeys((*ours, *more)) if read.count(name) > 1]
     if twice:
         raise BadRow(
             f'found {", ".join(twice)} more than once in {short(list(names))}, expected each column once. Remove or '

@@ -14,11 +14,12 @@ from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, SearchError, WeightsError
 from lcr2s_jax.files import expanded
 from lcr2s_jax.model import Model, Picture
-from lcr2s_jax.search import storage
+from lcr2s_jax.search import storage, tables
 from lcr2s_jax.search.calibration import Calibration
+from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.index import open_search
 from lcr2s_jax.search.query import Query
-from lcr2s_jax.search.search import Answer
+from lcr2s_jax.search.search import Answer, Search
 from lcr2s_jax.training import run as runs
 from lcr2s_jax.weights import layouts, pretrained, sidecar, stablehlo
 from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer, open_tokenizer
@@ -97,9 +98,13 @@ class Index:
         self._search = open_search(uri)
         self.model = self._search.model
 
+    def _renew(self) -> None:
+        # another object: a thread that searches goes on with its own version
+        self._search = Search(Gallery(self.uri), self.model, self.model.tokenizer)
+
     def __len__(self) -> int:
         """Pictures that can be found."""
-        return self._search.gallery.count()
+        return tables.lasting(lambda: self._search.gallery.count(), self._renew)
 
     def search(
         self,
@@ -135,8 +140,8 @@ class Index:
             _check('text', str, sentence=one)
         top, false_alarms = int(top), float(false_alarms)
         query = Query(sentences, tuple(self.model.encode_image(() if like is None else like)))
-        found = self._search([query], top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
-        return found[0]
+        how = dict(top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
+        return tables.lasting(lambda: self._search([query], **how)[0], self._renew)
 
 
 def open_index(uri: str | os.PathLike) -> Index:

@@ -124,6 +124,15 @@ def write(path: pathlib.Path, content: bytes | str, mode: int = 0o666, by: str =
             out.write(content.encode() if isinstance(content, str) else content)
 
 
+def check_writable(path: pathlib.Path, what: str) -> None:
+    """Raise UserError, in which `what` names it, where a file or folder cannot be made: before the work for it."""
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise UserError(f'{what}: found {kind(above)} by the name of the folder {above}; choose another place')
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f'{what}: {path.name} cannot be written in {above}; expected a folder that you may write')
+
+
 def remove(path: pathlib.Path) -> None:
     """Remove a file or a folder with all that is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():

@@ -186,3 +186,20 @@ def test_a_misfit_is_told_by_its_place():
     assert files.misfit({'a': [], 'b': {'c': True}}, like) == 'found True as b.c, expected null'
     assert files.misfit({}, like) == 'found no a'
     assert files.misfit({'a': [1], 'b': {'c': float(np.inf)}}, like)
+
+
+def test_results_of_another_run_are_refused_and_those_of_this_run_stay_its_own(made, tmp_path):
+    shutil.copytree(made / 'run', tmp_path / 'run')
+    folder, config = tmp_path / 'run', json.loads((made / 'run' / 'config.json').read_text())
+    assert run_files.read_results(folder) == RESULTS, 'an earlier version did not say whose they are'
+    save(folder / 'results.json', {'run': run_files.identity(folder), **RESULTS})
+    assert run_files.read_results(folder) == RESULTS
+    config['data']['cache'] = 'elsewhere'
+    save(folder / 'config.json', config)
+    assert run_files.read_results(folder) == RESULTS, 'of where its data lies they do not tell'
+    save(folder / 'config.json', config | {'seed': 7})
+    with pytest.raises(UserError, match='results.json: found the results of another run, .*; delete it: the training'):
+        run_files.read_results(folder)
+    save(folder / 'results.json', RESULTS | {'student': {'step': 4, 'test': SCORES}})
+    with pytest.raises(UserError, match='found the results of another run'):
+        run_files.read_results(folder, ['student'])

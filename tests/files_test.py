@@ -196,3 +196,11 @@ def test_a_full_disk_is_told_with_the_file_that_has_no_room(tmp_path):
     with pytest.raises(FileNotFoundError) as told, files.aside(tmp_path / 'b'):
         open(tmp_path / 'none')
     assert told.value.filename == str(tmp_path / 'none'), 'a file that was named stays the one that is told'
+
+
+def test_a_file_by_the_name_of_a_folder_is_told_before_something_is_written_below_it(tmp_path):
+    files.check_writable(tmp_path / 'a' / 'b' / 'c.json', '--out')
+    (tmp_path / 'a').touch()
+    with pytest.raises(UserError, match='--out: found a file by the name of the folder .*a; choose another place'):
+        files.check_writable(tmp_path / 'a' / 'b' / 'c.json', '--out')
+    assert [path.name for path in tmp_path.iterdir()] == ['a']

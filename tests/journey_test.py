@@ -24,6 +24,7 @@ from commands.workdir import config_of
 from lcr2s_jax.method import sampling, targets
 from lcr2s_jax.training import parallel
 from lcr2s_jax.training.run import Run, alone_in
+from lcr2s_jax.training.run_files import identity
 from tests.road import ROOT, command, fails, here, typed, wait_for
 from tests.tiny_runs import saved
 
@@ -161,6 +162,7 @@ def test_finished_runs_that_differ_in_their_seed_are_one_row(journey, tmp_path):
 
 def test_a_finished_run_is_shown_again_not_repeated(journey, cache):
     before = (journey[0] / 'results.json').stat().st_mtime_ns
+    assert json.loads((journey[0] / 'results.json').read_text())['run'] == identity(journey[0])
     run = here(journey[0], cache)
     assert run.returncode == 0 and 'is finished' in run.stdout
     assert (journey[0] / 'results.json').stat().st_mtime_ns == before

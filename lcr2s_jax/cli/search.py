@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 
+from lcr2s_jax import files
 from lcr2s_jax.cli.parser import REPEATED, integer, number, place
 from lcr2s_jax.errors import ConfigError, SearchError, printable
 from lcr2s_jax.texts import near, read_text
@@ -33,6 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help='Share of searches for an absent person that may report a find.')  # fmt: skip
     add('--verify', action='store_true', help="Say 'no such person' if no hit reaches the score for that rate.")
     add('--html', type=place, metavar='FILE', help='File to write: one page with the pictures in it.')
+    add('--audit', type=place, metavar='FILE', help='The audit log, instead of the one in the index.')
     add('--json', action='store_true', help='Print JSON instead of text.')
 
 
@@ -41,31 +43,32 @@ def run(args: argparse.Namespace) -> None:
     asked = _queries(args)  # a mistake in it should not wait for the index to open
     if args.html:
         _check_page(pathlib.Path(args.html))
-    from lcr2s_jax.search import audit, index, lance
+    from lcr2s_jax.search import audit, index, lance, tables
     from lcr2s_jax.search import html as report
     from lcr2s_jax.search.query import Query
 
     lance.without_pandas()
     opened = index.open_search(args.index)
+    log = audit.place(args.audit)
+    audit.check(args.index, log)
     examples = [_bytes(file) for file in args.like]
     vectors = [index.embed_picture(opened.model, *one) for one in zip(examples, args.like, strict=True)]
     hashes = tuple(hashlib.sha256(one).hexdigest() for one in examples)
-    with audit.refusals(args.index, audit.user(), {'text': sum(asked, []), 'where': args.where}):
-        answers = opened(
-            [Query(tuple(sentences), tuple(vectors), hashes) for sentences in asked],
-            top=args.top,
-            false_alarms=args.false_alarms,
-            where=args.where,
-            group_by=args.group_by,
-            exact=args.exact,
-            verify=args.verify,
-        )
-    whys = [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
-    audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers])
+    with audit.refusals(args.index, audit.user(), {'text': sum(asked, []), 'where': args.where}, log):
+        queries = [Query(tuple(sentences), tuple(vectors), hashes) for sentences in asked]
+        answers, whys = tables.lasting(lambda: _asked(args, opened, queries), opened.gallery.refresh)
+    audit.write(args.index, [audit.line(audit.user(), answer, opened, args.where) for answer in answers], log)
     if args.html:
         title = f'Search in {pathlib.PurePath(args.index).name}'
         report.write(pathlib.Path(args.html), answers, title, whys, opened.model.trained_on)
     (_print_json if args.json else _show)(args, opened, answers, whys)
+
+
+def _asked(args: argparse.Namespace, opened, queries: list) -> tuple[list, list]:
+    """The answers, and why their hits are; both of one version."""
+    how = {name: getattr(args, name) for name in ('top', 'false_alarms', 'where', 'group_by', 'exact', 'verify')}
+    answers = opened(queries, **how)
+    return answers, [opened.why(answer.query, answer.hits) if args.why else [] for answer in answers]
 
 
 def _queries(args: argparse.Namespace) -> list[list[str]]:
@@ -106,6 +109,7 @@ def _check_page(path: pathlib.Path) -> None:
         raise ConfigError(f'--html: found the folder {path}, expected the name of a file, such as {path / "out.html"}')
     if not path.parent.is_dir():
         raise ConfigError(f'--html: found no folder {path.parent}, where {path.name} shall be written; make it first')
+    files.check_writable(path, '--html')
 
 
 def _bytes(file: str) -> bytes:

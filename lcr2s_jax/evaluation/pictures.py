@@ -35,6 +35,8 @@ def read(file: str, images: str) -> Pictures:
         raise DataError(f'--table: {file} cannot be read ({error}); expected a CSV file in UTF-8') from None
     if missing := [name for name in COLUMNS if name not in names]:
         raise DataError(f'--table: {file}: found the columns {names}, expected {", ".join(missing)} too')
+    if twice := [name for name in COLUMNS if names.count(name) > 1]:
+        raise DataError(f'--table: {file}: found the column {twice[0]} more than once in {names}, expected it once')
     rows = [row for row in rows if any((row[name] or '').strip() for name in COLUMNS)]
     if not rows:
         raise DataError(f'--table: {file}: found no row, expected one for each caption')

@@ -14,21 +14,35 @@ from collections.abc import Iterator
 
 from lcr2s_jax import files as shared
 from lcr2s_jax.errors import SearchError, UserError
-from lcr2s_jax.search import stores
+from lcr2s_jax.search import storage, stores
 
 NAME = 'audit.jsonl'
 FEEDBACK = 'feedback.jsonl'
 
 
+def place(file: str | None) -> str:
+    """The log that `write` takes, of the FILE of --audit; the one beside the index without."""
+    return str(pathlib.Path(file).resolve()) if file else NAME
+
+
+def check(uri: str, log: str = NAME) -> None:
+    """Raise SearchError where `write` could not write, before any work; of an object store that is not known before."""
+    if not stores.is_remote(uri) or os.path.isabs(log):
+        with _told(uri, log), _opened(pathlib.Path(uri) / log):
+            pass
+
+
 def write(uri: str, lines: list[dict], log: str = NAME) -> None:
     """Append lines, each with the time put before it; beside an index on an object store, one object a call.
 
-    `log` is NAME or FEEDBACK, beside the index, or an absolute path, where the log is kept apart from it. Raises
-    SearchError where they cannot be written; then nothing may be shown.
+    `log` is NAME or FEEDBACK, beside the index, or an absolute path, where the log is kept apart from it, perhaps that
+    of several indexes: its lines name theirs. Raises SearchError where they cannot be written; then nothing may be
+    shown.
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec='milliseconds')
-    content = ''.join(json.dumps({'time': now, **line}) + '\n' for line in lines).encode('ascii')
-    try:
+    which = {'index': storage.absolute(uri)} if os.path.isabs(log) else {}
+    content = ''.join(json.dumps({'time': now, **which, **line}) + '\n' for line in lines).encode('ascii')
+    with _told(uri, log):
         if stores.is_remote(uri) and not os.path.isabs(log):
             stores.write(f'{uri}/{pathlib.PurePath(log).stem}/{now}-{uuid.uuid4().hex[:8]}.jsonl', content)
             return
@@ -37,11 +51,23 @@ def write(uri: str, lines: list[dict], log: str = NAME) -> None:
             if os.write(file, content) < len(content):  # one call, so that lines of several processes do not mix
                 os.ftruncate(file, before)
                 raise OSError(errno.ENOSPC, 'there is room for a part of the line only')
-    except OSError as error:
-        raise SearchError(
-            f'{uri}: the audit log cannot be written ({shared.why(error)}), and no search goes unlogged. Make '
-            f'{log} there a file that {user()} may write.'
-        ) from error
+
+
+@contextlib.contextmanager
+def _told(uri: str, log: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SearchError) as error:
+        if os.path.isabs(log):
+            what, change = f'--audit: {log}', f'Make it a file that {user()} may write, or choose another'
+        else:
+            what = f'{uri}: the audit log'
+            change = (
+                f'Make {log} there a file that {user()} may write; or, for an index that may only be read, have '
+                '`search` and `serve` keep the log elsewhere: --audit=FILE'
+            )
+        reason = shared.why(error) if isinstance(error, OSError) else str(error)
+        raise SearchError(f'{what} cannot be written ({reason}), and no search goes unlogged. {change}.') from error
 
 
 def forget(uri: str, files: set[tuple[str, str]]) -> None:
@@ -90,12 +116,12 @@ def _opened(path: pathlib.Path) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def refusals(uri: str, who: str, asked: dict) -> Iterator[None]:
+def refusals(uri: str, who: str, asked: dict, log: str = NAME) -> Iterator[None]:
     """Have a search that is refused leave a line as well: who, and what was asked."""
     try:
         yield
     except UserError:
-        write(uri, [{'user': who, 'event': 'search refused', **asked}])
+        write(uri, [{'user': who, 'event': 'search refused', **asked}], log)
         raise
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import storage
+from lcr2s_jax.search import storage, tables
 from lcr2s_jax.search.gallery import OK, Gallery
 from lcr2s_jax.search.rows import ENRICHED
 
@@ -19,7 +19,10 @@ _EXAMPLES = 3  # values of a column
 
 def describe(uri: str) -> dict[str, Any]:
     """Everything that `lcr2s info` tells of an index, as JSON has it. Raises SearchError."""
-    gallery = Gallery(uri)
+    return tables.lasting(lambda: _described(uri, Gallery(uri)))
+
+
+def _described(uri: str, gallery: Gallery) -> dict[str, Any]:
     rows = gallery.rows('', ['root', 'status', *gallery.columns])
     status = rows['status'].to_pylist()
     usable = rows.filter(np.array([one == OK for one in status], bool))  # an empty list has no type
@@ -41,7 +44,7 @@ def describe(uri: str) -> dict[str, Any]:
 
 def rows_of(uri: str, paths: Sequence[str]) -> list[tuple[str, str]]:
     """(root, path) of the rows that paths name, as `search` shows them or as files of this disk. Raises SearchError."""
-    found = Gallery(uri).rows('', ['root', 'path'])
+    found = tables.lasting(lambda: Gallery(uri).rows('', ['root', 'path']))
     rows = list(zip(found['root'].to_pylist(), found['path'].to_pylist(), strict=True))
     by_place = {os.path.join(storage.located(uri, root), path): (root, path) for root, path in rows}
     known, chosen = {path for _, path in rows}, []

@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lcr2s_jax.errors import SearchError
+from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.evaluation import neighbours
 from lcr2s_jax.evaluation.gallery_fusion import GalleryFusion
 from lcr2s_jax.progress import QUIET, Progress
-from lcr2s_jax.search import approximate, enrichment, repair, storage
+from lcr2s_jax.search import approximate, enrichment, repair, storage, tables
 from lcr2s_jax.search.enrichment import Enrichment
 from lcr2s_jax.search.gallery import FOUND, Gallery
-from lcr2s_jax.search.rows import ENRICHED
+from lcr2s_jax.search.rows import ENRICHED, VECTOR
 
 WAITED_FOR = 10_000  # pictures up to which a page makes them at once: seconds, and four times as long for twice as many
 _ROWS = 10_000  # rows a commit
@@ -56,12 +56,12 @@ def choose(gallery: Gallery, how: str, count: int = 0, fusion: GalleryFusion | N
 
 def check_near(uri: str, near: str) -> None:
     """Raise SearchError unless `near` is the URI of an index, and of another one than `uri`."""
-    if storage.absolute(near) == storage.absolute(uri):
+    if storage.place(near) == storage.place(uri):
         raise SearchError('--neighbours-by: found the index itself; expected another one, made with another model')
     try:
         Gallery(near)
-    except SearchError as error:
-        raise SearchError(f'--neighbours-by: {error}') from None
+    except UserError as error:
+        raise SearchError(f'--neighbours-by: {str(error).removeprefix("--index: ")}') from None
 
 
 def bring_up_to_date(gallery: Gallery, choose: Callable[[Gallery], None] | None, progress: Progress = QUIET) -> dict:
@@ -119,7 +119,8 @@ def _make(gallery: Gallery, progress: Progress) -> None:
         gallery.refresh()
         if _digest(*_given(gallery, state.near)) != digest:
             return
-    _write(gallery, state._replace(version=gallery.version, digest=digest))
+    lacking = int(np.isnan(given[2]).any(axis=1).sum())
+    _write(gallery, state._replace(version=gallery.version, digest=digest, lacking=lacking))
 
 
 def _given(gallery: Gallery, near: str):
@@ -128,10 +129,11 @@ def _given(gallery: Gallery, near: str):
     try:
         return pictures, vector_GE, _seen_there(gallery, near, pictures) if near else vector_GE
     except SearchError as error:
+        now = 'their own vectors' if gallery.compared == VECTOR else 'what it said before'
         raise SearchError(
-            f'{gallery.uri}: {near}, by which neighbours are found, cannot be used ({error}), so that pictures are '
-            'compared by their own vectors. Put it back, or choose anew: index --index=... --enrich=neighbours, with '
-            'another --neighbours-by or without'
+            f'{gallery.uri}: {near}, by which neighbours are found, cannot be used ({error}); until then pictures are '
+            f'compared by {now}. Put it back, or choose anew: index --index=... --enrich=neighbours, with another '
+            '--neighbours-by or without'
         ) from None
 
 
@@ -149,8 +151,7 @@ def _seen_there(gallery: Gallery, near: str, pictures) -> np.ndarray:
 
     Raises SearchError: there is no such index, or it has none of the pictures.
     """
-    other = Gallery(near)
-    there, vector_HE = _pictures(other)
+    there, vector_HE = tables.lasting(lambda: _pictures(Gallery(near)))
     place = {sha256: row for row, sha256 in enumerate(there['sha256'].to_pylist())}
     row_G = np.array([place.get(sha256, -1) for sha256 in pictures['sha256'].to_pylist()], np.int64)
     if len(row_G) and (row_G < 0).all():
@@ -159,7 +160,7 @@ def _seen_there(gallery: Gallery, near: str, pictures) -> np.ndarray:
             'pictures, made with the model that shall find their neighbours'
         )
     if not len(vector_HE):
-        return np.empty((len(row_G), other.width), np.float32)
+        return np.empty((len(row_G), vector_HE.shape[1]), np.float32)
     return np.where((row_G >= 0)[:, None], vector_HE[row_G], np.float32(np.nan))
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from lcr2s_jax import files
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage
+from lcr2s_jax.texts import counted
 from lcr2s_jax.weights import manifest
 
 FILE = 'enriched.json'
@@ -19,7 +20,7 @@ _ADVICE = 'remove it, and the pictures are compared by their own vectors; `index
 _MOST = 1 << 30  # bytes of a fusion's file
 _CONTENT = {
     'how': str, 'neighbours': int, 'fusion': (None, {'heads': int, 'shared': bool, 'scale': float}),
-    'version': int, 'digest': str, 'files': {str: str}, 'seal': str, 'near?': str,
+    'version': int, 'digest': str, 'files': {str: str}, 'seal': str, 'near?': str, 'lacking?': int,
 }  # fmt: skip
 
 
@@ -33,6 +34,7 @@ class Enrichment(NamedTuple):
     version: int = 0  # of the table that they were made of; 0 while they are not whole
     digest: str = ''  # of all that they were made of, see `enrich`
     near: str = ''  # URI of the index whose vectors say which pictures are near; '' for its own
+    lacking: int = 0  # pictures that are not in it: each of them is by itself
 
     @property
     def settings(self) -> tuple:
@@ -42,6 +44,7 @@ class Enrichment(NamedTuple):
     def __str__(self) -> str:
         nearest = 'its nearest' if self.neighbours == 1 else f'its {self.neighbours} nearest'
         nearest += f' in {self.near}' * bool(self.near)
+        nearest += f' (but {counted(self.lacking, "picture")} by themselves, as it lacks them)' * bool(self.lacking)
         if self.how == 'neighbours':
             return f'each picture averaged with {nearest}'
         return f"each picture fused with {nearest} by the run's teacher"
@@ -65,14 +68,15 @@ def read(uri: str) -> Enrichment | None:
         raise SearchError(f'{where}: damaged: {fault}; {_ADVICE}')
     found = manifest.checked(found, where, _ADVICE)
     facts = {name: found[name] for name in ('how', 'neighbours', 'fusion', 'version', 'digest')}
-    return Enrichment(file=next(iter(found['files']), ''), near=found.get('near', ''), **facts)
+    facts |= {'near': found.get('near', ''), 'lacking': found.get('lacking', 0)}
+    return Enrichment(file=next(iter(found['files']), ''), **facts)
 
 
 def write(uri: str, state: Enrichment) -> None:
     """Write it down, whole or not at all; by whoever holds the lock of the index."""
     facts = {'how': state.how, 'neighbours': state.neighbours, 'fusion': state.fusion, 'version': state.version}
     facts |= {'digest': state.digest, 'files': {state.file: _hash_in(state.file)} if state.file else {}}
-    facts |= {'near': state.near} if state.near else {}
+    facts |= {'near': state.near, 'lacking': state.lacking} if state.near else {}
     storage.write(uri, FILE, files.to_json(manifest.signed(facts)).encode())
 
 

@@ -45,18 +45,14 @@ class Gallery:
         if is_remote(uri):
             stores.check(uri)  # LanceDB finds the same mistakes later, and waits longer
         with tables.told(uri, 'opening the index'):
-            self._sealed, self.enriched = seal.read(uri), enrichment.read(uri)
             self.db = lancedb().connect(uri, storage_options=stores.options(uri))
-            seal.check_newest(uri, self._sealed, IMAGES)
-            self.table = tables.open_or_make(self.db, uri, IMAGES)
+            tables.lasting(self._open)
             if self.table is None and width is not None:
                 seal.check_there(uri, self._sealed)
                 with writing.alone(uri):
                     self.table = tables.open_or_make(self.db, uri, IMAGES, schema_of(width))
         if self.table is None:
             raise SearchError(storage.missing(uri))
-        with tables.told(uri, 'opening the index'):
-            seal.check(uri, self._sealed, IMAGES, self.version)
         self.width = self.table.schema.field('vector').type.list_size
         if width not in (None, self.width):
             raise SearchError(f'{uri}: found vectors of {self.width} numbers, the model makes {width}')
@@ -104,11 +100,17 @@ class Gallery:
 
     def refresh(self) -> None:
         """Go to the last version, if another process has committed one, or has written the table from scratch."""
+        tables.lasting(self._open)
+        if self.table is None:
+            raise SearchError(storage.missing(self.uri))
+
+    def _open(self) -> None:
         with tables.told(self.uri, 'opening the index'):
             self._sealed, self.enriched = seal.read(self.uri), enrichment.read(self.uri)
             seal.check_newest(self.uri, self._sealed, IMAGES)
-            self.table = self.db.open_table(IMAGES)
-            seal.check(self.uri, self._sealed, IMAGES, self.version)
+            self.table = tables.open_or_make(self.db, self.uri, IMAGES)
+            if self.table is not None:
+                seal.check(self.uri, self._sealed, IMAGES, self.version)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from lcr2s_jax import images
+from lcr2s_jax import files, images
 from lcr2s_jax import model as model_files
 from lcr2s_jax.errors import ConfigError, SearchError
 from lcr2s_jax.model import Model
@@ -128,6 +128,8 @@ def check(
 ) -> folder.Root | None:
     """The resolved folder of pictures, or its URL. Raises for mistakes that should not cost the time of embedding."""
     storage.check_place(uri)
+    if not storage.is_remote(uri):
+        files.check_writable(pathlib.Path(uri) / storage.MODEL, '--index')
     root = images and (images.rstrip('/') if storage.is_remote(images) else pathlib.Path(images).resolve())
     if root:
         folder.check(root)

@@ -79,7 +79,7 @@ def to_come(uri: str) -> str:
     """A word on rows that were indexed under a clock that was ahead, which no age takes yet; '' without such."""
     now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=1)
     where = f"added > '{now:%Y-%m-%dT%H:%M}Z'"
-    if not (count := Gallery(uri).count(where)):
+    if not (count := tables.lasting(lambda: Gallery(uri).count(where))):
         return ''
     return (
         f'{uri}: {counted(count, "row")} indexed at a time that is still to come: the clock was ahead, and their '
@@ -123,7 +123,7 @@ def forget(uri: str, what: str | Sequence[tuple[str, str]], who: str, sure: bool
     if sure:
         with gallery.writing():
             repair.own(gallery)
-    chosen = plan(gallery, what)
+    chosen = tables.lasting(lambda: plan(gallery, what), gallery.refresh)
     if not sure:
         return chosen, None
     audit.write(uri, [{'user': who, 'event': 'deleting', 'rows': len(chosen.files), 'version': chosen.version}])

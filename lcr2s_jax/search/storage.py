@@ -99,6 +99,11 @@ def absolute(uri: str) -> str:
     return uri if is_remote(uri) else os.path.abspath(uri)
 
 
+def place(uri: str) -> str:
+    """The place of an index, by whatever links it was named."""
+    return uri.rstrip('/') if is_remote(uri) else os.path.realpath(uri)
+
+
 def stored(uri: str, root: pathlib.Path | str) -> str:
     """How the table of an index names a root, a resolved folder or a URL: the index's own is TRACKED or UPLOADED."""
     return {str(tracks_folder(uri)): TRACKED, str(uploads(uri)): UPLOADED}.get(str(root), str(root))

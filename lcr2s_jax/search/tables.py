@@ -4,7 +4,8 @@ import contextlib
 import errno
 import pathlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import storage, stores
@@ -12,7 +13,30 @@ from lcr2s_jax.search import storage, stores
 _FULL = ('os error 28', 'os error 122', 'os error 27', 'No space left', 'Disk quota')  # ENOSPC, EDQUOT, EFBIG
 _READ_ONLY = ('os error 30', 'os error 13', 'os error 1)', 'Read-only file system', 'Permission denied')
 
+_GONE = ('Not found:', 'os error 2)')  # of a file
 _ERRORS, _PANICS = (RuntimeError, ValueError), ('PanicException', 'RustPanic')  # the latter's classes have no module
+
+_TRIES = 10  # of a reader beside erasures: each leaves some tenths of a second, and a damaged index fails at once
+
+T = TypeVar('T')
+
+
+class FilesGone(SearchError):
+    """Files of the version that was read are not there: it was erased meanwhile, or the index is damaged."""
+
+
+def lasting(read: Callable[[], T], renew: Callable[[], None] = lambda: None) -> T:
+    """What `read` gives, which takes no lock; where an erasure removed what it read, it is done again.
+
+    `renew` is called before that, to go to the version there is then. Raises FilesGone after ten times.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            return read()
+        except FilesGone:
+            if not left:
+                raise
+            renew()
 
 
 def open_or_make(db, uri: str, name: str, schema=None):
@@ -54,7 +78,8 @@ def told(uri: str, what: str, quote: bool = True) -> Iterator[None]:
         if not (stopped or isinstance(error, OSError)) and not (isinstance(error, _ERRORS) and _of_lancedb(error)):
             raise
         far = stores.in_words(str(error)) if stores.is_remote(uri) else None
-        raise SearchError(f'{uri}: {what} failed: {far or _why(error, quote)}') from error
+        kind = FilesGone if not far and any(word in str(error) for word in _GONE) else SearchError
+        raise kind(f'{uri}: {what} failed: {far or _why(error, quote)}') from error
 
 
 def _of_lancedb(error: Exception) -> bool:
@@ -68,7 +93,10 @@ def _why(error: Exception, quote: bool) -> str:
         return 'the disk is full. What was there is whole; make room and give the same command again'
     if any(word in said for word in _READ_ONLY) or number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return 'nothing can be written there; expected a folder that you may write'
-    if 'Not found:' in said or 'os error 2)' in said:  # the files of this version
-        return 'files of it are gone: pictures were erased meanwhile, and the same again works; or it is damaged'
+    if any(word in said for word in _GONE):
+        return (
+            'files of it are gone. Others erase pictures there: wait for them, and give the same command again; or it '
+            'is damaged: restore it from a copy'
+        )
     shown = (said.strip().splitlines() or [''])[0][:200] if quote else type(error).__name__
     return f'{shown}. The index may be damaged: try again, or restore it from a copy'

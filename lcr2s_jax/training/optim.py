@@ -70,7 +70,7 @@ def _check(rules: Any, field: str = 'optim.rules') -> None:
 def schedule(steps: int, learning_rate: float, warmup: float, warmup_start: float) -> optax.Schedule:
     """Linear rise from `warmup_start` x `learning_rate`, then cosine to 0.  [field: IRRA]
 
-    The rate is the peak, before a rule's multiplier; `warmup` is a share of the steps, 0..1.
+    The rate is the peak, before a rule's multiplier; `warmup` is a share of the steps, 0..1; at 1 it only rises.
     """
     ramp = round(warmup * steps)
     rise = optax.linear_schedule(warmup_start * learning_rate, learning_rate, max(ramp, 1))

@@ -1,5 +1,6 @@
 """The JSON files of a workdir, read: each is what training writes, or refused with a message."""
 
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +16,11 @@ from lcr2s_jax.weights.layouts import is_run
 
 MODEL = 'model'
 FORMAT = 1
+# fields of config.json that may, when a run is resumed: they say where and how something is computed, and not what
+MAY_CHANGE = (
+    'parallel', 'evaluate', 'data.root', 'data.images', 'data.cache', 'data.in_memory', 'model.kernel', 'model.remat',
+    'model.scan', 'model.chunks',
+)  # fmt: skip
 _DELETE = 'delete it or choose another --workdir'
 _RESTORE = 'restore it from a copy, or train into another --workdir'
 _FACTS = {
@@ -48,7 +54,7 @@ _METRICS = {name: float for name in NAMES} | {str: float}
 _SPLITS = {'val?': {'t2i': _METRICS, 'i2t?': _METRICS}, 'test?': {'t2i': _METRICS, 'i2t?': _METRICS}}
 _STAGE = {'step': int, **_SPLITS, 'with_supports_oracle?': _SPLITS}
 _RANDOM = {split: {str: {str: float}} for split in ('val?', 'test?')}
-_RESULTS = {'oracle?': _SPLITS, 'random?': _RANDOM, 'seconds?': {str: float}, str: _STAGE}
+_RESULTS = {'run?': str, 'oracle?': _SPLITS, 'random?': _RANDOM, 'seconds?': {str: float}, str: _STAGE}
 
 
 def no_run(workdir: pathlib.Path) -> str:
@@ -85,10 +91,23 @@ def read_config(workdir: pathlib.Path) -> dict:
 
 
 def read_results(workdir: pathlib.Path, stages: Sequence[str] = ()) -> dict:
-    """The content of <workdir>/results.json, of these stages at least. Raises ConfigError."""
-    advice = 'delete it: the training command evaluates again and trains nothing anew'
+    """The content of <workdir>/results.json, of these stages at least. Raises ConfigError, also for another run's."""
+    path, advice = workdir / 'results.json', 'delete it: the training command evaluates again and trains nothing anew'
     like = {name: _STAGE for name in stages} | _RESULTS
-    return files.read_json(workdir / 'results.json', ConfigError, advice, like)
+    found, chosen = files.read_json(path, ConfigError, advice, like), read_chosen(workdir)
+    run = found.pop('run', None)  # which earlier versions did not write
+    steps = {name: found[name]['step'] for name in chosen if name in found}
+    known = run and (workdir / 'config.json').exists()
+    if (known and run != identity(workdir)) or any(step != chosen[name] for name, step in steps.items()):
+        raise ConfigError(f'{path}: found the results of another run, expected those of this one; {advice}')
+    return found
+
+
+def identity(workdir: pathlib.Path) -> str:
+    """A hash of what config.json says that a run is a function of: results.json has that of its run as `run`."""
+    flat = flatten_dict(read_config(workdir), sep='.')
+    said = {name: value for name, value in flat.items() if not name.startswith(MAY_CHANGE)}
+    return hashlib.sha256(files.to_json(said).encode()).hexdigest()[:32]
 
 
 def read_chosen(workdir: pathlib.Path) -> dict[str, int]:

@@ -15,6 +15,7 @@ from lcr2s_jax.video.clock import Clock
 
 _BOXES = 10_000  # parts of a file that are looked at
 _AGAIN = 1000  # times that a reader which gives no frame is asked again while some should be left: damage in the middle
+_SYNC, _PACKETS = 0x47, ((188, 0), (192, 4), (204, 0))  # MPEG-TS: bytes of a packet, and where its mark is
 _SLACK = (2, 0.01)  # frames, and share of all, by which a container may be wrong about their number
 
 
@@ -63,7 +64,7 @@ class Frames:
         self._cv2, self._every = opencv(), every
         if path.is_file() and not path.stat().st_size:
             raise VideoError('empty: a file of 0 bytes')
-        self._beyond, self._counts = _beyond(path), _is_avi(path)
+        self._beyond, self._counts, self._cut = _beyond(path), _is_avi(path), _is_cut(path)
         self._capture = self._cv2.VideoCapture(str(path))
         if not self._capture.isOpened():
             raise VideoError(
@@ -104,6 +105,11 @@ class Frames:
                 f'{ahead[0].seconds:.1f} s: times after it are those of its clock'
             )
         found += self._missing()
+        if self._cut:
+            found.append(
+                'it does not end with a whole packet: it was cut off, or bytes within it are lost, and no transport '
+                'stream tells how many frames it should have'
+            )
         if self._beyond:
             found.append(
                 f'its last {self._beyond:,} bytes are of another recording, put behind it as it is, which is not read: '
@@ -186,6 +192,17 @@ def _is_avi(path: pathlib.Path) -> bool:
     with contextlib.suppress(OSError), path.open('rb') as file:
         head = file.read(12)
         return head[:4] == b'RIFF' and head[8:] == b'AVI '
+    return False
+
+
+def _is_cut(path: pathlib.Path) -> bool:
+    """Whether a transport stream (MPEG-TS) ends within a packet; it has no number of frames that would tell."""
+    with contextlib.suppress(OSError), path.open('rb') as file:
+        head = file.read(5 * max(length for length, _ in _PACKETS))
+        size = file.seek(0, os.SEEK_END)
+        for length, sync in _PACKETS:
+            if size >= 4 * length and all(byte == _SYNC for byte in head[sync : sync + 4 * length : length]):
+                return size % length != 0
     return False
 
 

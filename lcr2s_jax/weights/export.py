@@ -99,6 +99,7 @@ def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool,
     """
     if out.exists():
         raise ConfigError(f'--out: found {out} there already; expected a new folder. Delete it or choose another.')
+    files.check_writable(out, '--out')
     if kind == 'hf' and not unchecked and importlib.util.find_spec('torch') is None:
         raise ConfigError(
             '--format=hf: found no torch, with which the export is loaded and compared as others load it; expected it '

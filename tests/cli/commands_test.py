@@ -132,6 +132,7 @@ def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(
     'text,words',
     [
         ('image,caption\na,b\n', "found the columns ['image', 'caption'], expected id too"),
+        ('image,caption,id,caption\na,b,1,c\n', 'found the column caption more than once'),
         ('image,caption,id\n', 'found no row'),
         ('image,caption,id\na.png,,1\n', 'with an empty cell'),
         ('image,caption,id\na.png,x,1\na.png,y,2\n', 'found the picture a.png of two ids'),

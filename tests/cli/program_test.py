@@ -317,3 +317,25 @@ def test_a_signal_that_falls_into_a_finaliser_is_not_lost(number, raised):
                 time.sleep(0.01)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    'words,flag',
+    [
+        (('explain', '--workdir=HERE'), '--workdir: explain.json'),
+        (('compare', '/no/run', '--out=HERE/new/out'), '--out: table.md'),
+        (('export', '--workdir=/no/run', '--format=hf', '--out=HERE/new'), '--out: new'),
+        (('index', '--weights=/no/weights', '--images=HERE', '--index=HERE/i'), '--index: model'),
+        (('search', '--index=/no/index', '--html=HERE/a.html', 'a man'), '--html: a.html'),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_work_for_it(tmp_path, monkeypatch, words, flag):
+    real = os.access
+
+    def access(path, mode):
+        return not (mode & os.W_OK and str(path).startswith(str(tmp_path))) and real(path, mode)
+
+    monkeypatch.setattr(os, 'access', access)
+    run = typed(*(word.replace('HERE', str(tmp_path)) for word in words))
+    fails(run, 1, f'{flag} cannot be written in {tmp_path}; expected a folder that you may write')
+    assert not list(tmp_path.iterdir())

@@ -100,6 +100,7 @@ def test_every_number_of_the_config_has_a_limit_that_its_default_is_within():
 @pytest.mark.parametrize(
     'word',
     [
+        'augment.pad=24', 'optim.warmup=1.1',
         'teacher.heads=0', 'teacher.scale=0.0', 'student.scale=nan', 'teacher.support_dropout=2.0', 'augment.pad=-3',
         'student.target_share=-1.0', 'optim.learning_rate=-1.0', 'optim.learning_rate=inf', 'optim.b1=2.0',
         'optim.eps=0.0', 'optim.clip_norm=nan', 'model.vocab_size=-1', 'model.activation=foo', 'model.resize=nearest',

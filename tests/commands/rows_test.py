@@ -1,6 +1,7 @@
 """Files of rows, and captions at the wrong picture."""
 
 import inspect
+import json
 import pathlib
 
 import numpy as np
@@ -82,6 +83,15 @@ def test_a_change_of_what_the_config_has_not_is_told_before_anything_is_trained(
         rows.check(pathlib.Path('rows.toml'), {'a': row}, testbed.CONFIG)
     fine = rows.Row('a', 'a', 'baseline', set={'optim': {'learning_rate': 1}, 'batch': {'views': 4}})
     rows.check(pathlib.Path('rows.toml'), {'a': fine}, testbed.CONFIG)
+
+
+def test_numbers_of_a_row_are_compared_with_those_that_the_config_says():
+    from configs import smoke
+
+    given = json.loads(smoke.get_config().to_json())
+    for changes in ({'augment': {'pad': 24}}, {'model': {'image_size': [2, 2]}}):
+        with pytest.raises(ConfigError, match=r'row a: set\.augment\.pad: found .*, expected less than'):
+            rows.check(pathlib.Path('r.toml'), {'a': rows.Row('a', 'a', 'baseline', set=changes)}, given)
 
 
 def test_the_rows_of_the_testbed_change_fields_that_there_are():

@@ -136,6 +136,17 @@ def test_a_file_that_is_no_list_of_entries_is_named(content, tmp_path):
         read('rstpreid', tmp_path)
 
 
+def test_a_field_that_is_given_twice_is_refused_where_it_is(tmp_path):
+    folder = folders.rstp(tmp_path)
+    folder.rows[5]['again'] = 7
+    folder.save().file.write_text(folder.file.read_text().replace('"again"', '"id"'))
+    with pytest.raises(DataError, match="data_captions.json, entry 5: found 'id' more than once in .*each field once"):
+        read('rstpreid', tmp_path)
+    folder.file.write_text('{"a": 1, "a": 2}')
+    with pytest.raises(DataError, match="data_captions.json: found 'a' more than once"):
+        read('rstpreid', tmp_path)
+
+
 def test_a_byte_order_mark_is_no_mistake(tmp_path):
     folder = folders.rstp(tmp_path)
     before = read('rstpreid', tmp_path)

@@ -137,6 +137,7 @@ def test_names_of_columns_are_known_in_any_case_with_blanks_around_them(tmp_path
     [
         ('{"image": "a", "caption": "x", "id": 1, "Caption": "y"}', 'row 1: found caption more than once'),
         ('{"image": "a", "caption": "x", "id": 1, "id": 2}', 'row 1: found id more than once'),
+        ('{"image": "a", "caption": "x", "id": 1, "note": 1, "note": 2}', "row 1: found 'note' more than once"),
         ('{"image": "a", "caption": "x", "id": "\\ud83d"}', 'row 1: found characters that no file can hold'),
         ('[' * 100_000, 'row 1: found no JSON'),
     ],
@@ -145,6 +146,12 @@ def test_jsonl_that_would_lose_something_or_cannot_be_kept_names_its_row(line, w
     (tmp_path / 't.jsonl').write_text(line)
     with pytest.raises(DataError, match=words):
         read_table(tmp_path, table='t.jsonl')
+
+
+def test_a_column_that_a_caption_is_read_from_is_there_once(tmp_path):
+    (tmp_path / 'people.csv').write_text('image,text,id,text,\na.png,x,1,y,\n')
+    with pytest.raises(DataError, match='row 1: found text more than once'):
+        read_table(tmp_path, fields={'caption': 'text'})
 
 
 def test_a_table_that_is_not_there_or_of_another_kind_is_named(tmp_path):

@@ -156,7 +156,6 @@ def test_between_an_erasure_and_the_new_vectors_own_ones_are_compared_and_it_is_
 
 def test_prune_expiry_uploads_and_columns_leave_vectors_of_what_is_there(indexed, tmp_path, decoders):
     from lcr2s_jax.search.web.service import Service
-    from lcr2s_jax.search.web.values import Marked
 
     here = copied(indexed, tmp_path)
     next(here.root.rglob('*.png')).unlink()
@@ -166,7 +165,7 @@ def test_prune_expiry_uploads_and_columns_leave_vectors_of_what_is_there(indexed
     assert service.add('ann', [('x.jpg', searching.photo(7))]) == (1, [])
     gallery = assert_enriched(here.uri)
     uploaded = gallery.rows("root = './uploads'", ['path'])['path'].to_pylist()
-    assert service.erase('ann', Marked(((str(pathlib.Path(here.uri) / 'uploads'), uploaded[0]),)), '1') == 1
+    assert service.erase('ann', [(str(pathlib.Path(here.uri) / 'uploads'), uploaded[0])], '1') == 1
     gallery = assert_enriched(here.uri)
     columns.join(gallery, str(here.root), {'camera': 'string'}, {'a/002.png': {'camera': 'c1'}})
     assert gallery.compared == VECTOR
@@ -416,7 +415,8 @@ def test_neighbours_are_those_that_another_index_of_the_same_pictures_finds(gall
             near = sorted((name for name in seen if name != path), key=lambda name: -seen[name] @ seen[path])[:3]
             total = total + sum(own[name] / rank for rank, name in enumerate(near, 1))
         np.testing.assert_allclose(one[ENRICHED], total / np.linalg.norm(total), atol=1e-5)
-    assert f'its 3 nearest in {other.uri}' in str(gallery.enriched)
+    kept = f'its 3 nearest in {other.uri} (but 2 pictures by themselves, as it lacks them)'
+    assert kept in str(gallery.enriched) and kept in str(Gallery(gallery.uri).enriched)
     version = gallery.version
     enrich.renew(gallery)
     assert gallery.version == version, 'nothing has changed'
@@ -431,10 +431,12 @@ def test_an_index_by_which_neighbours_are_found_is_named_where_it_is_gone(galler
     enrich.choose(gallery, 'neighbours', 3, near=other.uri)
     enrich.renew(gallery)
     shutil.move(other.uri, tmp_path / 'moved')
+    with pytest.raises(SearchError, match='until then pictures are compared by what it said before'):
+        enrich.renew(gallery)
+    assert Gallery(gallery.uri).compared == ENRICHED
     retention.delete(gallery, [('/r', '000.png')])
-    with pytest.raises(
-        SearchError, match=f'^{gallery.uri}: {other.uri}, by which neighbours are found, .* choose anew'
-    ):
+    told = f'^{gallery.uri}: {other.uri}, by which neighbours are found, .* by their own vectors. .* choose anew'
+    with pytest.raises(SearchError, match=told):
         enrich.renew(gallery)
     assert Gallery(gallery.uri).compared == VECTOR
     enrich.choose(gallery, 'neighbours', 3, near=str(tmp_path / 'moved'))
@@ -464,8 +466,13 @@ def test_pictures_that_come_to_a_store_meanwhile_have_their_vectors_made_with_an
 def test_an_index_that_cannot_say_what_is_near_is_refused_before_anything_changes(gallery, tmp_path):
     before = gallery.enriched
     stranger = filled(tmp_path / 'stranger', range(50, 60))
+    (tmp_path / 'link').symlink_to(gallery.uri)
+    searching.pictures(tmp_path / 'pictures', 1)
     for near, told in (
-        (str(tmp_path / 'nothing'), 'found no index at'),
+        (str(tmp_path / 'nothing'), '^--neighbours-by: found no index at'),
+        (str(tmp_path / 'pictures' / 'a'), '^--neighbours-by: found the folder .* with pictures of yours'),
+        (str(tmp_path / 'link'), '^--neighbours-by: found the index itself'),
+        (f'{gallery.uri}/', '^--neighbours-by: found the index itself'),
         (stranger.uri, 'found none of the 30 pictures'),
         (gallery.uri, 'found the index itself'),
     ):

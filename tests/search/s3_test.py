@@ -188,6 +188,17 @@ def test_a_bucket_or_a_server_that_is_not_there_is_told_in_a_line(server, tmp_pa
     assert 'Traceback' not in run.stderr and time.monotonic() - clock < 30
 
 
+def test_a_bucket_that_may_only_be_read_is_searched_with_its_log_elsewhere(server, tmp_path, monkeypatch):
+    made = begun(server, tmp_path)
+    made.update()
+    with s3.faulty(server, s3.after(0, 403, s3.REFUSED.replace('InvalidAccessKeyId', 'AccessDenied'))) as behind:
+        monkeypatch.setenv('AWS_ENDPOINT_URL', behind.environment['AWS_ENDPOINT_URL'])
+        run = typed('search', f'--index={made.uri}', searching.WORDS)
+        assert run.returncode == 1 and run.stdout == '' and '--audit=FILE' in run.stderr, run.stderr
+        run = typed('search', f'--index={made.uri}', f'--audit={tmp_path / "log"}', searching.WORDS)
+        assert run.returncode == 0 and json.loads((tmp_path / 'log').read_text())['index'] == made.uri
+
+
 def test_a_store_that_fails_now_and_then_changes_nothing(server, tmp_path, monkeypatch):
     made = begun(server, tmp_path)
     with s3.faulty(server, s3.every(5, 503, s3.BUSY)) as shaky:

@@ -18,7 +18,7 @@ import lcr2s_jax
 from lcr2s_jax.errors import SearchError, UserError
 from lcr2s_jax.images import PictureError
 from lcr2s_jax.search import answer as answers
-from lcr2s_jax.search import answer_text, calibration, likeness, query
+from lcr2s_jax.search import answer_text, calibration, likeness, query, search
 from lcr2s_jax.search import audit as logs
 from tests import road, searching
 from tests.road import fails, typed
@@ -193,6 +193,34 @@ def test_a_search_that_cannot_be_logged_shows_nothing(ask, monkeypatch):
     run = ask(WORDS)
     fails(run, 1, 'no search goes unlogged')
     assert run.stdout == ''
+
+
+def read_only(monkeypatch, folder):
+    """From now on files below a folder can be opened for reading alone."""
+    real = os.open
+
+    def unwritable(path, flags, *more, **named):
+        if flags & (os.O_WRONLY | os.O_RDWR) and str(path).startswith(str(folder)):
+            raise PermissionError(13, 'Permission denied', str(path))
+        return real(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, 'open', unwritable)
+
+
+def test_an_index_that_may_only_be_read_is_searched_with_its_log_elsewhere(made, ask, find, tmp_path, monkeypatch):
+    log = tmp_path / 'log.jsonl'
+    read_only(monkeypatch, made.uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(search.Search, '__call__', None)  # it is told before the work
+        run = ask(WORDS)
+        fails(run, 1, 'audit.jsonl there a file that', 'for an index that may only be read', '--audit=FILE')
+        assert run.stdout == ''
+        fails(ask(WORDS, audit=tmp_path), 1, f'--audit: {tmp_path} cannot be written', 'is a folder')
+    hits = find(WORDS, audit=log)['answers'][0]['hits']
+    fails(ask(WORDS, audit=log, where='nothing = 1'), 1, 'nothing')
+    one, refused = map(json.loads, log.read_text().splitlines())
+    assert one['index'] == refused['index'] == made.uri and refused['event'] == 'search refused'
+    assert one['text'] == [WORDS] and one['top'] == [f'{hit["root"]}/{hit["path"]}' for hit in hits]
 
 
 def test_a_line_that_the_disk_has_no_room_for_is_cut_off_again_and_told(tmp_path, monkeypatch):

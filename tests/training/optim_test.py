@@ -84,6 +84,12 @@ def test_the_schedule_rises_then_falls_to_zero():
     assert (np.diff(values[:11]) > 0).all() and (np.diff(values[10:]) < 0).all()
 
 
+def test_a_warmup_of_all_steps_only_rises_up_to_the_learning_rate():
+    rate = optim.schedule(steps=100, learning_rate=1.0, warmup=1.0, warmup_start=0.1)
+    values = np.array([float(rate(step)) for step in range(101)])
+    assert (np.diff(values) > 0).all() and values[-1] == 1.0
+
+
 @pytest.mark.parametrize(
     ('rules', 'told'),
     [

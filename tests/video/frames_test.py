@@ -82,6 +82,20 @@ def test_a_file_that_ends_early_says_how_many_of_how_many_were_read(tmp_path, na
     assert note.startswith(f'it ends early: {reading.read} of the 40 frames') and f'{seconds[-1]:.1f} s' in note
 
 
+@pytest.mark.parametrize('length', [188, 192, 204])
+def test_a_transport_stream_that_was_cut_off_says_so(tmp_path, length):
+    whole = film(tmp_path / 'a.ts', 100, code='mp4v').read_bytes()
+    packets = [whole[at : at + 188] for at in range(0, len(whole), 188)]
+    before, after = {188: (b'', b''), 192: (bytes(4), b''), 204: (b'', bytes(16))}[length]
+    content = b''.join(before + packet + after for packet in packets)
+    path = tmp_path / 'cut.ts'
+    path.write_bytes(content)
+    assert read(path)[0].notes() == []
+    path.write_bytes(content[: len(content) // 2 // length * length + 100])
+    reading, _, _ = read(path)
+    assert 30 < reading.read < 70 and ['does not end with a whole packet' in note for note in reading.notes()] == [True]
+
+
 @pytest.mark.parametrize('share', [0.2, 0.4])
 @pytest.mark.parametrize('name', ['a.mkv', 'a.avi', 'a.ts', 'a.mp4'])
 def test_damage_in_the_middle_is_passed_over_and_told(tmp_path, name, share):

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lcr2s_jax.errors import ConfigError
-from lcr2s_jax.search import audit, index
+from lcr2s_jax.search import audit, index, tables
 from lcr2s_jax.search.web import bounds, middleware, page, sessions, style
 from lcr2s_jax.search.web.decoding import Decoders
 from lcr2s_jax.search.web.service import Service
@@ -130,9 +130,11 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
 
 def open_service(uri: str, log: str | None = None) -> Service:
     search = index.open_search(uri)
-    search.load()
+    tables.lasting(search.load, search.gallery.refresh)
+    log = audit.place(log)
+    audit.check(uri, log)
     decoders = Decoders(1, nice=5), Decoders(max(1, (os.cpu_count() or 2) // 2), nice=15)
-    return Service(search, decoders, str(pathlib.Path(log).resolve()) if log else audit.NAME)
+    return Service(search, decoders, log)
 
 
 def check_root(root: str) -> str:

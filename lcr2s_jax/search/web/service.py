@@ -14,8 +14,9 @@ import numpy as np
 
 from lcr2s_jax import images
 from lcr2s_jax.errors import SearchError
-from lcr2s_jax.search import answer_text, appearance, audit, enrich, folder, repair, retention, storage
-from lcr2s_jax.search.answer import Hit
+from lcr2s_jax.search import answer_text, appearance, audit, enrich, folder, repair, retention, storage, tables
+from lcr2s_jax.search.answer import Answer, Hit
+from lcr2s_jax.search.conditions import Condition
 from lcr2s_jax.search.gallery import OK, Gallery, Row
 from lcr2s_jax.search.query import Query
 from lcr2s_jax.search.search import Search
@@ -43,7 +44,7 @@ class Service:
         self._reading, self._changing = threading.Lock(), threading.Lock()
         pixels = images.DEFAULT.max_pixels
         self.limits = Limits(MOST_BYTES, pixels, MOST_PICTURES, MOST_PIXELS * pixels)
-        self.filters = filters.read(search.gallery)
+        self.filters = tables.lasting(lambda: filters.read(search.gallery), search.gallery.refresh)
 
     def close(self) -> None:
         for some in self._decoders:
@@ -53,7 +54,7 @@ class Service:
     def index(self) -> Index:
         model = self.search.model
         trained_on = answer_text.trained_on(model.trained_on).removeprefix('model: ')
-        return Index(self._uri, Gallery(self._uri).count(), model.hash[:8], trained_on)
+        return Index(self._uri, tables.lasting(lambda: Gallery(self._uri).count()), model.hash[:8], trained_on)
 
     def find(self, user: str, asked: SearchRequest) -> SearchResult:
         """Search the last version of the index. Raises SearchError, after that was written down."""
@@ -80,12 +81,15 @@ class Service:
         query = Query(sentences, tuple(self._embed(pixels)), hashes)
         with self._reading:
             self._refresh()
-            how = dict(top=asked.top, false_alarms=asked.false_alarms, where=where, verify=asked.verify)
-            (answer,) = self.search([query], **how)
-            why = self.search.why(query, answer.hits) if asked.why else []
+            answer, why = tables.lasting(lambda: self._asked(query, asked, where), self._refresh)
             line, version = audit.line(user, answer, self.search, where.text), self.search.gallery.version
         audit.write(self._uri, [line], self._log)
         return SearchResult(answer, why, version)
+
+    def _asked(self, query: Query, asked: SearchRequest, where: Condition) -> tuple[Answer, list]:
+        how = dict(top=asked.top, false_alarms=asked.false_alarms, where=where, verify=asked.verify)
+        (answer,) = self.search([query], **how)
+        return answer, self.search.why(query, answer.hits) if asked.why else []
 
     def judge(self, user: str, found: SearchResult | None, ranks: Sequence[int], right: bool) -> int:
         """Keep what somebody says of hits: they show the described person, or do not. How many lines were written."""
