@@ -1,12 +1,14 @@
-"""Files of the project: names that can be stored, locks, writing aside and renaming, JSON, arrays."""
+"""Files of the project: locks, writing aside and renaming, JSON, arrays."""
 
 import contextlib
 import errno
 import fcntl
+import glob
 import json
 import os
 import pathlib
 import shutil
+import socket
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -18,14 +20,6 @@ _PAUSE = 0.05  # seconds between two looks at a lock that another process holds
 _MOST_TEXT = 64 << 20  # bytes of a file that somebody typed
 _LARGEST = 10**18  # number in a file of ours; nothing that is counted or measured comes near
 _TRIES = 100  # of a lock file that is taken away while it is opened
-
-
-def storable(*texts: str) -> bool:
-    """Whether a file can hold these."""
-    try:  # JSON can spell half a character (a lone surrogate)
-        return '\0' not in ''.join(texts).encode().decode()
-    except UnicodeEncodeError:
-        return False
 
 
 @contextlib.contextmanager
@@ -82,15 +76,17 @@ def _hold(file: int, waiting: Callable[[], None], patience: float) -> bool:
 
 
 @contextlib.contextmanager
-def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
+def aside(path: pathlib.Path, shared: bool = False) -> Iterator[pathlib.Path]:
     """Write a file or a folder beside its place, and rename it at the end: a reader sees the old or the new, whole.
 
     Yields where to write; nothing is there: what a killed call left is removed first, what a failed one left at once. A
-    folder at `path` must be empty. `by` says who writes, where several may at once and no lock keeps them apart.
+    folder at `path` must be empty. Several may write `shared` ones at once, and no lock keeps them apart.
     """
-    partial = aside_of(path, by)
+    partial = aside_of(path, f'{socket.gethostname()}-{os.getpid()}' if shared else '')
     try:
         with named(path, partial):
+            if shared:
+                _remove_left(path)
             remove(partial)
             yield partial
             os.replace(partial, path)
@@ -116,12 +112,23 @@ def aside_of(path: pathlib.Path, by: str = '') -> pathlib.Path:
     return path.with_name(f'.{path.name}{by and f".{by}"}.partial')
 
 
-def write(path: pathlib.Path, content: bytes | str, mode: int = 0o666, by: str = '') -> None:
+def _remove_left(path: pathlib.Path) -> None:
+    """Remove what killed processes of this machine have left of a `shared` file; those of others may be alive."""
+    before = glob.escape(aside_of(path, f'{socket.gethostname()}-').name.removesuffix('.partial'))
+    for one in path.parent.glob(f'{before}*.partial'):
+        try:
+            os.kill(int(one.stem.rpartition('-')[2]), 0)
+        except ProcessLookupError:
+            remove(one)
+        except (ValueError, OverflowError, PermissionError):  # none of ours
+            continue
+
+
+def write(path: pathlib.Path, content: bytes | str, mode: int = 0o666, shared: bool = False) -> None:
     """Write a file by `aside`; `mode` is what its owner and others may do, less the process's umask."""
-    with aside(path, by) as partial:
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(file, 'wb') as out:
-            out.write(content.encode() if isinstance(content, str) else content)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with aside(path, shared) as partial, open(os.open(partial, flags, mode), 'wb') as out:
+        out.write(content.encode() if isinstance(content, str) else content)
 
 
 def check_writable(path: pathlib.Path, what: str) -> None:

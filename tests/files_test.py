@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -88,6 +89,22 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert path.read_text() == 'old' and path.stat().st_mode & 0o777 == 0o600
     files.write(path, b'new')
     assert path.read_text() == 'new' and os.listdir(tmp_path) == ['f']
+
+
+def test_what_dead_processes_left_of_a_shared_file_goes_and_what_others_write_stays(tmp_path):
+    dead = subprocess.Popen(['true'])
+    dead.wait()
+    host = socket.gethostname()
+    left, alive, elsewhere, odd = (
+        tmp_path / f'.out.{by}.partial' for by in (f'{host}-{dead.pid}', f'{host}-1', f'not-{host}-1', f'{host}-x')
+    )
+    for folder in (left, alive, elsewhere, odd):
+        folder.mkdir()
+        (folder / 'picture').touch()
+    (tmp_path / f'.other.{host}-{dead.pid}.partial').touch()
+    files.write(tmp_path / 'out', 'new', shared=True)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {'out', alive.name, elsewhere.name, odd.name, f'.other.{host}-{dead.pid}.partial'}
 
 
 def test_a_folder_appears_whole(tmp_path):
