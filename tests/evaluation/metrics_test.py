@@ -57,6 +57,31 @@ def test_no_relevant_image_at_all_is_an_error():
         metrics.retrieval(np.ones((2, 3)), np.ones((2, 3)), np.array([0, 1]), np.array([2, 3]))
 
 
+def test_length_and_type_of_vectors_are_no_matter_however_large_or_small():
+    query, gallery, query_pid, gallery_pid = problem()
+    expected = metrics.retrieval(query, gallery, query_pid, gallery_pid)
+    for scale in (1e300, 1e30, 1e-30, 1e-300):  # whose squares float32 has not
+        assert metrics.retrieval(query * scale, gallery / scale, query_pid, gallery_pid) == expected
+    some = metrics.retrieval(query * np.where(np.arange(23) % 2, 1e200, 1)[:, None], gallery, query_pid, gallery_pid)
+    assert some == expected
+    with pytest.raises(UserError, match='complex128'):
+        metrics.retrieval(query * 1j, gallery, query_pid, gallery_pid)
+
+
+def test_identities_are_equal_as_python_says_and_nobody_is_unknown():
+    vectors = np.eye(2)
+    large = np.array([2**53, 2**53 + 1])
+    found = metrics.retrieval(vectors, vectors[::-1], large.astype(np.uint64), large.astype(np.int64)[::-1])
+    assert found['R1'] == 100 and found['mAP'] == 100, 'as float64 both would be one person'
+    names = metrics.retrieval(vectors, vectors, ['ann', 'bob'], np.array(['ann', 'bob'], object))
+    assert names['R1'] == 100
+    for unknown in (np.nan, None):
+        with pytest.raises(UserError, match=f'1 identities that are {unknown}, expected a person each'):
+            metrics.retrieval(vectors, vectors, [0, unknown], [0, 1])
+    with pytest.raises(UserError, match=r'share \(int and str\)'):
+        metrics.retrieval(vectors, vectors, [0, 1], ['0', '1'])
+
+
 @pytest.mark.parametrize('wrong', [np.nan, np.inf])
 @pytest.mark.parametrize('which', ['queries', 'gallery items'])
 def test_features_that_are_not_finite_are_no_perfect_ranking(which, wrong):
