@@ -74,10 +74,12 @@ def printable(text: str, keep: str = '') -> str:
 
 
 def many(given: Any, where: str, expected: str) -> Iterable:
-    """What was given where several things are expected. Raises UserError for one thing, a file or a dictionary."""
-    one = isinstance(given, Mapping | bytes | bytearray | memoryview | io.IOBase)
+    """What was given where several things are expected, in order. Raises UserError for one thing, a file, a set."""
+    one = isinstance(given, Mapping | bytes | bytearray | memoryview | io.IOBase) or getattr(given, 'ndim', 1) == 0
     if one or not isinstance(given, Iterable):
         raise UserError(f'{where}: found {type(given).__name__}, expected {expected}, one or many')
+    if isinstance(given, set | frozenset):  # nobody could tell whose row is whose
+        raise UserError(f'{where}: found a set, which has no order, expected a list of {expected}')
     return given
 
 

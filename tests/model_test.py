@@ -104,5 +104,5 @@ def test_whatever_is_no_picture_sentence_or_vector_is_called_by_its_kind():
         with pytest.raises(UserError, match='encode_text: found (NoneType|int|bytes)'):
             model.encode_text(given)
     for t, v in ((None, None), (np.ones((1, 2, 3)), np.ones((1, 2, 3))), (np.full((1, 2), np.nan), np.ones((1, 2)))):
-        with pytest.raises(UserError, match='similarity: found arrays .*expected finite vectors'):
+        with pytest.raises(UserError, match='similarity: found (arrays|NaN)'):
             model.similarity(t, v)
