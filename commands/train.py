@@ -64,9 +64,9 @@ def _crops(split, workdir: pathlib.Path) -> None:
     for name, jpeg in zip(split.file_names, split.jpegs, strict=True):
         file = workdir / 'crops' / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(jpeg)
+        files.write(file, jpeg)
         rows.append(f'{name},' + ','.join(file.stem.split('_')))
-    (workdir / 'crops.csv').write_text('\n'.join(rows) + '\n')
+    files.write(workdir / 'crops.csv', '\n'.join(rows) + '\n')
 
 
 def _next(config: ConfigDict, workdir: pathlib.Path) -> str:

@@ -71,7 +71,7 @@ def update(
     for file in options.files:
         try:
             name = video.fingerprint(pathlib.Path(file))[:_NAME]
-            with alone(root / f'.{name}.lock', lambda file=file: progress.say(_BUSY.format(file))):
+            with alone(storage.cutting_lock(root / name), lambda file=file: progress.say(_BUSY.format(file))):
                 done = _one(gallery, model, pool, root / name, pathlib.Path(file), options, readmit, progress)
             told.append({'video': file, 'fault': ''} | done)
         except video.VideoError as fault:
