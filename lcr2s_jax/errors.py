@@ -1,5 +1,6 @@
 """What a user can get wrong; `main.py` prints the message alone, without a traceback."""
 
+import errno
 import io
 import re
 import signal
@@ -9,6 +10,7 @@ from typing import Any
 # of terminals: control characters, separators of lines, what turns the direction of a line around
 _STEERING = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]')
 _NAMED = 10  # of many rows
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk has no more room
 
 
 class UserError(Exception):

@@ -7,6 +7,7 @@ import glob
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import stat
@@ -85,9 +86,8 @@ def aside(path: pathlib.Path, shared: bool = False) -> Iterator[pathlib.Path]:
     partial = aside_of(path, f'{socket.gethostname()}-{os.getpid()}' if shared else '')
     try:
         with named(path, partial):
-            if shared:
-                _remove_left(path)
-            remove(partial)
+            for one in [*(_left(path) if shared else ()), partial]:
+                remove(one)
             yield partial
             os.replace(partial, path)
     except BaseException:
@@ -98,12 +98,16 @@ def aside(path: pathlib.Path, shared: bool = False) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def named(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
-    """Name the file that a block writes in errors that name none, as that of a full disk."""
+    """Name the file that a block writes in errors that name none, as that of a full disk, also told by Rust."""
     try:
         yield
     except OSError as error:
         if error.filename in (None, str(partial)):
             error.filename = str(path)
+        raise
+    except Exception as error:
+        if told := re.search(r'\(os error (\d+)\)$', str(error)):
+            raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
         raise
 
 
@@ -112,14 +116,14 @@ def aside_of(path: pathlib.Path, by: str = '') -> pathlib.Path:
     return path.with_name(f'.{path.name}{by and f".{by}"}.partial')
 
 
-def _remove_left(path: pathlib.Path) -> None:
-    """Remove what killed processes of this machine have left of a `shared` file; those of others may be alive."""
+def _left(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """What killed processes of this machine have left of a `shared` file; those of others may be alive."""
     before = glob.escape(aside_of(path, f'{socket.gethostname()}-').name.removesuffix('.partial'))
     for one in path.parent.glob(f'{before}*.partial'):
         try:
             os.kill(int(one.stem.rpartition('-')[2]), 0)
         except ProcessLookupError:
-            remove(one)
+            yield one
         except (ValueError, OverflowError, PermissionError):  # none of ours
             continue
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -89,6 +90,16 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert path.read_text() == 'old' and path.stat().st_mode & 0o777 == 0o600
     files.write(path, b'new')
     assert path.read_text() == 'new' and os.listdir(tmp_path) == ['f']
+
+
+@pytest.mark.parametrize('said', ['I/O error: File too large (os error 27)', 'No space left on device (os error 28)'])
+def test_a_full_disk_that_a_library_tells_in_its_own_way_is_an_error_of_that_file(tmp_path, said):
+    with pytest.raises(OSError, match=re.escape(said.split(':')[-1].split('(')[0].strip())) as error:
+        with files.aside(tmp_path / 'f') as partial:
+            partial.write_bytes(b'half')
+            raise RuntimeError(f'Error while serializing: {said}')
+    assert error.value.filename == str(tmp_path / 'f') and os.listdir(tmp_path) == []
+    assert error.value.errno in (errno.EFBIG, errno.ENOSPC)
 
 
 def test_what_dead_processes_left_of_a_shared_file_goes_and_what_others_write_stays(tmp_path):

@@ -195,7 +195,9 @@ def _folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
             partial.mkdir()
             yield partial
     except OSError as error:
-        raise ExportError(f'--out: {out} could not be written ({error}); make room or choose another') from error
+        raise ExportError(
+            f'--out: {out} could not be written ({error.strerror or error}); make room or choose another'
+        ) from error
 
 
 def _hugging_face(folder: pathlib.Path, clip: CLIP, params) -> None:
