@@ -98,7 +98,8 @@ class Model:
             raise UserError(f'encode_text: found {type(odd).__name__}, expected sentences (str)')
         tokens_nL = self.tokenizer.encode(sentences, self.clip.context_length)
         starts = range(0, max(len(tokens_nL), 1), _BATCH)
-        return np.concatenate([self.embed_text(tokens_nL[start : start + _BATCH]) for start in starts])
+        least = _BATCH if len(starts) > 1 else 1
+        return np.concatenate([self._embed('text', tokens_nL[start : start + _BATCH], least) for start in starts])
 
     def encode_image(self, pictures: Picture | Iterable[Picture]) -> np.ndarray:
         """Embed pictures: unit vectors, float32 [n, E].
@@ -117,7 +118,7 @@ class Model:
         many(pictures, 'encode_image', 'paths, bytes, PIL pictures or uint8 arrays')
         pixels = threads.in_order(self._numbered, enumerate(pictures, 1))
         while batch := list(itertools.islice(pixels, _BATCH)):
-            vectors.append(self.embed_image(np.stack(batch)))
+            vectors.append(self._embed('vision', np.stack(batch), _BATCH if vectors[1:] else 1))
         return np.concatenate(vectors)
 
     def similarity(self, text_QE: np.ndarray, image_GE: np.ndarray) -> np.ndarray:
@@ -207,7 +208,8 @@ class Model:
             raise UserError(f'found {type(picture).__name__}, expected a path, bytes, a PIL picture or a uint8 array')
         return images.pixels(images.read(files.expanded(picture)), self.image_size)
 
-    def _embed(self, tower: str, rows: np.ndarray) -> np.ndarray:
+    def _embed(self, tower: str, rows: np.ndarray, least: int = 1) -> np.ndarray:
+        """`least` rows are computed at once: another program would round otherwise, and copies be no tie."""
         if not len(rows):
             return np.empty((0, self.clip.embed_dim), np.float32)
         threads.refuse_fork()
@@ -216,7 +218,7 @@ class Model:
         forward, params = self._ready[tower]
         count, devices = len(rows), jax.local_device_count()
         # few sizes, so few programs: powers of two, a multiple of the devices
-        padded = max(devices, 1 << max(count - 1, 0).bit_length())
+        padded = max(devices, least, 1 << max(count - 1, 0).bit_length())
         padded = -(-padded // devices) * devices
         filled = np.concatenate([rows, np.repeat(rows[:1], padded - count, axis=0)])
         return np.asarray(forward(params, jax.device_put(filled, _placed('data'))))[:count]

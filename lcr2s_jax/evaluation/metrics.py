@@ -90,8 +90,17 @@ def cosine(query_QE: np.ndarray, gallery_GE: np.ndarray):
             f'{len(gallery_GE)} gallery items, which cannot be ranked; expected finite numbers. Look at the weights '
             "(float16 that overflowed?), and try config.model.dtype='float32'"
         )
-    query_QE, gallery_GE = unit(query_QE), jnp.asarray(unit(gallery_GE))
-    return lambda rows: jnp.matmul(jnp.asarray(query_QE[rows]), gallery_GE.T, precision=jax.lax.Precision.HIGHEST)
+    query_QE, gallery_GE, known = unit(query_QE), unit(gallery_GE), {}
+    # a product rounds otherwise from column to column: copies would be ranked by chance, where they are a tie
+    same_G = np.array([known.setdefault(row.tobytes(), len(known)) for row in gallery_GE])
+    _, first = np.unique(same_G, return_index=True)
+    distinct_GE, copies = jnp.asarray(gallery_GE[first]), len(first) < len(same_G)
+
+    def score(rows):
+        sim_QG = jnp.matmul(jnp.asarray(query_QE[rows]), distinct_GE.T, precision=jax.lax.Precision.HIGHEST)
+        return sim_QG[:, same_G] if copies else sim_QG
+
+    return score
 
 
 def from_scores(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int = 256) -> dict:

@@ -44,6 +44,18 @@ def test_ties_count_against_the_system():
     assert blind['R10'] == 0, 'a system that scores all alike finds nobody'
 
 
+def test_copies_are_a_tie_wherever_they_stand():
+    rng = np.random.default_rng(0)
+    kinds, query = rng.normal(size=(3, 16)), rng.normal(size=(41, 16))
+    gallery, pid = np.concatenate([kinds] * 1366)[:4097], np.arange(4097) // 100
+    score = metrics.cosine(query, gallery)(np.arange(41))
+    assert all(len(np.unique(row)) == 3 for row in np.asarray(score))
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery)]
+    found = metrics.retrieval(query, gallery, np.arange(41), pid)
+    expected = slow(np.round(unit[0] @ unit[1].T, 9), np.arange(41), pid)
+    np.testing.assert_allclose([found[name] for name in metrics.NAMES], expected, rtol=1e-5)
+
+
 def test_a_query_without_a_relevant_image_is_excluded_and_counted():
     query, gallery, query_pid, gallery_pid = problem()
     query_pid[:4] = 77
