@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.files import alone
+from lcr2s_jax.files import alone, named
 from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import appearance, columns, folder, ingest, retention, storage
 from lcr2s_jax.search.gallery import OK, Gallery, Row
@@ -94,7 +94,8 @@ def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, r
         found = None  # what was deleted had its pictures deleted
     fresh = found is None
     if fresh:
-        with progress.counting('seconds of video', video.Frames(path, options.every).seconds) as tell:
+        seconds = video.Frames(path, options.every).seconds
+        with named(cut), progress.counting('seconds of video', seconds) as tell:
             found = cutting.cut(path, cut, options.every, options.detector, tell, options.min_seen)
     if readmit:
         retention.readmit(gallery, [retention.key('bytes', _hash(track)) for track in found['tracks']])

@@ -1,6 +1,7 @@
 """Videos into an index: people are followed, each track is a row, nothing is done twice."""
 
 import concurrent.futures
+import errno
 import functools
 import io
 import json
@@ -197,6 +198,16 @@ def test_a_call_that_dies_while_it_looks_does_not_look_at_the_same_frames_again(
     shutil.rmtree(made.root)
     assert told(walking)[0]['cut'] and made.rows() == whole, 'as if it had never died'
     assert not list(made.root.glob('*.partial')) and not list(made.root.rglob('*.jsonl'))
+
+
+def test_a_disk_that_fills_while_a_video_is_cut_is_told_with_its_folder(made, told, walking, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(cutting, '_write', full)
+    with pytest.raises(OSError, match='No space left') as error:
+        told(walking)
+    assert pathlib.Path(error.value.filename).parent == made.root
 
 
 @pytest.mark.parametrize('when,lost', [('put', 10), ('join', 20)])
