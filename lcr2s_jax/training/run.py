@@ -186,6 +186,12 @@ def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> t
         return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
 
 
+def refuse_no_folder(place: pathlib.Path) -> None:
+    """Raise ConfigError where something else has the name of a folder that may be made."""
+    if not place.is_dir() and (found := files.kind(place)):  # such as a link that leads nowhere
+        raise ConfigError(f'{place}: found {found}, expected a folder, or a place where one can be made')
+
+
 @contextlib.contextmanager
 def alone_in(workdir: pathlib.Path) -> Iterator[None]:
     """Make a workdir and keep other processes out of it; where nothing came to lie in it, it is taken away again.
