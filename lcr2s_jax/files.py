@@ -24,21 +24,23 @@ _TRIES = 100  # of a lock file that is taken away while it is opened
 
 
 @contextlib.contextmanager
-def alone(path: pathlib.Path, waiting: Callable[[], None], patience: float = 0.0) -> Iterator[bool]:
+def alone(path: pathlib.Path, waiting: Callable[[], None], patience: float = 0, shared: bool = False) -> Iterator[bool]:
     """Wait until no other process is in such a block of the same path; its end ends the lock, however it comes.
 
     `waiting` is called once where another process has been in it for `patience` seconds; what it raises ends the wait.
-    The lock is made where it is missing, and left there. Yields whether it is held: not every network disk carries
-    locks, and there nobody waits. Raises OSError: the file cannot be made, or there is something else by its name.
+    Several may be in `shared` ones at once. The lock is made where it is missing, and left there. Yields whether it is
+    held: not every network disk carries locks, and there nobody waits. Raises OSError: the file cannot be made, or
+    there is something else by its name.
     """
-    file, held = _open_lock(path, waiting, patience)
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    file, held = _open_lock(path, lambda file: _hold(file, how, waiting, patience))
     try:
         yield held
     finally:
         os.close(file)
 
 
-def _open_lock(path: pathlib.Path, waiting: Callable[[], None], patience: float) -> tuple[int, bool]:
+def _open_lock(path: pathlib.Path, hold: Callable[[int], bool]) -> tuple[int, bool]:
     for _ in range(_TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +52,7 @@ def _open_lock(path: pathlib.Path, waiting: Callable[[], None], patience: float)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise OSError(errno.EINVAL, 'found no ordinary file by the name of the lock', str(path))
-            held = _hold(file, waiting, patience)
+            held = hold(file)
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file), os.stat(path)):
                     return file, held
@@ -61,11 +63,11 @@ def _open_lock(path: pathlib.Path, waiting: Callable[[], None], patience: float)
     raise OSError(errno.EBUSY, 'the lock is taken away again and again', str(path))
 
 
-def _hold(file: int, waiting: Callable[[], None], patience: float) -> bool:
+def _hold(file: int, how: int, waiting: Callable[[], None], patience: float) -> bool:
     began, told = time.monotonic(), False
     while True:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             if not told and time.monotonic() - began >= patience:
@@ -120,12 +122,11 @@ def _left(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """What killed processes of this machine have left of a `shared` file; those of others may be alive."""
     before = glob.escape(aside_of(path, f'{socket.gethostname()}-').name.removesuffix('.partial'))
     for one in path.parent.glob(f'{before}*.partial'):
-        try:
-            os.kill(int(one.stem.rpartition('-')[2]), 0)
-        except ProcessLookupError:
-            yield one
-        except (ValueError, OverflowError, PermissionError):  # none of ours
-            continue
+        with contextlib.suppress(ValueError, OverflowError, PermissionError):  # none of ours
+            try:
+                os.kill(int(one.stem.rpartition('-')[2]), 0)
+            except ProcessLookupError:
+                yield one
 
 
 def write(path: pathlib.Path, content: bytes | str, mode: int = 0o666, shared: bool = False) -> None:
@@ -185,8 +186,7 @@ def why(error: OSError) -> str:
 
 
 def regular(path: str | pathlib.Path) -> BinaryIO:
-    """Open an ordinary file to read. Raises OSError, also for a pipe, which might never end, and a device."""
-    # without waiting for somebody at the other end of a pipe
+    """Open an ordinary file to read. Raises OSError, also for a device and a pipe, whose other end nobody awaits."""
     file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file
