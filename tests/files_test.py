@@ -12,13 +12,13 @@ import threading
 import numpy as np
 import pytest
 
-from lcr2s_jax import files, texts
+from lcr2s_jax import files, locks, texts
 from lcr2s_jax.errors import ConfigError, DataError, UserError
 
 HOLD = """
 import pathlib, sys
-from lcr2s_jax import files
-with files.alone(pathlib.Path(sys.argv[1]), lambda: None):
+from lcr2s_jax import locks
+with locks.alone(pathlib.Path(sys.argv[1]), lambda: None):
     print('held', flush=True)
     sys.stdin.read()
 """
@@ -36,11 +36,11 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
     lock = tmp_path / 'folder' / '.lock'
     other = subprocess.Popen([sys.executable, '-c', HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b'held\n'
-    with pytest.raises(Busy), files.alone(lock, refuse):
+    with pytest.raises(Busy), locks.alone(lock, refuse):
         pass
     other.kill()
     other.wait()
-    with files.alone(lock, refuse) as held:
+    with locks.alone(lock, refuse) as held:
         assert held
 
 
@@ -52,15 +52,15 @@ def test_a_lock_that_was_taken_away_meanwhile_is_made_again(tmp_path):
         os.close(first)
 
     first = os.open(lock, os.O_RDWR | os.O_CREAT)
-    files.fcntl.flock(first, files.fcntl.LOCK_EX)
-    with files.alone(lock, gone):
+    locks.fcntl.flock(first, locks.fcntl.LOCK_EX)
+    with locks.alone(lock, gone):
         assert lock.exists()
 
 
 @pytest.mark.parametrize('make', [lambda p: os.mkfifo(p), lambda p: p.symlink_to('elsewhere'), lambda p: p.mkdir()])
 def test_what_is_no_file_is_no_lock(tmp_path, make):
     make(tmp_path / '.lock')
-    with pytest.raises(OSError), files.alone(tmp_path / '.lock', refuse):
+    with pytest.raises(OSError), locks.alone(tmp_path / '.lock', refuse):
         pass
     assert not (tmp_path / 'elsewhere').exists()
 
@@ -76,7 +76,7 @@ def test_a_pipe_in_the_place_of_a_file_hangs_nothing_but_somebody_may_name_one(t
 
 
 def test_an_error_within_a_lock_comes_through(tmp_path):
-    with pytest.raises(FileNotFoundError), files.alone(tmp_path / '.lock', refuse):
+    with pytest.raises(FileNotFoundError), locks.alone(tmp_path / '.lock', refuse):
         raise FileNotFoundError
 
 

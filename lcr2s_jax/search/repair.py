@@ -5,7 +5,7 @@ import datetime
 import pathlib
 from collections.abc import Sequence
 
-from lcr2s_jax import files
+from lcr2s_jax import files, locks
 from lcr2s_jax.search import conditions, erasure, storage
 from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.rows import as_matrix, not_unit
@@ -30,7 +30,7 @@ def _clear_half_cut(tracks: pathlib.Path) -> None:
     """
     for partial in tracks.glob(f'*{storage.HALF_CUT}'):
         lock = storage.cutting_lock(partial.with_name(partial.name.removesuffix(storage.HALF_CUT)))
-        with contextlib.suppress(BlockingIOError), files.alone(lock, _at_work):
+        with contextlib.suppress(BlockingIOError), locks.alone(lock, _at_work):
             for crops in partial.iterdir():
                 if crops.is_dir():
                     files.remove(crops)

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lcr2s_jax import files
+from lcr2s_jax import files, locks
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method.encoder import DualEncoder
@@ -205,7 +205,7 @@ def alone_in(workdir: pathlib.Path, reads: bool = False) -> Iterator[None]:
             if parallel.is_primary():
                 made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
                 busy, patience = functools.partial(_refuse_busy, workdir), 0 if reads else _READING
-                stack.enter_context(files.alone(workdir / '.lock', busy, patience, shared=reads))
+                stack.enter_context(locks.alone(workdir / '.lock', busy, patience, shared=reads))
                 stack.callback(_remove_unused, workdir, made)
         yield
 

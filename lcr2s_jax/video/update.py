@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.files import alone, named
+from lcr2s_jax.files import named
+from lcr2s_jax.locks import alone
 from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import appearance, columns, folder, ingest, retention, storage
 from lcr2s_jax.search.gallery import OK, Gallery, Row

@@ -7,7 +7,7 @@ import pathlib
 import pyarrow as pa
 import pytest
 
-from lcr2s_jax import files
+from lcr2s_jax import files, locks
 from lcr2s_jax.cli.delete import forget
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import columns, repair, retention
@@ -118,7 +118,7 @@ def test_crops_of_a_video_whose_cutting_was_killed_go_and_those_of_one_at_work_s
         (folder / '00001').mkdir(parents=True)
         (folder / '00001' / '000.000.jpg').write_bytes(photo(0))
         (folder / 'detections.jsonl').write_text('{}\n')
-    with files.alone(place.cutting_lock(tracks / ('1' * 16)), lambda: None):
+    with locks.alone(place.cutting_lock(tracks / ('1' * 16)), lambda: None):
         retention.delete(gallery, "path = 'none'")
     assert [path.name for path in killed.iterdir()] == ['detections.jsonl'], 'the next call goes on with it'
     assert (busy / '00001' / '000.000.jpg').exists()

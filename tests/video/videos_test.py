@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from data.demo import synthetic as demo
-from lcr2s_jax import api, files
+from lcr2s_jax import api, locks
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.progress import Shown
@@ -301,7 +301,7 @@ def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(mad
     name = video.fingerprint(walking)[:16]
     said, err, begun = f'{walking}: another process is looking at it for this index; waiting', '', time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with files.alone(made.root / f'.{name}.lock', lambda: None):
+        with locks.alone(made.root / f'.{name}.lock', lambda: None):
             waits = pool.submit(made.update, walking)
             while said not in err and time.monotonic() < begun + 60:
                 time.sleep(0.1)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from lcr2s_jax import files
+from lcr2s_jax import locks
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.search import audit, index, tables
 from lcr2s_jax.search.web import bounds, middleware, page, sessions, style
@@ -77,9 +77,9 @@ def passing_folder() -> Iterator[pathlib.Path]:
     for lock in pathlib.Path(tempfile.gettempdir()).glob(f'{_PASSING}*/.lock'):
         with contextlib.suppress(OSError):  # a page is at work there
             if lock.lstat().st_uid == os.getuid() and not lock.parent.is_symlink():
-                with files.alone(lock, _at_work):
+                with locks.alone(lock, _at_work):
                     shutil.rmtree(lock.parent)
-    with tempfile.TemporaryDirectory(prefix=_PASSING) as made, files.alone(pathlib.Path(made) / '.lock', _at_work):
+    with tempfile.TemporaryDirectory(prefix=_PASSING) as made, locks.alone(pathlib.Path(made) / '.lock', _at_work):
         folder = pathlib.Path(made) / 'uploads'
         folder.mkdir(mode=0o700)
         yield folder
