@@ -103,7 +103,13 @@ class Index:
 
     def __len__(self) -> int:
         """Pictures that can be found."""
-        return tables.lasting(lambda: self._search.gallery.count(), self._renew)
+        return tables.lasting(lambda: self._now().gallery.count(), self._renew)
+
+    def _now(self) -> Search:
+        """At the version of this moment: what was erased since is not shown from what LanceDB still holds."""
+        if Gallery(self.uri).version != self._search.gallery.version:
+            self._renew()
+        return self._search
 
     def search(
         self,
@@ -140,7 +146,7 @@ class Index:
         top, false_alarms = int(top), float(false_alarms)
         query = Query(sentences, tuple(self.model.encode_image(() if like is None else like)))
         how = dict(top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
-        return tables.lasting(lambda: self._search([query], **how)[0], self._renew)
+        return tables.lasting(lambda: self._now()([query], **how)[0], self._renew)
 
 
 def open_index(uri: str | os.PathLike) -> Index:

@@ -156,7 +156,7 @@ def test_a_process_that_was_forked_after_jax_had_computed_says_so_and_does_not_h
         child.join()
 
 
-def test_an_open_index_goes_on_after_another_call_erased(tmp_path):
+def test_an_open_index_shows_nothing_that_another_call_erased_and_finds_what_one_added(tmp_path):
     made = searching.index(tmp_path, count=6)
     made.update()
     opened, unused = (lcr2s_jax.open_index(made.uri) for _ in range(2))
@@ -165,6 +165,9 @@ def test_an_open_index_goes_on_after_another_call_erased(tmp_path):
     retention.forget(made.uri, f"path = '{gone}'", 'ann', True)
     for one in (opened, unused):
         assert len(one) == 5 and gone not in [hit.path for hit in one.search('a man').hits]
+    searching.pictures(made.root, 2, first=50)
+    made.update()
+    assert len(opened) == 7 and len(opened.search('a man').hits) == 7
 
 
 @pytest.mark.slow
