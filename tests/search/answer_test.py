@@ -180,7 +180,7 @@ def test_json_has_the_ranking_before_the_verdict_and_all_places(opened):
 def run(made, capsys, *words, **more):
     given = dict(
         words=list(words), also=[], like=[], queries=None, index=made.uri, top=5, where='', group_by='', why=False,
-        exact=False, false_alarms=0.05, html=None, json=False, verify=False,
+        exact=False, false_alarms=0.05, html=None, json=False, verify=False, audit=None,
     )  # fmt: skip
     capsys.readouterr()
     command.run(argparse.Namespace(**given | more))
