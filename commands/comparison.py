@@ -17,7 +17,7 @@ from commands.programs import Programs
 from commands.rows import Row
 from data.plan import Plan
 from lcr2s_jax import files
-from lcr2s_jax.errors import ConfigError, UserError
+from lcr2s_jax.errors import FULL, ConfigError, UserError
 from lcr2s_jax.evaluation import compare as tables
 from lcr2s_jax.evaluation import metrics
 from lcr2s_jax.method import stages
@@ -67,6 +67,8 @@ class Comparison(Programs):
                 self._run_group(part)
                 after()
             except Exception as error:  # one row that fails must not cost the others; it is told and left undone
+                if getattr(error, 'errno', None) in FULL:  # the others would be trained and could not be kept either
+                    raise
                 self.say(f'{part[0][0].name} failed: {type(error).__name__}: {error}')
         undone = {name for name in names if not all(self._path(name, seed).exists() for seed in seeds)}
         if undone:

@@ -140,8 +140,11 @@ def _compare(args: argparse.Namespace) -> None:
     if args.seeds < 1:
         raise UsageError(f'--seeds: found {args.seeds}, expected 1 or more')
     from commands.compare import compare, tabulate
+    from lcr2s_jax.training.run import refuse_no_folder
 
     rows, out = args.rows and pathlib.Path(args.rows), args.out and pathlib.Path(args.out)
+    if out:
+        refuse_no_folder(out)
     if args.runs:
         from commands.runs_table import compare_runs
 

@@ -12,18 +12,16 @@ from ml_collections import ConfigDict
 from commands.training import devices_line, open_training
 from commands.workdir import refuse_another_config
 from lcr2s_jax import __version__, files
-from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.evaluation.table import table
 from lcr2s_jax.training import parallel
-from lcr2s_jax.training.run import alone_in
+from lcr2s_jax.training.run import alone_in, refuse_no_folder
 from lcr2s_jax.training.run_files import MODEL, identity, read_results
 
 
 def train(config: ConfigDict, workdir: pathlib.Path, config_file: str = '') -> None:
     """Train the config's stages, evaluate them once on test, write results and pictures, print a table."""
     clock = time.perf_counter()
-    if not workdir.is_dir() and (found := files.kind(workdir)):  # such as a link that leads nowhere
-        raise ConfigError(f'{workdir}: found {found}, expected a folder, or a place where one can be made')
+    refuse_no_folder(workdir)
     if parallel.is_primary():
         print(
             f'lcr2s {__version__}  config {config_file or "given by a program"}  data {config.data.dataset}  '
@@ -64,9 +62,9 @@ def _crops(split, workdir: pathlib.Path) -> None:
     for name, jpeg in zip(split.file_names, split.jpegs, strict=True):
         file = workdir / 'crops' / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(jpeg)
+        files.write(file, jpeg)
         rows.append(f'{name},' + ','.join(file.stem.split('_')))
-    (workdir / 'crops.csv').write_text('\n'.join(rows) + '\n')
+    files.write(workdir / 'crops.csv', '\n'.join(rows) + '\n')
 
 
 def _next(config: ConfigDict, workdir: pathlib.Path) -> str:

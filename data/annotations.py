@@ -15,7 +15,8 @@ from data import fields, misplaced
 from data.fields import short
 from lcr2s_jax import texts
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
-from lcr2s_jax.files import read_bytes, storable
+from lcr2s_jax.files import read_bytes
+from lcr2s_jax.texts import storable
 
 MOST = 1 << 30  # bytes of an annotation file
 SPLITS = ('train', 'val', 'test')

@@ -21,7 +21,7 @@ from data import built, offsets
 from data.built import Split
 from data.sources import Source, tfds_folder
 from lcr2s_jax.errors import DataError, printable
-from lcr2s_jax.files import alone
+from lcr2s_jax.locks import alone
 from lcr2s_jax.texts import counted
 from lcr2s_jax.weights.tokenizer import Tokenizer
 

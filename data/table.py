@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
@@ -19,7 +18,8 @@ from data.fields import USUAL, one_caption_each, short, unique
 from data.fields import names as names_of
 from lcr2s_jax import texts
 from lcr2s_jax.errors import BadRow, DataError, RowsError, each
-from lcr2s_jax.files import read_bytes, storable, write
+from lcr2s_jax.files import read_bytes, write
+from lcr2s_jax.texts import storable
 
 _KINDS = ('.csv', '.jsonl', '.json')
 _OTHERS = ('.tsv', '.txt', '.xlsx', '.xls', '.ods')  # of tables that are to be saved as CSV first
@@ -104,7 +104,7 @@ def write_splits(annotations: Annotations) -> None:
     writer.writerow(('id', 'split'))
     writer.writerows(sorted(split_of.items()))
     try:
-        write(path, text.getvalue(), by=str(os.getpid()))  # another run may be writing the same
+        write(path, text.getvalue(), shared=True)  # another run may be writing the same
     except OSError as error:
         raise DataError(
             f'{path}: cannot be written ({error.strerror}); the splits that were made for {annotations.path.name} must '

@@ -8,10 +8,11 @@ import json
 import logging
 import numbers
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 
 from lcr2s_jax import model as models
-from lcr2s_jax.errors import ConfigError, SearchError, WeightsError
+from lcr2s_jax.errors import ConfigError, SearchError, UserError, WeightsError
 from lcr2s_jax.files import expanded
 from lcr2s_jax.model import Model, Picture
 from lcr2s_jax.search import storage, tables
@@ -25,7 +26,7 @@ from lcr2s_jax.weights import layouts, pretrained, sidecar, stablehlo
 from lcr2s_jax.weights.tokenizer import BUILT_IN, Tokenizer, open_tokenizer
 
 _LOG = logging.getLogger(__name__)
-_LONGEST = 4000  # letters of a path
+_SHOWN = 300  # letters of a path
 
 
 def load(
@@ -61,9 +62,7 @@ def load(
         if value not in known:
             raise ConfigError(f"{what}: found '{value}', expected '{known[0]}' or '{known[1]}'")
     image_size = _size(image_size)
-    path = expanded(name)
-    if len(name) > _LONGEST:
-        raise WeightsError(f'found a name of {len(name):,} letters, expected a folder, a file or a hub name')
+    path = _looked_at(name, WeightsError)
     fixed = dict(
         image_size=image_size, context_length=context_length, tokenizer=tokenizer, activation=activation, heads=heads
     )
@@ -104,7 +103,13 @@ class Index:
 
     def __len__(self) -> int:
         """Pictures that can be found."""
-        return tables.lasting(lambda: self._search.gallery.count(), self._renew)
+        return tables.lasting(lambda: self._now().gallery.count(), self._renew)
+
+    def _now(self) -> Search:
+        """At the version of this moment: what was erased since is not shown from what LanceDB still holds."""
+        if Gallery(self.uri).version != self._search.gallery.version:
+            self._renew()
+        return self._search
 
     def search(
         self,
@@ -141,13 +146,26 @@ class Index:
         top, false_alarms = int(top), float(false_alarms)
         query = Query(sentences, tuple(self.model.encode_image(() if like is None else like)))
         how = dict(top=top, false_alarms=false_alarms, where=where, group_by=group_by, exact=exact)
-        return tables.lasting(lambda: self._search([query], **how)[0], self._renew)
+        return tables.lasting(lambda: self._now()([query], **how)[0], self._renew)
 
 
 def open_index(uri: str | os.PathLike) -> Index:
     """Open an index for searching. Raises SearchError: nothing there, or it cannot be read."""
     uri = _place(uri, 'uri')
-    return Index(uri if storage.is_remote(uri) else str(expanded(uri)))
+    return Index(uri if storage.is_remote(uri) else str(_looked_at(uri, SearchError)))
+
+
+def _looked_at(name: str, error: type[UserError]) -> pathlib.Path:
+    """The path of what may be there. Raises `error` where the system does not even look."""
+    path = expanded(name)
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):  # it may be on the hub
+        pass
+    except (OSError, ValueError) as fault:  # ValueError: a zero byte
+        reason = getattr(fault, 'strerror', '') or fault
+        raise error(f'{name[:_SHOWN]}: {reason}, expected a folder, a file or a hub name') from None
+    return path
 
 
 def _place(value, what: str) -> str:

@@ -41,6 +41,9 @@ class Embeddings(NamedTuple):
     text_view_Q: Any  # of the image that a caption describes
 
 
+_SHORT, _LONG = 1e-12, 1e18  # lengths between which float32 has the squares
+
+
 def merge_rows(x: jax.Array) -> jax.Array:
     """[B, K, ...] -> [N, ...]."""
     return x.reshape((-1,) + x.shape[2:])
@@ -67,6 +70,15 @@ def in_blocks(call: Callable, rows: Any, block: int) -> np.ndarray:
 
 
 def unit(x: Any, dtype: Any = np.float32) -> np.ndarray:
-    """Last axis to length 1, on the host."""
-    x = np.asarray(x, dtype)
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+    """Last axis to length 1, on the host; zeros stay, and numbers of any size have the direction that they say."""
+    given = np.asarray(x)
+    with np.errstate(over='ignore', invalid='ignore', under='ignore'):
+        x = np.asarray(given, dtype)
+        norm = np.linalg.norm(x, axis=-1, keepdims=True)
+        odd = ~((norm > _SHORT) & (norm < _LONG))[..., 0]
+        if odd.any():  # squares that overflow or vanish
+            rows, x = given[odd].astype(np.float64), x.copy()
+            largest = np.abs(rows).max(axis=-1, keepdims=True, initial=0)
+            x[odd] = rows / np.where(largest > 0, largest, 1)
+            norm = np.linalg.norm(x, axis=-1, keepdims=True)
+    return x / np.where(norm > 0, norm, 1)

@@ -1,5 +1,6 @@
 """What a user can get wrong; `main.py` prints the message alone, without a traceback."""
 
+import errno
 import io
 import re
 import signal
@@ -9,6 +10,7 @@ from typing import Any
 # of terminals: control characters, separators of lines, what turns the direction of a line around
 _STEERING = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]')
 _NAMED = 10  # of many rows
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk has no more room
 
 
 class UserError(Exception):
@@ -74,10 +76,12 @@ def printable(text: str, keep: str = '') -> str:
 
 
 def many(given: Any, where: str, expected: str) -> Iterable:
-    """What was given where several things are expected. Raises UserError for one thing, a file or a dictionary."""
-    one = isinstance(given, Mapping | bytes | bytearray | memoryview | io.IOBase)
+    """What was given where several things are expected, in order. Raises UserError for one thing, a file, a set."""
+    one = isinstance(given, Mapping | bytes | bytearray | memoryview | io.IOBase) or getattr(given, 'ndim', 1) == 0
     if one or not isinstance(given, Iterable):
         raise UserError(f'{where}: found {type(given).__name__}, expected {expected}, one or many')
+    if isinstance(given, set | frozenset):  # nobody could tell whose row is whose
+        raise UserError(f'{where}: found a set, which has no order, expected a list of {expected}')
     return given
 
 

@@ -1,97 +1,36 @@
-"""Files of the project: names that can be stored, locks, writing aside and renaming, JSON, arrays."""
+"""Files of the project: writing aside and renaming, JSON, arrays."""
 
 import contextlib
 import errno
-import fcntl
+import glob
 import json
 import os
 import pathlib
+import re
 import shutil
+import socket
 import stat
-import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
 from lcr2s_jax.errors import UserError
 
-_PAUSE = 0.05  # seconds between two looks at a lock that another process holds
 _MOST_TEXT = 64 << 20  # bytes of a file that somebody typed
 _LARGEST = 10**18  # number in a file of ours; nothing that is counted or measured comes near
-_TRIES = 100  # of a lock file that is taken away while it is opened
-
-
-def storable(*texts: str) -> bool:
-    """Whether a file can hold these."""
-    try:  # JSON can spell half a character (a lone surrogate)
-        return '\0' not in ''.join(texts).encode().decode()
-    except UnicodeEncodeError:
-        return False
 
 
 @contextlib.contextmanager
-def alone(path: pathlib.Path, waiting: Callable[[], None], patience: float = 0.0) -> Iterator[bool]:
-    """Wait until no other process is in such a block of the same path; its end ends the lock, however it comes.
-
-    `waiting` is called once where another process has been in it for `patience` seconds; what it raises ends the wait.
-    The lock is made where it is missing, and left there. Yields whether it is held: not every network disk carries
-    locks, and there nobody waits. Raises OSError: the file cannot be made, or there is something else by its name.
-    """
-    file, held = _open_lock(path, waiting, patience)
-    try:
-        yield held
-    finally:
-        os.close(file)
-
-
-def _open_lock(path: pathlib.Path, waiting: Callable[[], None], patience: float) -> tuple[int, bool]:
-    for _ in range(_TRIES):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # a link could have another file made, and a pipe would hang the process
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # whoever made an unused folder takes it away again
-            time.sleep(_PAUSE)
-            continue
-        try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise OSError(errno.EINVAL, 'found no ordinary file by the name of the lock', str(path))
-            held = _hold(file, waiting, patience)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file), os.stat(path)):
-                    return file, held
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)  # it was removed while we opened it: the next process would lock another
-    raise OSError(errno.EBUSY, 'the lock is taken away again and again', str(path))
-
-
-def _hold(file: int, waiting: Callable[[], None], patience: float) -> bool:
-    began, told = time.monotonic(), False
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if not told and time.monotonic() - began >= patience:
-                told = True
-                waiting()
-            time.sleep(_PAUSE)
-        except OSError:  # a disk without locks
-            return False
-
-
-@contextlib.contextmanager
-def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
+def aside(path: pathlib.Path, shared: bool = False) -> Iterator[pathlib.Path]:
     """Write a file or a folder beside its place, and rename it at the end: a reader sees the old or the new, whole.
 
     Yields where to write; nothing is there: what a killed call left is removed first, what a failed one left at once. A
-    folder at `path` must be empty. `by` says who writes, where several may at once and no lock keeps them apart.
+    folder at `path` must be empty. Several may write `shared` ones at once, and no lock keeps them apart.
     """
-    partial = aside_of(path, by)
+    partial = aside_of(path, f'{socket.gethostname()}-{os.getpid()}' if shared else '')
     try:
         with named(path, partial):
-            remove(partial)
+            for one in [*(_left(path) if shared else ()), partial]:
+                remove(one)
             yield partial
             os.replace(partial, path)
     except BaseException:
@@ -102,12 +41,16 @@ def aside(path: pathlib.Path, by: str = '') -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def named(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
-    """Name the file that a block writes in errors that name none, as that of a full disk."""
+    """Name the file that a block writes in errors that name none, as that of a full disk, also told by Rust."""
     try:
         yield
     except OSError as error:
         if error.filename in (None, str(partial)):
             error.filename = str(path)
+        raise
+    except Exception as error:
+        if told := re.search(r'\(os error (\d+)\)$', str(error)):
+            raise OSError(int(told[1]), os.strerror(int(told[1])), str(path)) from error
         raise
 
 
@@ -116,12 +59,22 @@ def aside_of(path: pathlib.Path, by: str = '') -> pathlib.Path:
     return path.with_name(f'.{path.name}{by and f".{by}"}.partial')
 
 
-def write(path: pathlib.Path, content: bytes | str, mode: int = 0o666, by: str = '') -> None:
+def _left(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """What killed processes of this machine have left of a `shared` file; those of others may be alive."""
+    before = glob.escape(aside_of(path, f'{socket.gethostname()}-').name.removesuffix('.partial'))
+    for one in path.parent.glob(f'{before}*.partial'):
+        with contextlib.suppress(ValueError, OverflowError, PermissionError):  # none of ours
+            try:
+                os.kill(int(one.stem.rpartition('-')[2]), 0)
+            except ProcessLookupError:
+                yield one
+
+
+def write(path: pathlib.Path, content: bytes | str, mode: int = 0o666, shared: bool = False) -> None:
     """Write a file by `aside`; `mode` is what its owner and others may do, less the process's umask."""
-    with aside(path, by) as partial:
-        file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with open(file, 'wb') as out:
-            out.write(content.encode() if isinstance(content, str) else content)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with aside(path, shared) as partial, open(os.open(partial, flags, mode), 'wb') as out:
+        out.write(content.encode() if isinstance(content, str) else content)
 
 
 def check_writable(path: pathlib.Path, what: str) -> None:
@@ -174,8 +127,7 @@ def why(error: OSError) -> str:
 
 
 def regular(path: str | pathlib.Path) -> BinaryIO:
-    """Open an ordinary file to read. Raises OSError, also for a pipe, which might never end, and a device."""
-    # without waiting for somebody at the other end of a pipe
+    """Open an ordinary file to read. Raises OSError, also for a device and a pipe, whose other end nobody awaits."""
     file = open(path, 'rb', opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         return file

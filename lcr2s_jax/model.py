@@ -4,6 +4,7 @@ Saved in a folder (model.json, text.safetensors, vision.safetensors, tokenizer.j
 fast and needs no checkpoint; every index carries one. One SHA-256 stands for all that decides an embedding.
 """
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -97,7 +98,8 @@ class Model:
             raise UserError(f'encode_text: found {type(odd).__name__}, expected sentences (str)')
         tokens_nL = self.tokenizer.encode(sentences, self.clip.context_length)
         starts = range(0, max(len(tokens_nL), 1), _BATCH)
-        return np.concatenate([self.embed_text(tokens_nL[start : start + _BATCH]) for start in starts])
+        least = _BATCH if len(starts) > 1 else 1
+        return np.concatenate([self._embed('text', tokens_nL[start : start + _BATCH], least) for start in starts])
 
     def encode_image(self, pictures: Picture | Iterable[Picture]) -> np.ndarray:
         """Embed pictures: unit vectors, float32 [n, E].
@@ -114,20 +116,25 @@ class Model:
             pictures = [pictures]
         vectors = [np.empty((0, self.clip.embed_dim), np.float32)]
         many(pictures, 'encode_image', 'paths, bytes, PIL pictures or uint8 arrays')
-        pixels = threads.in_order(self._pixels, pictures)
+        pixels = threads.in_order(self._numbered, enumerate(pictures, 1))
         while batch := list(itertools.islice(pixels, _BATCH)):
-            vectors.append(self.embed_image(np.stack(batch)))
+            vectors.append(self._embed('vision', np.stack(batch), _BATCH if vectors[1:] else 1))
         return np.concatenate(vectors)
 
     def similarity(self, text_QE: np.ndarray, image_GE: np.ndarray) -> np.ndarray:
         """Cosine of every sentence with every picture, float32 [Q, G], of vectors that this model made."""
         try:
+            if any(np.iscomplexobj(x) for x in (text_QE, image_GE)):
+                raise TypeError
             text_QE, image_GE = (np.atleast_2d(np.asarray(x, np.float32)) for x in (text_QE, image_GE))
         except (TypeError, ValueError):
             raise UserError('similarity: found no vectors, expected those of encode_text and encode_image') from None
-        shapes, sums = zip(*((x.shape, x.sum(dtype=np.float64)) for x in (text_QE, image_GE)), strict=True)
-        if len(shapes[0]) != 2 or shapes[0][1:] != shapes[1][1:] or not np.isfinite(sums).all():
-            raise UserError(f'similarity: found arrays {shapes}, expected finite vectors of as many numbers')
+        if text_QE.ndim != 2 or text_QE.shape[1:] != image_GE.shape[1:]:
+            shapes = text_QE.shape, image_GE.shape
+            raise UserError(f'similarity: found arrays {shapes}, expected vectors of as many numbers')
+        for what, x in (('sentences', text_QE), ('pictures', image_GE)):
+            if not np.isfinite(x.sum(dtype=np.float64)):
+                raise UserError(f'similarity: found NaN or infinity in the vectors of {what}, expected finite numbers')
         return text_QE @ image_GE.T
 
     def embed_text(self, tokens_nL: np.ndarray) -> np.ndarray:
@@ -138,14 +145,31 @@ class Model:
         """Pixels uint8 [n, h, w, 3] of `image_size` -> unit float32 [n, E]; this host's devices share the rows."""
         return self._embed('vision', image_nhwc)
 
+    def __reduce__(self):
+        raise UserError(
+            'found a Model to be pickled, as multiprocessing does with what it hands over; expected its source: load '
+            'it in each process, or `save` it and load that'
+        )
+
+    def __deepcopy__(self, memo) -> 'Model':
+        return self  # nothing of it changes
+
     def params(self, tower: str) -> Any:
         """The parameters of 'text' or 'vision', float32 tree on the host."""
         return self._towers[tower]()
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the folder that `load` reads: aside, then renamed. Raises UserError where there is one already."""
+        if not isinstance(folder, str | os.PathLike):
+            raise UserError(f'save: found {type(folder).__name__}, expected a new folder')
         folder = files.expanded(folder)
-        if folder.exists():
+        try:
+            there = folder.exists()
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as fault:  # ValueError: a zero byte
+            reason = getattr(fault, 'strerror', '') or fault
+            raise UserError(f'save: {folder} cannot be made ({reason}); name another folder') from None
+        if there:
             raise UserError(f'save: found {folder} there already, expected a new folder; name another')
         content = dict(self.tokenizer.files)
         for tower in TOWERS:
@@ -157,41 +181,44 @@ class Model:
             content[CALIBRATION] = calibration_file(self.calibration)
         facts = {'format': FORMAT, **self.facts, 'origin': self.origin, 'trained_on': self.trained_on}
         facts = manifest.seal(facts, content)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with files.aside(folder) as partial:
             partial.mkdir()
             for name, bytes_ in (content | {FILE: files.to_json(facts).encode()}).items():
                 (partial / name).write_bytes(bytes_)
 
+    def _numbered(self, one: tuple[int, Picture]) -> np.ndarray:
+        number, picture = one
+        try:
+            return self._pixels(picture)
+        except UserError as fault:
+            named = picture if isinstance(picture, str | os.PathLike) else f'encode_image, picture {number:,}'
+            hint = '; it is the path of a file, which is given as str' if _is_path(picture) else ''
+            raise type(fault)(f'{named}: {fault}{hint}') from None
+
     def _pixels(self, picture: Picture) -> np.ndarray:
         if isinstance(picture, np.ndarray):
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-                raise UserError(
-                    f'encode_image: found an array {picture.dtype} {list(picture.shape)}, expected uint8 [h, w, 3], RGB'
-                )
+                raise UserError(f'found an array {picture.dtype} {list(picture.shape)}, expected uint8 [h, w, 3], RGB')
             return images.resize(picture, self.image_size)
         if isinstance(picture, Image.Image):
             return images.resize(images.opened(picture), self.image_size)
         if isinstance(picture, bytes):
             return images.pixels(picture, self.image_size)
         if not isinstance(picture, str | os.PathLike):
-            raise UserError(
-                f'encode_image: found {type(picture).__name__}, expected a path, bytes, a PIL picture or a uint8 array'
-            )
-        try:
-            return images.pixels(images.read(files.expanded(picture)), self.image_size)
-        except images.PictureError as fault:
-            raise images.PictureError(f'{picture}: {fault}') from None
+            raise UserError(f'found {type(picture).__name__}, expected a path, bytes, a PIL picture or a uint8 array')
+        return images.pixels(images.read(files.expanded(picture)), self.image_size)
 
-    def _embed(self, tower: str, rows: np.ndarray) -> np.ndarray:
+    def _embed(self, tower: str, rows: np.ndarray, least: int = 1) -> np.ndarray:
+        """`least` rows are computed at once: another program would round otherwise, and copies be no tie."""
         if not len(rows):
             return np.empty((0, self.clip.embed_dim), np.float32)
+        threads.refuse_fork()
         if tower not in self._ready:
             self._ready[tower] = self._compile(tower), jax.device_put(self.params(tower), _placed())
         forward, params = self._ready[tower]
         count, devices = len(rows), jax.local_device_count()
         # few sizes, so few programs: powers of two, a multiple of the devices
-        padded = max(devices, 1 << max(count - 1, 0).bit_length())
+        padded = max(devices, least, 1 << max(count - 1, 0).bit_length())
         padded = -(-padded // devices) * devices
         filled = np.concatenate([rows, np.repeat(rows[:1], padded - count, axis=0)])
         return np.asarray(forward(params, jax.device_put(filled, _placed('data'))))[:count]
@@ -211,6 +238,12 @@ class Model:
             return x_nE / jnp.maximum(jnp.linalg.norm(x_nE, axis=1, keepdims=True), 1e-12)
 
         return forward
+
+
+def _is_path(picture: Picture) -> bool:
+    with contextlib.suppress(ValueError):  # a zero byte
+        return isinstance(picture, bytes) and os.path.isfile(picture)
+    return False
 
 
 def open_model(folder: pathlib.Path, dtype: str = 'float32') -> Model:

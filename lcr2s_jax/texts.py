@@ -1,4 +1,4 @@
-"""Text files that somebody typed; names that are nearly those of others; numbers with their nouns."""
+"""Text files that somebody typed; near names; what can be stored; numbers with their nouns."""
 
 import codecs
 import os
@@ -48,6 +48,14 @@ def near(path: str | pathlib.Path) -> str:
 def counted(number: int, one: str, more: str = '') -> str:
     """'1 image', '2,000 images'."""
     return f'{number:,} {one if number == 1 else more or one + "s"}'
+
+
+def storable(*texts: str) -> bool:
+    """Whether a file can hold these."""
+    try:  # JSON can spell half a character (a lone surrogate)
+        return '\0' not in ''.join(texts).encode().decode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _encoding(content: bytes) -> str:

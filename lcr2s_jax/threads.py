@@ -4,8 +4,11 @@ import collections
 import concurrent.futures
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+
+from lcr2s_jax.errors import UserError
 
 _AHEAD = 64  # pictures under way for each thread, ...
 _MOST = 256  # ... and of all threads: they lie in memory, and a big machine has hundreds of threads
@@ -28,6 +31,24 @@ def in_order(one: Callable, things: Iterable, most: int = 0) -> Iterator:
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def refuse_fork() -> None:
+    """Raise UserError in a process that was forked from one that had computed: JAX would wait there for ever."""
+    if _FORK['lost']:
+        raise UserError(
+            'found a process that was forked from one in which JAX had computed, where it would wait for ever; '
+            "expected a new one: multiprocessing.get_context('spawn'), and load the model there"
+        )
+
+
+def _before_fork() -> None:
+    bridge = sys.modules.get('jax._src.xla_bridge')  # nothing public says it without starting it
+    _FORK['began'] = getattr(bridge, 'backends_are_initialized', bool)()
+
+
+_FORK = {'began': False, 'lost': False}
+os.register_at_fork(before=_before_fork, after_in_child=lambda: _FORK.update(lost=_FORK['lost'] or _FORK['began']))
 
 
 class Room:

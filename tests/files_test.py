@@ -3,6 +3,8 @@
 import errno
 import os
 import pathlib
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -10,13 +12,13 @@ import threading
 import numpy as np
 import pytest
 
-from lcr2s_jax import files, texts
+from lcr2s_jax import files, locks, texts
 from lcr2s_jax.errors import ConfigError, DataError, UserError
 
 HOLD = """
 import pathlib, sys
-from lcr2s_jax import files
-with files.alone(pathlib.Path(sys.argv[1]), lambda: None):
+from lcr2s_jax import locks
+with locks.alone(pathlib.Path(sys.argv[1]), lambda: None):
     print('held', flush=True)
     sys.stdin.read()
 """
@@ -34,11 +36,11 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path):
     lock = tmp_path / 'folder' / '.lock'
     other = subprocess.Popen([sys.executable, '-c', HOLD, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b'held\n'
-    with pytest.raises(Busy), files.alone(lock, refuse):
+    with pytest.raises(Busy), locks.alone(lock, refuse):
         pass
     other.kill()
     other.wait()
-    with files.alone(lock, refuse) as held:
+    with locks.alone(lock, refuse) as held:
         assert held
 
 
@@ -50,15 +52,15 @@ def test_a_lock_that_was_taken_away_meanwhile_is_made_again(tmp_path):
         os.close(first)
 
     first = os.open(lock, os.O_RDWR | os.O_CREAT)
-    files.fcntl.flock(first, files.fcntl.LOCK_EX)
-    with files.alone(lock, gone):
+    locks.fcntl.flock(first, locks.fcntl.LOCK_EX)
+    with locks.alone(lock, gone):
         assert lock.exists()
 
 
 @pytest.mark.parametrize('make', [lambda p: os.mkfifo(p), lambda p: p.symlink_to('elsewhere'), lambda p: p.mkdir()])
 def test_what_is_no_file_is_no_lock(tmp_path, make):
     make(tmp_path / '.lock')
-    with pytest.raises(OSError), files.alone(tmp_path / '.lock', refuse):
+    with pytest.raises(OSError), locks.alone(tmp_path / '.lock', refuse):
         pass
     assert not (tmp_path / 'elsewhere').exists()
 
@@ -74,7 +76,7 @@ def test_a_pipe_in_the_place_of_a_file_hangs_nothing_but_somebody_may_name_one(t
 
 
 def test_an_error_within_a_lock_comes_through(tmp_path):
-    with pytest.raises(FileNotFoundError), files.alone(tmp_path / '.lock', refuse):
+    with pytest.raises(FileNotFoundError), locks.alone(tmp_path / '.lock', refuse):
         raise FileNotFoundError
 
 
@@ -88,6 +90,32 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
     assert path.read_text() == 'old' and path.stat().st_mode & 0o777 == 0o600
     files.write(path, b'new')
     assert path.read_text() == 'new' and os.listdir(tmp_path) == ['f']
+
+
+@pytest.mark.parametrize('said', ['I/O error: File too large (os error 27)', 'No space left on device (os error 28)'])
+def test_a_full_disk_that_a_library_tells_in_its_own_way_is_an_error_of_that_file(tmp_path, said):
+    with pytest.raises(OSError, match=re.escape(said.split(':')[-1].split('(')[0].strip())) as error:
+        with files.aside(tmp_path / 'f') as partial:
+            partial.write_bytes(b'half')
+            raise RuntimeError(f'Error while serializing: {said}')
+    assert error.value.filename == str(tmp_path / 'f') and os.listdir(tmp_path) == []
+    assert error.value.errno in (errno.EFBIG, errno.ENOSPC)
+
+
+def test_what_dead_processes_left_of_a_shared_file_goes_and_what_others_write_stays(tmp_path):
+    dead = subprocess.Popen(['true'])
+    dead.wait()
+    host = socket.gethostname()
+    left, alive, elsewhere, odd = (
+        tmp_path / f'.out.{by}.partial' for by in (f'{host}-{dead.pid}', f'{host}-1', f'not-{host}-1', f'{host}-x')
+    )
+    for folder in (left, alive, elsewhere, odd):
+        folder.mkdir()
+        (folder / 'picture').touch()
+    (tmp_path / f'.other.{host}-{dead.pid}.partial').touch()
+    files.write(tmp_path / 'out', 'new', shared=True)
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {'out', alive.name, elsewhere.name, odd.name, f'.other.{host}-{dead.pid}.partial'}
 
 
 def test_a_folder_appears_whole(tmp_path):

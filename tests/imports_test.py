@@ -32,6 +32,7 @@ WITHOUT_TENSORFLOW = ('records', 'annotations', 'table', 'sources', 'plan')
 SHARED = {
     'lcr2s_jax.errors',
     'lcr2s_jax.files',
+    'lcr2s_jax.locks',
     'lcr2s_jax.image_headers',
     'lcr2s_jax.images',
     'lcr2s_jax.texts',

@@ -1,6 +1,7 @@
 """A command's line, read by argparse; a mistake becomes one sentence that names the nearest real word."""
 
 import argparse
+import errno
 import math
 import os
 import re
@@ -101,6 +102,11 @@ def place(text: str) -> str:
             f'found {_shown(text)}, but nobody of that name has a home folder here; expected a place (a folder whose '
             'name begins so is ./~...)'
         )
+    try:
+        os.stat(path)
+    except OSError as error:  # what is not there may come
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise argparse.ArgumentTypeError(f'found {_shown(text)}: {error.strerror}; expected a place') from None
     return path
 
 

@@ -6,7 +6,6 @@
 import argparse
 import atexit
 import contextlib
-import errno
 import gc
 import os
 import pathlib
@@ -17,10 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lcr2s_jax.cli.parser import Parser, UsageError, integer
-from lcr2s_jax.errors import Interrupted, UserError, meant, printable
+from lcr2s_jax.errors import FULL, Interrupted, UserError, meant, printable
 from lcr2s_jax.files import user_folder
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Terminated(KeyboardInterrupt):
@@ -157,7 +154,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, UserError):
         return printable(str(error), keep='\n')
     if isinstance(error, OSError) and error.strerror:  # of a file or a disk, where nobody knew more to say
-        room = '; make room on the disk and give the same command again' * (error.errno in _FULL)
+        room = '; make room on the disk and give the same command again' * (error.errno in FULL)
         return printable(f'{f"{error.filename}: " * bool(error.filename)}{error.strerror}{room}')
     if isinstance(error, MemoryError):
         return 'found too little memory for this; close other programs, or ask for less at once'

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from lcr2s_jax.errors import UserError
-from lcr2s_jax.evaluation.figures import pyplot
+from lcr2s_jax.evaluation.figures import pyplot, save
 from lcr2s_jax.files import read_arrays, read_json
 
 RESAMPLES = 2000
@@ -169,5 +169,5 @@ def plot(lines: Sequence[Mapping], path: pathlib.Path, reference: str = '') -> N
     ways = ['' if line['way'] == 'single' else f' ({line["way"].replace("-", " ")})' for line in lines]
     axes[0].set_yticks(places, [line['label'] + way for line, way in zip(lines, ways, strict=True)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     plt.close(figure)

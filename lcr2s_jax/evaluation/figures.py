@@ -8,6 +8,8 @@ import textwrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lcr2s_jax import files
+
 RIGHT, WRONG, INK, PAPER = (34, 150, 70), (200, 60, 50), (30, 30, 30), (255, 255, 255)
 CELL, GAP, WORDS = (72, 144), 8, 330  # pixels: a ranked image, the space around it, the width of the query
 THUMB, SLOT, BETWEEN, LEFT, BAR = (56, 112), 66, 36, 92, 66  # an image, its place, between queries, margin, a bar
@@ -26,6 +28,15 @@ def pyplot():
     import matplotlib.pyplot
 
     return matplotlib.pyplot
+
+
+def save(drawn, path: str | pathlib.Path) -> None:
+    """Write a figure of matplotlib, or a picture of PIL, as PNG: whole, or what was there stays."""
+    with files.aside(pathlib.Path(path)) as partial:
+        if isinstance(drawn, Image.Image):
+            drawn.save(partial, 'PNG', optimize=True)
+        else:
+            drawn.savefig(partial, format='png', dpi=110)
 
 
 def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> None:
@@ -58,7 +69,7 @@ def learning_curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> No
             axes[row, column].grid(alpha=0.3)
             if axes[row, column].lines:
                 axes[row, column].legend(fontsize=8, loc='center left', bbox_to_anchor=(1, 0.5))
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     plt.close(figure)
 
 
@@ -87,7 +98,7 @@ def contact_sheet(queries: list[dict], path: str | pathlib.Path, title: str) -> 
             if right:  # a sign beside the colour, for those who cannot tell red from green
                 draw.rectangle([x, y + CELL[1] - 18, x + 16, y + CELL[1] - 1], fill=RIGHT)
                 draw.line([(x + 3, y + 135), (x + 7, y + 139), (x + 13, y + 130)], fill=PAPER, width=2)
-    sheet.save(path, optimize=True)
+    save(sheet, path)
 
 
 def ranked_queries(e, captions: list[str], jpegs, count: int, top: int, seed: int) -> list[dict]:
@@ -133,7 +144,7 @@ def attention_sheet(people: list[dict], path: str | pathlib.Path, title: str) ->
                 below += strip
             text = '\n'.join(_wrap(person['captions'][query], person))
             draw.multiline_text((x, below), text, fill=INK, font=ImageFont.load_default(12), spacing=3)
-    sheet.save(path, optimize=True)
+    save(sheet, path)
 
 
 def _legend(draw) -> None:
@@ -208,7 +219,7 @@ def embedding(panels: list[dict], circles: dict[str, list[int]], path: str | pat
     )
     figure.suptitle('Unit features of unseen people on the two principal axes of each panel (PCA)')
     figure.subplots_adjust(left=0.01, right=0.99, top=0.89, bottom=0.26, wspace=0.05)
-    figure.savefig(path, dpi=110)
+    save(figure, path)
     plt.close(figure)
 
 

@@ -4,6 +4,10 @@ A query's k-th best relevant item has rank k + #{irrelevant items that score at 
 system. From these ranks alone:  R@n = [rank_1 <= n],  AP = mean_k k / rank_k,  INP = n_rel / rank_last.
 """
 
+import itertools
+import numbers
+from collections.abc import Sequence
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,6 +15,7 @@ import numpy as np
 
 from lcr2s_jax.arrays import unit
 from lcr2s_jax.errors import UserError
+from lcr2s_jax.threads import refuse_fork
 
 RANKS = (1, 5, 10)
 NAMES = tuple(f'R{n}' for n in RANKS) + ('mAP', 'mINP')
@@ -32,21 +37,46 @@ def retrieval(
 
     Raises:
       UserError: features that are not finite, whose every comparison is false and would pass for a perfect rank;
-        another number of identities than of features; nothing to find.
+        another number of identities than of features, or an identity that is None or NaN; nothing to find.
     """
-    query_QE, gallery_GE = np.asarray(query_QE), np.asarray(gallery_GE)
-    for what, x, pid in (('queries', query_QE, query_pid_Q), ('pictures', gallery_GE, gallery_pid_G)):
-        if np.ndim(x) != 2 or np.shape(pid) != (len(x),) or not len(x):
+    try:
+        features = [np.asarray(x) for x in (query_QE, gallery_GE)]
+        pids = [pid.tolist() if hasattr(pid, 'tolist') else pid for pid in (query_pid_Q, gallery_pid_G)]
+        shapes = [np.shape(pid) for pid in pids]
+    except ValueError:
+        raise UserError('retrieval: found rows of several lengths, expected vectors [n, E] and n identities') from None
+    for what, x, shape in zip(('queries', 'pictures'), features, shapes, strict=True):
+        if x.ndim != 2 or shape != x.shape[:1] or not x.size:
             raise UserError(
-                f'retrieval: found {what} of shape {np.shape(x)} with identities of shape {np.shape(pid)}; expected '
-                'vectors [n, E], and an identity for each'
+                f'retrieval: found {what} of shape {x.shape} with identities of shape {shape}; expected vectors '
+                '[n, E], and an identity for each'
             )
-    if query_QE.shape[1] != gallery_GE.shape[1] or {query_QE.dtype.kind, gallery_GE.dtype.kind} & {'O', 'U', 'S'}:
-        found = ' and '.join(f'{x.dtype} {list(x.shape)}' for x in (query_QE, gallery_GE))
+    if features[0].shape[1] != features[1].shape[1] or any(x.dtype.kind in 'OUScMm' for x in features):
+        found = ' and '.join(f'{x.dtype} {list(x.shape)}' for x in features)
         raise UserError(f'retrieval: found queries and pictures {found}, expected vectors of as many numbers')
+    if not isinstance(block, numbers.Integral) or block < 1:
+        raise UserError(f'retrieval: found block {block!r}, expected a whole number, 1 or more')
+    return from_scores(cosine(*features), *_numbered(*pids), int(block))
+
+
+def _numbered(*pids: Sequence) -> list[np.ndarray]:
+    """Identities of queries and of the gallery as whole numbers, the same for those that are equal.
+
+    NumPy would round large numbers of two types until they are equal, and take all that are NaN for one person.
+    """
+    if unknown := [one for some in pids for one in some if one is None or one != one]:
+        raise UserError(
+            f'retrieval: found {len(unknown):,} identities that are {unknown[0]}, expected a person each; leave out '
+            'the rows of which nobody knows who it is'
+        )
+    number = {pid: place for place, pid in enumerate(dict.fromkeys(itertools.chain(*pids)))}
+    query_pid_Q, gallery_pid_G = (np.array([number[pid] for pid in some]) for some in pids)
     if not np.isin(query_pid_Q, gallery_pid_G).any():
-        raise UserError('retrieval: found no identity that queries and pictures share; are both of the same people?')
-    return from_scores(cosine(query_QE, gallery_GE), query_pid_Q, gallery_pid_G, block)
+        kinds = ' and '.join(type(some[0]).__name__ for some in pids)
+        raise UserError(
+            f'retrieval: found no identity that queries and pictures share ({kinds}); are both of the same people?'
+        )
+    return [query_pid_Q, gallery_pid_G]
 
 
 def cosine(query_QE: np.ndarray, gallery_GE: np.ndarray):
@@ -60,8 +90,17 @@ def cosine(query_QE: np.ndarray, gallery_GE: np.ndarray):
             f'{len(gallery_GE)} gallery items, which cannot be ranked; expected finite numbers. Look at the weights '
             "(float16 that overflowed?), and try config.model.dtype='float32'"
         )
-    query_QE, gallery_GE = unit(query_QE), jnp.asarray(unit(gallery_GE))
-    return lambda rows: jnp.matmul(jnp.asarray(query_QE[rows]), gallery_GE.T, precision=jax.lax.Precision.HIGHEST)
+    query_QE, gallery_GE, known = unit(query_QE), unit(gallery_GE), {}
+    # a product rounds otherwise from column to column: copies would be ranked by chance, where they are a tie
+    same_G = np.array([known.setdefault(row.tobytes(), len(known)) for row in gallery_GE])
+    _, first = np.unique(same_G, return_index=True)
+    distinct_GE, copies = jnp.asarray(gallery_GE[first]), len(first) < len(same_G)
+
+    def score(rows):
+        sim_QG = jnp.matmul(jnp.asarray(query_QE[rows]), distinct_GE.T, precision=jax.lax.Precision.HIGHEST)
+        return sim_QG[:, same_G] if copies else sim_QG
+
+    return score
 
 
 def from_scores(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int = 256) -> dict:
@@ -77,6 +116,7 @@ def from_scores(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block
 
 def each(score, query_pid_Q: np.ndarray, gallery_pid_G: np.ndarray, block: int = 256) -> np.ndarray:
     """float32 [Q, 5], 0..1: the metrics of every single query, in the order of `NAMES`; NaN where none is relevant."""
+    refuse_fork()
     order_G, start, count = _relevant(np.asarray(gallery_pid_G), np.asarray(query_pid_Q))
     width, n = max(int(count.max(initial=0)), 1), len(query_pid_Q)
     found = []

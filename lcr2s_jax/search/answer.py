@@ -1,5 +1,6 @@
 """What a search gives back: hits, and what is known of them. How that is said is in `answer_text`."""
 
+import os
 import pathlib
 from typing import Any, NamedTuple
 
@@ -56,8 +57,9 @@ def picture(root: str, path: str) -> bytes:
     try:
         if stores.is_remote(root):
             return folder.encoded(root, path)
-        file = (pathlib.Path(root) / path).resolve()
-        if not file.is_relative_to(pathlib.Path(root).resolve()) or not file.is_file():
+        # neither of these raises, of a link that leads to itself or a folder that may not be looked into
+        file, below = os.path.realpath(os.path.join(root, path)), os.path.realpath(root)
+        if not pathlib.Path(file).is_relative_to(below) or not os.path.isfile(file):
             raise images.PictureError('the file is not there any more')
         return images.read(file)
     except SearchError as error:  # a store that does not answer

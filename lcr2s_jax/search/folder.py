@@ -12,10 +12,9 @@ import numpy as np
 
 from lcr2s_jax import images, threads
 from lcr2s_jax.errors import ConfigError, DataError
-from lcr2s_jax.files import storable
 from lcr2s_jax.image_headers import sniff
 from lcr2s_jax.search import stores
-from lcr2s_jax.texts import near
+from lcr2s_jax.texts import near, storable
 
 _NAMED = 3  # files that are named for each reason why they are passed over
 _HIDDEN = 'hidden by a dot before their name'

@@ -93,12 +93,17 @@ class Table:
         return kinds, {path: dict(zip(kinds, row, strict=True)) for path, row in zip(self._lines, rows, strict=True)}
 
 
+def between(names: Sequence[str]) -> str:
+    """What to change where no comma is between the cells of a table; '' where one is."""
+    shown = {';': ';', '\t': 'tabs', '|': '|'}
+    odd = [] if any(',' in name for name in names) else [mark for mark in shown if mark in ''.join(names)]
+    return f'; put , between the cells, not {shown[odd[0]]}' if odd else ''
+
+
 def _hint(names: Sequence[str]) -> str:
     """What to change where a table has no column `path`."""
-    if names and not any(',' in name for name in names):
-        for mark, shown in ((';', ';'), ('\t', 'tabs'), ('|', '|')):
-            if any(mark in name for name in names):
-                return f'; put , between the cells, not {shown}'
+    if change := between(names):
+        return change
     near = next((name for known in _PATHS for name in names if name.strip().lower() == known), '')
     return f"; write path for '{near}'" if near not in ('', 'path') else ''
 

@@ -5,7 +5,7 @@ import datetime
 import pathlib
 from collections.abc import Sequence
 
-from lcr2s_jax import files
+from lcr2s_jax import files, locks
 from lcr2s_jax.search import conditions, erasure, storage
 from lcr2s_jax.search.gallery import FOUND, Gallery
 from lcr2s_jax.search.rows import as_matrix, not_unit
@@ -19,7 +19,25 @@ def own(gallery: Gallery) -> None:
     with gallery.writing():
         erasure.finish(gallery)
         if not storage.is_remote(gallery.uri):
+            _clear_half_cut(storage.tracks_folder(gallery.uri))
             settle(gallery)
+
+
+def _clear_half_cut(tracks: pathlib.Path) -> None:
+    """Remove the crops of a video whose cutting was killed: without rows, nothing would ever delete or expire them.
+
+    What its detector found stays: the next call cuts the same crops out again by it.
+    """
+    for partial in tracks.glob(f'*{storage.HALF_CUT}'):
+        lock = storage.cutting_lock(partial.with_name(partial.name.removesuffix(storage.HALF_CUT)))
+        with contextlib.suppress(BlockingIOError), locks.alone(lock, _at_work):
+            for crops in partial.iterdir():
+                if crops.is_dir():
+                    files.remove(crops)
+
+
+def _at_work() -> None:
+    raise BlockingIOError('another process is cutting it')
 
 
 def doubles(gallery: Gallery) -> int:

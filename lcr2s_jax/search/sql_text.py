@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Mapping
 
-from lcr2s_jax.files import storable
+from lcr2s_jax.texts import storable
 
 LONGEST, MOST_WORDS = 16_000, 4_000  # letters and words of a text: a list of several hundred paths
 BRACKETS = 32  # within each other in the text

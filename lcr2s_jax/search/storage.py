@@ -18,6 +18,7 @@ TRACKS = 'tracks'
 UPLOADS = 'uploads'
 # roots of the index's own pictures as its table has them, relative, so that an index may be moved
 TRACKED, UPLOADED = f'./{TRACKS}', f'./{UPLOADS}'
+HALF_CUT = '.partial'  # behind the name of a video's folder among the tracks, while it is cut
 _PARTS = (MODEL, TRACKS, UPLOADS, 'images.lance', 'gone.lance')  # folders
 
 
@@ -87,6 +88,11 @@ def missing(uri: str) -> str:
 def tracks_folder(uri: str) -> pathlib.Path | None:
     """Where the pictures that an index cut out of videos lie; None on an object store."""
     return None if is_remote(uri) else pathlib.Path(uri).resolve() / TRACKS
+
+
+def cutting_lock(folder: pathlib.Path) -> pathlib.Path:
+    """What is held by the call that cuts a video into a folder of the tracks."""
+    return folder.with_name(f'.{folder.name}.lock')
 
 
 def uploads(uri: str) -> pathlib.Path | None:

@@ -7,10 +7,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from lcr2s_jax.errors import SearchError
+from lcr2s_jax.errors import FULL, SearchError
 from lcr2s_jax.search import storage, stores
 
-_FULL = ('os error 28', 'os error 122', 'os error 27', 'No space left', 'Disk quota')  # ENOSPC, EDQUOT, EFBIG
+_NO_ROOM = (*(f'os error {number}' for number in FULL), 'No space left', 'Disk quota')
 _READ_ONLY = ('os error 30', 'os error 13', 'os error 1)', 'Read-only file system', 'Permission denied')
 
 _GONE = ('Not found:', 'os error 2)')  # of a file
@@ -89,7 +89,7 @@ def _of_lancedb(error: Exception) -> bool:
 
 def _why(error: Exception, quote: bool) -> str:
     said, number = str(error), getattr(error, 'errno', 0)
-    if any(word in said for word in _FULL) or number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if any(word in said for word in _NO_ROOM) or number in FULL:
         return 'the disk is full. What was there is whole; make room and give the same command again'
     if any(word in said for word in _READ_ONLY) or number in (errno.EROFS, errno.EACCES, errno.EPERM):
         return 'nothing can be written there; expected a folder that you may write'

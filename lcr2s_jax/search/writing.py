@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from lcr2s_jax import files
+from lcr2s_jax import files, locks
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search.storage import is_remote
 
@@ -31,7 +31,7 @@ def alone(uri: str) -> Iterator[None]:
     waiting = functools.partial(print, f'{uri}: another process is writing to it; waiting', file=sys.stderr)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(files.alone(folder / LOCK, waiting, _PATIENCE))
+            stack.enter_context(locks.alone(folder / LOCK, waiting, _PATIENCE))
         except OSError as error:
             raise SearchError(
                 f'{uri}: nothing can be written there ({files.why(error)}); expected a folder that you may write'

@@ -11,6 +11,7 @@ import logging
 import pathlib
 import re
 import sys
+import threading
 import time
 from typing import Any
 
@@ -18,9 +19,10 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
+from orbax.checkpoint._src.futures import future
 
 from lcr2s_jax.errors import Interrupted, UserError
-from lcr2s_jax.files import misfit
+from lcr2s_jax.files import kind, misfit
 from lcr2s_jax.training.parallel import is_primary, wait_for_all
 
 SCORE = 'score'
@@ -65,6 +67,8 @@ class Checkpoints:
         for name in ('absl', 'asyncio'):  # Orbax tells every step of a save, and every array of one that fails
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails is raised, and told once
         self.folder = pathlib.Path(folder).absolute()
+        if not self.folder.is_dir() and (found := kind(self.folder)):
+            raise CheckpointError(f'{self.folder}: found {found}, expected a folder of checkpoints; move it away')
         # max_to_keep with best_fn would delete the newest checkpoint, the very one to resume from
         keep = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -249,11 +253,23 @@ class Checkpoints:
         try:
             call()
         except Exception as error:  # a full disk shows as any of a dozen kinds
+            _release()
             whole = ', '.join(map(str, sorted(self._manager.all_steps()))) or 'none'
             raise CheckpointError(
                 f'{self.folder}: a checkpoint could not be written ({_short(error)}). Whole checkpoints are those of '
                 f'the steps: {whole}. Make room on the disk or choose another --workdir; the same command then goes on.'
             ) from error
+
+
+def _release() -> None:
+    """End the threads of a save that has failed: they wait for a folder that could not be made.
+
+    Python would wait for them, for minutes, when the process ends.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, future._SignalingThread):
+            thread._cancelled = True  # its own `cancel` fails where its event loop is closed
+            future.set_signals(thread._receive_signals, operation_id=thread._operation_id)
 
 
 def _of_the_machine(error: Exception) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lcr2s_jax import files
+from lcr2s_jax import files, locks
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.method.encoder import DualEncoder
@@ -34,6 +34,7 @@ from lcr2s_jax.training.run_files import FORMAT, MODEL, read_calibration, read_c
 from lcr2s_jax.weights import sizes
 from lcr2s_jax.weights.tokenizer import Tokenizer
 
+_READING = 3.0  # seconds that somebody may take to read a checkpoint
 _SAMPLE = 256  # pictures of val that are kept for checks
 _KEPT = ('image_pid', 'caption_image')  # beside them
 _ANEW = 'delete it and results.json: the training command makes both again, and trains nothing anew'
@@ -169,7 +170,7 @@ def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> t
             f"'{name}' in config.stages"
         )
     # what is being trained has no best yet, and may lose the checkpoint that is read
-    alone = alone_in(workdir) if os.access(workdir, os.W_OK) else contextlib.nullcontext()
+    alone = alone_in(workdir, reads=True) if os.access(workdir, os.W_OK) else contextlib.nullcontext()
     with alone, Checkpoints(folder) as checkpoints:
         if finished and checkpoints.latest() != finished:
             raise ConfigError(
@@ -186,17 +187,25 @@ def best_parameters(workdir: pathlib.Path, name: str, *, finished: int = 0) -> t
         return jax.device_get(checkpoints.restore_params(checkpoints.shapes(step), step)), step
 
 
+def refuse_no_folder(place: pathlib.Path) -> None:
+    """Raise ConfigError where something else has the name of a folder that may be made."""
+    if not place.is_dir() and (found := files.kind(place)):  # such as a link that leads nowhere
+        raise ConfigError(f'{place}: found {found}, expected a folder, or a place where one can be made')
+
+
 @contextlib.contextmanager
-def alone_in(workdir: pathlib.Path) -> Iterator[None]:
+def alone_in(workdir: pathlib.Path, reads: bool = False) -> Iterator[None]:
     """Make a workdir and keep other processes out of it; where nothing came to lie in it, it is taken away again.
 
-    Of several hosts the first holds the lock for all. Raises ConfigError where another process is in it.
+    Several may be in it that only read. Of several hosts the first holds the lock for all. Raises ConfigError where
+    another process is in it; who writes waits for those who read, which takes a moment.
     """
     with contextlib.ExitStack() as stack:
         with parallel.agreed('locking the workdir'):
             if parallel.is_primary():
                 made = [folder for folder in (workdir, *workdir.parents) if not folder.exists()]
-                stack.enter_context(files.alone(workdir / '.lock', functools.partial(_refuse_busy, workdir)))
+                busy, patience = functools.partial(_refuse_busy, workdir), 0 if reads else _READING
+                stack.enter_context(locks.alone(workdir / '.lock', busy, patience, shared=reads))
                 stack.callback(_remove_unused, workdir, made)
         yield
 

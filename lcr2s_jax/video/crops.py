@@ -18,6 +18,7 @@ from PIL import Image
 
 from lcr2s_jax import files
 from lcr2s_jax.errors import DataError
+from lcr2s_jax.search import storage
 from lcr2s_jax.video import detectors
 from lcr2s_jax.video import frames as video
 from lcr2s_jax.video import tracker as tracks
@@ -65,7 +66,7 @@ def cut(
 
     Raises VideoError where the video cannot be used, DataError where the detector cannot.
     """
-    aside = folder.with_name(f'{folder.name}.partial')
+    aside = folder.with_name(f'{folder.name}{storage.HALF_CUT}')
     found = {'settings': settings(every, name, min_seen), 'frames': 0, 'left_out': 0, 'tracks': []}
     detector, kept = detectors.open_detector(name), {}
 

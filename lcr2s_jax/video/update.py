@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lcr2s_jax.errors import ConfigError, SearchError
-from lcr2s_jax.files import alone
+from lcr2s_jax.files import named
+from lcr2s_jax.locks import alone
 from lcr2s_jax.progress import QUIET, Progress
 from lcr2s_jax.search import appearance, columns, folder, ingest, retention, storage
 from lcr2s_jax.search.gallery import OK, Gallery, Row
@@ -71,7 +72,7 @@ def update(
     for file in options.files:
         try:
             name = video.fingerprint(pathlib.Path(file))[:_NAME]
-            with alone(root / f'.{name}.lock', lambda file=file: progress.say(_BUSY.format(file))):
+            with alone(storage.cutting_lock(root / name), lambda file=file: progress.say(_BUSY.format(file))):
                 done = _one(gallery, model, pool, root / name, pathlib.Path(file), options, readmit, progress)
             told.append({'video': file, 'fault': ''} | done)
         except video.VideoError as fault:
@@ -94,7 +95,8 @@ def _one(gallery, model, pool, cut, path: pathlib.Path, options: VideoOptions, r
         found = None  # what was deleted had its pictures deleted
     fresh = found is None
     if fresh:
-        with progress.counting('seconds of video', video.Frames(path, options.every).seconds) as tell:
+        seconds = video.Frames(path, options.every).seconds
+        with named(cut), progress.counting('seconds of video', seconds) as tell:
             found = cutting.cut(path, cut, options.every, options.detector, tell, options.min_seen)
     if readmit:
         retention.readmit(gallery, [retention.key('bytes', _hash(track)) for track in found['tracks']])

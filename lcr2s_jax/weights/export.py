@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
@@ -112,22 +111,28 @@ def export(workdir: pathlib.Path, kind: str, out: pathlib.Path, unchecked: bool,
             f'{workdir}: found no pictures of val to compare an export on, which evaluation leaves; type the training '
             'command again to finish the run, or export with --unchecked'
         )
-    with _folder(out) as folder, tempfile.TemporaryDirectory() as rows:
+    with _folder(out) as folder:
         FORMATS[kind](folder, run.clip, run.params['clip'])
         run.tokenizer.save(folder, run.clip.context_length)
         fitted = run.calibration
         sidecar.write(folder, run.clip, run.facts['trained_on'], fitted and fitted.to_json())
-        checked = None if unchecked else check(run, kind, folder, pathlib.Path(rows))
+        checked = None if unchecked else check(run, kind, folder)
         (folder / 'README.md').write_text(card(run, kind, folder, checked))
     return checked or ['not checked: nothing has loaded it']
 
 
-def check(run: Run, kind: str, folder: pathlib.Path, rows: pathlib.Path) -> list[str]:
+def check(run: Run, kind: str, folder: pathlib.Path) -> list[str]:
     """Load the export in a process of its own, embed the run's sample of val there, and compare; what was, in lines.
 
-    `rows` is an empty folder for what goes to that process and comes back. Raises ExportError: it is not what it must
-    be.
+    Raises ExportError: it is not what it must be.
     """
+    # not in the system's temporary folder, where nobody would find the pictures that a killed call leaves
+    with tempfile.TemporaryDirectory(prefix='.check-', dir=folder) as rows:
+        return _check(run, kind, folder, pathlib.Path(rows))
+
+
+def _check(run: Run, kind: str, folder: pathlib.Path, rows: pathlib.Path) -> list[str]:
+    """`rows` is an empty folder for what goes to that process and comes back."""
     ours = _write_rows(run, kind, rows)
     # It may not share a GPU or a TPU with this process.
     environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'HF_HUB_OFFLINE': '1'}
@@ -183,17 +188,16 @@ def _write_rows(run: Run, kind: str, rows: pathlib.Path) -> Embeddings:
 
 @contextlib.contextmanager
 def _folder(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder beside `out` that becomes it at the end; gone after an error, Ctrl-C or SIGTERM."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    """A folder beside `out` that becomes it at the end; gone after an error, or what a signal raises."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with files.aside(out, str(os.getpid())) as partial:
+        with files.aside(out, shared=True) as partial:
             partial.mkdir()
             yield partial
     except OSError as error:
-        raise ExportError(f'--out: {out} could not be written ({error}); make room or choose another') from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        raise ExportError(
+            f'--out: {out} could not be written ({error.strerror or error}); make room or choose another'
+        ) from error
 
 
 def _hugging_face(folder: pathlib.Path, clip: CLIP, params) -> None:

@@ -131,10 +131,16 @@ def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(
 @pytest.mark.parametrize(
     'text,words',
     [
-        ('image,caption\na,b\n', "found the columns ['image', 'caption'], expected id too"),
-        ('image,caption,id,caption\na,b,1,c\n', 'found the column caption more than once'),
+        ('image,caption\na,b\n', "found the columns ['image', 'caption'], expected image, caption, id once each"),
+        ('image,caption,id,caption\na,b,1,c\n', 'expected image, caption, id once each'),
+        ('image,caption,id,id\na.png,a,1,2\n', "found the columns ['image', 'caption', 'id', 'id'], expected"),
+        ('image;caption;id\na.png;b;1\n', 'put , between the cells, not ;'),
+        ('image,caption,id\na.png,a man, with a bag,1\n', 'line 2: found more cells than names of columns'),
+        ('image,caption,id\na.png,"a man,1\n', 'its quotation marks closed'),
+        ('image,caption,id\na.png,x,1\n./a.png,y,2\n', 'found the picture a.png of two ids'),
+        ('image,caption,id\nNO.png,x,1\nno.png,x,1\n', 'found 2 pictures of the table missing, expected all of 2'),
         ('image,caption,id\n', 'found no row'),
-        ('image,caption,id\na.png,,1\n', 'with an empty cell'),
+        ('image,caption,id\na.png,,1\n', 'line 2: found an empty cell as caption'),
         ('image,caption,id\na.png,x,1\na.png,y,2\n', 'found the picture a.png of two ids'),
         ('image,caption,id\nno.png,x,1\n', 'no.png'),
     ],
@@ -149,6 +155,13 @@ def test_blanks_around_an_id_make_nobody_else(tmp_path):
     (tmp_path / 't.csv').write_text('image,caption,id\na.png,x,1\na.png,y,1 \nb.png,z, 2\n')
     found = pictures.read(str(tmp_path / 't.csv'), str(tmp_path))
     assert found.image_pid_G.tolist() == [0, 1] and found.text_pid_Q.tolist() == [0, 0, 1]
+
+
+def test_a_picture_is_in_the_gallery_once_however_its_path_is_spelled(tmp_path):
+    rows = ('d/a.png,x,1', './d/a.png,y,1', '" d/a.png ",z,1', 'd\\a.png,w,1', 'd/../d//a.png,v,1')
+    (tmp_path / 't.csv').write_text('\n'.join(['image,caption,id', *rows]) + '\n')
+    found = pictures.read(str(tmp_path / 't.csv'), str(tmp_path))
+    assert found.files == [tmp_path / 'd' / 'a.png'] and len(found.captions) == 5
 
 
 def test_every_format_that_there_is_can_be_asked_for(capsys):

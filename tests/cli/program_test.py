@@ -121,6 +121,13 @@ def test_a_place_that_no_shell_has_read_makes_no_folder_of_that_name(typed, told
     assert re.search(told, capsys.readouterr().err)
 
 
+def test_a_link_that_leads_to_itself_or_a_name_that_is_too_long_is_no_place(tmp_path, capsys):
+    (tmp_path / 'loop').symlink_to('loop')
+    for name, told in (('loop', 'Too many levels of symbolic links'), ('a' * 300, 'File name too long')):
+        assert cli.PROGRAM.main(['index', f'--index={tmp_path / name}', '--images=i', '--weights=w']) == 2
+        assert f'{told}; expected a place' in capsys.readouterr().err
+
+
 def test_every_flag_that_names_a_place_is_of_one_type():
     named = {
         'index',

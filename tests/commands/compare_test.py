@@ -78,6 +78,9 @@ def test_what_is_asked_for_wrongly_is_told(made):
     road.fails(typed(made, *words, '--seeds=0'), 2, '--seeds: found 0')
     road.fails(road.typed('compare', 'a', f'--rows={made / "rows.toml"}'), 2, 'compare takes finished runs')
     assert not (made / 'other').exists()
+    for given in ((f'--rows={made / "rows.toml"}', '--config=configs/smoke.py'), (made / 'one',)):
+        run = road.typed('compare', *given, f'--out={made / "rows.toml"}')
+        road.fails(run, 1, 'rows.toml: found a file, expected a folder')
 
 
 def copied(made, name: str, made_of: str = '', **changes) -> None:

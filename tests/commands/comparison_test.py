@@ -1,6 +1,7 @@
 """Rows by seeds: what is trained side by side is what is trained alone, and what is done is not done again."""
 
 import dataclasses
+import errno
 
 import numpy as np
 import pytest
@@ -174,6 +175,20 @@ def test_a_row_that_fails_is_told_and_those_that_need_it_are_left_out(tmp_path):
     with pytest.raises(ConfigError, match='found 1 row left undone: two'):
         one.run(['sdm', 'two'], [0])  # one program, of which the second fails
     assert said[-1].startswith('two failed'), 'by its own name'
+
+
+def test_a_full_disk_stops_the_table_and_no_other_row_is_trained_for_nothing(tmp_path, monkeypatch):
+    one = comparison(tmp_path, False, said := [])
+    monkeypatch.setattr(one, '_train', lambda members: said.append('trained'))
+
+    def full(row, *given):
+        raise OSError(errno.ENOSPC, 'No space left on device', f'{row.name}-0.npz')
+
+    monkeypatch.setattr(one, '_write', full)
+    monkeypatch.setattr(one, 'embed', lambda *given: full(given[0]))
+    with pytest.raises(OSError, match='sdm-0.npz'):
+        one.run(['rich'], [0])
+    assert said == ['trained']
 
 
 def test_a_mistake_in_the_last_row_is_told_before_the_first_is_trained(tmp_path):

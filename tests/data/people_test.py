@@ -15,7 +15,7 @@ from benchmarks.train_tokenizer import train_tokenizer
 from data import builder, people
 from data.records import Record
 from data.sources import Source, open_source
-from lcr2s_jax import files
+from lcr2s_jax import locks
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.weights.tokenizer import Tokenizer, save_tokenizer
 
@@ -105,9 +105,9 @@ def test_a_build_that_fails_leaves_nothing_that_looks_built(words, tmp_path):
 
 HOLD = """
 import sys, time
-from lcr2s_jax import files
+from lcr2s_jax import locks
 import pathlib
-with files.alone(pathlib.Path(sys.argv[1]), lambda: None):
+with locks.alone(pathlib.Path(sys.argv[1]), lambda: None):
     print('held', flush=True)
     sys.stdin.read()
 """
@@ -156,7 +156,7 @@ def test_without_locks_it_is_built_all_the_same_and_nothing_is_removed(words, tm
     def unsupported(file, how):
         raise OSError(95, 'Operation not supported')
 
-    monkeypatch.setattr(files.fcntl, 'flock', unsupported)
+    monkeypatch.setattr(locks.fcntl, 'flock', unsupported)
     people.load(Counted().source, words, 12, str(tmp_path / 'there'))
     built = next((tmp_path / 'there' / 'people').glob('tiny-*'))
     left = tmp_path / 'cache' / 'people' / built.name / 'incomplete.ABCDEF_2.0.0'

@@ -1,5 +1,8 @@
 """The lines of README and docs/python.md that show the API, run as they stand."""
 
+import copy
+import multiprocessing
+import pickle
 import re
 
 import numpy as np
@@ -8,6 +11,7 @@ from PIL import Image
 
 import lcr2s_jax
 from lcr2s_jax.errors import UserError
+from lcr2s_jax.search import retention
 from tests import searching
 from tests.road import ROOT
 
@@ -71,6 +75,24 @@ def model():
         (lambda m: lcr2s_jax.metrics.retrieval(*VECTORS, [0], [0, 1]), r'identities of shape \(1,\)'),
         (lambda m: lcr2s_jax.metrics.retrieval(*VECTORS, [[0], [1]], [0, 1]), 'an identity for each'),
         (lambda m: lcr2s_jax.metrics.retrieval(*VECTORS, [5, 6], [0, 1]), 'found no identity that'),
+        (lambda m: lcr2s_jax.metrics.retrieval([[1, 2], [3]], VECTORS[1], [0, 1], [0, 1]), 'rows of several lengths'),
+        (lambda m: lcr2s_jax.metrics.retrieval(np.ones((2, 0)), np.ones((2, 0)), [0, 1], [0, 1]), r'shape \(2, 0\)'),
+        (lambda m: lcr2s_jax.metrics.retrieval(*VECTORS, [0, 1], [0, 1], 0), 'found block 0, expected a whole number'),
+        (lambda m: m.encode_image({'a.jpg'}), 'found a set, which has no order, expected a list'),
+        (lambda m: m.encode_text(frozenset(SENTENCES)), 'found a set, which has no order'),
+        (lambda m: m.encode_text(np.array('a man')), 'encode_text: found ndarray'),
+        (lambda m: m.encode_image(np.zeros((9, 9, 3))), r'encode_image, picture 1: found an array float64'),
+        (lambda m: m.encode_image([np.zeros((9, 9, 3), np.uint8), b'x' * 9]), 'encode_image, picture 2: no picture'),
+        (lambda m: m.encode_image(str(ROOT / 'README.md').encode()), 'the path of a file, which is given as str'),
+        (lambda m: m.similarity(np.full((1, 128), np.nan), np.ones((1, 128))), 'NaN or infinity .* of sentences'),
+        (lambda m: m.similarity(np.ones((1, 128)), np.ones((1, 128)) * 1j), 'similarity: found no vectors'),
+        (lambda m: m.save(None), 'save: found NoneType'),
+        (lambda m: m.save(ROOT / 'README.md' / 'x'), r'save: .* cannot be made \(.*\); name another'),
+        (pickle.dumps, 'found a Model to be pickled'),
+        (lambda m: lcr2s_jax.load('/' + 'a' * 300), 'File name too long, expected a folder'),
+        (lambda m: lcr2s_jax.load('a\0b'), 'embedded null byte'),
+        (lambda m: lcr2s_jax.open_index('/' + 'a' * 300), 'File name too long, expected a folder'),
+        (lambda m: lcr2s_jax.open_index('a\0b'), 'embedded null byte'),
         (lambda m: lcr2s_jax.open_index(None), 'uri: found a NoneType, expected text or a path'),
     ],
 )
@@ -107,6 +129,45 @@ def test_a_search_with_a_value_of_another_kind_is_a_sentence(tmp_path):
     ):
         with pytest.raises(UserError, match=words):
             opened.search(**given)
+
+
+def test_a_copy_of_a_model_embeds_as_it_does(model):
+    np.testing.assert_array_equal(copy.deepcopy(model).encode_text('a man'), model.encode_text('a man'))
+
+
+def _says(said, model) -> None:
+    try:
+        said.put(model.encode_text('a man').shape)
+    except UserError as error:
+        said.put(str(error))
+
+
+@pytest.mark.filterwarnings('ignore::RuntimeWarning')
+def test_a_process_that_was_forked_after_jax_had_computed_says_so_and_does_not_hang(model):
+    model.encode_text('a man')
+    fork = multiprocessing.get_context('fork')
+    said = fork.Queue()
+    child = fork.Process(target=_says, args=(said, model))
+    child.start()
+    try:
+        assert 'forked from one in which JAX had computed' in str(said.get(timeout=60))
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_an_open_index_shows_nothing_that_another_call_erased_and_finds_what_one_added(tmp_path):
+    made = searching.index(tmp_path, count=6)
+    made.update()
+    opened, unused = (lcr2s_jax.open_index(made.uri) for _ in range(2))
+    assert len(opened.search('a man').hits) == 6
+    gone = opened.search('a man').hits[0].path
+    retention.forget(made.uri, f"path = '{gone}'", 'ann', True)
+    for one in (opened, unused):
+        assert len(one) == 5 and gone not in [hit.path for hit in one.search('a man').hits]
+    searching.pictures(made.root, 2, first=50)
+    made.update()
+    assert len(opened) == 7 and len(opened.search('a man').hits) == 7
 
 
 @pytest.mark.slow

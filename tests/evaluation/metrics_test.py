@@ -44,6 +44,18 @@ def test_ties_count_against_the_system():
     assert blind['R10'] == 0, 'a system that scores all alike finds nobody'
 
 
+def test_copies_are_a_tie_wherever_they_stand():
+    rng = np.random.default_rng(0)
+    kinds, query = rng.normal(size=(3, 16)), rng.normal(size=(41, 16))
+    gallery, pid = np.concatenate([kinds] * 1366)[:4097], np.arange(4097) // 100
+    score = metrics.cosine(query, gallery)(np.arange(41))
+    assert all(len(np.unique(row)) == 3 for row in np.asarray(score))
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (query, gallery)]
+    found = metrics.retrieval(query, gallery, np.arange(41), pid)
+    expected = slow(np.round(unit[0] @ unit[1].T, 9), np.arange(41), pid)
+    np.testing.assert_allclose([found[name] for name in metrics.NAMES], expected, rtol=1e-5)
+
+
 def test_a_query_without_a_relevant_image_is_excluded_and_counted():
     query, gallery, query_pid, gallery_pid = problem()
     query_pid[:4] = 77
@@ -55,6 +67,31 @@ def test_a_query_without_a_relevant_image_is_excluded_and_counted():
 def test_no_relevant_image_at_all_is_an_error():
     with pytest.raises(UserError, match='of the same people'):
         metrics.retrieval(np.ones((2, 3)), np.ones((2, 3)), np.array([0, 1]), np.array([2, 3]))
+
+
+def test_length_and_type_of_vectors_are_no_matter_however_large_or_small():
+    query, gallery, query_pid, gallery_pid = problem()
+    expected = metrics.retrieval(query, gallery, query_pid, gallery_pid)
+    for scale in (1e300, 1e30, 1e-30, 1e-300):  # whose squares float32 has not
+        assert metrics.retrieval(query * scale, gallery / scale, query_pid, gallery_pid) == expected
+    some = metrics.retrieval(query * np.where(np.arange(23) % 2, 1e200, 1)[:, None], gallery, query_pid, gallery_pid)
+    assert some == expected
+    with pytest.raises(UserError, match='complex128'):
+        metrics.retrieval(query * 1j, gallery, query_pid, gallery_pid)
+
+
+def test_identities_are_equal_as_python_says_and_nobody_is_unknown():
+    vectors = np.eye(2)
+    large = np.array([2**53, 2**53 + 1])
+    found = metrics.retrieval(vectors, vectors[::-1], large.astype(np.uint64), large.astype(np.int64)[::-1])
+    assert found['R1'] == 100 and found['mAP'] == 100, 'as float64 both would be one person'
+    names = metrics.retrieval(vectors, vectors, ['ann', 'bob'], np.array(['ann', 'bob'], object))
+    assert names['R1'] == 100
+    for unknown in (np.nan, None):
+        with pytest.raises(UserError, match=f'1 identities that are {unknown}, expected a person each'):
+            metrics.retrieval(vectors, vectors, [0, unknown], [0, 1])
+    with pytest.raises(UserError, match=r'share \(int and str\)'):
+        metrics.retrieval(vectors, vectors, [0, 1], ['0', '1'])
 
 
 @pytest.mark.parametrize('wrong', [np.nan, np.inf])

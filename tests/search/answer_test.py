@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lcr2s_jax import images
 from lcr2s_jax.cli import search as command
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import answer_text, index
 from lcr2s_jax.search import html as report
-from lcr2s_jax.search.answer import Answer, Hit, Place
+from lcr2s_jax.search.answer import Answer, Hit, Place, picture
 from lcr2s_jax.search.domain import Domain
 from lcr2s_jax.search.gallery import Gallery
 from lcr2s_jax.search.model import open_model
@@ -131,6 +132,15 @@ def test_the_verdict_is_one_calm_line_with_its_rate():
     assert '3 pictures and 1 track of 69 pictures' in answer_text.searched(tracks._replace(tracks=1, crops=69))
 
 
+def test_a_hit_whose_file_became_a_link_that_leads_nowhere_or_out_is_a_sentence(tmp_path):
+    (tmp_path / 'root').mkdir()
+    (tmp_path / 'secret.png').touch()
+    for name, to in (('loop.png', 'loop.png'), ('gone.png', 'none.png'), ('out.png', '../secret.png'), ('up', '..')):
+        (tmp_path / 'root' / name).symlink_to(to)
+        with pytest.raises(images.PictureError, match='not there any more'):
+            picture(str(tmp_path / 'root'), name)
+
+
 def test_an_empty_index_is_told_as_that(tmp_path):
     searching.make_model(tmp_path / 'index')
     Gallery(str(tmp_path / 'index'), searching.clip().embed_dim)
@@ -170,7 +180,7 @@ def test_json_has_the_ranking_before_the_verdict_and_all_places(opened):
 def run(made, capsys, *words, **more):
     given = dict(
         words=list(words), also=[], like=[], queries=None, index=made.uri, top=5, where='', group_by='', why=False,
-        exact=False, false_alarms=0.05, html=None, json=False, verify=False,
+        exact=False, false_alarms=0.05, html=None, json=False, verify=False, audit=None,
     )  # fmt: skip
     capsys.readouterr()
     command.run(argparse.Namespace(**given | more))

@@ -7,7 +7,7 @@ import pathlib
 import pyarrow as pa
 import pytest
 
-from lcr2s_jax import files
+from lcr2s_jax import files, locks
 from lcr2s_jax.cli.delete import forget
 from lcr2s_jax.errors import SearchError
 from lcr2s_jax.search import columns, repair, retention
@@ -108,3 +108,17 @@ def test_an_upload_that_was_killed_before_its_commit_leaves_no_file(at, monkeypa
     with pytest.raises(SearchError, match='the disk is full'):
         at.add('ann', [('y.jpg', photo(6))])
     assert list(root.iterdir()) == [kept]
+
+
+def test_crops_of_a_video_whose_cutting_was_killed_go_and_those_of_one_at_work_stay(tmp_path):
+    gallery = Gallery(str(tmp_path), 8)
+    tracks = place.tracks_folder(gallery.uri)
+    killed, busy = (tracks / f'{name}{place.HALF_CUT}' for name in ('0' * 16, '1' * 16))
+    for folder in (killed, busy):
+        (folder / '00001').mkdir(parents=True)
+        (folder / '00001' / '000.000.jpg').write_bytes(photo(0))
+        (folder / 'detections.jsonl').write_text('{}\n')
+    with locks.alone(place.cutting_lock(tracks / ('1' * 16)), lambda: None):
+        retention.delete(gallery, "path = 'none'")
+    assert [path.name for path in killed.iterdir()] == ['detections.jsonl'], 'the next call goes on with it'
+    assert (busy / '00001' / '000.000.jpg').exists()

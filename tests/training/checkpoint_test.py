@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import threading
 
 import chex
 import jax
@@ -263,6 +264,33 @@ def test_a_full_disk_stops_with_a_message_and_leaves_the_older_checkpoint_whole(
         run(tmp_path, stage)
     resumed, _ = run(tmp_path, stage, batches=killed_after(6))
     chex.assert_trees_all_equal(resumed, one_device('baseline')[1])
+
+
+@pytest.mark.parametrize('first', [False, True])
+def test_a_save_whose_folder_cannot_be_made_leaves_no_thread_that_the_process_would_wait_for(tmp_path, first):
+    folder, before = tmp_path / 'stage', set(threading.enumerate())
+    with pytest.raises(CheckpointError, match='Not a directory'), Checkpoints(folder) as checkpoints:
+        if not first:
+            checkpoints.save(_state(1), 1.0)
+            checkpoints._settle()
+        shutil.rmtree(folder)
+        folder.touch()  # as good as a disk that became read-only
+        checkpoints.save(_state(2), 1.0)
+    for thread in set(threading.enumerate()) - before:
+        threading.Thread.join(thread, 10)  # Orbax's own raises that it was cancelled
+        assert not thread.is_alive() or thread.daemon
+
+
+def test_a_file_or_a_link_that_leads_nowhere_is_no_folder_of_checkpoints(tmp_path):
+    (tmp_path / 'file').touch()
+    (tmp_path / 'link').symlink_to('link')
+    for name in ('file', 'link'):
+        with pytest.raises(CheckpointError, match=f'found a {name}, expected a folder of checkpoints'):
+            Checkpoints(tmp_path / name)
+
+
+def _state(step):
+    return train.State(np.int32(step), {'a': np.ones(3, np.float32)}, {'m': np.zeros(3, np.float32)})
 
 
 def test_sigterm_on_a_full_disk_does_not_say_that_the_step_is_saved(tmp_path):

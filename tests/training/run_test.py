@@ -1,6 +1,8 @@
 """What a run leaves, when a part of it is lost or changed."""
 
 import json
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -38,6 +40,29 @@ def test_a_lost_score_does_not_make_another_step_the_best_without_a_word(tmp_pat
     (tmp_path / 'student' / '2' / 'metrics' / 'metrics').unlink()
     with pytest.raises(ConfigError, match='found step 4 as the best of student .*but step 2 in chosen.json'):
         runs.best_parameters(tmp_path, 'student')
+
+
+def test_several_read_a_run_at_once_and_who_writes_waits_for_them(tmp_path, monkeypatch):
+    (tmp_path / 'x').touch()
+    order = []
+
+    def write():
+        with runs.alone_in(tmp_path):
+            order.append('written')
+
+    with runs.alone_in(tmp_path, reads=True), runs.alone_in(tmp_path, reads=True):
+        writer = threading.Thread(target=write)
+        writer.start()
+        time.sleep(0.3)
+        order.append('read')
+    writer.join(5)
+    assert order == ['read', 'written']
+    with runs.alone_in(tmp_path), pytest.raises(ConfigError, match='another process'), runs.alone_in(tmp_path, True):
+        pass
+    monkeypatch.setattr(runs, '_READING', 0.1)
+    with runs.alone_in(tmp_path, reads=True), pytest.raises(ConfigError, match='another process'):
+        with runs.alone_in(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize('rows', [[], [{'stage': 'teacher', 'step': 1, 'ended': 'done'}]])

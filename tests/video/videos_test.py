@@ -1,6 +1,7 @@
 """Videos into an index: people are followed, each track is a row, nothing is done twice."""
 
 import concurrent.futures
+import errno
 import functools
 import io
 import json
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from data.demo import synthetic as demo
-from lcr2s_jax import api, files
+from lcr2s_jax import api, locks
 from lcr2s_jax import model as models
 from lcr2s_jax.errors import ConfigError, DataError, SearchError
 from lcr2s_jax.progress import Shown
@@ -199,6 +200,16 @@ def test_a_call_that_dies_while_it_looks_does_not_look_at_the_same_frames_again(
     assert not list(made.root.glob('*.partial')) and not list(made.root.rglob('*.jsonl'))
 
 
+def test_a_disk_that_fills_while_a_video_is_cut_is_told_with_its_folder(made, told, walking, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(cutting, '_write', full)
+    with pytest.raises(OSError, match='No space left') as error:
+        told(walking)
+    assert pathlib.Path(error.value.filename).parent == made.root
+
+
 @pytest.mark.parametrize('when,lost', [('put', 10), ('join', 20)])
 def test_a_call_that_dies_between_commits_is_finished_by_the_next_one(made, told, walking, monkeypatch, when, lost):
     monkeypatch.setattr(videos, '_COMMIT', 5)  # a track a commit
@@ -290,7 +301,7 @@ def test_of_two_calls_with_the_same_video_the_second_waits_and_finds_it_done(mad
     name = video.fingerprint(walking)[:16]
     said, err, begun = f'{walking}: another process is looking at it for this index; waiting', '', time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        with files.alone(made.root / f'.{name}.lock', lambda: None):
+        with locks.alone(made.root / f'.{name}.lock', lambda: None):
             waits = pool.submit(made.update, walking)
             while said not in err and time.monotonic() < begun + 60:
                 time.sleep(0.1)

@@ -23,6 +23,7 @@ from configs import demo
 from data.demo import synthetic
 from lcr2s_jax import images
 from lcr2s_jax.arrays import Embeddings
+from lcr2s_jax.cli.program import _terminated
 from lcr2s_jax.errors import ConfigError, WeightsError
 from lcr2s_jax.models.clip import CLIP
 from lcr2s_jax.training import checkpoint, parallel
@@ -195,7 +196,7 @@ def test_another_tokenizer_or_image_processor_is_refused(student, sample, tmp_pa
 
     monkeypatch.setattr(subprocess, 'run', run)
     with pytest.raises(command.ExportError, match=message):
-        command.check(student, 'hf', tmp_path / 'export', tmp_path)
+        command.check(student, 'hf', tmp_path)
 
 
 def test_without_torch_the_check_is_not_left_out_in_silence(workdir, student, tmp_path, monkeypatch):
@@ -270,12 +271,24 @@ def test_a_run_under_way_is_not_exported(workdir, tmp_path):
         Run.open(workdir)
 
 
-def test_sigterm_leaves_nothing(tmp_path):
-    with pytest.raises(SystemExit) as stop, command._folder(tmp_path / 'made' / 'out') as folder:
+def test_sigterm_leaves_nothing_and_is_the_program_s_to_hear(tmp_path):
+    heard = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), _terminated(), command._folder(tmp_path / 'made' / 'out') as folder:
         (folder / 'half').touch()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
-    assert stop.value.code == 143 and nothing_left(tmp_path / 'made' / 'out')
+    assert nothing_left(tmp_path / 'made' / 'out')
+    with command._folder(tmp_path / 'out'):  # one of its own would be lost in a finaliser
+        assert signal.getsignal(signal.SIGTERM) is heard
+
+
+def test_pictures_that_an_export_is_checked_with_lie_in_its_own_folder_alone(workdir, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, '_check', lambda run, kind, folder, rows: seen.append((folder, rows)) or ['checked'])
+    command.export(workdir, 'stablehlo', tmp_path / 'out', unchecked=False)
+    ((folder, rows),) = seen
+    assert rows.parent == folder and folder.parent == tmp_path
+    assert not [path for path in (tmp_path / 'out').iterdir() if path.is_dir()]
 
 
 def embeddings(rng):

@@ -6,14 +6,16 @@ import ipaddress
 import logging
 import os
 import pathlib
-import signal
+import shutil
 import socket
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from lcr2s_jax import locks
 from lcr2s_jax.errors import ConfigError
 from lcr2s_jax.search import audit, index, tables
 from lcr2s_jax.search.web import bounds, middleware, page, sessions, style
@@ -28,6 +30,7 @@ _HEADERS_ARRIVE = 10.0  # seconds
 _REST = 5  # seconds that a connection is kept between two calls
 _QUEUE = 48  # calls that wait or run, of all users
 _TABS = 256  # pages whose answers are kept
+_PASSING = 'lcr2s-page-'  # folders that uploads pass through
 
 
 def is_local(host: str) -> bool:
@@ -50,11 +53,8 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, roo
     users = read_users(auth) if auth else None
     root = check_root(root_path)
     _refuse_taken(host, port)
-    with (
-        tempfile.TemporaryDirectory(prefix='lcr2s-page-') as folder,
-        contextlib.closing(open_service(uri, log)) as service,
-    ):
-        app = application(service, pathlib.Path(folder), names_of(host), users, root)
+    with passing_folder() as folder, contextlib.closing(open_service(uri, log)) as service:
+        app = application(service, folder, names_of(host), users, root)
         server = uvicorn.Server(uvicorn.Config(
             app, host=host, port=port, log_level='warning', access_log=False, server_header=False, http=_protocol(),
             timeout_graceful_shutdown=2, timeout_keep_alive=_REST, limit_concurrency=_CONNECTIONS, proxy_headers=False,
@@ -68,9 +68,25 @@ def serve(uri: str, host: str, port: int, auth: str | None, log: str | None, roo
                 f'or leave out --host and use: ssh -L {port}:localhost:{port} ...',
                 file=sys.stderr,
             )
-        # uvicorn ends by the signal that it got, and would leave uploads behind
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        server.run()
+        server.run()  # a signal ends it, and is raised again then: uploads go
+
+
+@contextlib.contextmanager
+def passing_folder() -> Iterator[pathlib.Path]:
+    """An empty folder that uploads pass through; what is left by a page that was killed, pictures of people, goes."""
+    for lock in pathlib.Path(tempfile.gettempdir()).glob(f'{_PASSING}*/.lock'):
+        with contextlib.suppress(OSError):  # a page is at work there
+            if lock.lstat().st_uid == os.getuid() and not lock.parent.is_symlink():
+                with locks.alone(lock, _at_work):
+                    shutil.rmtree(lock.parent)
+    with tempfile.TemporaryDirectory(prefix=_PASSING) as made, locks.alone(pathlib.Path(made) / '.lock', _at_work):
+        folder = pathlib.Path(made) / 'uploads'
+        folder.mkdir(mode=0o700)
+        yield folder
+
+
+def _at_work() -> None:
+    raise BlockingIOError('a page is at work there')
 
 
 def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, str] | None, root: str = ''):

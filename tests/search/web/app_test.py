@@ -5,6 +5,7 @@ import contextlib
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -55,6 +56,22 @@ def test_a_port_that_is_taken_is_explained(tmp_path):
         other.listen()
         with pytest.raises(ConfigError, match='cannot listen on 127.0.0.1:.*another --port'):
             app.serve(str(tmp_path), '127.0.0.1', other.getsockname()[1], None, None)
+
+
+def test_uploads_of_a_page_that_was_killed_go_and_those_of_one_at_work_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    killed, others, linked = (tmp_path / name for name in ('lcr2s-page-killed', 'elsewhere', 'lcr2s-page-linked'))
+    for folder in (killed, others):
+        (folder / 'uploads').mkdir(parents=True)
+        (folder / 'uploads' / 'x.png').touch()
+        (folder / '.lock').touch()
+    linked.symlink_to(others)
+    with app.passing_folder() as one:
+        (one / 'x.png').touch()
+        with app.passing_folder() as other:
+            assert not killed.exists() and (one / 'x.png').exists() and list(other.iterdir()) == []
+            assert (others / 'uploads' / 'x.png').exists()
+    assert {path.name for path in tmp_path.iterdir()} == {'elsewhere', 'lcr2s-page-linked'}
 
 
 @pytest.mark.parametrize(
