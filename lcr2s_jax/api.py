@@ -164,7 +164,8 @@ def _looked_at(name: str, error: type[UserError]) -> pathlib.Path:
         pass
     except (OSError, ValueError) as fault:  # ValueError: a zero byte
         reason = getattr(fault, 'strerror', '') or fault
-        raise error(f'{name[:_SHOWN]}: {reason}, expected a folder, a file or a hub name') from None
+        told = name if len(name) <= _SHOWN else f'a name of {len(name):,} letters'
+        raise error(f'{told}: {reason}, expected a folder, a file or a hub name') from None
     return path
 
 
