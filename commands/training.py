@@ -65,8 +65,11 @@ class Training:
         """Train one stage to its end, from wherever it stands."""
         inputs, config = self.inputs, self.inputs.config
         taught_by, entry = stages.needs(name, config.stages), stages.STAGES[name]
-        cached = entry.of or config[entry.options or name].get('cache_teacher', False)
-        cache = teacher_features(self, taught_by) if cached else None
+        options = config[entry.options or name]
+        cache = None
+        if entry.of or options.get('cache_teacher', False):
+            # folds tell of different people each, so that they have no relation of all
+            cache = teacher_features(self, taught_by, entry.of == 'member' and not options.feature_weight)
         before = {earlier: (stage, self.params[earlier]) for earlier, stage in self.stages.items()}
         stage = self.stages[name] = _build(
             name, config, inputs.encoder, inputs.splits['train'].num_people, before, cache
@@ -197,14 +200,15 @@ class Training:
         )
 
 
-def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
+def teacher_features(run: Training, names: Sequence[str], related: bool = False) -> Embeddings:
     """Features of every training image and caption, memory-mapped from <workdir>/teacher_features/<a hash>/.
 
-    Of several teachers the mean; of the folds' baselines each tells of the people that it never saw. On several hosts
-    all compute them and the first writes.
+    Of several teachers the mean; of the folds' baselines each tells of the people that it never saw. `related`: of
+    several, features whose cosines are the mean of theirs. On several hosts all compute them and the first writes.
     """
     hashed = parallel.fingerprint({name: run.params[name] for name in names})
-    folder, split = run.workdir / 'teacher_features' / hashed[:16], run.inputs.splits['train']
+    folder = run.workdir / 'teacher_features' / (hashed[:16] + '-relation' * related)
+    split = run.inputs.splits['train']
     parallel.wait_for_all('all look for the same features')
     features = _kept_features(folder, [len(split.image_pid), len(split.caption_pid)])
     parallel.wait_for_all('the features were looked for')
@@ -213,10 +217,7 @@ def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
         who = f'{" and ".join(names)} look' if names[1:] else f'the {names[0]} looks'
         run.report.say(f'student: {who} at the training split once ({folder})')
         caches = [run.inputs.embed(run.embedders[name], run.params[name], 'train') for name in names]
-        fold_G = split.image_pid % len(names)
-        everybody = stages.STAGES[names[0]].kind != 'fold'
-        told = [(fold_G == fold) | everybody for fold in range(len(names))]
-        found = targets.mean_features(caches, told) if caches[1:] else caches[0]
+        found = _joined(caches, names, split.image_pid, related)
         with parallel.agreed("keeping the teacher's features"):
             if parallel.is_primary():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -229,6 +230,14 @@ def teacher_features(run: Training, names: Sequence[str]) -> Embeddings:
         run.seconds['teacher_features'] = time.perf_counter() - clock
     places = np.arange(len(split.image_pid), dtype=np.int32)
     return Embeddings(*features, split.image_pid, split.caption_pid, places, split.caption_image)
+
+
+def _joined(caches: Sequence[Embeddings], names: Sequence[str], image_pid: np.ndarray, related: bool) -> Embeddings:
+    if related:
+        return targets.mean_relation(caches)
+    fold_G, everybody = image_pid % len(names), stages.STAGES[names[0]].kind != 'fold'
+    told = [(fold_G == fold) | everybody for fold in range(len(names))]
+    return targets.mean_features(caches, told) if caches[1:] else caches[0]
 
 
 def _kept_features(folder: pathlib.Path, rows: Sequence[int]) -> list[np.ndarray] | None:

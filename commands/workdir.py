@@ -50,7 +50,7 @@ def refuse_another_config(workdir: pathlib.Path, config: ConfigDict, **more) -> 
                 'knows what they were trained with. Restore it from a copy, or train into another --workdir.'
             )
         return
-    # fields that runs of earlier versions did not write down have the default
+    # fields that runs of earlier versions did not write down: a new one has to have the default that they were made by
     later = flatten_dict(json.loads(base.get_config().to_json()), sep='.')
     found = later | flatten_dict(read_config(workdir), sep='.')
     now = flatten_dict(json.loads(config.to_json()) | more, sep='.')

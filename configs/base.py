@@ -118,9 +118,9 @@ def get_config() -> ConfigDict:
     config.crossed = ConfigDict(  # lcr2s_jax.method.stages.taught_stage, after the stages 'fold_0', 'fold_1', ...; ours
         dict(align='sdm', identity_weight=1.0, scale=50.0, feature_weight=3.0, relation_weight=0.0)
     )
-    config.ensemble = ConfigDict(  # the same after the stages 'member_0', 'member_1', ...; weight: docs/evidence.md
-        config.crossed.to_dict() | dict(feature_weight=100.0)
-    )
+    # the same after the stages 'member_0', 'member_1', ...; without features, it is told the mean of the members'
+    # image-by-text cosines; weight: docs/evidence.md
+    config.ensemble = ConfigDict(config.crossed.to_dict() | dict(feature_weight=0.0, relation_weight=100.0))
 
     config.optim = ConfigDict(  # lcr2s_jax.training.optim.adam
         dict(

@@ -24,7 +24,6 @@ from lcr2s_jax.texts import storable
 _KINDS = ('.csv', '.jsonl', '.json')
 _OTHERS = ('.tsv', '.txt', '.xlsx', '.xls', '.ods')  # of tables that are to be saved as CSV first
 _COLUMNS = ('image', 'caption', 'id')
-_BETWEEN = {';': 'semicolons', '\t': 'tabs', '|': 'bars'}
 _OWN = {column: (column,) for column in USUAL}  # the columns of CSV, where the config names no others
 
 
@@ -172,7 +171,7 @@ def _csv(
     except BadRow as fault:
         raise DataError(f'{path}, row 1: {fault}') from None
     except csv.Error as error:
-        other = next((word for sign, word in _BETWEEN.items() if sign in text.partition('\n')[0]), '')
+        other = texts.separator(text.partition('\n')[0])
         change = f'; expected commas between the cells, not {other}: save it so' if other else ''
         raise DataError(f'{path}, row 1: found no CSV ({error}){change}') from None
     try:
@@ -199,7 +198,7 @@ def _header(names: list[str], of: Mapping[str, Sequence[str]], needed: Sequence[
     wanted = [name for column in needed for name in of[column]]
     missing = [name for name in wanted if name not in read]
     if missing:
-        other = next((word for sign, word in _BETWEEN.items() if any(sign in name for name in names)), '')
+        other = texts.separator(names)
         raise BadRow(
             f'found no {", ".join(missing)} in {short(names)}; expected the columns {", ".join(wanted)}'
             + (

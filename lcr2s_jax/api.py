@@ -97,9 +97,12 @@ class Index:
         self._search = open_search(uri)
         self.model = self._search.model
 
-    def _renew(self) -> None:
+    def _over(self, gallery: Gallery) -> Search:
         # another object: a thread that searches goes on with its own version
-        self._search = Search(Gallery(self.uri), self.model, self.model.tokenizer)
+        return Search(gallery, self.model, self.model.tokenizer)
+
+    def _renew(self) -> None:
+        self._search = self._over(Gallery(self.uri))
 
     def __len__(self) -> int:
         """Pictures that can be found."""
@@ -107,8 +110,9 @@ class Index:
 
     def _now(self) -> Search:
         """At the version of this moment: what was erased since is not shown from what LanceDB still holds."""
-        if Gallery(self.uri).version != self._search.gallery.version:
-            self._renew()
+        now = Gallery(self.uri)
+        if now.version != self._search.gallery.version:
+            self._search = self._over(now)
         return self._search
 
     def search(

@@ -30,6 +30,11 @@ def alone(path: pathlib.Path, waiting: Callable[[], None], patience: float = 0, 
         os.close(file)
 
 
+def refuse() -> None:
+    """For `alone`: who does not get it at once goes without."""
+    raise BlockingIOError('another process is at work there')
+
+
 def _open_lock(path: pathlib.Path, hold: Callable[[int], bool]) -> tuple[int, bool]:
     for _ in range(_TRIES):
         try:

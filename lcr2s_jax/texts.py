@@ -5,9 +5,12 @@ import os
 import pathlib
 import shlex
 import unicodedata
+from collections.abc import Iterable
 
 from lcr2s_jax.errors import DataError
 from lcr2s_jax.files import read_bytes
+
+_BETWEEN = {';': 'semicolons', '\t': 'tabs', '|': 'bars'}
 
 
 def alike(name: str) -> str:
@@ -48,6 +51,12 @@ def near(path: str | pathlib.Path) -> str:
 def counted(number: int, one: str, more: str = '') -> str:
     """'1 image', '2,000 images'."""
     return f'{number:,} {one if number == 1 else more or one + "s"}'
+
+
+def separator(names: Iterable[str]) -> str:
+    """What is between the cells of a table in place of commas, by its first line: 'semicolons', ...; or ''."""
+    header = ''.join(names)
+    return next((word for sign, word in _BETWEEN.items() if sign in header and ',' not in header), '')
 
 
 def storable(*texts: str) -> bool:

@@ -387,6 +387,10 @@ def test_an_ensemble_tells_its_student_of_everybody(cache, tmp_path):
     blocks = [training.params[name]['clip']['vision']['block_0'] for name in names]
     chex.assert_trees_all_equal(blocks[0], blocks[1])  # is not trained there, but in the student
     assert not np.array_equal(*(jax.tree.leaves(blocks[i])[0] for i in (0, 2)))
+    kept = list((tmp_path / 'w' / 'teacher_features').iterdir())
+    told = teacher_features(training, names[:2], related=True)
+    np.testing.assert_allclose(told.image_GE, targets.mean_relation(alone).image_GE, atol=1e-5)
+    assert list((tmp_path / 'w' / 'teacher_features').iterdir()) == kept, 'what the student was told'
     expected = targets.mean_features(alone, [np.ones(len(alone[0].image_GE), bool)] * 2)
     np.testing.assert_allclose(teacher_features(training, names[:2]).image_GE, expected.image_GE, atol=1e-5)
     views = [next(training.inputs.batches(0, 0, sampling.of(name, names))).view_BK.shape for name in names[:2]]

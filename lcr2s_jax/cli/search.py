@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
     lance.without_pandas()
     opened = index.open_search(args.index)
-    log = audit.place(args.audit)
+    log = audit.log_of(args.audit)
     audit.check(args.index, log)
     examples = [_bytes(file) for file in args.like]
     vectors = [index.embed_picture(opened.model, *one) for one in zip(examples, args.like, strict=True)]

@@ -15,8 +15,7 @@ from lcr2s_jax.errors import BadRow, DataError, RowsError, each
 from lcr2s_jax.evaluation import evaluate as evaluation
 from lcr2s_jax.images import PictureError
 from lcr2s_jax.model import Model
-from lcr2s_jax.search.metadata import between
-from lcr2s_jax.texts import counted, read_text
+from lcr2s_jax.texts import counted, read_text, separator
 from lcr2s_jax.texts import near as near_of
 
 COLUMNS = ('image', 'caption', 'id')
@@ -41,8 +40,9 @@ def read(file: str, images: str) -> Pictures:
     except csv.Error as error:
         raise DataError(f'{where} cannot be read ({error}); expected a CSV file, its quotation marks closed') from None
     if any(names.count(name) != 1 for name in COLUMNS):
-        found = [name[:60] for name in names[:10]]
-        raise DataError(f'{where}: found the columns {found}, expected {", ".join(COLUMNS)} once each{between(names)}')
+        found, other = [name[:60] for name in names[:10]], separator(names)
+        change = f'; put commas between the cells, not {other}' if other else ''
+        raise DataError(f'{where}: found the columns {found}, expected {", ".join(COLUMNS)} once each{change}')
     rows, faults = each(((at, row) for at, row in lines if any(map(_said, row.values()))), _row)
     if faults:
         raise RowsError(where, faults)

@@ -221,7 +221,8 @@ def taught_stage(clip: CLIP, clip_params, num_people: int, *taught, **options) -
 
     Args:
       clip, clip_params, num_people: as of `baseline_stage`.
-      taught: stage and parameters of every baseline, and last what `targets.mean_features` makes of theirs.
+      taught: stage and parameters of every baseline, and last what `targets` makes of theirs: `mean_features`,
+        or `mean_relation`, whose features are wider and tell relations alone.
       options: align, identity_weight, scale, feature_weight, relation_weight as of `student_stage`.
     """
     own = dict(relation='cosine', from_teacher=False, cache_teacher=True, support_views=0, target='mean')

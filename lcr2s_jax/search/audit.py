@@ -20,7 +20,7 @@ NAME = 'audit.jsonl'
 FEEDBACK = 'feedback.jsonl'
 
 
-def place(file: str | None) -> str:
+def log_of(file: str | None) -> str:
     """The log that `write` takes, of the FILE of --audit; the one beside the index without."""
     return str(pathlib.Path(file).resolve()) if file else NAME
 

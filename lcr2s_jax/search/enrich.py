@@ -56,7 +56,7 @@ def choose(gallery: Gallery, how: str, count: int = 0, fusion: GalleryFusion | N
 
 def check_near(uri: str, near: str) -> None:
     """Raise SearchError unless `near` is the URI of an index, and of another one than `uri`."""
-    if storage.place(near) == storage.place(uri):
+    if storage.resolved(near) == storage.resolved(uri):
         raise SearchError('--neighbours-by: found the index itself; expected another one, made with another model')
     try:
         Gallery(near)

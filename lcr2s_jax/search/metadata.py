@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 
 from lcr2s_jax.errors import BadRow, DataError, RowsError
-from lcr2s_jax.texts import alike, read_text
+from lcr2s_jax.texts import alike, read_text, separator
 
 # names that others give the column `path`
 _PATHS = ('path', 'file', 'filename', 'file_name', 'filepath', 'file_path', 'image', 'img', 'name')
@@ -93,17 +93,10 @@ class Table:
         return kinds, {path: dict(zip(kinds, row, strict=True)) for path, row in zip(self._lines, rows, strict=True)}
 
 
-def between(names: Sequence[str]) -> str:
-    """What to change where no comma is between the cells of a table; '' where one is."""
-    shown = {';': ';', '\t': 'tabs', '|': '|'}
-    odd = [] if any(',' in name for name in names) else [mark for mark in shown if mark in ''.join(names)]
-    return f'; put , between the cells, not {shown[odd[0]]}' if odd else ''
-
-
 def _hint(names: Sequence[str]) -> str:
     """What to change where a table has no column `path`."""
-    if change := between(names):
-        return change
+    if other := separator(names):
+        return f'; put commas between the cells, not {other}'
     near = next((name for known in _PATHS for name in names if name.strip().lower() == known), '')
     return f"; write path for '{near}'" if near not in ('', 'path') else ''
 

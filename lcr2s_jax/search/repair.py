@@ -30,14 +30,10 @@ def _clear_half_cut(tracks: pathlib.Path) -> None:
     """
     for partial in tracks.glob(f'*{storage.HALF_CUT}'):
         lock = storage.cutting_lock(partial.with_name(partial.name.removesuffix(storage.HALF_CUT)))
-        with contextlib.suppress(BlockingIOError), locks.alone(lock, _at_work):
+        with contextlib.suppress(BlockingIOError), locks.alone(lock, locks.refuse):
             for crops in partial.iterdir():
                 if crops.is_dir():
                     files.remove(crops)
-
-
-def _at_work() -> None:
-    raise BlockingIOError('another process is cutting it')
 
 
 def doubles(gallery: Gallery) -> int:

@@ -105,7 +105,7 @@ def absolute(uri: str) -> str:
     return uri if is_remote(uri) else os.path.abspath(uri)
 
 
-def place(uri: str) -> str:
+def resolved(uri: str) -> str:
     """The place of an index, by whatever links it was named."""
     return uri.rstrip('/') if is_remote(uri) else os.path.realpath(uri)
 

@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
-from orbax.checkpoint._src.futures import future
 
 from lcr2s_jax.errors import Interrupted, UserError
 from lcr2s_jax.files import kind, misfit
@@ -264,10 +263,12 @@ class Checkpoints:
 def _release() -> None:
     """End the threads of a save that has failed: they wait for a folder that could not be made.
 
-    Python would wait for them, for minutes, when the process ends.
+    Python would wait for them, for minutes, when the process ends. Nothing public of Orbax ends them; where another
+    version has other names, the process ends later, as it would without this.
     """
+    future = sys.modules.get('orbax.checkpoint._src.futures.future')
     for thread in threading.enumerate():
-        if isinstance(thread, future._SignalingThread):
+        if isinstance(thread, getattr(future, '_SignalingThread', ())):
             thread._cancelled = True  # its own `cancel` fails where its event loop is closed
             future.set_signals(thread._receive_signals, operation_id=thread._operation_id)
 

@@ -134,7 +134,7 @@ def test_an_index_tells_how_its_pictures_are_compared_and_what_is_typed_wrongly(
         ('image,caption\na,b\n', "found the columns ['image', 'caption'], expected image, caption, id once each"),
         ('image,caption,id,caption\na,b,1,c\n', 'expected image, caption, id once each'),
         ('image,caption,id,id\na.png,a,1,2\n', "found the columns ['image', 'caption', 'id', 'id'], expected"),
-        ('image;caption;id\na.png;b;1\n', 'put , between the cells, not ;'),
+        ('image;caption;id\na.png;b;1\n', 'put commas between the cells, not semicolons'),
         ('image,caption,id\na.png,a man, with a bag,1\n', 'line 2: found more cells than names of columns'),
         ('image,caption,id\na.png,"a man,1\n', 'its quotation marks closed'),
         ('image,caption,id\na.png,x,1\n./a.png,y,2\n', 'found the picture a.png of two ids'),

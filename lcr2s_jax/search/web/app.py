@@ -77,16 +77,12 @@ def passing_folder() -> Iterator[pathlib.Path]:
     for lock in pathlib.Path(tempfile.gettempdir()).glob(f'{_PASSING}*/.lock'):
         with contextlib.suppress(OSError):  # a page is at work there
             if lock.lstat().st_uid == os.getuid() and not lock.parent.is_symlink():
-                with locks.alone(lock, _at_work):
+                with locks.alone(lock, locks.refuse):
                     shutil.rmtree(lock.parent)
-    with tempfile.TemporaryDirectory(prefix=_PASSING) as made, locks.alone(pathlib.Path(made) / '.lock', _at_work):
+    with tempfile.TemporaryDirectory(prefix=_PASSING) as made, locks.alone(pathlib.Path(made) / '.lock', locks.refuse):
         folder = pathlib.Path(made) / 'uploads'
         folder.mkdir(mode=0o700)
         yield folder
-
-
-def _at_work() -> None:
-    raise BlockingIOError('a page is at work there')
 
 
 def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, str] | None, root: str = ''):
@@ -147,7 +143,7 @@ def application(service: Service, folder: pathlib.Path, hosts, users: dict[str, 
 def open_service(uri: str, log: str | None = None) -> Service:
     search = index.open_search(uri)
     tables.lasting(search.load, search.gallery.refresh)
-    log = audit.place(log)
+    log = audit.log_of(log)
     audit.check(uri, log)
     decoders = Decoders(1, nice=5), Decoders(max(1, (os.cpu_count() or 2) // 2), nice=15)
     return Service(search, decoders, log)
