@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Iterator
 
 from lcr2s_jax import files as shared
-from lcr2s_jax.errors import SearchError, UserError
+from lcr2s_jax.errors import FULL, SearchError, UserError
 from lcr2s_jax.search import storage, stores
 
 NAME = 'audit.jsonl'
@@ -58,10 +58,12 @@ def _told(uri: str, log: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SearchError) as error:
-        if os.path.isabs(log):
-            what, change = f'--audit: {log}', f'Make it a file that {user()} may write, or choose another'
+        what = f'--audit: {log}' if os.path.isabs(log) else f'{uri}: the audit log'
+        if getattr(error, 'errno', None) in FULL:
+            change = 'Make room on the disk and give the same command again'
+        elif os.path.isabs(log):
+            change = f'Make it a file that {user()} may write, or choose another'
         else:
-            what = f'{uri}: the audit log'
             change = (
                 f'Make {log} there a file that {user()} may write; or, for an index that may only be read, have '
                 '`search` and `serve` keep the log elsewhere: --audit=FILE'
