@@ -227,7 +227,8 @@ def test_a_line_that_the_disk_has_no_room_for_is_cut_off_again_and_told(tmp_path
     logs.write(str(tmp_path), [{'user': 'ann'}])
     before, write = (tmp_path / 'audit.jsonl').read_bytes(), os.write
     monkeypatch.setattr(os, 'write', lambda file, content: write(file, content[: len(content) // 2]))
-    with pytest.raises(SearchError, match='room for a part of the line only.*no search goes unlogged. Make room on the disk'):
+    told = 'room for a part of the line only.*no search goes unlogged. Make room on the disk'
+    with pytest.raises(SearchError, match=told):
         logs.write(str(tmp_path), [{'user': 'bob'}])
     assert (tmp_path / 'audit.jsonl').read_bytes() == before
 
